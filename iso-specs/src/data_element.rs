@@ -1,0 +1,435 @@
+//! One data element of a dialect: its type, its three parts on the wire, and how it is shown.
+
+use crate::encoding::Encoding;
+use crate::error::{EncodeErrorKind, FieldErrorKind};
+use crate::length::Length;
+use crate::padding::Padding;
+
+/// What the characters of an element may be (ISO 8583:1987, 4.3.1). Checked on the canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentType {
+    /// `n`: digits.
+    Digits,
+    /// `a`: letters.
+    Letters,
+    /// `an`: letters and digits.
+    LettersDigits,
+    /// `ans`: printable ASCII, 0x20 to 0x7e.
+    Printable,
+    /// `as`: printable ASCII but no digits.
+    LettersSpecial,
+    /// `ns`: printable ASCII but no letters.
+    DigitsSpecial,
+    /// `a or n`: all letters or all digits, such as a currency code.
+    LettersOrDigits,
+    /// `x+n`: `C` (credit) or `D` (debit), then digits. The sign counts as one character.
+    SignedDigits,
+    /// `z`: track 2 or 3, characters 0x30 to 0x3f; `D` too, which some write for the separator.
+    Track,
+    /// `b`: bytes.
+    Binary,
+}
+
+impl ContentType {
+    pub(crate) const NAMES: &str =
+        "\"n\", \"a\", \"an\", \"ans\", \"as\", \"ns\", \"a or n\", \"x+n\", \"z\" or \"b\"";
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "n" => Some(Self::Digits),
+            "a" => Some(Self::Letters),
+            "an" => Some(Self::LettersDigits),
+            "ans" => Some(Self::Printable),
+            "as" => Some(Self::LettersSpecial),
+            "ns" => Some(Self::DigitsSpecial),
+            "a or n" => Some(Self::LettersOrDigits),
+            "x+n" => Some(Self::SignedDigits),
+            "z" => Some(Self::Track),
+            "b" => Some(Self::Binary),
+            _ => None,
+        }
+    }
+
+    /// True for `b`, whose canonical form is bytes; the others have text.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        matches!(self, Self::Binary)
+    }
+
+    /// True where every character of the canonical value is allowed.
+    #[must_use]
+    #[inline]
+    pub fn accepts(self, value: &[u8]) -> bool {
+        match self {
+            Self::LettersOrDigits => all(value, LETTER) || all(value, DIGIT),
+            Self::SignedDigits => match value.split_first() {
+                Some((b'C' | b'D', digits)) => all(digits, DIGIT),
+                _ => value.is_empty(),
+            },
+            Self::Binary => true,
+            Self::Digits => all(value, DIGIT),
+            Self::Letters => all(value, LETTER),
+            Self::LettersDigits => all(value, LETTER | DIGIT),
+            Self::Printable => all(value, LETTER | DIGIT | SPECIAL),
+            Self::LettersSpecial => all(value, LETTER | SPECIAL),
+            Self::DigitsSpecial => all(value, DIGIT | SPECIAL),
+            Self::Track => all(value, TRACK),
+        }
+    }
+
+    /// True where the type may be filled up with the character.
+    pub(crate) const fn takes_padding(self, with: u8) -> bool {
+        match self {
+            Self::Digits => with == b'0',
+            Self::Printable | Self::LettersDigits | Self::DigitsSpecial => true,
+            Self::Letters | Self::LettersSpecial | Self::LettersOrDigits => with == b' ',
+            Self::SignedDigits | Self::Track | Self::Binary => false,
+        }
+    }
+}
+
+/// Sets of characters, one bit each, so that a value is checked with one look-up per byte.
+const DIGIT: u8 = 1;
+const LETTER: u8 = 1 << 1;
+/// Printable, but neither digit nor letter.
+const SPECIAL: u8 = 1 << 2;
+const TRACK: u8 = 1 << 3;
+
+/// The sets that each byte belongs to.
+static SETS: [u8; 256] = {
+    let mut sets = [0; 256];
+    let mut rest: &mut [u8] = &mut sets;
+    let mut byte: u8 = 0;
+    while let [first, others @ ..] = rest {
+        *first = sets_of(byte);
+        rest = others;
+        byte = byte.wrapping_add(1);
+    }
+    sets
+};
+
+const fn sets_of(byte: u8) -> u8 {
+    let kind = match byte {
+        b'0'..=b'9' => DIGIT,
+        b'A'..=b'Z' | b'a'..=b'z' => LETTER,
+        0x20..=0x7e => SPECIAL,
+        _ => 0,
+    };
+    let track = if matches!(byte, 0x30..=0x3f | b'D') { TRACK } else { 0 };
+    kind | track
+}
+
+/// Without an early exit: a value is nearly always right.
+fn all(value: &[u8], allowed: u8) -> bool {
+    value.iter().fold(true, |right, &byte| {
+        right & SETS.get(usize::from(byte)).is_some_and(|sets| sets & allowed != 0)
+    })
+}
+
+/// How much of an element a person may see; see [`crate::redact`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sensitivity {
+    /// `public`: all of it.
+    Public,
+    /// `pan`: the first six and the last four digits.
+    Pan,
+    /// `track`: only its length. Full track data.
+    Track,
+    /// `secret`: only its length. PIN blocks, keys, MACs, private data of unknown content.
+    Secret,
+    /// `chip`: BER-TLV of which tags that are known to be harmless are shown.
+    Chip,
+}
+
+impl Sensitivity {
+    pub(crate) const NAMES: &str = "\"public\", \"pan\", \"track\", \"secret\" or \"chip\"";
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "public" => Some(Self::Public),
+            "pan" => Some(Self::Pan),
+            "track" => Some(Self::Track),
+            "secret" => Some(Self::Secret),
+            "chip" => Some(Self::Chip),
+            _ => None,
+        }
+    }
+}
+
+/// A date or time made of two-digit parts, such as `MMDDhhmmss`: `CC` and `YY`, `MM` (01-12), `DD`
+/// (01 to the end of the month), `hh` (00-23), `mm` and `ss` (00-59).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pattern {
+    parts: [DatePart; Self::PARTS_MAX],
+    len: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DatePart {
+    Year,
+    Month,
+    Day,
+    Hour,
+    MinuteOrSecond,
+}
+
+impl Pattern {
+    const PARTS_MAX: usize = 7;
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        let (names, []) = name.as_bytes().as_chunks() else { return None };
+        if names.is_empty() || names.len() > Self::PARTS_MAX {
+            return None;
+        }
+        let mut parts = [DatePart::Year; Self::PARTS_MAX];
+        for (part, name) in parts.iter_mut().zip(names) {
+            *part = match name {
+                b"CC" | b"YY" => DatePart::Year,
+                b"MM" => DatePart::Month,
+                b"DD" => DatePart::Day,
+                b"hh" => DatePart::Hour,
+                b"mm" | b"ss" => DatePart::MinuteOrSecond,
+                _ => return None,
+            };
+        }
+        Some(Self { parts, len: u8::try_from(names.len()).ok()? })
+    }
+
+    /// Length of a value, in digits.
+    #[must_use]
+    pub fn digits(&self) -> usize {
+        usize::from(self.len) * 2
+    }
+
+    /// True where the digits are such a date or time. 29 February is taken in any year.
+    #[must_use]
+    pub fn accepts(&self, digits: &[u8]) -> bool {
+        let (pairs, _) = digits.as_chunks();
+        let mut days_of_month = 31;
+        digits.len() == self.digits()
+            && self.parts.iter().zip(pairs).all(|(part, &[tens, ones])| {
+                let value =
+                    u32::from(tens.wrapping_sub(b'0')) * 10 + u32::from(ones.wrapping_sub(b'0'));
+                match part {
+                    DatePart::Year => value <= 99,
+                    DatePart::Month => {
+                        days_of_month = days_of(value);
+                        (1..=12).contains(&value)
+                    }
+                    DatePart::Day => (1..=days_of_month).contains(&value),
+                    DatePart::Hour => value <= 23,
+                    DatePart::MinuteOrSecond => value <= 59,
+                }
+            })
+    }
+}
+
+const fn days_of(month: u32) -> u32 {
+    match month {
+        2 => 29,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// One data element as a dialect defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataElement {
+    pub(crate) number: u8,
+    pub(crate) name: Box<str>,
+    pub(crate) content: ContentType,
+    pub(crate) encoding: Encoding,
+    pub(crate) length: Length,
+    pub(crate) min: u16,
+    pub(crate) max: u16,
+    pub(crate) padding: Padding,
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) sensitivity: Sensitivity,
+}
+
+/// Where the content of an element lies behind its first byte, and what is wrong with it.
+pub(crate) struct Found {
+    pub(crate) prefix_len: usize,
+    pub(crate) wire_len: usize,
+    pub(crate) fault: Option<FieldErrorKind>,
+}
+
+impl DataElement {
+    /// Number, 2 to 128.
+    #[must_use]
+    pub const fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Name for people.
+    #[must_use]
+    pub const fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Type of the content.
+    #[must_use]
+    pub const fn content_type(&self) -> ContentType {
+        self.content
+    }
+
+    /// Encoding of the content.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// How the length is known.
+    #[must_use]
+    pub const fn length(&self) -> Length {
+        self.length
+    }
+
+    /// Least length of a value that can be set, in characters, or bytes for type `b`.
+    #[must_use]
+    pub const fn min(&self) -> usize {
+        self.min as usize
+    }
+
+    /// Greatest length of a value, in characters, or bytes for type `b`.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max as usize
+    }
+
+    /// What fills up a short value of fixed length.
+    #[must_use]
+    pub const fn padding(&self) -> Padding {
+        self.padding
+    }
+
+    /// The date or time that the value must be.
+    #[must_use]
+    pub const fn pattern(&self) -> Option<&Pattern> {
+        self.pattern.as_ref()
+    }
+
+    /// How much of the value a person may see.
+    #[must_use]
+    pub const fn sensitivity(&self) -> Sensitivity {
+        self.sensitivity
+    }
+
+    /// Finds and checks the element at the head of `rest`. `Err` is structural; a wrong value
+    /// whose end is known is a fault of what was found.
+    #[inline]
+    pub(crate) fn find(&self, rest: &[u8]) -> Result<Found, FieldErrorKind> {
+        let prefix_len = self.length.prefix_len();
+        let wire_len = match self.length.read(rest)? {
+            Some(count) => self.encoding.announced_len(count),
+            None => self.encoding.wire_len(self.max()),
+        };
+        let wire = rest.get(prefix_len..).and_then(|rest| rest.get(..wire_len));
+        let fault = self.check_wire(wire.ok_or(FieldErrorKind::Truncated)?).err();
+        Ok(Found { prefix_len, wire_len, fault })
+    }
+
+    #[inline]
+    fn check_wire(&self, wire: &[u8]) -> Result<(), FieldErrorKind> {
+        let units = self.encoding.content_len(wire.len());
+        if wire.len() > self.encoding.wire_len(self.max()) {
+            return Err(FieldErrorKind::TooLong);
+        }
+        if units < self.min() && self.length != Length::Fixed {
+            return Err(FieldErrorKind::TooShort);
+        }
+        self.encoding.check(self.content, self.unpadded(wire))?;
+        match &self.pattern {
+            Some(pattern) => {
+                let mut digits = [0; Pattern::PARTS_MAX * 2];
+                let value = self.encoding.canonical(wire, &mut digits).unwrap_or_default();
+                pattern.accepts(value).then_some(()).ok_or(FieldErrorKind::BadPattern)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Spaces that fill up are no characters of the type; zeros always are.
+    fn unpadded<'b>(&self, value: &'b [u8]) -> &'b [u8] {
+        match self.padding.character() {
+            Some(b' ') => self.padding.strip(value),
+            _ => value,
+        }
+    }
+
+    /// Appends a canonical value with its prefix and padding.
+    #[inline]
+    pub(crate) fn write(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErrorKind> {
+        if value.len() > self.max() {
+            return Err(EncodeErrorKind::TooLong);
+        }
+        if value.len() < self.min() {
+            return Err(EncodeErrorKind::TooShort);
+        }
+        if !self.content.accepts(self.unpadded(value)) {
+            return Err(EncodeErrorKind::BadCharacter);
+        }
+        if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) {
+            return Err(EncodeErrorKind::BadPattern);
+        }
+        let wire_len = self.encoding.wire_len(value.len());
+        self.length.write(self.encoding.prefix_count(wire_len), out);
+        let value = match self.length {
+            Length::Fixed => self.padding.fill(value, self.max()),
+            Length::Prefix { .. } => Padding::None.fill(value, 0),
+        };
+        self.encoding.write(value, out);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_accept_their_characters() {
+        for (name, good, bad) in [
+            ("n", "0123456789", "12a"),
+            ("a", "azAZ", "a1"),
+            ("an", "azAZ09", "a b"),
+            ("ans", " ~aZ0", "a\x7f"),
+            ("as", "a -Z", "a-1"),
+            ("ns", "1 -2", "1-a"),
+            ("a or n", "978", "97A"),
+            ("a or n", "EUR", "EU7"),
+            ("x+n", "C00000100", "X00000100"),
+            ("x+n", "D1", "1D"),
+            ("z", "4761340000000019=29122010000000000000", "4761^2912"),
+            ("z", "4761340000000019D2912", "%B4761"),
+        ] {
+            let content = ContentType::from_name(name).unwrap();
+            assert!(content.accepts(good.as_bytes()), "{name} {good}");
+            assert!(!content.accepts(bad.as_bytes()), "{name} {bad}");
+            assert!(!content.accepts(b"\n"), "{name} line end");
+        }
+        assert!(ContentType::Binary.accepts(&[0, 255]));
+    }
+
+    #[test]
+    fn patterns_are_calendar_dates_and_times() {
+        for (name, good, bad) in [
+            ("YYMM", "2912", "2913"),
+            ("YYMM", "0001", "2900"),
+            ("MMDD", "0229", "0230"),
+            ("MMDD", "1231", "0431"),
+            ("hhmmss", "235959", "240000"),
+            ("hhmmss", "000000", "000060"),
+            ("MMDDhhmmss", "1121083000", "1121086000"),
+            ("YYMMDDhhmmss", "291231235959", "29123123595"),
+        ] {
+            let pattern = Pattern::from_name(name).unwrap();
+            assert!(pattern.accepts(good.as_bytes()), "{name} {good}");
+            assert!(!pattern.accepts(bad.as_bytes()), "{name} {bad}");
+            assert!(!pattern.accepts(b"1:"), "{name} no digits");
+        }
+        for name in ["", "Y", "YYM", "XX", "CCYYMMDDhhmmssss"] {
+            assert_eq!(Pattern::from_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! From a frame to a message, in one pass over the frame.
+
+use crate::bitmap::ElementSet;
+use crate::data_element::Found;
+use crate::error::{FieldError, FieldErrorKind, FramingError, FramingErrorKind};
+use crate::message::{Message, Span};
+use crate::spec::Spec;
+
+/// The longest frame that is read or written, in bytes, without any length header.
+pub const MAX_FRAME_BYTES: usize = 65_535;
+
+/// What a frame holds: its message, and the first thing wrong with it.
+///
+/// `Debug` shows the message masked; see [`crate::redact`].
+#[derive(Clone)]
+pub struct Decoded<'a> {
+    /// The elements that could be read.
+    pub message: Message<'a>,
+    /// The first fault in the order of the frame.
+    pub fault: Option<FieldError>,
+}
+
+/// Reads a frame (without length header) in a dialect. Nothing is copied or allocated.
+///
+/// A wrong value does not end the pass: the element counts as absent and later ones are still
+/// read, so that a rejection can echo them. Where the end of an element is unknown the pass ends
+/// and what was read before stays. Bytes after the last element are a fault of the highest
+/// element present.
+///
+/// # Errors
+///
+/// Where the MTI or a bitmap cannot be read; nothing of such a frame can be answered.
+pub fn decode<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Decoded<'a>, FramingError> {
+    if frame.len() > MAX_FRAME_BYTES {
+        let kind = FramingErrorKind::FrameTooLong;
+        return Err(FramingError { offset: MAX_FRAME_BYTES, kind });
+    }
+    let (mti, at) = spec.mti_encoding().read(frame)?;
+    let (announced, at) = spec.bitmap_encoding().read(frame, at)?;
+    let mut decoded = Decoded { message: Message::new(spec, frame, mti), fault: None };
+    read_elements(&mut decoded, announced, at, frame);
+    Ok(decoded)
+}
+
+fn read_elements(decoded: &mut Decoded<'_>, announced: ElementSet, at: usize, frame: &[u8]) {
+    let spec = decoded.message.spec();
+    let mut rest = frame.get(at..).unwrap_or_default();
+    let mut readable = announced;
+    for number in announced {
+        let offset = frame.len() - rest.len();
+        let element = spec.element(number).ok_or(FieldErrorKind::NotDefined);
+        let kind = match element.and_then(|element| element.find(rest)) {
+            Ok(found) => {
+                rest = rest.get(found.prefix_len + found.wire_len..).unwrap_or_default();
+                decoded.message.locate(number, span(offset, &found));
+                match found.fault {
+                    None => continue,
+                    Some(kind) => kind,
+                }
+            }
+            Err(kind) => kind,
+        };
+        decoded.fault.get_or_insert(FieldError { element: number, offset, kind });
+        readable.remove(number);
+        if kind.is_structural() {
+            decoded.message.set_readable(readable.below(number));
+            return;
+        }
+    }
+    decoded.message.set_readable(readable);
+    if !rest.is_empty() {
+        decoded.fault.get_or_insert(FieldError {
+            element: announced.last().unwrap_or(1),
+            offset: frame.len() - rest.len(),
+            kind: FieldErrorKind::TrailingBytes,
+        });
+    }
+}
+
+fn span(offset: usize, found: &Found) -> Span {
+    // Both fit: a frame has at most `MAX_FRAME_BYTES`.
+    let start = u16::try_from(offset + found.prefix_len).unwrap_or_default();
+    Span { start, len: u16::try_from(found.wire_len).unwrap_or_default() }
+}

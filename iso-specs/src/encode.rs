@@ -1,0 +1,138 @@
+//! From values to a frame.
+
+use crate::bitmap::ElementSet;
+use crate::decode::MAX_FRAME_BYTES;
+use crate::error::{EncodeError, EncodeErrorKind};
+use crate::message::Message;
+use crate::mti::Mti;
+use crate::spec::Spec;
+
+/// A message to be sent: borrowed canonical values, which any dialect can write.
+///
+/// `Debug` shows the type and the numbers of the elements, no value.
+#[derive(Clone)]
+pub struct OutgoingMessage<'a> {
+    mti: Mti,
+    present: ElementSet,
+    /// The first number set that is none of a data element; reported by `encode`.
+    no_element: Option<u8>,
+    values: [Option<&'a [u8]>; ElementSet::MAX as usize + 1],
+}
+
+impl<'a> OutgoingMessage<'a> {
+    /// A message without elements.
+    #[must_use]
+    pub const fn new(mti: Mti) -> Self {
+        Self {
+            mti,
+            present: ElementSet::EMPTY,
+            no_element: None,
+            values: [None; ElementSet::MAX as usize + 1],
+        }
+    }
+
+    /// The message type identifier.
+    #[must_use]
+    pub const fn mti(&self) -> Mti {
+        self.mti
+    }
+
+    /// The elements that are set.
+    #[must_use]
+    pub const fn present(&self) -> ElementSet {
+        self.present
+    }
+
+    /// The canonical value of an element that is set.
+    #[must_use]
+    pub fn value(&self, element: u8) -> Option<&'a [u8]> {
+        self.values.get(usize::from(element)).copied().flatten()
+    }
+
+    /// Sets an element, in any order; the last value counts. The value is canonical: ASCII text,
+    /// or plain bytes for type `b`. Element 1 is the bitmap and written without being set.
+    pub fn set(&mut self, element: u8, value: &'a [u8]) -> &mut Self {
+        match self.values.get_mut(usize::from(element)) {
+            Some(slot) if element > 1 => {
+                *slot = Some(value);
+                self.present.insert(element);
+            }
+            _ => {
+                self.no_element.get_or_insert(element);
+            }
+        }
+        self
+    }
+
+    /// Takes an element out.
+    pub fn unset(&mut self, element: u8) -> &mut Self {
+        if let Some(slot) = self.values.get_mut(usize::from(element)) {
+            *slot = None;
+        }
+        self.present.remove(element);
+        self
+    }
+
+    /// Sets those of `elements` that the message has to what it has. Values whose wire form is
+    /// not canonical are kept in `scratch`, and what is left of it is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeErrorKind::ScratchFull`] where `scratch` is too small.
+    pub fn echo(
+        &mut self,
+        message: &Message<'a>,
+        elements: ElementSet,
+        mut scratch: &'a mut [u8],
+    ) -> Result<&'a mut [u8], EncodeError> {
+        for element in elements.intersection(message.present()) {
+            let Some(field) = message.field(element) else { continue };
+            let (own, rest) = match field.is_canonical() {
+                true => (&mut [][..], scratch),
+                false => scratch
+                    .split_at_mut_checked(field.len())
+                    .ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?,
+            };
+            scratch = rest;
+            if let Some(value) = field.canonical(own) {
+                self.set(element, value);
+            }
+        }
+        Ok(scratch)
+    }
+
+    /// Appends the frame (without length header) to `out`, which is left as it was on an error.
+    /// Nothing is allocated but what `out` needs to grow. The secondary bitmap is written where an
+    /// element from 65 on is set.
+    ///
+    /// # Errors
+    ///
+    /// Where the dialect does not define an element or cannot carry its value.
+    pub fn encode(&self, spec: &Spec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let written = self.write(spec, out);
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    fn write(&self, spec: &Spec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Some(element) = self.no_element {
+            return Err(EncodeError { element, kind: EncodeErrorKind::NotDefined });
+        }
+        let start = out.len();
+        spec.mti_encoding().write(self.mti, out);
+        spec.bitmap_encoding().write(self.present, out);
+        for number in self.present {
+            let error = |kind| EncodeError { element: number, kind };
+            let element = spec.element(number).ok_or(error(EncodeErrorKind::NotDefined))?;
+            let value = self.value(number).unwrap_or_default();
+            element.write(value, out).map_err(error)?;
+            if out.len() - start > MAX_FRAME_BYTES {
+                return Err(error(EncodeErrorKind::FrameTooLong));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Every error of the crate except those of [`crate::tlv`].
+//!
+//! No text ever holds the value of a data element: errors go to logs and peers.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// The frame has no readable MTI or bitmap, so nothing of it can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{kind} at byte {offset}")]
+pub struct FramingError {
+    /// Byte offset in the frame, from 0.
+    pub offset: usize,
+    /// What is wrong there.
+    pub kind: FramingErrorKind,
+}
+
+/// What makes a frame unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FramingErrorKind {
+    /// The frame is longer than [`crate::MAX_FRAME_BYTES`].
+    #[error("frame longer than the limit")]
+    FrameTooLong,
+    /// The frame ends inside the message type identifier.
+    #[error("MTI truncated")]
+    MtiTruncated,
+    /// A character of the message type identifier is no digit.
+    #[error("MTI is not four digits")]
+    MtiNotDigits,
+    /// The frame ends inside the primary bitmap, or inside the secondary one that bit 1 announces.
+    #[error("bitmap truncated")]
+    BitmapTruncated,
+    /// A character of a hexadecimal bitmap is no hexadecimal digit.
+    #[error("bitmap is not hexadecimal")]
+    BitmapNotHex,
+}
+
+/// The first thing wrong with the data elements of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("DE{element}: {kind} at byte {offset}")]
+pub struct FieldError {
+    /// Number of the data element, 1 to 128. 1 stands for the bitmap: bytes follow a bitmap that
+    /// announces no element.
+    pub element: u8,
+    /// Byte offset in the frame where the element begins, with its length prefix, from 0.
+    pub offset: usize,
+    /// What is wrong with it.
+    pub kind: FieldErrorKind,
+}
+
+/// What can be wrong with a data element of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FieldErrorKind {
+    /// The dialect does not define the element, so its end is unknown. Ends the pass.
+    #[error("not defined by the dialect")]
+    NotDefined,
+    /// The length prefix is not a number. Ends the pass.
+    #[error("length prefix is not a number")]
+    BadLengthPrefix,
+    /// The frame ends inside the element. Ends the pass.
+    #[error("truncated")]
+    Truncated,
+    /// Bytes are left after the last element.
+    #[error("bytes left over after the last element")]
+    TrailingBytes,
+    /// Longer than the dialect allows.
+    #[error("too long")]
+    TooLong,
+    /// Shorter than the dialect allows.
+    #[error("too short")]
+    TooShort,
+    /// A character that the element's type does not allow.
+    #[error("character not allowed by the type")]
+    BadCharacter,
+    /// A length that no whole number of bytes has, such as an odd count of hexadecimal digits.
+    #[error("not a whole number of bytes")]
+    PartialByte,
+    /// Not the date or time that the element's pattern asks for.
+    #[error("not a date or time")]
+    BadPattern,
+}
+
+impl FieldErrorKind {
+    /// True where the end of the element is unknown and later elements cannot be found.
+    #[must_use]
+    pub const fn is_structural(self) -> bool {
+        matches!(self, Self::NotDefined | Self::BadLengthPrefix | Self::Truncated)
+    }
+}
+
+/// A message that the dialect cannot carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("DE{element}: {kind}")]
+pub struct EncodeError {
+    /// Number of the data element.
+    pub element: u8,
+    /// Why it cannot be sent.
+    pub kind: EncodeErrorKind,
+}
+
+/// Why a data element cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EncodeErrorKind {
+    /// The dialect does not define the element, or its number is not 2 to 128.
+    #[error("not defined by the dialect")]
+    NotDefined,
+    /// Longer than the dialect allows.
+    #[error("too long")]
+    TooLong,
+    /// Shorter than the dialect allows.
+    #[error("too short")]
+    TooShort,
+    /// A character that the element's type does not allow.
+    #[error("character not allowed by the type")]
+    BadCharacter,
+    /// Not the date or time that the element's pattern asks for.
+    #[error("not a date or time")]
+    BadPattern,
+    /// With this element the frame would pass [`crate::MAX_FRAME_BYTES`].
+    #[error("frame longer than the limit")]
+    FrameTooLong,
+    /// An element to be echoed has no room in the scratch buffer.
+    #[error("no room in the scratch buffer")]
+    ScratchFull,
+}
+
+/// One mistake of a dialect file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecMistake {
+    /// Line in the file, from 1; absent where something is missing from the file as a whole.
+    pub line: Option<usize>,
+    /// The element or key, such as `element 4` or `echo.default`.
+    pub place: String,
+    /// What is wrong and what was expected.
+    pub expected: String,
+}
+
+impl fmt::Display for SpecMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        write!(f, "{}: {}", self.place, self.expected)
+    }
+}
+
+/// Every mistake of a dialect file, in the order of its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecErrors(Vec<SpecMistake>);
+
+impl SpecErrors {
+    /// `None` where there is no mistake.
+    pub(crate) fn new(mut mistakes: Vec<SpecMistake>) -> Option<Self> {
+        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(0));
+        (!mistakes.is_empty()).then_some(Self(mistakes))
+    }
+
+    /// For a file that could not be read although nothing was found wrong.
+    pub(crate) fn unreadable() -> Self {
+        let expected = "cannot be read".to_owned();
+        Self(vec![SpecMistake { line: None, place: "file".to_owned(), expected }])
+    }
+
+    /// The mistakes; at least one.
+    #[must_use]
+    pub fn mistakes(&self) -> &[SpecMistake] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpecErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mistake(s) in the dialect file", self.0.len())?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for SpecErrors {}

@@ -1,0 +1,55 @@
+//! The ISO 8583 message language as data.
+//!
+//! A *dialect* (what one network speaks) is a TOML file with one line per data element; see
+//! [`Spec`]. [`decode`] reads a frame into a table of offsets without copying, an
+//! [`OutgoingMessage`] writes one, [`tlv`] reads and writes the chip data of DE55, and [`redact`]
+//! is the only way to show a message to a person.
+//!
+//! The crate is pure: no I/O, clock, randomness, logging or async code.
+//!
+//! ```
+//! use iso_specs::{Mti, OutgoingMessage, Spec, decode};
+//!
+//! let text = Spec::builtin("iso8583-1987-ascii").ok_or("not embedded")?;
+//! let spec = Spec::from_toml(text)?;
+//! let frame = b"0800822000000000000004000000000000001121083000000001301";
+//! let echo = decode(&spec, frame)?;
+//! assert_eq!(echo.message.mti(), Mti::NETWORK_MANAGEMENT_REQUEST);
+//! assert_eq!(echo.message.number(70), Some(301));
+//!
+//! let mut answer = OutgoingMessage::new(echo.message.mti().response());
+//! answer.set(39, b"00");
+//! let mut out = Vec::new();
+//! answer.encode(&spec, &mut out)?;
+//! assert_eq!(out, b"0810000000000200000000");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bitmap;
+mod data_element;
+mod decode;
+mod encode;
+mod encoding;
+mod error;
+mod length;
+mod message;
+mod mti;
+mod padding;
+pub mod redact;
+mod spec;
+pub mod tlv;
+
+pub use bitmap::{BitmapEncoding, ElementSet, Elements};
+pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
+pub use decode::{Decoded, MAX_FRAME_BYTES, decode};
+pub use encode::OutgoingMessage;
+pub use encoding::Encoding;
+pub use error::{
+    EncodeError, EncodeErrorKind, FieldError, FieldErrorKind, FramingError, FramingErrorKind,
+    SpecErrors, SpecMistake,
+};
+pub use length::{Length, PrefixEncoding};
+pub use message::{Field, Message, Value};
+pub use mti::{Mti, MtiEncoding};
+pub use padding::Padding;
+pub use spec::{ResponseCodeColumn, Spec};

@@ -1,0 +1,179 @@
+//! A dialect: what one network's messages look like, read from a TOML file.
+//!
+//! ```toml
+//! name = "my-network"
+//! description = "What my network speaks"
+//! mti = "ascii"                    # encoding of the MTI
+//! bitmap = "hex"                   # hex or raw
+//! length_prefix = "ascii"          # encoding of length prefixes, unless an element says its own
+//! response_code_column = "1987"    # 1987, 1993 or 2003: which codes DE39 speaks
+//! reason_code_field = 44           # optional: where declines carry the four-digit reason
+//!
+//! [response_codes]                 # optional: reasons that this network codes differently
+//! "1872" = "38"
+//!
+//! [echo]                           # elements that an answer returns
+//! default = [2, 3, 4, 7, 11]
+//! network_management = [7, 11, 70]
+//!
+//! [elements]                       # one line per data element
+//! 2 = { name = "Primary account number", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan" }
+//! ```
+//!
+//! Keys of an element:
+//!
+//! - `type`: `n`, `a`, `an`, `ans`, `as`, `ns`, `a or n`, `x+n`, `z` or `b`.
+//! - `length`: `fixed`, or a prefix of 1 to 4 digits: `L`, `LL`, `LLL`, `LLLL`.
+//! - `max`: greatest length in characters, for type `b` in bytes; for `fixed` the length.
+//! - `min` (optional, only with a prefix): least length; 1 unless said.
+//! - `encoding`: of the content; `ascii` for text, `hex` or `raw` for type `b`. With `hex` a length
+//!   prefix counts hexadecimal digits.
+//! - `prefix` (optional): encoding of this element's length prefix.
+//! - `padding` (optional, only `fixed`): `none`, `left-zero`, `right-space`, `left-space`,
+//!   `right-zero`.
+//! - `pattern` (optional, only `fixed` digits): date or time parts `CC YY MM DD hh mm ss`.
+//! - `sensitivity`: `public`, `pan`, `track`, `secret` or `chip`.
+
+mod file;
+mod keys;
+
+use std::fmt;
+
+use crate::bitmap::{BitmapEncoding, ElementSet};
+use crate::data_element::DataElement;
+use crate::error::SpecErrors;
+use crate::mti::{Mti, MtiEncoding};
+
+/// The dialects that ship with the crate, by name.
+const BUILTIN: [(&str, &str); 1] =
+    [("iso8583-1987-ascii", include_str!("../specs/iso8583-1987-ascii.toml"))];
+
+/// Which family of codes DE39 speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResponseCodeColumn {
+    /// ISO 8583:1987, two characters.
+    Y1987,
+    /// ISO 8583:1993, three digits.
+    Y1993,
+    /// ISO 8583:2003, four digits.
+    Y2003,
+}
+
+impl ResponseCodeColumn {
+    const NAMES: &str = "\"1987\", \"1993\" or \"2003\"";
+
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "1987" => Some(Self::Y1987),
+            "1993" => Some(Self::Y1993),
+            "2003" => Some(Self::Y2003),
+            _ => None,
+        }
+    }
+}
+
+/// A dialect, checked and ready to read and write messages.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Spec {
+    name: String,
+    description: String,
+    mti: MtiEncoding,
+    bitmap: BitmapEncoding,
+    response_code_column: ResponseCodeColumn,
+    /// Four-digit reason and text of DE39, sorted by reason.
+    response_codes: Vec<(String, String)>,
+    reason_code_field: Option<u8>,
+    echo_default: ElementSet,
+    echo_network_management: ElementSet,
+    /// Index is the element's number.
+    elements: Box<[Option<DataElement>]>,
+}
+
+impl Spec {
+    /// Reads a dialect file.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake of the file at once, each with its line and what was expected.
+    pub fn from_toml(text: &str) -> Result<Self, SpecErrors> {
+        file::read(text)
+    }
+
+    /// The text of a dialect that ships with the crate.
+    #[must_use]
+    pub fn builtin(name: &str) -> Option<&'static str> {
+        BUILTIN.iter().find(|(builtin, _)| *builtin == name).map(|(_, text)| *text)
+    }
+
+    /// The names of the dialects that ship with the crate.
+    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+        BUILTIN.iter().map(|(name, _)| *name)
+    }
+
+    /// Name of the dialect.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the dialect is, for people.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// What the dialect says about an element; `None` where it does not define it.
+    #[must_use]
+    pub fn element(&self, element: u8) -> Option<&DataElement> {
+        self.elements.get(usize::from(element))?.as_ref()
+    }
+
+    /// The elements that the dialect defines, lowest number first.
+    pub fn elements(&self) -> impl Iterator<Item = &DataElement> {
+        self.elements.iter().flatten()
+    }
+
+    /// How the MTI is written.
+    #[must_use]
+    pub const fn mti_encoding(&self) -> MtiEncoding {
+        self.mti
+    }
+
+    /// How bitmaps are written.
+    #[must_use]
+    pub const fn bitmap_encoding(&self) -> BitmapEncoding {
+        self.bitmap
+    }
+
+    /// Which family of codes DE39 speaks.
+    #[must_use]
+    pub const fn response_code_column(&self) -> ResponseCodeColumn {
+        self.response_code_column
+    }
+
+    /// The text of DE39 for a four-digit reason, where the dialect has its own.
+    #[must_use]
+    pub fn response_code_override(&self, reason: &str) -> Option<&str> {
+        let found = self.response_codes.binary_search_by(|(own, _)| own.as_str().cmp(reason));
+        self.response_codes.get(found.ok()?).map(|(_, code)| code.as_str())
+    }
+
+    /// The element that carries the four-digit reason of a decline.
+    #[must_use]
+    pub const fn reason_code_field(&self) -> Option<u8> {
+        self.reason_code_field
+    }
+
+    /// The elements that the answer to a message returns as they came.
+    #[must_use]
+    pub const fn echo(&self, mti: Mti) -> &ElementSet {
+        if mti.is_network_management() { &self.echo_network_management } else { &self.echo_default }
+    }
+}
+
+impl fmt::Debug for Spec {
+    /// The name only: the table has up to 127 elements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Spec({})", self.name)
+    }
+}

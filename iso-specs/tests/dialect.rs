@@ -1,0 +1,197 @@
+//! Dialect files: the shipped one, and every mistake of a bad one.
+
+mod support;
+
+use iso_specs::{ContentType, Length, Mti, ResponseCodeColumn, Spec, SpecErrors};
+use support::{SHIPPED, shipped};
+
+#[test]
+fn the_shipped_dialect_defines_everything() {
+    assert_eq!(Spec::builtin_names().collect::<Vec<_>>(), [SHIPPED]);
+    assert_eq!(Spec::builtin("no such dialect"), None);
+    let spec = shipped();
+    assert_eq!(spec.name(), SHIPPED);
+    let numbers: Vec<_> = spec.elements().map(|element| element.number()).collect();
+    assert_eq!(numbers, (2..=128).collect::<Vec<_>>());
+    assert_eq!((spec.element(0), spec.element(1), spec.element(129)), (None, None, None));
+    assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1987);
+    assert_eq!(spec.reason_code_field(), Some(44));
+    assert_eq!(spec.response_code_override("1872"), None);
+}
+
+#[test]
+fn an_element_has_one_line() {
+    let text = Spec::builtin(SHIPPED).unwrap();
+    let (_, elements) = text.split_once("[elements]\n").unwrap();
+    assert_eq!(elements.lines().count(), 127);
+}
+
+#[test]
+fn lengths_and_types_of_the_standard() {
+    let spec = shipped();
+    for (number, content, digits, max) in [
+        (2, ContentType::Digits, 2, 19),
+        (4, ContentType::Digits, 0, 12),
+        (28, ContentType::SignedDigits, 0, 9),
+        (35, ContentType::Track, 2, 37),
+        (36, ContentType::Track, 3, 104),
+        (38, ContentType::LettersDigits, 0, 6),
+        (43, ContentType::Printable, 0, 40),
+        (44, ContentType::Printable, 2, 25),
+        (48, ContentType::Printable, 3, 999),
+        (52, ContentType::Binary, 0, 8),
+        (55, ContentType::Binary, 3, 255),
+        (90, ContentType::Digits, 0, 42),
+        (95, ContentType::LettersDigits, 0, 42),
+        (102, ContentType::Printable, 2, 28),
+        (128, ContentType::Binary, 0, 8),
+    ] {
+        let element = spec.element(number).unwrap();
+        assert_eq!((element.content_type(), element.max()), (content, max), "{number}");
+        let prefix = match element.length() {
+            Length::Fixed => 0,
+            Length::Prefix { digits, .. } => digits,
+        };
+        assert_eq!(prefix, digits, "{number}");
+    }
+}
+
+#[test]
+fn answers_echo_by_class() {
+    let spec = shipped();
+    let echo = |mti| spec.echo(mti).iter().collect::<Vec<_>>();
+    assert_eq!(echo(Mti::NETWORK_MANAGEMENT_REQUEST), [7, 11, 33, 70]);
+    let default = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
+    assert_eq!(echo(Mti::AUTHORIZATION_REQUEST), default);
+    assert_eq!(echo(Mti::FINANCIAL_REQUEST), default);
+}
+
+/// A whole file with the given lines of elements besides 11 and 39.
+fn file(elements: &str) -> String {
+    format!(
+        "name = \"t\"\ndescription = \"t\"\nmti = \"ascii\"\nbitmap = \"raw\"\n\
+         length_prefix = \"ascii\"\nresponse_code_column = \"1993\"\n\
+         response_codes.1872 = \"206\"\n\
+         echo = {{ default = [11], network_management = [] }}\n[elements]\n\
+         11 = {{ name = \"STAN\", type = \"n\", length = \"fixed\", max = 6, encoding = \"ascii\", \
+         padding = \"left-zero\", sensitivity = \"public\" }}\n\
+         39 = {{ name = \"Action\", type = \"n\", length = \"fixed\", max = 3, \
+         encoding = \"ascii\", sensitivity = \"public\" }}\n{elements}"
+    )
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    let errors = Spec::from_toml(text).err();
+    errors.iter().flat_map(SpecErrors::mistakes).map(ToString::to_string).collect()
+}
+
+#[test]
+fn another_file_is_another_dialect() {
+    let spec = Spec::from_toml(&file("")).unwrap();
+    assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1993);
+    assert_eq!(spec.response_code_override("1872"), Some("206"));
+    assert_eq!(spec.reason_code_field(), None);
+    assert_eq!(format!("{spec:?}"), "Spec(t)");
+}
+
+#[test]
+fn five_mistakes_are_five_lines() {
+    let text = file(
+        "4 = { name = \"A\", type = \"m\", length = \"fixed\", max = 12, encoding = \"ascii\", \
+         sensitivity = \"public\" }\n\
+         5 = { name = \"B\", type = \"n\", length = \"LL\", max = 100, encoding = \"ascii\", \
+         sensitivity = \"public\" }\n\
+         6 = { name = \"C\", type = \"n\", length = \"fixed\", max = 12, encoding = \"hex\", \
+         sensitivity = \"public\" }\n\
+         7 = { name = \"D\", type = \"n\", length = \"LL\", max = 12, encoding = \"ascii\", \
+         padding = \"left-zero\", sensitivity = \"public\" }\n\
+         8 = { name = \"E\", type = \"n\", length = \"fixed\", max = 12, encoding = \"ascii\", \
+         colour = \"red\", sensitivity = \"public\" }\n",
+    );
+    assert_eq!(
+        mistakes(&text),
+        [
+            "line 12: element 4, type: expected \"n\", \"a\", \"an\", \"ans\", \"as\", \"ns\", \
+             \"a or n\", \"x+n\", \"z\" or \"b\"",
+            "line 13: element 5: the prefix counts to 99, but `max` needs 100",
+            "line 14: element 6: only type `b` has encoding `hex` or `raw`",
+            "line 15: element 7: `padding` is for elements of fixed length",
+            "line 16: element 8, colour: unknown key",
+        ]
+    );
+    let shown = Spec::from_toml(&text).unwrap_err().to_string();
+    assert!(shown.starts_with("5 mistake(s) in the dialect file\n  line 12: element 4, type:"));
+}
+
+/// One line of an element each, and the mistake that it is.
+#[test]
+fn parts_that_do_not_go_together() {
+    for (line, mistake) in [
+        ("type='b' length='LLL' max=500 encoding='hex'", "the prefix counts to 999"),
+        ("type='b' length='fixed' max=8 encoding='ascii'", "needs encoding `hex` or `raw`"),
+        ("type='n' length='LL' max=4 min=5 encoding='ascii'", "`min` is above `max`"),
+        ("type='n' length='fixed' max=4 min=1 encoding='ascii'", "`min` and `prefix` are for"),
+        ("type='n' length='fixed' max=4 encoding='ascii' padding='right-space'", "does not allow"),
+        ("type='x+n' length='fixed' max=9 encoding='ascii' padding='left-zero'", "does not allow"),
+        ("type='n' length='fixed' max=6 encoding='ascii' pattern='MMDD'", "fixed`, max 4"),
+        ("type='an' length='fixed' max=4 encoding='ascii' pattern='MMDD'", "type `n`"),
+        ("type='n' length='fixed' max=4 encoding='ascii' pattern='MMDX'", "such as"),
+        ("type='n' length='fixed' max=0 encoding='ascii'", "a number from 1 to 9999"),
+        ("type='n' length='fixed' max=true encoding='ascii'", "a number from 1 to 9999"),
+        ("type='n' length='fixed' encoding='ascii'", "max: is missing"),
+        ("type='n' length='V' max=4 encoding='ascii'", "\"LLLL\""),
+        ("type='n' length='LL' prefix='x' max=4 encoding='ascii'", "prefix: expected \"ascii\""),
+    ] {
+        let keys = line.replace(" length", ", length").replace(" max", ", max");
+        let keys = keys.replace(" min", ", min").replace(" encoding", ", encoding");
+        let keys = keys.replace(" padding", ", padding").replace(" pattern", ", pattern");
+        let keys = keys.replace(" prefix", ", prefix").replace('\'', "\"");
+        let line = format!("60 = {{ name = \"T\", sensitivity = \"secret\", {keys} }}");
+        let found = mistakes(&file(&line));
+        assert_eq!(found.len(), 1, "{line} {found:?}");
+        assert!(found[0].starts_with("line 12: element 60"), "{found:?}");
+        assert!(found[0].contains(mistake), "{line} {found:?}");
+    }
+}
+
+#[test]
+fn headers_are_checked() {
+    let good = file("");
+    for (part, bad, mistake) in [
+        ("name = \"t\"\n", "", "name: is missing"),
+        ("name = \"t\"", "name = \"\"", "line 1: name: expected a text"),
+        ("\"raw\"", "\"bcd\"", "line 4: bitmap: expected \"hex\" or \"raw\""),
+        ("\"1993\"", "1993", "response_code_column: expected \"1987\", \"1993\" or \"2003\""),
+        ("1872 = \"206\"", "1872 = \"2x6\"", "1872: expected a text that element 39 can hold"),
+        ("1872 = \"206\"", "187 = \"206\"", "187: expected a reason of four digits"),
+        ("default = [11]", "default = [11, 11]", "element 11 is listed twice"),
+        ("default = [11]", "default = [12]", "element 12 is not defined"),
+        ("default = [11]", "default = [52]", "element 52 is never echoed"),
+        ("default = [11]", "default = [1]", "a number from 2 to 128"),
+        ("default = [11]", "default = 11", "echo, default: expected a list"),
+        ("default = [11], ", "", "echo, default: is missing"),
+        ("mti =", "reason_code_field = 39\nmti =", "can hold four digits"),
+        ("mti =", "surprise = 1\nmti =", "line 3: surprise: unknown key"),
+        ("11 = {", "11 = 5\n12 = {", "element 11: expected a table"),
+        ("11 = {", "1 = {", "1: expected an element from 2 to 128"),
+        ("11 = {", "011 = {", "011: expected an element from 2 to 128"),
+        ("mti = \"ascii\"", "mti = ascii", "line 3: syntax"),
+        ("[elements]\n", "[elements]\n39 = 1\n", "duplicate"),
+    ] {
+        assert!(good.contains(part), "{part}");
+        let found = mistakes(&good.replacen(part, bad, 1));
+        assert!(found.iter().any(|found| found.contains(mistake)), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let good = Spec::builtin(SHIPPED).unwrap();
+    for len in (0..good.len()).step_by(61) {
+        let _ = mistakes(&good[..len]);
+    }
+    for text in ["", "elements = 1", "[elements", "\u{0}", "echo = []\nelements = []", "[[a]]\n[a]"]
+    {
+        assert!(!mistakes(text).is_empty());
+    }
+}
