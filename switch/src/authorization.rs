@@ -1,0 +1,20 @@
+//! The rules of authorization. Pure: no async, no clock, no logging, no I/O; the order in which
+//! these steps run is in `transaction.rs`.
+
+pub mod card_status;
+pub mod decision;
+pub mod limits;
+pub mod network_management;
+pub mod pin;
+pub mod product;
+pub mod request;
+pub mod response;
+pub mod response_code;
+pub mod routing;
+
+pub use decision::{Circumstances, Decision, RequiredChecks, decide, required_checks};
+pub use product::{PinRequired, Product};
+pub use request::{FormatError, Money, Request};
+pub use response::Answer;
+pub use response_code::Reason;
+pub use routing::{Route, route};

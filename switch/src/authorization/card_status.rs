@@ -1,0 +1,34 @@
+//! Whether the card may be used at all.
+
+use super::product::Product;
+use super::request::Request;
+use super::response_code::Reason;
+use crate::cards::card::{CardState, CardStatus};
+use crate::clock::Timestamp;
+
+/// Declines for the card itself, in the order of the rules: expired, suspended for PIN tries,
+/// blocked otherwise, not active.
+///
+/// # Errors
+/// The reason of the decline.
+pub(super) fn check(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    now: Timestamp,
+) -> Result<(), Reason> {
+    let plastic = card.plastic(request.expiry, request.sequence).ok_or(Reason::ExpiredCard)?;
+    if plastic.expiry.is_past(now, product.utc_offset) {
+        return Err(Reason::ExpiredCard);
+    }
+    if card.is_suspended_for_pin_tries() {
+        return Err(Reason::PinTryLimitExceeded);
+    }
+    match card.status {
+        CardStatus::Active => Ok(()),
+        CardStatus::Unactivated => Err(Reason::CardNotActive),
+        CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {
+            Err(Reason::CardBlocked)
+        }
+    }
+}

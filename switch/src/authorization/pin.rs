@@ -1,0 +1,49 @@
+//! Online PIN: when it is required, and the counter of wrong tries (DESIGN rule: consecutive
+//! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
+
+use super::product::{PinRequired, Product};
+use super::request::Request;
+use super::response_code::Reason;
+use crate::cards::card::{CardState, CardStatus, OnlinePin, StatusReason};
+
+/// Whether this request must bring a PIN.
+pub(super) fn is_required(request: &Request, product: &Product) -> bool {
+    match product.pin_required {
+        PinRequired::Never => false,
+        PinRequired::Cash => is_cash(request),
+        PinRequired::CardPresent => is_cash(request) || is_card_present(request),
+    }
+}
+
+fn is_cash(request: &Request) -> bool {
+    let at_cash_merchant = matches!(request.merchant_category.as_ref(), Some(b"6010" | b"6011"));
+    request.processing_code.is_cash() || at_cash_merchant
+}
+
+/// Read at a terminal by contact chip or magnetic stripe; contactless (07, 91) does not count.
+fn is_card_present(request: &Request) -> bool {
+    matches!(request.pan_entry().as_ref(), Some(b"02" | b"05" | b"90" | b"95"))
+}
+
+/// A wrong PIN: one more try, and the suspension when the limit is reached.
+pub(super) fn wrong(card: &CardState, product: &Product) -> (Reason, CardState) {
+    let tries = card.pin.tries.saturating_add(1);
+    let counted = card.with_tries(tries);
+    match product.pin_retry_limit {
+        Some(limit) if tries >= limit.get() => {
+            let suspended = CardState {
+                status: CardStatus::Suspended,
+                status_reason: StatusReason::PIN_RETRY_LIMIT,
+                ..counted
+            };
+            (Reason::PinTryLimitExceeded, suspended)
+        }
+        _ => (Reason::InvalidPin, counted),
+    }
+}
+
+/// A right PIN: the counter starts again at zero; `None` where it is zero already.
+pub(super) fn right(card: &CardState) -> Option<CardState> {
+    let OnlinePin { tries, .. } = card.pin;
+    (tries > 0).then(|| card.with_tries(0))
+}

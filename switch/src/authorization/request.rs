@@ -1,0 +1,249 @@
+//! What an authorization request says, read once from the message and checked.
+
+use iso_specs::{Decoded, FieldError, Message, Mti, tlv};
+
+use crate::cards::card::Expiry;
+use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
+use crate::hsm::PinBlock;
+
+/// Largest data element that is read here, in bytes: DE55 with 255 bytes of chip data.
+const VALUE_BYTES_MAX: usize = 999;
+
+/// The request cannot be processed because of this data element (reason 9904).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormatError {
+    /// Number of the data element.
+    pub element: u8,
+}
+
+/// An amount in the minor units of a currency, with its ISO 4217 numeric code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Money {
+    /// Minor units, as DE4 and DE6 carry them.
+    pub minor_units: u64,
+    /// ISO 4217 numeric code.
+    pub currency: u16,
+}
+
+/// DE3: what is asked for, by its first two digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessingCode(pub [u8; 6]);
+
+impl ProcessingCode {
+    /// The transaction type: the first two digits.
+    #[must_use]
+    pub const fn transaction_type(self) -> [u8; 2] {
+        let [first, second, ..] = self.0;
+        [first, second]
+    }
+
+    /// Goods 00, cash 01, goods with cash back 09, cash advance 17 and return 20 are served.
+    #[must_use]
+    pub const fn is_supported(self) -> bool {
+        matches!(&self.transaction_type(), b"00" | b"01" | b"09" | b"17" | b"20")
+    }
+
+    /// Cash at an ATM (01) or a counter (17).
+    #[must_use]
+    pub const fn is_cash(self) -> bool {
+        matches!(&self.transaction_type(), b"01" | b"17")
+    }
+}
+
+/// A request 0100 or 0200, or its repeat. Clear data in it masks itself when shown.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Message type.
+    pub mti: Mti,
+    /// DE2, or the PAN of track 2 (DE35).
+    pub pan: Pan,
+    /// DE3.
+    pub processing_code: ProcessingCode,
+    /// DE4 in the currency of DE49.
+    pub amount: Money,
+    /// DE6 in the currency of DE51.
+    pub billing: Option<Money>,
+    /// DE7: MMDDhhmmss.
+    pub transmission_time: [u8; 10],
+    /// DE11: system trace audit number (STAN).
+    pub stan: [u8; 6],
+    /// DE14, or the expiry of track 2.
+    pub expiry: Option<Expiry>,
+    /// DE18: merchant category code.
+    pub merchant_category: Option<[u8; 4]>,
+    /// DE22: how PAN and PIN came in.
+    pub entry_mode: Option<[u8; 3]>,
+    /// DE23: PAN sequence number.
+    pub sequence: Option<u8>,
+    /// DE32: acquirer, up to 11 digits, filled with zero bytes.
+    pub acquirer: [u8; 11],
+    /// DE37: retrieval reference number (RRN).
+    pub rrn: Option<[u8; 12]>,
+    /// DE52.
+    pub pin_block: Option<PinBlock>,
+    /// DE55: what of it tells two requests apart; absent without DE55.
+    pub chip: Option<ChipData>,
+}
+
+/// Parts of DE55 that take part in the comparison of repeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChipData {
+    /// 9F26: application cryptogram.
+    pub cryptogram: Option<[u8; 8]>,
+    /// 9F36: application transaction counter.
+    pub atc: Option<[u8; 2]>,
+}
+
+impl Request {
+    /// Reads a decoded message.
+    ///
+    /// # Errors
+    /// The data element that is missing or wrong. DE11 comes first, since no answer can be
+    /// matched without it; then what the decoder found; then what is missing.
+    pub fn parse(decoded: &Decoded<'_>) -> Result<Request, FormatError> {
+        let message = &decoded.message;
+        check_elements(decoded, &mandatory(message))?;
+        let track2 = Track2::read(message)?;
+        let pan = pan(message, track2.as_ref())?;
+        let expiry = optional(message, 14, Expiry::parse)?;
+        Ok(Request {
+            mti: message.mti(),
+            pan,
+            processing_code: ProcessingCode(required(message, 3)?),
+            amount: Money {
+                minor_units: number(message, 4)?.ok_or(FormatError { element: 4 })?,
+                currency: currency(message, 49)?.ok_or(FormatError { element: 49 })?,
+            },
+            billing: billing(message)?,
+            transmission_time: required(message, 7)?,
+            stan: required(message, 11)?,
+            expiry: expiry.or(track2.and_then(|track| track.expiry)),
+            merchant_category: optional(message, 18, exactly)?,
+            entry_mode: optional(message, 22, exactly)?,
+            sequence: number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX)),
+            acquirer: optional(message, 32, zero_filled)?.unwrap_or_default(),
+            rrn: optional(message, 37, exactly)?,
+            pin_block: pin_block(message)?,
+            chip: chip_data(message)?,
+        })
+    }
+
+    /// The first two digits of DE22: how the PAN came in.
+    #[must_use]
+    pub fn pan_entry(&self) -> Option<[u8; 2]> {
+        self.entry_mode.map(|[first, second, _]| [first, second])
+    }
+}
+
+/// The rules that hold for every message: DE11 readable, no fault of the decoder, nothing
+/// of `mandatory` missing.
+///
+/// # Errors
+/// The element in the order of [`Request::parse`].
+pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), FormatError> {
+    let message = &decoded.message;
+    // A fault that ended the pass before DE11 is the cause, and says more than "no DE11".
+    let ended_before = |fault: &FieldError| fault.kind.is_structural() && fault.element < 11;
+    let no_stan = !message.has(11) && !decoded.fault.as_ref().is_some_and(ended_before);
+    let fault = decoded.fault.as_ref().map(|fault| fault.element);
+    let missing = mandatory.iter().copied().find(|element| !message.has(*element));
+    match no_stan.then_some(11).or(fault).or(missing) {
+        Some(element) => Err(FormatError { element }),
+        None => Ok(()),
+    }
+}
+
+/// Elements of a request that must be there; DE35 may stand for DE2.
+fn mandatory(message: &Message<'_>) -> [u8; 6] {
+    [if message.has(35) { 35 } else { 2 }, 3, 4, 7, 11, 49]
+}
+
+/// Track 2 (ISO/IEC 7813): PAN, separator, expiry YYMM, service code and more.
+struct Track2 {
+    pan: Pan,
+    expiry: Option<Expiry>,
+}
+
+impl Track2 {
+    fn read(message: &Message<'_>) -> Result<Option<Track2>, FormatError> {
+        optional(message, 35, |text| {
+            let separator = text.iter().position(|byte| matches!(byte, b'=' | b'D'))?;
+            let (digits, rest) = text.split_at_checked(separator)?;
+            let expiry = rest.get(1..5).and_then(Expiry::parse);
+            Some(Track2 { pan: Pan::parse(digits)?, expiry })
+        })
+    }
+}
+
+fn pan(message: &Message<'_>, track2: Option<&Track2>) -> Result<Pan, FormatError> {
+    let pan = optional(message, 2, Pan::parse)?;
+    match (pan, track2) {
+        (Some(pan), Some(track2)) if pan != track2.pan => Err(FormatError { element: 35 }),
+        (Some(pan), _) => Ok(pan),
+        (None, Some(track2)) => Ok(track2.pan.clone()),
+        (None, None) => Err(FormatError { element: 2 }),
+    }
+}
+
+fn billing(message: &Message<'_>) -> Result<Option<Money>, FormatError> {
+    let (amount, currency) = (number(message, 6)?, currency(message, 51)?);
+    Ok(amount.zip(currency).map(|(minor_units, currency)| Money { minor_units, currency }))
+}
+
+fn currency(message: &Message<'_>, element: u8) -> Result<Option<u16>, FormatError> {
+    optional(message, element, |text| {
+        let numeric = text.len() == 3 && text.iter().all(u8::is_ascii_digit);
+        Some(text).filter(|_| numeric)?;
+        Some(text.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0')))
+    })
+}
+
+fn number(message: &Message<'_>, element: u8) -> Result<Option<u64>, FormatError> {
+    let Some(field) = message.field(element) else { return Ok(None) };
+    field.number().map(Some).ok_or(FormatError { element })
+}
+
+fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
+    let Some(field) = message.field(52) else { return Ok(None) };
+    let mut buffer = [0; PinBlock::BYTES];
+    let block = field.bytes(&mut buffer).and_then(|bytes| bytes.try_into().ok());
+    block.map(|block| Some(PinBlock::new(block))).ok_or(FormatError { element: 52 })
+}
+
+fn chip_data(message: &Message<'_>) -> Result<Option<ChipData>, FormatError> {
+    let Some(field) = message.field(55) else { return Ok(None) };
+    let wrong = FormatError { element: 55 };
+    let mut buffer = [0; VALUE_BYTES_MAX];
+    let data = field.bytes(&mut buffer).ok_or(wrong)?;
+    tlv::check(data).map_err(|_| wrong)?;
+    Ok(Some(ChipData {
+        cryptogram: tlv::find(data, 0x9F26).and_then(|value| value.try_into().ok()),
+        atc: tlv::find(data, 0x9F36).and_then(|value| value.try_into().ok()),
+    }))
+}
+
+fn required<const N: usize>(message: &Message<'_>, element: u8) -> Result<[u8; N], FormatError> {
+    optional(message, element, exactly)?.ok_or(FormatError { element })
+}
+
+/// Reads the text of an element if it is there; what `read` does not take is a format error.
+fn optional<T>(
+    message: &Message<'_>,
+    element: u8,
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<Option<T>, FormatError> {
+    let Some(field) = message.field(element) else { return Ok(None) };
+    let mut buffer = [0; 2 * PAN_DIGITS_MAX];
+    let text = field.text(&mut buffer);
+    text.and_then(read).map(Some).ok_or(FormatError { element })
+}
+
+fn exactly<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    text.try_into().ok()
+}
+
+fn zero_filled<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut filled = [0; N];
+    filled.get_mut(..text.len())?.copy_from_slice(text);
+    Some(filled)
+}

@@ -1,0 +1,62 @@
+//! The response: what comes back from the request, and what the switch adds.
+
+use iso_specs::{EncodeError, Message, OutgoingMessage};
+
+use super::request::FormatError;
+use super::response_code::Reason;
+
+/// Room for echoed elements whose wire form must be converted, in bytes.
+const SCRATCH_BYTES: usize = 1_024;
+
+/// DE44 carries the number of a wrong element, in every dialect.
+const ADDITIONAL_RESPONSE_DATA: u8 = 44;
+
+/// What is answered to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The outcome.
+    pub reason: Reason,
+    /// DE38, six digits; on approvals of a transaction only.
+    pub approval_code: Option<[u8; 6]>,
+}
+
+impl Answer {
+    /// An answer without an approval code.
+    #[must_use]
+    pub const fn new(reason: Reason) -> Answer {
+        Answer { reason, approval_code: None }
+    }
+}
+
+/// Appends the response to `message`: its elements that are echoed, DE38, DE39, and DE44 or the
+/// dialect's field for the four-digit reason.
+///
+/// # Errors
+/// If the dialect cannot carry an element; nothing was appended then.
+pub fn encode(
+    message: &Message<'_>,
+    answer: Answer,
+    fault: Option<FormatError>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let dialect = message.spec();
+    let Answer { reason, approval_code } = answer;
+    let number = fault.map(|fault| format!("{:03}", fault.element));
+    let mut scratch = [0; SCRATCH_BYTES];
+    let mut response = OutgoingMessage::new(message.mti().response());
+    response.echo(message, *dialect.echo(message.mti()), &mut scratch)?;
+    if let Some(code) = &approval_code {
+        response.set(38, code);
+    }
+    response.set(39, reason.response_code(dialect).as_bytes());
+    match (&number, dialect.reason_code_field()) {
+        (Some(number), _) => {
+            response.set(ADDITIONAL_RESPONSE_DATA, number.as_bytes());
+        }
+        (None, Some(field)) if reason != Reason::Approved => {
+            response.set(field, reason.code().as_bytes());
+        }
+        (None, _) => {}
+    }
+    response.encode(dialect, out)
+}

@@ -1,0 +1,11 @@
+//! Cards: what they are, how their PANs rest, and the cache that holds them.
+
+pub mod cache;
+pub mod card;
+pub mod pan;
+pub mod vault;
+
+pub use cache::{Card, CardEntry, Cards};
+pub use card::{CardState, CardStatus, Expiry, OnlinePin, Plastic, StatusReason};
+pub use pan::{MaskedPan, Pan};
+pub use vault::{CardKey, PanVault, SealedPan};

@@ -1,0 +1,237 @@
+//! A card as the issuer knows it. Pure values: what changes is one immutable snapshot,
+//! [`CardState`], and every change makes a new one.
+
+use std::fmt;
+
+use jiff::tz::Offset;
+
+use crate::cards::pan::MaskedPan;
+use crate::clock::Timestamp;
+use crate::hsm::PinReference;
+
+/// State of a card, as the API names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardStatus {
+    /// Created and not yet activated by the cardholder.
+    Unactivated,
+    /// In use.
+    Active,
+    /// In use for some purposes only; declined here like a suspended card.
+    Limited,
+    /// Blocked until somebody makes it active again.
+    Suspended,
+    /// Blocked for ever.
+    Terminated,
+}
+
+impl CardStatus {
+    /// All states, in the order of their stored codes.
+    pub const ALL: [CardStatus; 5] = [
+        CardStatus::Unactivated,
+        CardStatus::Active,
+        CardStatus::Limited,
+        CardStatus::Suspended,
+        CardStatus::Terminated,
+    ];
+
+    /// The name on the API: UNACTIVATED, ACTIVE, LIMITED, SUSPENDED, TERMINATED.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CardStatus::Unactivated => "UNACTIVATED",
+            CardStatus::Active => "ACTIVE",
+            CardStatus::Limited => "LIMITED",
+            CardStatus::Suspended => "SUSPENDED",
+            CardStatus::Terminated => "TERMINATED",
+        }
+    }
+}
+
+/// Why a card is in its state: the two-digit reason code of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusReason(pub u8);
+
+impl StatusReason {
+    /// 00: first activation, or none given.
+    pub const NONE: StatusReason = StatusReason(0);
+    /// 01: requested by the issuer.
+    pub const REQUESTED: StatusReason = StatusReason(1);
+    /// 22: the PIN retry limit was reached.
+    pub const PIN_RETRY_LIMIT: StatusReason = StatusReason(22);
+}
+
+impl fmt::Display for StatusReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}", self.0)
+    }
+}
+
+/// Month after which a plastic is no longer valid, in the order of DE14: YYMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    year: u8,
+    month: u8,
+}
+
+impl Expiry {
+    /// From four digits YYMM, month 01-12; the century is 20.
+    #[must_use]
+    pub fn parse(yymm: &[u8]) -> Option<Expiry> {
+        let digits: &[u8; 4] = yymm.try_into().ok()?;
+        let [y1, y0, m1, m0] = digits.map(|digit| digit.wrapping_sub(b'0'));
+        let valid = digits.iter().all(u8::is_ascii_digit);
+        let expiry = Expiry { year: y1.wrapping_mul(10).wrapping_add(y0), month: m1 * 10 + m0 };
+        (valid && (1..=12).contains(&expiry.month)).then_some(expiry)
+    }
+
+    /// Whether the last day of the month is over at `now` in a place with this UTC offset.
+    #[must_use]
+    pub fn is_past(self, now: Timestamp, offset: Offset) -> bool {
+        let Ok(instant) = jiff::Timestamp::from_microsecond(now.micros()) else { return true };
+        let today = offset.to_datetime(instant);
+        let expiry = (2000 + i16::from(self.year), self.month.cast_signed());
+        (today.year(), today.month()) > expiry
+    }
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}{:02}", self.year, self.month)
+    }
+}
+
+/// One plastic of a card: what the cardholder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plastic {
+    /// Valid to the end of this month.
+    pub expiry: Expiry,
+    /// PAN sequence number, 0-99 (DE23).
+    pub sequence: u8,
+}
+
+/// The online PIN: one for all plastics of a card.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnlinePin {
+    /// What an entered PIN is compared with; without one nothing matches.
+    pub reference: Option<PinReference>,
+    /// Goes up by one with every PIN set.
+    pub version: u32,
+    /// Consecutive wrong PINs.
+    pub tries: u32,
+}
+
+/// Everything of a card that can change, as one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardState {
+    /// Set by the store when the change is committed, different for each change of a card.
+    pub version: u64,
+    /// Its state.
+    pub status: CardStatus,
+    /// Why it is in that state.
+    pub status_reason: StatusReason,
+    /// The online PIN and its counter of wrong tries.
+    pub pin: OnlinePin,
+    /// Newest last; never empty.
+    pub plastics: Box<[Plastic]>,
+}
+
+impl CardState {
+    /// A new card with one plastic and no PIN.
+    #[must_use]
+    pub fn new(plastic: Plastic) -> CardState {
+        CardState {
+            version: 0,
+            status: CardStatus::Unactivated,
+            status_reason: StatusReason::NONE,
+            pin: OnlinePin::default(),
+            plastics: Box::new([plastic]),
+        }
+    }
+
+    /// Whether the card is suspended because the PIN retry limit was reached.
+    #[must_use]
+    pub fn is_suspended_for_pin_tries(&self) -> bool {
+        self.status == CardStatus::Suspended && self.status_reason == StatusReason::PIN_RETRY_LIMIT
+    }
+
+    /// The card made active: the counter starts at zero, the PIN stays. A terminated card is
+    /// final and gives `None`.
+    #[must_use]
+    pub fn activated(&self) -> Option<CardState> {
+        let reason = match self.status {
+            CardStatus::Terminated => return None,
+            CardStatus::Unactivated => StatusReason::NONE,
+            CardStatus::Active | CardStatus::Limited | CardStatus::Suspended => {
+                StatusReason::REQUESTED
+            }
+        };
+        Some(CardState {
+            status: CardStatus::Active,
+            status_reason: reason,
+            pin: OnlinePin { tries: 0, ..self.pin },
+            ..self.clone()
+        })
+    }
+
+    /// The card with another PIN: the counter starts at zero, a suspension stays.
+    #[must_use]
+    pub fn with_pin(&self, reference: PinReference) -> CardState {
+        let version = self.pin.version.saturating_add(1);
+        CardState {
+            pin: OnlinePin { reference: Some(reference), version, tries: 0 },
+            ..self.clone()
+        }
+    }
+
+    /// The card with another count of consecutive wrong PINs.
+    #[must_use]
+    pub fn with_tries(&self, tries: u32) -> CardState {
+        CardState { pin: OnlinePin { tries, ..self.pin }, ..self.clone() }
+    }
+
+    /// The plastic a request speaks of: the newest with this expiry and sequence, either
+    /// left out where the request does not give it.
+    #[must_use]
+    pub fn plastic(&self, expiry: Option<Expiry>, sequence: Option<u8>) -> Option<&Plastic> {
+        self.plastics.iter().rev().find(|plastic| {
+            expiry.is_none_or(|given| given == plastic.expiry)
+                && sequence.is_none_or(|given| given == plastic.sequence)
+        })
+    }
+}
+
+/// What never changes of a card and is safe to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardIdentity {
+    /// The issuer's name for it, unique.
+    pub token: Box<str>,
+    /// The PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+    }
+
+    #[test]
+    fn valid_to_the_end_of_the_month_where_the_issuer_is() {
+        let expiry = Expiry::parse(b"2912").unwrap();
+        let plus_one = Offset::constant(1);
+        assert!(!expiry.is_past(at("2029-12-31T22:59:59Z"), plus_one));
+        assert!(expiry.is_past(at("2029-12-31T23:00:00Z"), plus_one));
+        assert!(!expiry.is_past(at("2029-12-31T23:59:59Z"), Offset::UTC));
+        assert!(expiry.is_past(at("2030-01-01T00:00:00Z"), Offset::UTC));
+    }
+
+    #[test]
+    fn expiry_is_four_digits_with_a_month() {
+        for wrong in [&b"2900"[..], b"2913", b"29", b"2x12", b"29121"] {
+            assert!(Expiry::parse(wrong).is_none());
+        }
+        assert_eq!(Expiry::parse(b"0501").unwrap().to_string(), "0501");
+    }
+}

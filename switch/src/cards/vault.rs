@@ -1,0 +1,156 @@
+//! PANs at rest: a card is found by a keyed digest of its PAN, and the PAN itself is sealed.
+//! No clear PAN and no unkeyed digest is ever stored (PCI DSS 3.5.1).
+
+use std::fmt;
+
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
+use crate::hsm::{KeyFault, random};
+
+/// Key of a card: the first 16 bytes of HMAC-SHA-256 over the ASCII digits of its PAN.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CardKey(pub [u8; CardKey::BYTES]);
+
+impl CardKey {
+    /// Bytes of a card key.
+    pub const BYTES: usize = 16;
+}
+
+impl fmt::Debug for CardKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "CardKey({a:02x}{b:02x}{c:02x}{d:02x}..)")
+    }
+}
+
+/// A PAN under AES-256-GCM, bound to its card key: 12 bytes nonce, 19 bytes of PAN filled with
+/// F, 16 bytes tag. The fixed size hides the length of the PAN.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedPan(pub [u8; SealedPan::BYTES]);
+
+impl SealedPan {
+    /// Bytes of a sealed PAN.
+    pub const BYTES: usize = NONCE_BYTES + PAN_DIGITS_MAX + TAG_BYTES;
+}
+
+impl fmt::Debug for SealedPan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedPan(..)")
+    }
+}
+
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+
+/// The switch's own keys for card data.
+pub struct PanVault {
+    digest: Hmac<Sha256>,
+    cipher: Aes256Gcm,
+}
+
+impl PanVault {
+    /// From the card-digest key (HMAC-SHA-256) and the PAN key (AES-256), 32 bytes each.
+    ///
+    /// # Errors
+    /// If a key has not 32 bytes.
+    pub fn new(digest_key: &[u8], pan_key: &[u8]) -> Result<PanVault, KeyFault> {
+        let digest = <Hmac<Sha256> as KeyInit>::new_from_slice(digest_key)
+            .ok()
+            .filter(|_| digest_key.len() == 32)
+            .ok_or(KeyFault::Length)?;
+        let cipher = Aes256Gcm::new_from_slice(pan_key).map_err(|_| KeyFault::Length)?;
+        Ok(PanVault { digest, cipher })
+    }
+
+    /// The key of the card with this PAN.
+    #[must_use]
+    pub fn card_key(&self, pan: &Pan) -> CardKey {
+        let mut key = [0; CardKey::BYTES];
+        let digest = self.mac(&[pan.digits()]);
+        key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        CardKey(key)
+    }
+
+    /// A key for another keyed digest, derived from the card-digest key for one purpose.
+    #[must_use]
+    pub fn derive(&self, purpose: &[u8]) -> [u8; 16] {
+        let mut key = [0; 16];
+        let digest = self.mac(&[b"derive:", purpose]);
+        key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        key
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.digest.clone();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Seals a PAN for storage.
+    ///
+    /// # Errors
+    /// If the machine gives no random bytes.
+    pub fn seal(&self, key: &CardKey, pan: &Pan) -> Result<SealedPan, KeyFault> {
+        let nonce: [u8; NONCE_BYTES] = random::bytes()?;
+        let mut text = Zeroizing::new([0xFF; PAN_DIGITS_MAX]);
+        text.iter_mut().zip(pan.digits()).for_each(|(to, from)| *to = *from);
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&Nonce::from(nonce), &key.0, text.as_mut_slice().into())
+            .map_err(|_| KeyFault::Length)?;
+        let mut sealed = [0; SealedPan::BYTES];
+        let parts = nonce.iter().chain(text.iter()).chain(tag.iter());
+        sealed.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        Ok(SealedPan(sealed))
+    }
+
+    /// Opens a stored PAN.
+    ///
+    /// # Errors
+    /// If it was sealed with another key, for another card, or was altered.
+    pub fn open(&self, key: &CardKey, sealed: &SealedPan) -> Result<Pan, KeyFault> {
+        let (nonce, rest) = sealed.0.split_first_chunk::<NONCE_BYTES>().ok_or(KeyFault::Length)?;
+        let (text, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(KeyFault::Length)?;
+        let mut text = Zeroizing::new(text.to_vec());
+        self.cipher
+            .decrypt_inout_detached(
+                &Nonce::from(*nonce),
+                &key.0,
+                text.as_mut_slice().into(),
+                &Tag::from(*tag),
+            )
+            .map_err(|_| KeyFault::Authentication)?;
+        let digits = text.split(|byte| *byte == 0xFF).next().unwrap_or_default();
+        Pan::parse(digits).ok_or(KeyFault::Authentication)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_pan_opens_for_its_card_only() {
+        let vault = PanVault::new(&[1; 32], &[2; 32]).unwrap();
+        let pan = Pan::parse(b"4761340000000019").unwrap();
+        let key = vault.card_key(&pan);
+        let sealed = vault.seal(&key, &pan).unwrap();
+        assert_eq!(vault.open(&key, &sealed).unwrap(), pan);
+        assert!(vault.open(&CardKey([0; 16]), &sealed).is_err());
+        assert_ne!(sealed.0, vault.seal(&key, &pan).unwrap().0);
+    }
+
+    #[test]
+    fn the_key_is_a_keyed_digest() {
+        let pan = Pan::parse(b"4761340000000019").unwrap();
+        let one = PanVault::new(&[1; 32], &[2; 32]).unwrap();
+        let other = PanVault::new(&[3; 32], &[2; 32]).unwrap();
+        assert_eq!(one.card_key(&pan), one.card_key(&pan));
+        assert_ne!(one.card_key(&pan), other.card_key(&pan));
+    }
+}

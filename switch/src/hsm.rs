@@ -1,0 +1,249 @@
+//! The HSM, the second of the four seams, at business level: verify a PIN, accept a PIN.
+//! No clear PIN, PIN block in clear or key crosses it; what comes out are outcomes.
+
+pub mod key_block;
+pub mod keys;
+pub mod pin_block;
+pub mod random;
+pub mod software;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+pub use key_block::KeyFault;
+pub use pin_block::{PinBlockFormat, PinBlockFormats};
+
+use crate::cards::pan::Pan;
+use key_block::TdesKey;
+
+/// The calls of the switch to its HSM.
+pub trait Hsm: Send + Sync + 'static {
+    /// Verifies the PIN of a request against the card's reference.
+    fn verify_pin(&self, call: VerifyPin<'_>) -> impl Future<Output = Verification> + Send;
+
+    /// Takes over a new PIN that came as a PIN block: the answer is what later PINs are
+    /// compared with.
+    ///
+    /// # Errors
+    /// [`AcceptPinError`]; nothing has changed then.
+    fn accept_pin(
+        &self,
+        call: AcceptPin<'_>,
+    ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
+
+    /// The key under which this process wraps a PIN that arrived in clear, at once.
+    fn entry_key(&self) -> &EntryKey;
+
+    /// Whether the HSM can verify PINs now.
+    fn health(&self) -> impl Future<Output = Result<(), HsmUnavailable>> + Send;
+}
+
+/// What came out of a verification. Only [`Verification::Mismatch`] counts as a wrong PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// The PIN is right.
+    Ok,
+    /// The PIN is wrong.
+    Mismatch,
+    /// The block could not be read as a PIN: another key, another format, damaged.
+    BadPinBlock,
+    /// The HSM gave no answer.
+    Unavailable,
+}
+
+impl Verification {
+    /// All outcomes.
+    pub const ALL: [Verification; 4] = [
+        Verification::Ok,
+        Verification::Mismatch,
+        Verification::BadPinBlock,
+        Verification::Unavailable,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verification::Ok => "ok",
+            Verification::Mismatch => "mismatch",
+            Verification::BadPinBlock => "bad_pin_block",
+            Verification::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// A request to verify a PIN.
+#[derive(Clone, Copy)]
+pub struct VerifyPin<'a> {
+    /// DE52, under the zone PIN key.
+    pub block: &'a PinBlock,
+    /// The zone PIN key (ZPK) of the link.
+    pub zpk: &'a KeyName,
+    /// Formats that the link may send.
+    pub formats: PinBlockFormats,
+    /// The PAN of the request.
+    pub pan: &'a Pan,
+    /// The card's reference.
+    pub reference: &'a PinReference,
+}
+
+/// A request to take over a new PIN.
+#[derive(Clone, Copy)]
+pub struct AcceptPin<'a> {
+    /// The new PIN as an ISO 9564-1 format 0 block under the process's entry key.
+    pub block: &'a PinBlock,
+    /// The PAN of the card.
+    pub pan: &'a Pan,
+}
+
+/// Why a new PIN was not taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptPinError {
+    /// The block could not be read as a PIN.
+    #[error("the PIN block cannot be read")]
+    BadPinBlock,
+    /// The HSM gave no answer.
+    #[error("the HSM is not available")]
+    Unavailable,
+}
+
+/// The HSM cannot work; the text says why and holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the HSM is not available: {0}")]
+pub struct HsmUnavailable(pub String);
+
+/// Name of a key, as the configuration and the key directory spell it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName(Arc<str>);
+
+impl KeyName {
+    /// Takes 1 to 64 letters, digits and hyphens; anything else is `None`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<KeyName> {
+        let valid = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        valid.then(|| KeyName(text.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A PIN block under a key: 8 bytes (triple DES). It is never shown.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct PinBlock([u8; PinBlock::BYTES]);
+
+impl PinBlock {
+    /// Bytes of a PIN block of formats 0 and 3.
+    pub const BYTES: usize = 8;
+
+    /// From the bytes of DE52.
+    #[must_use]
+    pub const fn new(bytes: [u8; PinBlock::BYTES]) -> PinBlock {
+        PinBlock(bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; PinBlock::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PinBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PinBlock(..)")
+    }
+}
+
+/// What an entered PIN is compared with, for the method `translated_block`: the PIN as an
+/// ISO 9564-1 format 0 block under the issuer's PIN encryption key (PEK).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PinReference {
+    /// The block under the PEK.
+    pub block: [u8; PinBlock::BYTES],
+    /// Version of that PEK.
+    pub key_version: u16,
+}
+
+impl fmt::Debug for PinReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinReference(key version {})", self.key_version)
+    }
+}
+
+/// A PIN that arrived in clear: 4 to 12 digits (ISO 9564-1, 8.1). It lives only until it is
+/// wrapped and is wiped from memory then.
+#[derive(ZeroizeOnDrop)]
+pub struct ClearPin {
+    digits: [u8; ClearPin::DIGITS_MAX],
+    len: u8,
+}
+
+impl ClearPin {
+    /// Shortest PIN.
+    pub const DIGITS_MIN: usize = 4;
+    /// Longest PIN.
+    pub const DIGITS_MAX: usize = 12;
+
+    /// Takes 4 to 12 ASCII digits; anything else is `None`.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<ClearPin> {
+        let valid = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
+            && text.iter().all(u8::is_ascii_digit);
+        let mut digits = [0; Self::DIGITS_MAX];
+        digits.get_mut(..text.len()).filter(|_| valid)?.copy_from_slice(text);
+        Some(ClearPin { digits, len: u8::try_from(text.len()).ok()? })
+    }
+
+    /// The ASCII digits.
+    pub(crate) fn digits(&self) -> &[u8] {
+        self.digits.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ClearPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClearPin(..)")
+    }
+}
+
+/// The key of this process for PINs that arrive in clear; made at start, kept nowhere.
+pub struct EntryKey(TdesKey);
+
+impl EntryKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// If the machine gives no random bytes.
+    pub fn generate() -> Result<EntryKey, KeyFault> {
+        let value = Zeroizing::new(random::tdes_key::<16>()?);
+        Ok(EntryKey(TdesKey::new(value.as_slice())?))
+    }
+
+    /// Wraps a clear PIN as a format 0 block for this card; `None` for a PAN below 13 digits.
+    #[must_use]
+    pub fn wrap(&self, pin: &ClearPin, pan: &Pan) -> Option<PinBlock> {
+        pin_block::iso0(pin, pan).map(|clear| PinBlock(self.0.encrypt(&clear)))
+    }
+
+    pub(crate) fn unwrap(&self, block: &PinBlock) -> Zeroizing<[u8; 8]> {
+        self.0.decrypt(block.bytes())
+    }
+}
+
+impl fmt::Debug for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EntryKey(..)")
+    }
+}
