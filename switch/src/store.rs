@@ -1,0 +1,132 @@
+//! The store, the third of the four seams: cards, transaction records and events, and the index
+//! of answers already given. One commit holds the change of a card, the record and the events
+//! together; it happens whole or not at all.
+
+pub mod duplicates;
+pub mod embedded;
+pub mod record;
+
+use std::future::Future;
+
+use crate::authorization::Answer;
+use crate::cards::cache::{NewCard, Taken};
+use crate::cards::{Card, CardKey, CardState};
+use record::{Event, TransactionRecord};
+
+pub use duplicates::{BodyDigest, DuplicateKey};
+
+/// The calls of the switch to its store.
+pub trait Store: Send + Sync + 'static {
+    /// The right to answer one request; given back when it is dropped without a commit.
+    type Claim: Send;
+
+    /// Asks for the right to answer the request with this key. While another request with the
+    /// same key is being answered, this waits for its answer.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn claim(
+        &self,
+        key: DuplicateKey,
+        body: BodyDigest,
+    ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
+
+    /// The card with this key as it is now.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn load(&self, key: &CardKey)
+    -> impl Future<Output = Result<Option<Card>, StoreFailed>> + Send;
+
+    /// The card with this token as it is now.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn load_by_token(
+        &self,
+        token: &str,
+    ) -> impl Future<Output = Result<Option<Card>, StoreFailed>> + Send;
+
+    /// Commits a decision. When it returns, the commit survives whatever this kind of commit
+    /// must survive, provided that [`Store::flush`] is called before the reply leaves. A claim
+    /// is taken if the decision was committed and its answer is one to keep.
+    ///
+    /// # Errors
+    /// [`CommitError`]; nothing has changed then, except that after
+    /// [`CommitError::Failed`] nobody knows whether it was kept, and no reply may leave.
+    fn commit(
+        &self,
+        commit: Commit<'_>,
+        claim: &mut Option<Self::Claim>,
+    ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Adds a card, durably.
+    ///
+    /// # Errors
+    /// If its PAN or token is taken, or the store has failed.
+    fn add_card(&self, card: NewCard) -> impl Future<Output = Result<(), AddCardError>> + Send;
+
+    /// Writes what commits left in memory, so that it survives the end of this process. Called
+    /// once per batch of replies, before they leave.
+    ///
+    /// # Errors
+    /// If the store has failed: no reply of the batch may leave.
+    fn flush(&self) -> Result<(), StoreFailed>;
+
+    /// Whether the store works.
+    ///
+    /// # Errors
+    /// Why not.
+    fn health(&self) -> Result<(), StoreFailed>;
+}
+
+/// What a claim came to.
+#[derive(Debug)]
+pub enum Claimed<C> {
+    /// Nobody has answered yet: the caller does.
+    First(C),
+    /// Answered before: the same answer is given again.
+    Repeat(Answer),
+    /// The key was used by a request with another body.
+    Conflict,
+}
+
+/// A decision to keep.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// The card it was made on, exactly as it was read; `None` where there is no such card.
+    pub card: Option<&'a Card>,
+    /// The card after it, if it changes.
+    pub change: Option<CardState>,
+    /// The transaction; `None` for a change by the issuer.
+    pub transaction: Option<TransactionRecord>,
+    /// What others are to be told.
+    pub event: Option<Event>,
+}
+
+/// The store has failed and stays failed; the text names file and cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has failed: {0}")]
+pub struct StoreFailed(pub String);
+
+/// Why a decision was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The card has changed since it was read: decide again.
+    #[error("the card has changed meanwhile")]
+    CardChanged,
+    /// The store has failed.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
+}
+
+/// Why a card was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddCardError {
+    /// Its PAN or token is taken.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// The store has failed.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
+}

@@ -1,0 +1,278 @@
+//! The embedded store: all cards in memory, a journal as the truth, snapshots beside it. Reading
+//! order: this file, [`types`], [`segment`] (the bytes of the journal), [`journal`] (append,
+//! flush, wait), `sync`, `keeper`, `recovery`, [`snapshot`]. What a record holds is in
+//! [`crate::store::record`].
+//!
+//! A commit checks the card, appends and swaps under the lock of the journal's end, so the
+//! journal has the order of the swaps. That lock is held for a copy in memory only, never for a
+//! system call of a commit and never during a sync.
+
+mod files;
+pub mod journal;
+mod keeper;
+mod open;
+pub mod options;
+mod recovery;
+mod scan;
+pub mod segment;
+pub mod snapshot;
+pub mod snapshot_read;
+mod snapshots;
+mod supply;
+mod sync;
+mod tail;
+mod tail_mark;
+pub mod types;
+
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod snapshot_tests;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod test_support;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use open::{OpenOptions, OpenStoreError, Recovery};
+
+use super::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
+use super::record::{self, CardEntryParts};
+use super::{AddCardError, Claimed, Commit, CommitError, Store, StoreFailed};
+use crate::cards::cache::NewCard;
+use crate::cards::{Card, CardKey, Cards};
+use crate::clock::Clock;
+use crate::config::SyncMode;
+use journal::Journal;
+use types::{AppendError, Failed, Position, ReadError, Sequence};
+
+/// Bytes of a usual entry.
+const ENTRY_BYTES: usize = 512;
+
+/// The embedded store.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    snapshots: snapshots::Snapshots,
+}
+
+/// What the store and its snapshot thread share.
+struct Shared {
+    journal: Journal,
+    cards: Cards,
+    duplicates: Duplicates,
+    sync: SyncMode,
+    clock: Arc<dyn Clock>,
+    /// Bytes appended since the store was opened.
+    appended_bytes: AtomicU64,
+}
+
+/// Where a commit stands in the journal.
+#[derive(Clone, Copy)]
+struct Appended {
+    sequence: Sequence,
+    waits: bool,
+}
+
+impl EmbeddedStore {
+    /// Writes and syncs everything and ends the threads.
+    ///
+    /// # Errors
+    /// If the journal has failed.
+    pub fn close(&self) -> Result<(), StoreFailed> {
+        self.snapshots.stop();
+        self.shared.journal.close().map_err(failed)
+    }
+
+    /// Resolves when the store has failed, so that the process can stop.
+    pub fn failed(&self) -> impl Future<Output = StoreFailed> + Send + use<> {
+        let journal_failed = self.shared.journal.failed();
+        async move { failed(journal_failed.await) }
+    }
+
+    /// How far back repeats are recognised now.
+    #[must_use]
+    pub fn duplicate_window(&self) -> Duration {
+        self.shared.duplicates.window(self.shared.clock.now())
+    }
+
+    /// All cards.
+    #[must_use]
+    pub fn cards(&self) -> &Cards {
+        &self.shared.cards
+    }
+
+    /// The transactions of a card, newest first, as far back as the journal is kept.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn history(
+        &self,
+        card: &Card,
+        records_max: usize,
+    ) -> Result<Vec<record::TransactionRecord>, StoreFailed> {
+        let mut records = Vec::new();
+        let mut position = card.entry.last_record();
+        while position != 0 && records.len() < records_max {
+            let payload = match self.shared.journal.read(Position::from_u64(position)) {
+                Ok((_, payload)) => payload,
+                Err(ReadError::Retired) => break,
+                Err(error) => return Err(StoreFailed(error.to_string())),
+            };
+            let mut found = None;
+            let read = record::read_entry(&payload, |part| {
+                if let record::Part::Transaction(transaction) = part {
+                    found = Some(*transaction);
+                }
+            });
+            read.map_err(|error| StoreFailed(error.to_string()))?;
+            position = found.as_ref().map_or(0, |transaction| transaction.previous);
+            records.extend(found);
+        }
+        Ok(records)
+    }
+}
+
+impl Shared {
+    fn append_commit(
+        &self,
+        commit: Commit<'_>,
+        claim: &mut Option<Claim>,
+    ) -> Result<Appended, CommitError> {
+        let mut payload = Vec::with_capacity(ENTRY_BYTES);
+        record::begin_entry(&mut payload);
+        if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
+            record::put_card_changed(&mut payload, &card.entry.key, state);
+        }
+        if let Some(event) = &commit.event {
+            record::put_event(&mut payload, event);
+        }
+        let mut tail = self.journal.lock();
+        if commit.card.is_some_and(|card| !card.is_current()) {
+            return Err(CommitError::CardChanged);
+        }
+        if let Some(transaction) = &commit.transaction {
+            let previous = commit.card.map_or(0, |card| card.entry.last_record());
+            record::put_transaction(&mut payload, transaction, previous);
+        }
+        let (sequence, position) = tail.append(&payload).map_err(append_failed)?;
+        let decided_on = commit.card.map_or(0, |card| card.state.version);
+        let waits = self.sync == SyncMode::All
+            || commit.change.is_some()
+            || decided_on > self.journal.synced_through().get();
+        if let Some((card, mut state)) = commit.card.zip(commit.change) {
+            state.version = sequence.get();
+            // The lock is held since the check, so nobody else can have been faster.
+            let _ = card.entry.swap(&card.state, state);
+        }
+        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
+            card.entry.set_last_record(position.to_u64());
+        }
+        if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {
+            let durable_at = if waits { sequence.get() } else { 0 };
+            let kept = Kept { answer: transaction.answer, durable_at };
+            claim.take().into_iter().for_each(|claim| claim.answered(kept, transaction.time));
+        }
+        drop(tail);
+        self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        Ok(Appended { sequence, waits })
+    }
+
+    fn append_card(&self, mut card: NewCard) -> Result<Sequence, AddCardError> {
+        let mut payload = Vec::with_capacity(ENTRY_BYTES);
+        record::begin_entry(&mut payload);
+        let parts = CardEntryParts {
+            key: &card.key,
+            token: &card.token,
+            masked_pan: card.masked_pan,
+            sealed_pan: &card.sealed_pan,
+            product: &card.product.name,
+        };
+        record::put_card_added(&mut payload, &parts, &card.state);
+        let mut tail = self.journal.lock();
+        self.cards.is_free(&card.key, &card.token)?;
+        let (sequence, _) = tail
+            .append(&payload)
+            .map_err(|error| AddCardError::Failed(StoreFailed(error.to_string())))?;
+        card.state.version = sequence.get();
+        self.cards.add(card)?;
+        drop(tail);
+        self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        Ok(sequence)
+    }
+}
+
+impl Store for EmbeddedStore {
+    type Claim = Claim;
+
+    async fn claim(
+        &self,
+        key: DuplicateKey,
+        body: BodyDigest,
+    ) -> Result<Claimed<Claim>, StoreFailed> {
+        loop {
+            match self.shared.duplicates.look(key, body, self.shared.clock.now()) {
+                Look::First(claim) => return Ok(Claimed::First(claim)),
+                Look::Conflict => return Ok(Claimed::Conflict),
+                Look::Repeat(Kept { answer, durable_at }) => {
+                    self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
+                    return Ok(Claimed::Repeat(answer));
+                }
+                // It ends when the answer is there or given up: either way, look again.
+                Look::Wait(waiting) => drop(waiting.await),
+            }
+        }
+    }
+
+    async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
+        Ok(self.shared.cards.load(key))
+    }
+
+    async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreFailed> {
+        Ok(self.shared.cards.load_by_token(token))
+    }
+
+    async fn commit(
+        &self,
+        commit: Commit<'_>,
+        claim: &mut Option<Claim>,
+    ) -> Result<(), CommitError> {
+        let appended = self.shared.append_commit(commit, claim)?;
+        if appended.waits {
+            self.shared.journal.synced(appended.sequence).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn add_card(&self, card: NewCard) -> Result<(), AddCardError> {
+        let sequence = self.shared.append_card(card)?;
+        Ok(self.shared.journal.synced(sequence).await.map_err(failed)?)
+    }
+
+    fn flush(&self) -> Result<(), StoreFailed> {
+        self.shared.journal.flush().map_err(failed)
+    }
+
+    fn health(&self) -> Result<(), StoreFailed> {
+        self.flush()
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
+fn failed(error: Failed) -> StoreFailed {
+    StoreFailed(error.to_string())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
+fn append_failed(error: AppendError) -> CommitError {
+    CommitError::Failed(StoreFailed(error.to_string()))
+}

@@ -1,0 +1,108 @@
+//! Small helpers over files, bytes and locks.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Locks, also after a panic of another holder: a thread that ends by panic makes the journal
+/// fail (see `sync`), so nothing is done on a half-changed value.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes created, renamed and removed names in `directory` durable.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Writes zeros over `from..to`, durable on return. Synced in pieces, so that the syncs of the
+/// running segment never queue behind one large write-back.
+pub(super) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; CHUNK_BYTES];
+    let mut at = from;
+    while at < to {
+        let piece = piece(&zeros, to - at);
+        file.write_all_at(piece, at)?;
+        file.sync_data()?;
+        at += piece.len() as u64;
+    }
+    file.sync_all()
+}
+
+/// Makes `from..to` zero where it is not, durable on return. Returns how many bytes, counted
+/// from `from` to the last that was not zero, had to go.
+pub(super) fn clear(file: &File, from: u64, to: u64) -> io::Result<u64> {
+    let zeros = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let (mut at, mut cleared) = (from, 0);
+    while at < to {
+        let length = piece(&zeros, to - at).len();
+        let (read, blank) = (buffer.get_mut(..length), zeros.get(..length));
+        let (Some(read), Some(blank)) = (read, blank) else { break };
+        file.read_exact_at(read, at)?;
+        if read != blank
+            && let Some(last) = read.iter().rposition(|byte| *byte != 0)
+        {
+            file.write_all_at(blank, at)?;
+            cleared = at + last as u64 + 1 - from;
+        }
+        at += length as u64;
+    }
+    if cleared > 0 {
+        file.sync_data()?;
+    }
+    Ok(cleared)
+}
+
+fn piece(chunk: &[u8], left: u64) -> &[u8] {
+    let length = usize::try_from(left).unwrap_or(usize::MAX);
+    chunk.get(..length).unwrap_or(chunk)
+}
+
+/// Reads fixed fields, little-endian, from the front of a slice.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+}
+
+/// Appends the CRC-32C of all that `bytes` holds.
+pub(super) fn seal(bytes: &mut Vec<u8>) {
+    let crc = crc32c::crc32c(bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// What [`seal`] sealed, without the CRC; `None` when it does not match.
+pub(super) fn unseal(bytes: &[u8]) -> Option<&[u8]> {
+    let (body, crc) = bytes.split_last_chunk::<4>()?;
+    (crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some(body)
+}
+
+/// The number in a file name of the form `digits` + `suffix`, with exactly `digits` digits.
+pub(super) fn numbered(name: &str, prefix: &str, digits: usize, suffix: &str) -> Option<u64> {
+    let text = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}

@@ -1,0 +1,221 @@
+//! What a journal promises: order, places, durability, recycling, and what is refused at open.
+
+use std::fs::{self};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::journal::{Journal, Retention};
+use super::segment::{Found, decode_record, encode_record, segment_path};
+use super::test_support::{
+    SECONDS, Seen, append, observed, open, open_from, open_with, options, scratch, sync,
+};
+use super::types::{AppendError, Event, Position, ReadError, Sequence};
+
+#[test]
+fn what_was_synced_is_there_again() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, recovered, _) = open(&directory);
+    assert_eq!((recovered.first, recovered.last), (Sequence::FIRST, Sequence::NONE));
+    let written = append(&journal, 10);
+    journal.flush().unwrap();
+    assert_eq!(journal.synced_through(), Sequence::NONE);
+    sync(&journal, 10);
+    assert_eq!(journal.synced_through(), Sequence::new(10));
+    let more = append(&journal, 5);
+    for (sequence, position, bytes) in written.iter().chain(&more) {
+        assert_eq!(journal.read(*position).unwrap(), (Sequence::new(*sequence), bytes.clone()));
+    }
+    journal.close().unwrap();
+    journal.close().unwrap();
+    assert!(matches!(journal.lock().append(b"x"), Err(AppendError::Failed(_))));
+    drop(journal);
+
+    let (journal, recovered, seen) = open(&directory);
+    assert_eq!(seen, [written, more].concat());
+    assert_eq!((recovered.last, recovered.visited), (Sequence::new(15), 15));
+    assert!(recovered.dropped.is_none());
+    assert_eq!(append(&journal, 1)[0].0, 16);
+}
+
+#[test]
+fn a_drop_without_close_keeps_what_was_flushed() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let written = append(&journal, 7);
+    journal.flush().unwrap();
+    append(&journal, 3);
+    drop(journal);
+    let (journal, recovered, seen) = open(&directory);
+    assert_eq!(seen, written);
+    assert_eq!(journal.synced_through(), Sequence::new(7));
+    assert!(recovered.dropped.is_none());
+}
+
+#[test]
+fn many_segments_roll_and_places_are_exact() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let mut written = Vec::new();
+    for _ in 0..40 {
+        written.extend(append(&journal, 50));
+        journal.flush().unwrap();
+    }
+    assert!(journal.segments().len() > 10);
+    sync(&journal, 2000);
+    drop(journal);
+    let (journal, _, seen) = open(&directory);
+    assert_eq!(seen, written);
+    assert_eq!(journal.lock().next().0, Sequence::new(2001));
+    for (sequence, position, bytes) in &written {
+        assert_eq!(Position::from_u64(position.to_u64()), *position);
+        assert_eq!(journal.read(*position).unwrap(), (Sequence::new(*sequence), bytes.clone()));
+    }
+}
+
+#[test]
+fn one_large_batch_crosses_segments() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let written = append(&journal, 1000);
+    sync(&journal, 1000);
+    drop(journal);
+    assert_eq!(open(&directory).2, written);
+}
+
+fn retire(directory: &Path, retention: Retention) -> (Journal, Vec<Seen>, Event) {
+    let mut options = options(directory);
+    let events = observed(&mut options);
+    let (journal, _, mut written) = open_with(options).unwrap();
+    written.extend(append(&journal, 1000));
+    let last = written.last().unwrap().0;
+    sync(&journal, last);
+    journal.retire(retention).unwrap();
+    let retired = events.iter().find(|event| !matches!(event, Event::Synced { .. })).unwrap();
+    (journal, written, retired)
+}
+
+#[test]
+fn old_segments_are_recycled_and_never_past_what_is_needed() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let over_size =
+        Retention { keep_from: Sequence::new(700), created_before_unix_seconds: 0, bytes_max: 1 };
+    let (journal, written, event) = retire(&directory, over_size);
+    let Event::Retired { segments, oldest } = event else { panic!("{event:?}") };
+    let kept = journal.segments();
+    assert_eq!((segments + 1, oldest), (kept[0].number as usize, kept[0].number));
+    assert!(kept[0].first <= Sequence::new(700) && kept[1].first > Sequence::new(700));
+    assert!(matches!(journal.read(written[0].1), Err(ReadError::Retired)));
+    let spares = || fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name());
+    let spares = || spares().filter(|name| name.to_str().unwrap().ends_with(".spare")).count();
+    assert_eq!(spares(), 2);
+    // Both spares become segments again, with their old records still in them.
+    let more = append(&journal, 300);
+    journal.flush().unwrap();
+    assert!(spares() < 2);
+    drop(journal);
+
+    let from = kept[0].first.get();
+    let (_journal, recovered, seen) = open(&directory);
+    let all = [written, more].concat();
+    let wanted: Vec<Seen> = all.into_iter().filter(|record| record.0 >= from).collect();
+    assert_eq!(seen, wanted);
+    assert_eq!(recovered.first.get(), from);
+    assert!(recovered.dropped.is_none());
+}
+
+#[test]
+fn retired_segments_are_told_from_lost_ones() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let keep_from = Sequence::new(500);
+    let over_size = Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 1 };
+    let (journal, _, _) = retire(&directory, over_size);
+    let oldest = journal.segments()[0];
+    drop(journal);
+    let from = |start| open_from(options(&directory), Some(Sequence::new(start)), &|_, _| false);
+    assert!(from(900).is_ok());
+    let text = from(oldest.first.get() - 1).err().unwrap().to_string();
+    assert!(text.contains(" at offset 0: ") && text.contains("the journal begins at"), "{text}");
+    // Not read at all with this start, and missed nevertheless.
+    fs::remove_file(segment_path(&directory, oldest.number)).unwrap();
+    let text = from(900).err().unwrap().to_string();
+    let name = format!("{:010}.journal at offset 0: the segment is missing", oldest.number);
+    assert!(text.ends_with(&name), "{text}");
+}
+
+#[test]
+fn a_record_is_valid_in_its_own_segment_only() {
+    let mut bytes = Vec::new();
+    encode_record(&mut bytes, 7, Sequence::new(3), b"card");
+    assert!(matches!(decode_record(&bytes, 7), Found::Record { payload: b"card", .. }));
+    assert!(matches!(decode_record(&bytes, 8), Found::Bad(_)));
+}
+
+#[test]
+fn segments_go_by_age() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let by_age = |created_before_unix_seconds| Retention {
+        keep_from: Sequence::new(u64::MAX),
+        created_before_unix_seconds,
+        bytes_max: u64::MAX,
+    };
+    let (journal, _, event) = retire(&directory, by_age(SECONDS + 1));
+    assert!(matches!(event, Event::Retired { .. }));
+    assert_eq!(journal.segments().len(), 1);
+    journal.retire(by_age(SECONDS)).unwrap();
+    journal.close().unwrap();
+    assert_eq!(journal.segments().len(), 1);
+}
+
+#[test]
+fn sixty_four_waiters_share_syncs() {
+    let home = scratch();
+    let mut options = options(&home.path().join("journal"));
+    let events = observed(&mut options);
+    let journal = Arc::new(open_with(options).unwrap().0);
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let journal = Arc::clone(&journal);
+            runtime.spawn(async move {
+                for _ in 0..50 {
+                    let sequence = append(&journal, 1)[0].0;
+                    journal.flush().unwrap();
+                    journal.synced(Sequence::new(sequence)).await.unwrap();
+                    assert!(journal.synced_through() >= Sequence::new(sequence));
+                }
+            })
+        })
+        .collect();
+    runtime.block_on(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    journal.close().unwrap();
+    let sum = events.try_iter().fold((0, 0), |sum, event| match event {
+        Event::Synced { records, waiters, .. } => (sum.0 + records, sum.1 + waiters),
+        _ => sum,
+    });
+    assert_eq!(sum.0, 3200);
+    assert!(sum.1 <= 3200);
+}
+
+#[test]
+fn without_a_waiter_the_interval_syncs() {
+    let home = scratch();
+    let mut options = options(&home.path().join("journal"));
+    options.sync_interval = Duration::from_millis(5);
+    let events = observed(&mut options);
+    let (journal, _, _) = open_with(options).unwrap();
+    append(&journal, 3);
+    let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(event, Event::Synced { records: 1..=3, waiters: 0, .. }));
+}

@@ -1,0 +1,268 @@
+//! Opening the store: the newest whole snapshot, then the journal from there on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::journal::Journal;
+use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay, SYNC_INTERVAL};
+use super::segment::SegmentInfo;
+use super::snapshot_read::{self, SnapshotRead};
+use super::snapshots::Snapshots;
+use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
+use super::{EmbeddedStore, Shared};
+use crate::authorization::Product;
+use crate::cards::cache::NewCard;
+use crate::cards::{CardState, Cards};
+use crate::clock::{Clock, Timestamp};
+use crate::config::StoreConfig;
+use crate::store::duplicates::{Duplicates, Kept, WINDOW};
+use crate::store::record::{self, Part, StoredCard, TransactionRecord};
+
+/// What the store is opened with.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Its settings.
+    pub config: StoreConfig,
+    /// Products that cards may refer to.
+    pub products: Vec<Arc<Product>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Time since any moment, to measure syncs.
+    pub monotonic: fn() -> Duration,
+    /// Gets the time of each sync.
+    pub sync_observer: Arc<dyn Fn(Duration) + Send + Sync>,
+}
+
+impl OpenOptions {
+    /// Where the journal lies.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.data_dir.join("journal")
+    }
+
+    /// Where snapshots lie.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.data_dir.join("snapshots")
+    }
+}
+
+/// Why the store was not opened; the text names file and offset of what is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// The journal or a snapshot.
+    #[error("{0}")]
+    Journal(#[from] OpenError),
+    /// Neither a snapshot nor the whole journal is there.
+    #[error("{damaged}; and the journal alone does not hold everything: {cause}")]
+    NoSnapshot {
+        /// The newest snapshot.
+        damaged: Damaged,
+        /// Why the journal is not enough.
+        cause: OpenError,
+    },
+    /// The operating system gave no thread.
+    #[error("{0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl From<Damaged> for OpenStoreError {
+    fn from(damaged: Damaged) -> OpenStoreError {
+        OpenStoreError::Journal(damaged.into())
+    }
+}
+
+impl From<Failed> for OpenStoreError {
+    fn from(failed: Failed) -> OpenStoreError {
+        OpenStoreError::Journal(failed.into())
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Of the journal.
+    pub journal: Recovered,
+    /// Snapshots that are damaged and were not needed.
+    pub damaged_snapshots: Vec<Damaged>,
+    /// Cards in the store.
+    pub cards: usize,
+}
+
+impl EmbeddedStore {
+    /// Opens the store of a data directory, or makes a new one where `create_new` says so.
+    ///
+    /// # Errors
+    /// If anything that was answered for is missing or damaged, the directory is in use, or a
+    /// file cannot be read.
+    pub fn open(
+        options: &OpenOptions,
+        create_new: bool,
+    ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
+        let mut loading = Loading {
+            cards: Cards::default(),
+            duplicates: Duplicates::new(options.config.duplicate_index_bytes_max),
+            products: &options.products,
+            now: options.clock.now(),
+            start: Sequence::FIRST,
+        };
+        let snapshot = snapshot_read::read_newest(&options.snapshots(), &mut |bytes| {
+            loading.snapshot_card(bytes)
+        })?;
+        loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
+        let (journal, recovered) = open_journal(options, create_new, &snapshot, &loading)?;
+        if let Some(info) = snapshot.info {
+            info.check_journal(&options.journal(), recovered.last)?;
+        }
+        let recovery = Recovery {
+            journal: recovered,
+            damaged_snapshots: snapshot.damaged,
+            cards: loading.cards.len(),
+        };
+        let shared = Arc::new(Shared {
+            journal,
+            cards: loading.cards,
+            duplicates: loading.duplicates,
+            sync: options.config.sync,
+            clock: Arc::clone(&options.clock),
+            appended_bytes: AtomicU64::new(0),
+        });
+        let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
+        Ok((EmbeddedStore { shared, snapshots }, recovery))
+    }
+}
+
+fn open_journal(
+    options: &OpenOptions,
+    create_new: bool,
+    snapshot: &SnapshotRead,
+    loading: &Loading<'_>,
+) -> Result<(Journal, Recovered), OpenStoreError> {
+    let oldest = loading.now.seconds() - i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
+    let entries_max = loading.duplicates.entries_max() as u64;
+    let mut replay = Replay {
+        start: Some(loading.start),
+        // Older segments only for the answers in them, and only as many as the index can hold.
+        needed: &|following: &SegmentInfo, newest: &SegmentInfo| {
+            i64::try_from(following.created_unix_seconds).is_ok_and(|at| at >= oldest)
+                && newest.first.get().saturating_sub(following.first.get()) < entries_max
+        },
+        visit: &mut |sequence, position, bytes| loading.entry(sequence, position, bytes),
+    };
+    let opened = Journal::open(journal_options(options, create_new), &mut replay);
+    opened.map_err(|cause| match snapshot.damaged.first() {
+        Some(damaged) if snapshot.info.is_none() => {
+            OpenStoreError::NoSnapshot { damaged: damaged.clone(), cause }
+        }
+        _ => OpenStoreError::Journal(cause),
+    })
+}
+
+fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
+    let clock = Arc::clone(&options.clock);
+    let sync_observer = Arc::clone(&options.sync_observer);
+    Options {
+        directory: options.journal(),
+        create_new,
+        segment_bytes: options.config.segment_bytes,
+        payload_bytes_max: PAYLOAD_BYTES_MAX.min(options.config.segment_bytes / 4),
+        sync_interval: SYNC_INTERVAL,
+        monotonic: options.monotonic,
+        unix_seconds: Arc::new(move || u64::try_from(clock.now().seconds()).unwrap_or_default()),
+        observer: Arc::new(move |event| match event {
+            Event::Synced { took, .. } => sync_observer(*took),
+            Event::PrepareFailed(error) => {
+                tracing::error!(%error, "no journal segment could be prepared; trying again");
+            }
+            Event::Retired { segments, oldest } => {
+                tracing::info!(segments, oldest, "old journal segments were removed");
+            }
+            Event::RetireFailed(error) => {
+                tracing::error!(%error, "old journal segments could not be removed");
+            }
+        }),
+    }
+}
+
+/// What is being loaded. An error text ends the opening and is given with file and offset.
+struct Loading<'a> {
+    cards: Cards,
+    duplicates: Duplicates,
+    products: &'a [Arc<Product>],
+    now: Timestamp,
+    /// The snapshot has the cards as they were before this record.
+    start: Sequence,
+}
+
+impl Loading<'_> {
+    fn snapshot_card(&self, bytes: &[u8]) -> Result<(), String> {
+        let (card, last_record) =
+            record::read_snapshot_card(bytes).map_err(|error| error.to_string())?;
+        let key = card.key;
+        self.add(card)?;
+        if let Some(card) = self.cards.load(&key) {
+            card.entry.set_last_record(last_record);
+        }
+        Ok(())
+    }
+
+    fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<(), String> {
+        let mut parts = Vec::new();
+        record::read_entry(bytes, |part| parts.push(part)).map_err(|error| error.to_string())?;
+        parts.into_iter().try_for_each(|part| match part {
+            Part::Transaction(transaction) => {
+                self.transaction(position, &transaction);
+                Ok(())
+            }
+            Part::CardAdded(card) if sequence >= self.start => self.card_added(sequence, *card),
+            Part::CardChanged(key, state) if sequence >= self.start => {
+                let card = self.cards.load(&key).ok_or("it changes a card that does not exist")?;
+                // The snapshot may have a later state, and every record holds a whole one.
+                if card.state.version < sequence.get() {
+                    card.entry.restore(CardState { version: sequence.get(), ..state });
+                }
+                Ok(())
+            }
+            Part::CardAdded(_) | Part::CardChanged(..) | Part::Event(_) => Ok(()),
+        })
+    }
+
+    fn card_added(&self, sequence: Sequence, mut card: StoredCard) -> Result<(), String> {
+        card.state.version = sequence.get();
+        // A snapshot taken meanwhile may have it already.
+        if self.cards.load(&card.key).is_none() { self.add(card) } else { Ok(()) }
+    }
+
+    fn transaction(&self, position: Position, transaction: &TransactionRecord) {
+        if let Some(card) = self.cards.load(&transaction.card) {
+            card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
+        }
+        if transaction.is_kept && self.now.since(transaction.time) < WINDOW {
+            // All that is read at start is on disk: nothing to wait for.
+            let kept = Kept { answer: transaction.answer, durable_at: 0 };
+            let TransactionRecord { duplicate_key, body, time, .. } = *transaction;
+            self.duplicates.restore(duplicate_key, body, kept, time);
+        }
+    }
+
+    fn add(&self, card: StoredCard) -> Result<(), String> {
+        let product = self.products.iter().find(|product| product.name == card.product);
+        let product = product.ok_or_else(|| {
+            let (token, product) = (&card.token, &card.product);
+            format!("card {token} is of product {product}, which the configuration does not have")
+        })?;
+        let card = NewCard {
+            key: card.key,
+            token: card.token,
+            masked_pan: card.masked_pan,
+            sealed_pan: card.sealed_pan,
+            product: Arc::clone(product),
+            state: card.state,
+        };
+        self.cards.add(card).map_err(|taken| taken.to_string())
+    }
+}

@@ -1,0 +1,111 @@
+//! The thread that takes snapshots while traffic goes on, and lets old segments go.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::Shared;
+use super::journal::Retention;
+use super::open::OpenOptions;
+use super::snapshot::{Finished, SnapshotWriter};
+use super::types::{Failed, Sequence};
+use crate::config::StoreConfig;
+use crate::store::record;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const DAY_SECONDS: i64 = 24 * 3_600;
+
+/// The running thread.
+pub(super) struct Snapshots {
+    stop: mpsc::Sender<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Snapshots {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub(super) fn start(shared: Arc<Shared>, options: &OpenOptions) -> std::io::Result<Snapshots> {
+        let (stop, stopped) = mpsc::channel();
+        let (directory, config) = (options.snapshots(), options.config);
+        let run = move || run(&shared, &directory, &config, &stopped);
+        let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(run)?;
+        Ok(Snapshots { stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends it, after the snapshot it may be writing.
+    pub(super) fn stop(&self) {
+        // Fails only if the thread has ended.
+        let _ = self.stop.send(());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the snapshot thread had panicked");
+        }
+    }
+}
+
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::Receiver<()>) {
+    let mut taken_at = 0;
+    while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let appended = shared.appended_bytes.load(Ordering::Relaxed);
+        if appended - taken_at < config.snapshot_bytes {
+            continue;
+        }
+        // The journal is the truth: without this snapshot a start reads more of it.
+        match take(shared, directory) {
+            Ok(finished) => retire(shared, config, &finished),
+            Err(error) => tracing::error!(%error, "no snapshot was taken"),
+        }
+        taken_at = appended;
+    }
+}
+
+/// Takes a snapshot: what changes meanwhile may be in it or not, and replay from `from` on
+/// settles it.
+///
+/// # Errors
+/// If a file cannot be written or the journal has failed.
+pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed> {
+    let (from, _) = shared.journal.lock().next();
+    let mut writer = SnapshotWriter::create(directory, from)?;
+    let mut bytes = Vec::new();
+    for entry in shared.cards.entries() {
+        bytes.clear();
+        record::put_snapshot_card(&mut bytes, &entry);
+        writer.push(&bytes)?;
+    }
+    let (next, _) = shared.journal.lock().next();
+    let through = Sequence::new(next.get() - 1);
+    wait_for(shared, through)?;
+    writer.finish(through)
+}
+
+/// A snapshot must hold nothing that a power failure could take from the journal.
+fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| Failed::new(Path::new("snapshot thread"), error))?;
+    runtime.block_on(shared.journal.synced(through))
+}
+
+fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
+    let kept_seconds = i64::from(config.retention_days) * DAY_SECONDS;
+    let oldest = shared.clock.now().seconds() - kept_seconds;
+    let retention = Retention {
+        keep_from: finished.oldest_from,
+        created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),
+        bytes_max: config.retention_bytes,
+    };
+    if let Err(error) = shared.journal.retire(retention) {
+        tracing::error!(%error, "no segment was retired");
+    }
+}

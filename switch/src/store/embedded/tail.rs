@@ -1,0 +1,177 @@
+//! The pending end of the journal: appending to it in memory, and writing it out.
+
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+use super::journal::Shared;
+use super::keeper::Task;
+use super::segment::{END, HEADER_BYTES, RECORD_HEAD_BYTES, Segment, SegmentInfo, encode_record};
+use super::types::{AppendError, Failed, Position, Sequence};
+
+/// Bytes to be written at one place.
+pub(super) struct Batch {
+    pub(super) segment: Arc<Segment>,
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Batch {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+
+    /// One positioned write, with the end of the journal behind it.
+    fn write(&mut self) -> Result<(), Failed> {
+        let room = self.segment.bytes.saturating_sub(self.end());
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        self.bytes.extend_from_slice(END.get(..room).unwrap_or(&END));
+        let written = self.segment.file.write_all_at(&self.bytes, self.offset);
+        written.map_err(|error| Failed::new(&self.segment.path, error))
+    }
+}
+
+/// What appending changes; behind the tail's lock.
+pub(super) struct TailState {
+    /// What goes into the current segment.
+    pub(super) batch: Batch,
+    /// What goes into the segments before it.
+    rolled: Vec<Batch>,
+    next: Sequence,
+    /// The next segment was asked for.
+    asked: bool,
+    pub(super) closed: bool,
+}
+
+impl TailState {
+    pub(super) fn new(segment: Segment, offset: u64, next: Sequence) -> Self {
+        let batch = Batch { segment: Arc::new(segment), offset, bytes: Vec::new() };
+        Self { batch, rolled: Vec::new(), next, asked: false, closed: false }
+    }
+}
+
+/// What writing changes; behind the write lock, which is never held during a sync.
+#[derive(Default)]
+pub(super) struct Writer {
+    batches: Vec<Batch>,
+    /// A buffer to swap for the pending one, so that neither is allocated again.
+    buffer: Vec<u8>,
+    /// Segments written since the last sync.
+    pub(super) dirty: Vec<Arc<Segment>>,
+    pub(super) through: Sequence,
+}
+
+impl Writer {
+    pub(super) fn new(through: Sequence) -> Self {
+        Self { through, ..Self::default() }
+    }
+
+    /// Takes over all that is pending.
+    pub(super) fn take(&mut self, tail: &mut TailState) {
+        self.batches.append(&mut tail.rolled);
+        if !tail.batch.bytes.is_empty() {
+            let offset = tail.batch.offset;
+            tail.batch.offset = tail.batch.end();
+            let empty = std::mem::take(&mut self.buffer);
+            let bytes = std::mem::replace(&mut tail.batch.bytes, empty);
+            self.batches.push(Batch { segment: Arc::clone(&tail.batch.segment), offset, bytes });
+        }
+        self.through = Sequence::new(tail.next.get() - 1);
+    }
+
+    /// Writes what was taken.
+    pub(super) fn write(&mut self) -> Result<(), Failed> {
+        for mut batch in self.batches.drain(..) {
+            batch.write()?;
+            if !self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &batch.segment)) {
+                self.dirty.push(batch.segment);
+            }
+            self.buffer = batch.bytes;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The journal's end, held: between [`Self::next`] and [`Self::append`] nobody else appends.
+/// Keep it short, and never across an await.
+pub struct Tail<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) state: MutexGuard<'a, TailState>,
+}
+
+impl Tail<'_> {
+    /// What the next record will get. Exact, because a segment is left as soon as the longest
+    /// payload might not fit, whatever the length of the next one.
+    pub fn next(&self) -> (Sequence, Position) {
+        let batch = &self.state.batch;
+        let place = if self.has_room() {
+            (batch.segment.number, batch.end())
+        } else {
+            (batch.segment.number + 1, HEADER_BYTES as u64)
+        };
+        let (segment, offset) = place;
+        // Segments are limited to 1 GiB.
+        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+        (self.state.next, Position { segment, offset })
+    }
+
+    /// Adds a record in memory; `flush` writes it. No system call, except when the next segment
+    /// is needed and not ready yet.
+    ///
+    /// # Errors
+    /// [`AppendError::Length`] changes nothing. [`AppendError::Failed`]: the journal failed,
+    /// now or before, or is closed.
+    pub fn append(&mut self, payload: &[u8]) -> Result<(Sequence, Position), AppendError> {
+        let max = self.shared.options.payload_bytes_max as usize;
+        if payload.is_empty() || payload.len() > max {
+            return Err(AppendError::Length { bytes: payload.len(), max });
+        }
+        self.shared.durable.check()?;
+        if self.state.closed {
+            return Err(self.shared.closed().into());
+        }
+        if !self.has_room() {
+            self.roll().map_err(|failed| self.shared.durable.fail(failed))?;
+        }
+        let (sequence, position) = self.next();
+        encode_record(&mut self.state.batch.bytes, position.segment, sequence, payload);
+        self.state.next = sequence.next();
+        self.shared.appended.store(sequence.get(), Ordering::Release);
+        self.ask_for_next();
+        Ok((sequence, position))
+    }
+
+    fn has_room(&self) -> bool {
+        let longest = RECORD_HEAD_BYTES as u64 + u64::from(self.shared.options.payload_bytes_max);
+        self.state.batch.end() + longest <= self.state.batch.segment.bytes
+    }
+
+    /// Goes on in the next segment. The rest of this one stays as it is.
+    fn roll(&mut self) -> Result<(), Failed> {
+        let segment = self.shared.supply.take()?;
+        let info = SegmentInfo {
+            number: segment.number,
+            first: self.state.next,
+            created_unix_seconds: (self.shared.options.unix_seconds)(),
+            bytes: segment.bytes,
+        };
+        self.shared.begin_segment(info);
+        let batch = Batch { segment, offset: 0, bytes: info.encode() };
+        let full = std::mem::replace(&mut self.state.batch, batch);
+        if !full.bytes.is_empty() {
+            self.state.rolled.push(full);
+        }
+        self.state.asked = false;
+        Ok(())
+    }
+
+    /// Has the next segment prepared once this one is half full.
+    fn ask_for_next(&mut self) {
+        let half = self.state.batch.segment.bytes / 2;
+        if !self.state.asked && self.state.batch.end() > half {
+            self.state.asked = true;
+            self.shared.ask(Task::Prepare(self.state.batch.segment.number + 1));
+        }
+    }
+}

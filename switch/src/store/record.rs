@@ -1,0 +1,529 @@
+//! What the store keeps, and its bytes. All numbers are little-endian; `text` is one byte of
+//! length and that many bytes of UTF-8.
+//!
+//! An entry (the payload of one journal record) is a format byte, 1, and parts one after
+//! another, each with a kind byte:
+//!
+//! ```text
+//! 1 card added    card key 16, token text, masked PAN 10, sealed PAN 47, product text, state
+//! 2 card changed  card key 16, state
+//! 3 transaction   time i64 (us since 1970), card key 16, masked PAN 10, network text,
+//!                 MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12,
+//!                 reason u16, DE38 1 + 6, verification u8, flags u8 (bit 0: the answer is
+//!                 kept for repeats), duplicate key u128, body digest u64,
+//!                 previous record of the card u64 (0: none)
+//! 4 event         kind u8 (1: state.suspended), time i64, card key 16
+//!
+//! state:          status u8, reason u8, PIN version u32, tries u32,
+//!                 reference 1 + key version u16 + block 8,
+//!                 plastics u8 times (expiry 4 digits, sequence u8)
+//! ```
+//!
+//! A snapshot record is a format byte, 1, version u64, last record u64 and the part
+//! `card added`. A card's version is the sequence number of the record that changed it.
+
+use bytes::{Buf, BufMut, TryGetError};
+use iso_specs::Mti;
+
+use crate::authorization::{Answer, Money, Reason, Request};
+use crate::cards::{
+    CardEntry, CardKey, CardState, CardStatus, Expiry, MaskedPan, OnlinePin, Plastic, SealedPan,
+    StatusReason,
+};
+use crate::clock::Timestamp;
+use crate::hsm::{PinReference, Verification};
+use crate::store::duplicates::{BodyDigest, DuplicateKey};
+
+const FORMAT: u8 = 1;
+const CARD_ADDED: u8 = 1;
+const CARD_CHANGED: u8 = 2;
+const TRANSACTION: u8 = 3;
+const EVENT: u8 = 4;
+const STATE_SUSPENDED: u8 = 1;
+const ANSWER_IS_KEPT: u8 = 1;
+
+/// One authorized or declined transaction, without any clear data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionRecord {
+    /// When it was decided.
+    pub time: Timestamp,
+    /// Digest of its PAN.
+    pub card: CardKey,
+    /// Its PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+    /// The network it came from.
+    pub network: Box<str>,
+    /// Its message type.
+    pub mti: Mti,
+    /// DE3.
+    pub processing_code: [u8; 6],
+    /// DE4 and DE49.
+    pub amount: Money,
+    /// DE7.
+    pub transmission_time: [u8; 10],
+    /// DE11.
+    pub stan: [u8; 6],
+    /// DE32, filled with zero bytes.
+    pub acquirer: [u8; 11],
+    /// DE37.
+    pub rrn: Option<[u8; 12]>,
+    /// What was answered.
+    pub answer: Answer,
+    /// What the HSM said of the PIN.
+    pub verification: Option<Verification>,
+    /// Whether a repeat gets this answer.
+    pub is_kept: bool,
+    /// Key of its repeats.
+    pub duplicate_key: DuplicateKey,
+    /// Digest of its body.
+    pub body: BodyDigest,
+    /// Where the record of the card's transaction before this one stands; 0 for none. The
+    /// store fills it in.
+    pub previous: u64,
+}
+
+/// Where a transaction belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The network it came from.
+    pub network: &'a str,
+    /// Digest of its PAN.
+    pub card: CardKey,
+    /// Key of its repeats.
+    pub key: DuplicateKey,
+    /// Digest of its body.
+    pub body: BodyDigest,
+}
+
+impl TransactionRecord {
+    /// The record of a decided request.
+    #[must_use]
+    pub fn new(
+        request: &Request,
+        place: Place<'_>,
+        answer: Answer,
+        verification: Option<Verification>,
+        time: Timestamp,
+    ) -> TransactionRecord {
+        TransactionRecord {
+            time,
+            card: place.card,
+            masked_pan: request.pan.masked(),
+            network: place.network.into(),
+            mti: request.mti,
+            processing_code: request.processing_code.0,
+            amount: request.amount,
+            transmission_time: request.transmission_time,
+            stan: request.stan,
+            acquirer: request.acquirer,
+            rrn: request.rrn,
+            answer,
+            verification,
+            is_kept: answer.reason.is_kept(),
+            duplicate_key: place.key,
+            body: place.body,
+            previous: 0,
+        }
+    }
+}
+
+/// What others are to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `state.suspended`: the PIN retry limit was reached.
+    StateSuspended {
+        /// When.
+        time: Timestamp,
+        /// Which card.
+        card: CardKey,
+    },
+}
+
+/// A card as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCard {
+    /// Digest of its PAN.
+    pub key: CardKey,
+    /// The issuer's name for it.
+    pub token: Box<str>,
+    /// Its PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+    /// Its PAN as it rests.
+    pub sealed_pan: SealedPan,
+    /// Name of its product.
+    pub product: Box<str>,
+    /// Its state.
+    pub state: CardState,
+}
+
+/// One part of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A new card.
+    CardAdded(Box<StoredCard>),
+    /// A card with another state.
+    CardChanged(CardKey, CardState),
+    /// A transaction.
+    Transaction(Box<TransactionRecord>),
+    /// Something to tell.
+    Event(Event),
+}
+
+/// The bytes do not read as what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record does not read: {0}")]
+pub struct Unreadable(&'static str);
+
+impl From<TryGetError> for Unreadable {
+    fn from(_: TryGetError) -> Unreadable {
+        Unreadable("it is cut short")
+    }
+}
+
+/// Starts an entry in an empty buffer.
+pub fn begin_entry(out: &mut Vec<u8>) {
+    out.put_u8(FORMAT);
+}
+
+/// Appends the part `card added`.
+pub fn put_card_added(out: &mut Vec<u8>, entry: &CardEntryParts<'_>, state: &CardState) {
+    out.put_u8(CARD_ADDED);
+    out.put_slice(&entry.key.0);
+    put_text(out, entry.token);
+    out.put_slice(&entry.masked_pan.to_bytes());
+    out.put_slice(&entry.sealed_pan.0);
+    put_text(out, entry.product);
+    put_state(out, state);
+}
+
+/// What never changes of a card.
+#[derive(Clone, Copy, Debug)]
+pub struct CardEntryParts<'a> {
+    /// Digest of its PAN.
+    pub key: &'a CardKey,
+    /// The issuer's name for it.
+    pub token: &'a str,
+    /// Its PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+    /// Its PAN as it rests.
+    pub sealed_pan: &'a SealedPan,
+    /// Name of its product.
+    pub product: &'a str,
+}
+
+/// Appends the part `card changed`.
+pub fn put_card_changed(out: &mut Vec<u8>, key: &CardKey, state: &CardState) {
+    out.put_u8(CARD_CHANGED);
+    out.put_slice(&key.0);
+    put_state(out, state);
+}
+
+/// Appends the part `transaction`.
+pub fn put_transaction(out: &mut Vec<u8>, record: &TransactionRecord, previous: u64) {
+    out.put_u8(TRANSACTION);
+    out.put_i64_le(record.time.micros());
+    out.put_slice(&record.card.0);
+    out.put_slice(&record.masked_pan.to_bytes());
+    put_text(out, &record.network);
+    out.put_slice(&record.mti.digits());
+    out.put_slice(&record.processing_code);
+    out.put_u64_le(record.amount.minor_units);
+    out.put_u16_le(record.amount.currency);
+    out.put_slice(&record.transmission_time);
+    out.put_slice(&record.stan);
+    out.put_slice(&record.acquirer);
+    put_optional(out, record.rrn.as_ref());
+    out.put_u16_le(record.answer.reason.code().parse().unwrap_or_default());
+    put_optional(out, record.answer.approval_code.as_ref());
+    out.put_u8(verification_code(record.verification));
+    out.put_u8(if record.is_kept { ANSWER_IS_KEPT } else { 0 });
+    out.put_u128_le(record.duplicate_key.0);
+    out.put_u64_le(record.body.0);
+    out.put_u64_le(previous);
+}
+
+/// Appends the part `event`.
+pub fn put_event(out: &mut Vec<u8>, event: &Event) {
+    let Event::StateSuspended { time, card } = event;
+    out.put_u8(EVENT);
+    out.put_u8(STATE_SUSPENDED);
+    out.put_i64_le(time.micros());
+    out.put_slice(&card.0);
+}
+
+/// The record of a card in a snapshot.
+pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
+    let last_record = entry.last_record();
+    let state = entry.state();
+    out.put_u8(FORMAT);
+    out.put_u64_le(state.version);
+    out.put_u64_le(last_record);
+    let parts = CardEntryParts {
+        key: &entry.key,
+        token: &entry.token,
+        masked_pan: entry.masked_pan,
+        sealed_pan: &entry.sealed_pan,
+        product: &entry.product.name,
+    };
+    put_card_added(out, &parts, &state);
+}
+
+/// Reads a snapshot record: the card, and where its last record stands.
+///
+/// # Errors
+/// If the bytes are not one.
+pub fn read_snapshot_card(mut bytes: &[u8]) -> Result<(StoredCard, u64), Unreadable> {
+    check_format(&mut bytes)?;
+    let version = bytes.try_get_u64_le()?;
+    let last_record = bytes.try_get_u64_le()?;
+    match read_part(&mut bytes)? {
+        Part::CardAdded(mut card) if bytes.is_empty() => {
+            card.state.version = version;
+            Ok((*card, last_record))
+        }
+        _ => Err(Unreadable("it is not one card")),
+    }
+}
+
+/// Reads an entry, part after part.
+///
+/// # Errors
+/// If the bytes are not one; the parts before have been visited then.
+pub fn read_entry(mut bytes: &[u8], mut visit: impl FnMut(Part)) -> Result<(), Unreadable> {
+    check_format(&mut bytes)?;
+    while !bytes.is_empty() {
+        visit(read_part(&mut bytes)?);
+    }
+    Ok(())
+}
+
+fn check_format(bytes: &mut &[u8]) -> Result<(), Unreadable> {
+    match bytes.try_get_u8()? {
+        FORMAT => Ok(()),
+        _ => Err(Unreadable("its format is of another version")),
+    }
+}
+
+fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
+    Ok(match bytes.try_get_u8()? {
+        CARD_ADDED => Part::CardAdded(Box::new(read_card(bytes)?)),
+        CARD_CHANGED => Part::CardChanged(CardKey(array(bytes)?), read_state(bytes)?),
+        TRANSACTION => Part::Transaction(Box::new(read_transaction(bytes)?)),
+        EVENT => match bytes.try_get_u8()? {
+            STATE_SUSPENDED => Part::Event(Event::StateSuspended {
+                time: Timestamp::from_micros(bytes.try_get_i64_le()?),
+                card: CardKey(array(bytes)?),
+            }),
+            _ => return Err(Unreadable("unknown kind of event")),
+        },
+        _ => return Err(Unreadable("unknown kind of part")),
+    })
+}
+
+fn read_card(bytes: &mut &[u8]) -> Result<StoredCard, Unreadable> {
+    Ok(StoredCard {
+        key: CardKey(array(bytes)?),
+        token: text(bytes)?,
+        masked_pan: MaskedPan::from_bytes(array(bytes)?),
+        sealed_pan: SealedPan(array(bytes)?),
+        product: text(bytes)?,
+        state: read_state(bytes)?,
+    })
+}
+
+fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {
+    Ok(TransactionRecord {
+        time: Timestamp::from_micros(bytes.try_get_i64_le()?),
+        card: CardKey(array(bytes)?),
+        masked_pan: MaskedPan::from_bytes(array(bytes)?),
+        network: text(bytes)?,
+        mti: Mti::new(array(bytes)?).ok_or(Unreadable("MTI"))?,
+        processing_code: array(bytes)?,
+        amount: Money { minor_units: bytes.try_get_u64_le()?, currency: bytes.try_get_u16_le()? },
+        transmission_time: array(bytes)?,
+        stan: array(bytes)?,
+        acquirer: array(bytes)?,
+        rrn: optional(bytes)?,
+        answer: Answer {
+            reason: Reason::from_code(&format!("{:04}", bytes.try_get_u16_le()?))
+                .ok_or(Unreadable("unknown reason"))?,
+            approval_code: optional(bytes)?,
+        },
+        verification: read_verification(bytes.try_get_u8()?)?,
+        is_kept: bytes.try_get_u8()? & ANSWER_IS_KEPT != 0,
+        duplicate_key: DuplicateKey(bytes.try_get_u128_le()?),
+        body: BodyDigest(bytes.try_get_u64_le()?),
+        previous: bytes.try_get_u64_le()?,
+    })
+}
+
+fn put_state(out: &mut Vec<u8>, state: &CardState) {
+    let status = CardStatus::ALL.iter().position(|status| *status == state.status);
+    out.put_u8(status.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX));
+    out.put_u8(state.status_reason.0);
+    out.put_u32_le(state.pin.version);
+    out.put_u32_le(state.pin.tries);
+    match &state.pin.reference {
+        None => out.put_u8(0),
+        Some(reference) => {
+            out.put_u8(1);
+            out.put_u16_le(reference.key_version);
+            out.put_slice(&reference.block);
+        }
+    }
+    out.put_u8(u8::try_from(state.plastics.len()).unwrap_or(u8::MAX));
+    for plastic in state.plastics.iter().take(usize::from(u8::MAX)) {
+        out.put_slice(plastic.expiry.to_string().as_bytes());
+        out.put_u8(plastic.sequence);
+    }
+}
+
+fn read_state(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
+    let status = CardStatus::ALL.get(usize::from(bytes.try_get_u8()?)).copied();
+    Ok(CardState {
+        version: 0,
+        status: status.ok_or(Unreadable("unknown card status"))?,
+        status_reason: StatusReason(bytes.try_get_u8()?),
+        pin: read_pin(bytes)?,
+        plastics: (0..bytes.try_get_u8()?)
+            .map(|_| read_plastic(bytes))
+            .collect::<Result<_, Unreadable>>()?,
+    })
+}
+
+fn read_pin(bytes: &mut &[u8]) -> Result<OnlinePin, Unreadable> {
+    let (version, tries) = (bytes.try_get_u32_le()?, bytes.try_get_u32_le()?);
+    let reference = match bytes.try_get_u8()? {
+        0 => None,
+        _ => {
+            let key_version = bytes.try_get_u16_le()?;
+            Some(PinReference { key_version, block: array(bytes)? })
+        }
+    };
+    Ok(OnlinePin { reference, version, tries })
+}
+
+fn read_plastic(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
+    let expiry = Expiry::parse(&array::<4>(bytes)?).ok_or(Unreadable("expiry"))?;
+    Ok(Plastic { expiry, sequence: bytes.try_get_u8()? })
+}
+
+fn verification_code(verification: Option<Verification>) -> u8 {
+    match verification {
+        None => 0,
+        Some(Verification::Ok) => 1,
+        Some(Verification::Mismatch) => 2,
+        Some(Verification::BadPinBlock) => 3,
+        Some(Verification::Unavailable) => 4,
+    }
+}
+
+fn read_verification(code: u8) -> Result<Option<Verification>, Unreadable> {
+    let known = [None].into_iter().chain(Verification::ALL.map(Some));
+    let mut known = known.filter(|outcome| verification_code(*outcome) == code);
+    known.next().ok_or(Unreadable("unknown verification"))
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Names are checked to be shorter where they enter.
+    let bytes = text.as_bytes().get(..usize::from(u8::MAX)).unwrap_or(text.as_bytes());
+    out.put_u8(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
+    out.put_slice(bytes);
+}
+
+fn text(bytes: &mut &[u8]) -> Result<Box<str>, Unreadable> {
+    let length = usize::from(bytes.try_get_u8()?);
+    let (text, rest) = bytes.split_at_checked(length).ok_or(Unreadable("it is cut short"))?;
+    *bytes = rest;
+    std::str::from_utf8(text).map(Box::from).map_err(|_| Unreadable("a name is not UTF-8"))
+}
+
+fn put_optional<const N: usize>(out: &mut Vec<u8>, value: Option<&[u8; N]>) {
+    out.put_u8(u8::from(value.is_some()));
+    out.put_slice(value.unwrap_or(&[0; N]));
+}
+
+fn optional<const N: usize>(bytes: &mut &[u8]) -> Result<Option<[u8; N]>, Unreadable> {
+    let is_some = bytes.try_get_u8()? != 0;
+    let value = array(bytes)?;
+    Ok(is_some.then_some(value))
+}
+
+fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
+    let (array, rest) = bytes.split_first_chunk::<N>().ok_or(Unreadable("it is cut short"))?;
+    *bytes = rest;
+    Ok(*array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> CardState {
+        let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
+        CardState::new(plastic)
+            .with_pin(PinReference { block: *b"ABCDEFGH", key_version: 1 })
+            .with_tries(2)
+    }
+
+    fn record() -> TransactionRecord {
+        TransactionRecord {
+            time: Timestamp::from_seconds(1_800_000_000),
+            card: CardKey([7; 16]),
+            masked_pan: MaskedPan::from_bytes(*b"4761340019"),
+            network: "demo".into(),
+            mti: Mti::AUTHORIZATION_REQUEST,
+            processing_code: *b"000000",
+            amount: Money { minor_units: 1_250, currency: 978 },
+            transmission_time: *b"1121210000",
+            stan: *b"000001",
+            acquirer: *b"12345678901",
+            rrn: Some(*b"000000000001"),
+            answer: Answer { reason: Reason::Approved, approval_code: Some(*b"123456") },
+            verification: Some(Verification::Ok),
+            is_kept: true,
+            duplicate_key: DuplicateKey(5),
+            body: BodyDigest(6),
+            previous: 0,
+        }
+    }
+
+    #[test]
+    fn entries_read_back_and_cut_ones_do_not() {
+        let mut out = Vec::new();
+        let event =
+            Event::StateSuspended { time: Timestamp::from_seconds(1), card: CardKey([7; 16]) };
+        begin_entry(&mut out);
+        put_card_changed(&mut out, &CardKey([7; 16]), &state());
+        put_transaction(&mut out, &record(), 99);
+        put_event(&mut out, &event);
+        let mut parts = Vec::new();
+        read_entry(&out, |part| parts.push(part)).unwrap();
+        let transaction = TransactionRecord { previous: 99, ..record() };
+        let expected = [
+            Part::CardChanged(CardKey([7; 16]), state()),
+            Part::Transaction(Box::new(transaction)),
+            Part::Event(event),
+        ];
+        assert_eq!(parts, expected);
+        for length in 0..out.len() {
+            let mut count = 0;
+            let read = read_entry(&out[..length], |_| count += 1);
+            assert!(read.is_err() || count < expected.len(), "{length}");
+        }
+    }
+
+    #[test]
+    fn every_reason_reads_back() {
+        for reason in Reason::ALL {
+            let answer = Answer { reason, approval_code: None };
+            let mut out = Vec::new();
+            begin_entry(&mut out);
+            put_transaction(&mut out, &TransactionRecord { answer, ..record() }, 0);
+            let mut found = None;
+            read_entry(&out, |part| found = Some(part)).unwrap();
+            let Some(Part::Transaction(read)) = found else { panic!() };
+            assert_eq!(read.answer, answer);
+        }
+    }
+}
