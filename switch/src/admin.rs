@@ -1,0 +1,105 @@
+//! Metrics and health over HTTP, on an address of their own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::hsm::Hsm;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::switch::Switch;
+
+/// What the pages show.
+struct Admin<C, H, S> {
+    switch: Arc<Switch<C, H, S>>,
+    metrics: PrometheusHandle,
+    process: metrics_process::Collector,
+    shutdown: Shutdown,
+}
+
+/// The bound address.
+pub struct AdminListener(TcpListener);
+
+impl AdminListener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// If it cannot be bound; the text names it.
+    pub async fn bind(address: SocketAddr) -> io::Result<AdminListener> {
+        let listener = TcpListener::bind(address).await;
+        listener
+            .map(AdminListener)
+            .map_err(|error| io::Error::new(error.kind(), format!("admin: {address}: {error}")))
+    }
+
+    /// Where it really listens.
+    ///
+    /// # Errors
+    /// As of the operating system.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves GET /metrics, /livez and /readyz until the process ends, so that a stop can be
+    /// watched to its end.
+    ///
+    /// # Errors
+    /// As of the operating system.
+    pub async fn serve<C: Clock, H: Hsm, S: Store>(
+        self,
+        switch: Arc<Switch<C, H, S>>,
+        metrics: PrometheusHandle,
+        shutdown: Shutdown,
+    ) -> io::Result<()> {
+        let process = metrics_process::Collector::default();
+        process.describe();
+        let admin = Arc::new(Admin { switch, metrics, process, shutdown });
+        let router = Router::new()
+            .route("/metrics", get(metrics_page::<C, H, S>))
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz::<C, H, S>))
+            .with_state(admin);
+        axum::serve(self.0, router).await
+    }
+}
+
+async fn metrics_page<C: Clock, H: Hsm, S: Store>(
+    State(admin): State<Arc<Admin<C, H, S>>>,
+) -> impl IntoResponse {
+    admin.process.collect();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render())
+}
+
+/// The process answers: its event loop runs.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Whether requests can be answered, check by check; 503 if one fails.
+async fn readyz<C: Clock, H: Hsm, S: Store>(
+    State(admin): State<Arc<Admin<C, H, S>>>,
+) -> impl IntoResponse {
+    let stopping = admin.shutdown.stop.is_cancelled();
+    let checks = [
+        ("store", admin.switch.store.health().map_err(|error| error.to_string())),
+        ("hsm", admin.switch.hsm.health().await.map_err(|error| error.to_string())),
+        ("accepting", if stopping { Err("the switch is stopping".to_owned()) } else { Ok(()) }),
+    ];
+    let line = |(name, result): &(&str, Result<(), String>)| match result {
+        Ok(()) => format!("{name}: ok\n"),
+        Err(error) => format!("{name}: {error}\n"),
+    };
+    let ready = checks.iter().all(|(_, result)| result.is_ok());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, checks.iter().map(line).collect::<String>())
+}

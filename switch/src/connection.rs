@@ -1,0 +1,205 @@
+//! One link's connection: many requests in flight, replies in any order, one writer.
+//!
+//! Every complete frame of a read is taken, and each request runs as far as it can at once. What
+//! is finished then leaves in one write; what must wait for HSM or disk is parked and joins a
+//! later write.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use iso_specs::FramingError;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::frame::{self, Oversize};
+use crate::hsm::Hsm;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoreFailed};
+use crate::switch::{Session, Switch};
+
+/// Why a connection ended other than by its peer.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A frame is too long.
+    #[error(transparent)]
+    Oversize(#[from] Oversize),
+    /// A frame has no readable MTI or bitmap.
+    #[error("a frame cannot be read: {0}")]
+    Framing(#[from] FramingError),
+    /// The peer does not read our replies.
+    #[error("the peer did not read its replies in time")]
+    SlowReader,
+    /// The network.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store has failed: no reply may leave.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+type Reply = Result<Option<Vec<u8>>, FramingError>;
+type InFlight<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Reply> + Send + 'a>>>;
+
+/// Serves one connection until its peer closes it, it breaks, or the switch stops.
+///
+/// # Errors
+/// Why it ended, unless the peer closed it or the switch stopped. After a framing error the
+/// replies in flight have left.
+pub async fn serve<C: Clock, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
+    session: &Session,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shutdown: &Shutdown,
+) -> Result<(), Ended> {
+    let (mut reader, writer) = tokio::io::split(stream);
+    let mut input = BytesMut::with_capacity(READ_BYTES);
+    let mut window = Window { switch, session, in_flight: FuturesUnordered::new(), ended: None };
+    let mut output = Output { writer, bytes: Vec::with_capacity(READ_BYTES) };
+    let mut reading = true;
+    loop {
+        if reading {
+            reading = window.take(&mut input, &mut output.bytes);
+        }
+        window.collect_ready(&mut output.bytes);
+        output.send(switch).await?;
+        if !reading && window.in_flight.is_empty() {
+            close(&mut output.writer, &mut reader).await;
+            return window.ended.take().map_or(Ok(()), Err);
+        }
+        let room = window.has_room();
+        if input.capacity() - input.len() < READ_BYTES_MIN {
+            input.reserve(READ_BYTES);
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.abandon.cancelled() => return Ok(()),
+            () = shutdown.stop.cancelled(), if reading => reading = false,
+            Some(reply) = window.in_flight.next() => window.accept(reply, &mut output.bytes),
+            read = reader.read_buf(&mut input), if reading && room => {
+                // The peer may close its side while its answers are still on their way.
+                reading = read? > 0;
+            }
+        }
+    }
+}
+
+/// Room made for reads, and the least room for one, in bytes.
+const READ_BYTES: usize = 64 << 10;
+const READ_BYTES_MIN: usize = 4 << 10;
+
+/// How long what a peer still sends is read after our last reply.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Closes our side, then reads and drops what still comes: closing a socket that has unread
+/// bytes would take back the replies that the peer has not read yet.
+async fn close(writer: &mut (impl AsyncWrite + Unpin), reader: &mut (impl AsyncRead + Unpin)) {
+    let mut dropped = [0; READ_BYTES_MIN];
+    let drain = async {
+        if writer.shutdown().await.is_ok() {
+            while reader.read(&mut dropped).await.is_ok_and(|bytes| bytes > 0) {}
+        }
+    };
+    // A peer that goes on sending has had its second.
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// The requests of a connection that are being answered.
+struct Window<'a, C, H, S> {
+    switch: &'a Switch<C, H, S>,
+    session: &'a Session,
+    in_flight: InFlight<'a>,
+    ended: Option<Ended>,
+}
+
+impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.switch.limits.in_flight_per_connection_max
+    }
+
+    /// Takes complete frames while there is room; `false` if the connection must end.
+    fn take(&mut self, input: &mut BytesMut, output: &mut Vec<u8>) -> bool {
+        while self.ended.is_none() && self.has_room() {
+            match frame::next(input, self.switch.limits.frame_bytes_max) {
+                Ok(Some(frame)) => self.begin(frame, output),
+                Ok(None) => break,
+                Err(oversize) => self.ended = Some(oversize.into()),
+            }
+        }
+        self.ended.is_none()
+    }
+
+    /// Runs a request as far as it goes at once, and parks it if it has to wait.
+    fn begin(&mut self, frame: Bytes, output: &mut Vec<u8>) {
+        let mut reply = self.switch.respond(self.session, frame).boxed();
+        self.session.metrics.in_flight.increment(1.0);
+        match (&mut reply).now_or_never() {
+            Some(reply) => self.accept(reply, output),
+            None => self.in_flight.push(reply),
+        }
+    }
+
+    fn accept(&mut self, reply: Reply, output: &mut Vec<u8>) {
+        self.session.metrics.in_flight.decrement(1.0);
+        match reply {
+            Ok(reply) => output.extend_from_slice(&reply.unwrap_or_default()),
+            Err(framing) => self.ended = Some(framing.into()),
+        }
+    }
+
+    fn collect_ready(&mut self, output: &mut Vec<u8>) {
+        while let Some(Some(reply)) = self.in_flight.next().now_or_never() {
+            self.accept(reply, output);
+        }
+    }
+}
+
+impl<C, H, S> Drop for Window<'_, C, H, S> {
+    fn drop(&mut self) {
+        let given_up = u32::try_from(self.in_flight.len()).unwrap_or(u32::MAX);
+        self.session.metrics.in_flight.decrement(f64::from(given_up));
+    }
+}
+
+/// Replies on their way to the peer.
+struct Output<W> {
+    writer: W,
+    bytes: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    /// Writes what has gathered, after the store has it.
+    async fn send<C: Clock, H: Hsm, S: Store>(
+        &mut self,
+        switch: &Switch<C, H, S>,
+    ) -> Result<(), Ended> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        switch.store.flush()?;
+        let written = timeout(switch.limits.write_seconds_max, self.writer.write_all(&self.bytes));
+        written.await.map_err(|_| Ended::SlowReader)??;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+/// Serves a connection and says in the log why it ended, if there is a reason to know.
+pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
+    switch: Arc<Switch<C, H, S>>,
+    session: Session,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shutdown: Shutdown,
+) {
+    session.metrics.connections.increment(1.0);
+    let ended = serve(&switch, &session, stream, &shutdown).await;
+    session.metrics.connections.decrement(1.0);
+    if let Err(reason) = ended {
+        tracing::warn!(link = &*session.link.name, %reason, "a connection was closed");
+    }
+}

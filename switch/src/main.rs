@@ -1,0 +1,50 @@
+//! The binary: load the configuration, build, run, exit code. 0 done, 1 refused or failed,
+//! 2 wrong usage.
+
+mod cli;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use cli::{Cli, CliError};
+use switch::config::LogConfig;
+use switch::{metrics, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(io::stderr(), "pinswitch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<(), CliError> {
+    let config = cli.config()?;
+    if let Some(action) = &cli.action {
+        return cli::act(action, &config);
+    }
+    let _guard = log_to_standard_error(config.log);
+    let metrics = metrics::install().map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(run::run(config, metrics))?)
+}
+
+/// Logs leave by a thread of their own: a full pipe delays no request. What it cannot keep up
+/// with is dropped. The guard writes what is left when it is dropped.
+fn log_to_standard_error(config: LogConfig) -> WorkerGuard {
+    let (writer, guard): (NonBlocking, WorkerGuard) =
+        NonBlockingBuilder::default().lossy(true).finish(io::stderr());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false);
+    match config.json {
+        true => subscriber.json().flatten_event(true).init(),
+        false => subscriber.init(),
+    }
+    guard
+}

@@ -1,0 +1,233 @@
+//! Every metric of the process: names, labels and buckets. Handles are registered once and kept,
+//! every label set starts at zero, and no label ever holds card data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iso_specs::Mti;
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use crate::authorization::Reason;
+use crate::hsm::Verification;
+
+/// Buckets in seconds, at the edges that service levels are set at.
+const SECONDS_BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0,
+];
+
+/// Message types that have a label of their own; all others are `other`.
+const MTIS: [&str; 12] = [
+    "0100", "0101", "0120", "0121", "0200", "0201", "0220", "0221", "0400", "0420", "0800", "0801",
+];
+const OTHER: &str = "other";
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// If another recorder is installed.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS)?.build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)?;
+    Ok(handle)
+}
+
+/// Metrics of the whole process.
+pub struct Metrics {
+    verifications: Vec<(Verification, Counter)>,
+    suspensions: Counter,
+    duplicate_window: Gauge,
+    sync: Histogram,
+    connections_refused: Counter,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new() -> Metrics {
+        describe();
+        gauge!(
+            "pinswitch_build_info",
+            "version" => env!("CARGO_PKG_VERSION"),
+            "revision" => env!("PINSWITCH_REVISION"),
+            "rustc" => env!("PINSWITCH_RUSTC"),
+        )
+        .set(1.0);
+        let verification = |outcome: Verification| {
+            let result = outcome.name();
+            (outcome, counter!("pinswitch_pin_verifications_total", "result" => result))
+        };
+        Metrics {
+            verifications: Verification::ALL.into_iter().map(verification).collect(),
+            suspensions: counter!("pinswitch_pin_suspensions_total"),
+            duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
+            sync: histogram!("pinswitch_journal_sync_seconds"),
+            connections_refused: counter!("pinswitch_connections_refused_total"),
+        }
+    }
+
+    /// Counts one verification.
+    pub fn verified(&self, outcome: Verification) {
+        let counter = self.verifications.iter().find(|(known, _)| *known == outcome);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    }
+
+    /// Counts a suspension, if it was one.
+    pub fn suspended(&self, suspended: bool) {
+        self.suspensions.increment(u64::from(suspended));
+    }
+
+    /// How far back repeats are recognised.
+    pub fn duplicate_window(&self, window: Duration) {
+        self.duplicate_window.set(window.as_secs_f64());
+    }
+
+    /// The histogram of sync times, for the store.
+    pub fn sync(&self) -> Histogram {
+        self.sync.clone()
+    }
+
+    /// Counts a connection that was closed at once because there were too many.
+    pub fn connection_refused(&self) {
+        self.connections_refused.increment(1);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("pinswitch_build_info", "What is running; always 1.");
+    describe_counter!("pinswitch_messages_total", "Messages, by message type and direction.");
+    describe_counter!("pinswitch_responses_total", "Responses, by four-digit reason.");
+    describe_histogram!(
+        "pinswitch_request_duration_seconds",
+        Unit::Seconds,
+        "From a complete frame to its encoded response."
+    );
+    describe_gauge!("pinswitch_inflight", "Requests being answered.");
+    describe_gauge!("pinswitch_connections", "Open connections.");
+    describe_counter!(
+        "pinswitch_connections_refused_total",
+        "Connections closed at once because there were too many."
+    );
+    describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
+    describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
+    describe_counter!(
+        "pinswitch_bad_pin_blocks_total",
+        "PIN blocks that could not be read: a wrong key or an attack."
+    );
+    describe_histogram!(
+        "pinswitch_journal_sync_seconds",
+        Unit::Seconds,
+        "Time of one sync of the journal."
+    );
+    describe_gauge!(
+        "pinswitch_duplicate_window_seconds",
+        Unit::Seconds,
+        "How far back repeats are recognised."
+    );
+}
+
+/// Metrics of one link.
+pub struct LinkMetrics {
+    received: Vec<(&'static str, Counter)>,
+    sent: Vec<(&'static str, Counter)>,
+    responses: Vec<(&'static str, Vec<(Reason, Counter)>)>,
+    authorization_duration: Histogram,
+    network_management_duration: Histogram,
+    bad_pin_blocks: Counter,
+    /// Requests being answered.
+    pub in_flight: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+}
+
+impl LinkMetrics {
+    /// Registers them for a link of a network.
+    #[must_use]
+    pub fn new(network: &str, link: &str) -> Arc<LinkMetrics> {
+        let messages = |direction: &'static str, mti: String| {
+            let labels = labels_of(network, [("mti", mti), ("direction", direction.to_owned())]);
+            counter!("pinswitch_messages_total", &labels)
+        };
+        let responses = |mti: &'static str| {
+            let of = |reason: Reason| {
+                let labels = [("mti", response_to(mti)), ("code", reason.code().to_owned())];
+                (reason, counter!("pinswitch_responses_total", &labels_of(network, labels)))
+            };
+            (mti, Reason::ALL.into_iter().map(of).collect())
+        };
+        let duration = |class: &'static str| {
+            let labels = labels_of(network, [("class", class.to_owned())]);
+            histogram!("pinswitch_request_duration_seconds", &labels)
+        };
+        let own = labels_of(network, [("link", link.to_owned())]);
+        Arc::new(LinkMetrics {
+            received: mtis().map(|mti| (mti, messages("in", mti.to_owned()))).collect(),
+            sent: mtis().map(|mti| (mti, messages("out", response_to(mti)))).collect(),
+            responses: mtis().map(responses).collect(),
+            authorization_duration: duration("authorization"),
+            network_management_duration: duration("network_management"),
+            bad_pin_blocks: counter!("pinswitch_bad_pin_blocks_total", &own),
+            in_flight: gauge!("pinswitch_inflight", &own),
+            connections: gauge!("pinswitch_connections", &own),
+        })
+    }
+
+    /// Counts a message that came in.
+    pub fn received(&self, mti: Mti) {
+        increment(&self.received, mti);
+    }
+
+    /// Counts an answer to a message of this type.
+    pub fn answered(&self, request: Mti, reason: Reason, took: Duration) {
+        increment(&self.sent, request);
+        let responses = entry(&self.responses, request).into_iter().flatten();
+        let counter = responses.into_iter().find(|(known, _)| *known == reason);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+        match request.is_network_management() {
+            true => self.network_management_duration.record(took.as_secs_f64()),
+            false => self.authorization_duration.record(took.as_secs_f64()),
+        }
+    }
+
+    /// Counts a PIN block that could not be read.
+    pub fn bad_pin_block(&self) {
+        self.bad_pin_blocks.increment(1);
+    }
+}
+
+fn mtis() -> impl Iterator<Item = &'static str> {
+    MTIS.into_iter().chain([OTHER])
+}
+
+/// The type of the response to a message type: its label.
+fn response_to(mti: &str) -> String {
+    let digits = mti.as_bytes().try_into().ok().and_then(Mti::new);
+    digits.map_or(OTHER.to_owned(), |mti| mti.response().to_string())
+}
+
+fn labels_of<const N: usize>(
+    network: &str,
+    labels: [(&'static str, String); N],
+) -> Vec<(&'static str, String)> {
+    [("network", network.to_owned())].into_iter().chain(labels).collect()
+}
+
+fn increment(counters: &[(&'static str, Counter)], mti: Mti) {
+    entry(counters, mti).into_iter().for_each(|counter| counter.increment(1));
+}
+
+/// The entry of this message type, or the one of `other`, which is last.
+fn entry<'a, T>(entries: &'a [(&'static str, T)], mti: Mti) -> Option<&'a T> {
+    let digits = mti.digits();
+    let own = entries.iter().find(|(known, _)| known.as_bytes() == digits);
+    own.or(entries.last()).map(|(_, value)| value)
+}

@@ -1,0 +1,272 @@
+//! Putting the parts together: from a checked configuration to a running switch.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use zeroize::Zeroizing;
+
+use crate::admin::AdminListener;
+use crate::cards::PanVault;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::control::{self, AddCard, Command, ControlListener, Outcome, PinText};
+use crate::demo;
+use crate::hsm::key_block::{Key, KeyUsage, MasterKey, from_hex};
+use crate::hsm::keys::{
+    CARD_DIGEST_KEY, Keys, KeysError, OWN_KEYS, PAN_KEY, make_private_directory, read_master_key,
+};
+use crate::hsm::software::SoftwareHsm;
+use crate::hsm::{KeyFault, KeyName};
+use crate::listener::{Listening, Workers};
+use crate::metrics::Metrics;
+use crate::shutdown::{Shutdown, signalled};
+use crate::store::duplicates::DuplicateHasher;
+use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
+use crate::store::{Store, StoreFailed};
+use crate::switch::Switch;
+
+/// The switch as it is put together here.
+pub type PinSwitch = Switch<SystemClock, SoftwareHsm, EmbeddedStore>;
+
+/// Upkeep of metrics: without it, samples pile up.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the switch did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("data directory: {0}")]
+    DataDir(io::Error),
+    /// A key.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store cannot be opened.
+    #[error("the store was not opened: {0}")]
+    Open(#[from] OpenStoreError),
+    /// The store holds records, but the keys they need are not there.
+    #[error("{0}: the store holds records, but this key is missing; put it back")]
+    KeysLost(String),
+    /// A demo key on an address that is not loopback.
+    #[error("link {0}: its zone PIN key has the demo's public value, which only loopback may use")]
+    DemoKey(Box<str>),
+    /// An address cannot be bound, or a thread not started.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A demo card could not be made.
+    #[error("demo card {0}: {1}")]
+    DemoCard(&'static str, String),
+    /// The store failed while running. Nothing that was answered is lost.
+    #[error("stopped: {0}")]
+    Store(#[from] StoreFailed),
+}
+
+impl From<KeyFault> for RunError {
+    fn from(fault: KeyFault) -> RunError {
+        RunError::Keys(KeysError::Key { name: "own".to_owned(), fault })
+    }
+}
+
+/// Reads the master key and the keys of a configuration's data directory.
+///
+/// # Errors
+/// If the directory cannot be made or a key not be read.
+pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
+    make_private_directory(&config.data_dir).map_err(RunError::DataDir)?;
+    let master = match &config.master_key_file {
+        Some(path) => read_master_key(path)?,
+        None => MasterKey::new(&demo::MASTER_KEY)?,
+    };
+    Ok(Keys::open(&config.data_dir.join("keys"), master)?)
+}
+
+/// Opens keys, store and HSM; nothing listens yet.
+///
+/// # Errors
+/// What is wrong, with the place.
+pub fn open(config: &Config) -> Result<(PinSwitch, Recovery), RunError> {
+    let mut keys = open_keys(config)?;
+    let metrics = Metrics::new();
+    let sync = metrics.sync();
+    let options = OpenOptions {
+        data_dir: config.data_dir.clone(),
+        config: config.store,
+        products: config.products.clone(),
+        clock: Arc::new(SystemClock),
+        monotonic: || SystemClock.monotonic(),
+        sync_observer: Arc::new(move |took: Duration| sync.record(took.as_secs_f64())),
+    };
+    let is_new = !options.journal().exists() && keys.missing_own_keys().len() == OWN_KEYS.len();
+    let (store, recovery) = EmbeddedStore::open(&options, is_new)?;
+    prepare_keys(config, &mut keys, recovery.journal.last.get() > 0)?;
+    let zone_keys: Vec<KeyName> = config.links.iter().map(|link| link.zpk.clone()).collect();
+    let vault = PanVault::new(
+        keys.get(CARD_DIGEST_KEY, KeyUsage::Hmac)?,
+        keys.get(PAN_KEY, KeyUsage::DataEncryption)?,
+    )?;
+    let switch = Switch {
+        clock: SystemClock,
+        hsm: SoftwareHsm::new(&keys, &zone_keys)?,
+        store,
+        duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
+        vault,
+        products: config.products.clone(),
+        limits: config.limits,
+        log_transactions: config.log.transactions,
+        metrics,
+    };
+    Ok((switch, recovery))
+}
+
+fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(), RunError> {
+    match keys.missing_own_keys().first() {
+        Some((name, _)) if has_records => return Err(RunError::KeysLost((*name).to_owned())),
+        _ => keys.generate_own_keys()?,
+    }
+    let demo_zpk = from_hex(demo::ZPK).ok_or(KeyFault::Length)?;
+    if config.is_demo && !keys.iter().any(|(name, _)| name == demo::ZPK_NAME) {
+        keys.add(demo::ZPK_NAME, Key::new(KeyUsage::PinEncryption, demo_zpk.clone())?)?;
+    }
+    let public =
+        |link: &str| keys.iter().any(|(name, key)| name == link && key.has_value(&demo_zpk));
+    let exposed = config
+        .links
+        .iter()
+        .find(|link| !link.listen.ip().is_loopback() && public(link.zpk.as_str()));
+    exposed.map_or(Ok(()), |link| Err(RunError::DemoKey(link.name.clone())))
+}
+
+/// Runs the switch until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// Why it did not start, or that its store failed.
+pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunError> {
+    let (switch, recovery) = open(&config)?;
+    let switch = Arc::new(switch);
+    report(&config, &recovery);
+    if config.is_demo {
+        add_demo_cards(&switch).await?;
+    }
+    let shutdown = Shutdown::default();
+    let mut links = Vec::new();
+    for link in &config.links {
+        links.push(Listening::bind(link).await?);
+    }
+    let admin = AdminListener::bind(config.admin).await?;
+    let control = ControlListener::bind(&config.data_dir)?;
+    if config.is_demo {
+        print_banner(&config, &links, admin.address()?)?;
+    }
+    let workers = Arc::new(Workers::start(&switch, &shutdown)?);
+    for link in links {
+        let address = link.address()?;
+        tracing::info!(link = &*link.link().name, %address, "listening");
+        tokio::spawn(link.accept(Arc::clone(&switch), Arc::clone(&workers), shutdown.clone()));
+    }
+    tokio::spawn(admin.serve(Arc::clone(&switch), metrics.clone(), shutdown.clone()));
+    tokio::spawn(control.serve(Arc::clone(&switch), shutdown.clone()));
+    tokio::spawn(upkeep(Arc::clone(&switch), metrics));
+    tokio::select! {
+        signal = signalled() => signal?,
+        failed = switch.store.failed() => {
+            tracing::error!(%failed, "no request can be answered any more");
+            return Err(failed.into());
+        }
+    }
+    stop(&config, &switch, &workers, &shutdown).await
+}
+
+/// Accepts nothing new, finishes what is in flight up to the cap, and closes the store.
+async fn stop(
+    config: &Config,
+    switch: &PinSwitch,
+    workers: &Workers,
+    shutdown: &Shutdown,
+) -> Result<(), RunError> {
+    tracing::info!("stopping: requests in flight are finished");
+    shutdown.stop.cancel();
+    let ended = tokio::time::timeout(config.limits.drain_seconds_max, workers.ended());
+    if ended.await.is_err() {
+        tracing::warn!("requests were still in flight when the time to finish them was over");
+        shutdown.abandon.cancel();
+        workers.ended().await;
+    }
+    switch.store.close()?;
+    // Only our own socket: it is gone already if the data directory is.
+    let _ = std::fs::remove_file(control::socket(&config.data_dir));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn report(config: &Config, recovery: &Recovery) {
+    tracing::warn!("the software HSM is not a PCI HSM: for tests only");
+    for damaged in &recovery.damaged_snapshots {
+        tracing::error!(%damaged, "a snapshot is damaged; an older one and the journal were used");
+    }
+    for damaged in &recovery.journal.repaired {
+        tracing::error!(%damaged, "damage that cost nothing was repaired");
+    }
+    if let Some(dropped) = &recovery.journal.dropped {
+        let (file, offset, bytes) = (&dropped.file, dropped.offset, dropped.bytes);
+        tracing::warn!(file, offset, bytes, "records that nobody was answered for were dropped");
+    }
+    let data_dir = config.data_dir.display();
+    tracing::info!(cards = recovery.cards, %data_dir, "the store is open");
+}
+
+async fn upkeep(switch: Arc<PinSwitch>, metrics: PrometheusHandle) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.run_upkeep();
+        switch.metrics.duplicate_window(switch.store.duplicate_window());
+    }
+}
+
+async fn add_demo_cards(switch: &PinSwitch) -> Result<(), RunError> {
+    for card in demo::CARDS {
+        if switch.store.load_by_token(card.token).await?.is_some() {
+            continue;
+        }
+        let request = AddCard {
+            token: card.token.to_owned(),
+            pan: Zeroizing::new(card.pan.to_owned()),
+            expiration: card.expiry.to_owned(),
+            pan_sequence_number: format!("{:02}", card.sequence),
+            card_product_token: card.product.to_owned(),
+            pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
+        };
+        let activate = Command::Activate { token: card.token.to_owned() };
+        for command in [Command::Add(request), activate] {
+            if let Outcome::Refused(refusal) = control::execute(switch, command).await {
+                return Err(RunError::DemoCard(card.token, refusal));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The one place where PANs, PINs and a key are shown: the demo's, which are public.
+fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "pinswitch {} - demo, loopback only", env!("CARGO_PKG_VERSION"))?;
+    for link in links {
+        let (address, dialect) = (link.address()?, link.link().dialect.name());
+        writeln!(out, "  ISO 8583   {address}  {dialect}, 2-byte length header")?;
+    }
+    writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
+    writeln!(out, "  data       {}", config.data_dir.display())?;
+    writeln!(out, "Cards (expiry {}, sequence 01):", demo::CARDS[0].expiry)?;
+    for card in demo::CARDS {
+        let (token, pan, pin, product) = (card.token, card.pan, card.pin, card.product);
+        writeln!(out, "  {token}  PAN {pan}  PIN {pin}  {product}")?;
+    }
+    writeln!(out, "Zone PIN key (ZPK) of DE52: {}", demo::ZPK)?;
+    writeln!(out, "Try:")?;
+    writeln!(out, "  cargo run --release -p loadtest -- check")?;
+    writeln!(out, "  cargo run --release -- card show demo-card-1")?;
+    writeln!(out, "  curl http://{admin}/metrics")?;
+    out.flush()
+}

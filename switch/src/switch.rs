@@ -1,0 +1,121 @@
+//! What authorizes: the seams put together, and what one connection is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use iso_specs::Message;
+use iso_specs::redact::mask_pan;
+
+use crate::authorization::{FormatError, Product, Reason};
+use crate::cards::pan::PAN_DIGITS_MAX;
+use crate::cards::{Card, PanVault};
+use crate::clock::Timestamp;
+use crate::config::{Limits, LinkConfig};
+use crate::hsm::Verification;
+use crate::metrics::{LinkMetrics, Metrics};
+use crate::store::duplicates::DuplicateHasher;
+
+/// Everything that authorizes: clock, HSM and store, the issuer's rules and the limits.
+pub struct Switch<C, H, S> {
+    /// Time.
+    pub clock: C,
+    /// The HSM.
+    pub hsm: H,
+    /// The store.
+    pub store: S,
+    /// Keys for card data at rest.
+    pub vault: PanVault,
+    /// Digests by which repeats are recognised.
+    pub duplicates: DuplicateHasher,
+    /// The issuer's products.
+    pub products: Vec<Arc<Product>>,
+    /// Limits of connections and requests.
+    pub limits: Limits,
+    /// One log line for each transaction.
+    pub log_transactions: bool,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// How one message ended, for metrics and log.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounted {
+    /// What was answered.
+    pub reason: Reason,
+    /// Whether it was answered before.
+    pub repeat: bool,
+    /// The data element that was wrong.
+    pub fault: Option<FormatError>,
+    /// From the complete frame to the encoded response.
+    pub took: Duration,
+}
+
+impl<C, H, S> Switch<C, H, S> {
+    /// Counts what the HSM said, and notes a PIN block that could not be read.
+    pub fn count_verification(
+        &self,
+        session: &Session,
+        card: Option<&Card>,
+        verification: Option<Verification>,
+        now: Timestamp,
+    ) {
+        let Some(outcome) = verification else { return };
+        self.metrics.verified(outcome);
+        if outcome == Verification::BadPinBlock {
+            session.metrics.bad_pin_block();
+            card.into_iter().for_each(|card| card.entry.bad_pin_blocks().add(now));
+        }
+    }
+
+    /// Counts one answered message, and writes its line: masked, without a name that the peer
+    /// chose.
+    pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
+        session.metrics.answered(message.mti(), how.reason, how.took);
+        if !self.log_transactions {
+            return;
+        }
+        let pan = message.text::<PAN_DIGITS_MAX>(2);
+        tracing::info!(
+            target: "transaction",
+            network = &*session.link.network,
+            link = &*session.link.name,
+            mti = %message.mti(),
+            pan = pan.as_deref().map(|pan| tracing::field::display(mask_pan(pan))),
+            stan = message.text::<6>(11).as_ref().and_then(|stan| stan.as_str()),
+            rrn = message.text::<12>(37).as_ref().and_then(|rrn| rrn.as_str()),
+            reason = how.reason.code(),
+            repeat = how.repeat,
+            element = how.fault.map(|fault| fault.element),
+            took_us = how.took.as_micros(),
+        );
+    }
+}
+
+/// What one connection is, and what it has said so far.
+pub struct Session {
+    /// The link it came in by.
+    pub link: Arc<LinkConfig>,
+    /// The counters of that link.
+    pub metrics: Arc<LinkMetrics>,
+    signed_on: AtomicBool,
+}
+
+impl Session {
+    /// A new connection: not signed on.
+    #[must_use]
+    pub fn new(link: Arc<LinkConfig>, metrics: Arc<LinkMetrics>) -> Session {
+        Session { link, metrics, signed_on: AtomicBool::new(false) }
+    }
+
+    /// Whether requests must wait for a sign-on.
+    #[must_use]
+    pub fn must_sign_on(&self) -> bool {
+        self.link.sign_on_required && !self.signed_on.load(Ordering::Relaxed)
+    }
+
+    /// Signs on or off.
+    pub fn sign(&self, on: bool) {
+        self.signed_on.store(on, Ordering::Relaxed);
+    }
+}

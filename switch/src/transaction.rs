@@ -1,0 +1,248 @@
+//! The script of one request: the only place where the order of steps lives.
+//!
+//! ```text
+//! frame -> decode -> request -> route -> duplicate? -> load card -> required_checks
+//!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
+//! ```
+
+use bytes::Bytes;
+use iso_specs::{Decoded, FramingError, Message, decode};
+
+use crate::authorization::network_management::NetworkManagement;
+use crate::authorization::{
+    Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
+    required_checks, response, route,
+};
+use crate::cards::{Card, CardKey};
+use crate::clock::{Clock, Timestamp};
+use crate::config::LinkConfig;
+use crate::frame;
+use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
+use crate::store::record::{Event, Place, TransactionRecord};
+use crate::store::{Claimed, Commit, CommitError, DuplicateKey, Store, StoreFailed};
+use crate::switch::{Accounted, Session, Switch};
+
+/// How many times a decision is made again because the card changed meanwhile. Each time
+/// somebody else was answered, so this many others were served first.
+const COMMIT_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Room for a usual reply, in bytes.
+const REPLY_BYTES: usize = 256;
+
+/// What comes of one message.
+enum Outcome {
+    Answered(Answer),
+    Repeated(Answer),
+    Malformed(FormatError),
+    Unanswered,
+}
+
+impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
+    /// One frame in, one frame out, or none where nothing is to be answered.
+    ///
+    /// # Errors
+    /// If MTI or bitmap cannot be read: the link cannot go on.
+    pub async fn respond(
+        &self,
+        session: &Session,
+        frame: Bytes,
+    ) -> Result<Option<Vec<u8>>, FramingError> {
+        let arrived = self.clock.monotonic();
+        let decoded = decode(&session.link.dialect, &frame)?;
+        let message = &decoded.message;
+        session.metrics.received(message.mti());
+        let outcome = match route(message.mti()) {
+            Route::Unanswered => Outcome::Unanswered,
+            Route::NotSupported => Outcome::Answered(Answer::new(Reason::FunctionNotSupported)),
+            Route::NetworkManagement => network_management(session, &decoded),
+            Route::Authorization if session.must_sign_on() => {
+                Outcome::Answered(Answer::new(Reason::Unavailable))
+            }
+            Route::Authorization => self.authorize(session, &decoded).await,
+        };
+        let (answer, repeat, fault) = match outcome {
+            Outcome::Unanswered => return Ok(None),
+            Outcome::Answered(answer) => (answer, false, None),
+            Outcome::Repeated(answer) => (answer, true, None),
+            Outcome::Malformed(fault) => (Answer::new(Reason::FormatError), false, Some(fault)),
+        };
+        let reply = encode(session, message, answer, fault);
+        let took = self.clock.monotonic().saturating_sub(arrived);
+        let how = Accounted { reason: answer.reason, repeat, fault, took };
+        self.account(session, message, how);
+        Ok(reply)
+    }
+
+    async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
+        let request = match Request::parse(decoded) {
+            Ok(request) => request,
+            Err(fault) => return Outcome::Malformed(fault),
+        };
+        if !request.processing_code.is_supported() {
+            return Outcome::Answered(Answer::new(Reason::FunctionNotSupported));
+        }
+        let answered = self.answer(session, &request).await;
+        // The store says itself why it failed, once; here it is one more 9907.
+        answered
+            .unwrap_or_else(|StoreFailed(_)| Outcome::Answered(Answer::new(Reason::Unavailable)))
+    }
+
+    async fn answer(&self, session: &Session, request: &Request) -> Result<Outcome, StoreFailed> {
+        let card_key = self.vault.card_key(&request.pan);
+        let key = self.duplicates.key(&session.link.network, &card_key, request);
+        let body = self.duplicates.body(request);
+        let mut claim = match self.store.claim(key, body).await? {
+            Claimed::Repeat(answer) => return Ok(Outcome::Repeated(answer)),
+            Claimed::Conflict => {
+                return Ok(Outcome::Answered(Answer::new(Reason::DuplicateConflict)));
+            }
+            Claimed::First(claim) => Some(claim),
+        };
+        let place = Place { network: &session.link.network, card: card_key, key, body };
+        let mut attempt = Attempt { session, request, verified: None };
+        for _ in 0..COMMIT_ATTEMPTS_MAX {
+            let now = self.clock.now();
+            let card = self.load(request, &card_key).await?;
+            let decision = match &card {
+                None => attempt.without_hsm(Reason::NoSuchCard),
+                Some(card) => self.decide(&mut attempt, card, now).await,
+            };
+            let answer = answer_of(&decision, key);
+            let verification = attempt.verification();
+            let suspends = decision.suspends();
+            let commit = Commit {
+                card: card.as_ref(),
+                change: decision.change,
+                transaction: Some(TransactionRecord::new(
+                    request,
+                    place,
+                    answer,
+                    verification,
+                    now,
+                )),
+                event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
+            };
+            match self.store.commit(commit, &mut claim).await {
+                Err(CommitError::CardChanged) => continue,
+                Err(CommitError::Failed(failed)) => return Err(failed),
+                Ok(()) => {}
+            }
+            self.count_verification(session, card.as_ref(), verification, now);
+            self.metrics.suspended(suspends);
+            return Ok(Outcome::Answered(answer));
+        }
+        Ok(Outcome::Answered(Answer::new(Reason::Unavailable)))
+    }
+
+    /// The card of a request; a PAN that no product of this issuer has is not even looked up.
+    async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
+        let is_ours = self.products.iter().any(|product| product.has_bin_of(&request.pan));
+        if is_ours { self.store.load(key).await } else { Ok(None) }
+    }
+
+    async fn decide(&self, attempt: &mut Attempt<'_>, card: &Card, now: Timestamp) -> Decision {
+        let (request, state, product) = (attempt.request, &card.state, &card.entry.product);
+        let bad_pin_blocks = card.entry.bad_pin_blocks().count(now);
+        let circumstances = Circumstances {
+            now,
+            bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
+        };
+        match required_checks(request, state, product, circumstances) {
+            RequiredChecks::None(reason) => attempt.without_hsm(reason),
+            RequiredChecks::Pin(reference) => {
+                let known = attempt.verified.filter(|known| {
+                    known.pin_version == state.pin.version && known.reference == reference
+                });
+                let verification = match known {
+                    Some(known) => known.verification,
+                    None => self.verify(attempt.session, request, &reference).await,
+                };
+                let pin_version = state.pin.version;
+                attempt.verified = Some(Verified { pin_version, reference, verification });
+                decide(request, state, product, verification)
+            }
+        }
+    }
+
+    async fn verify(
+        &self,
+        session: &Session,
+        request: &Request,
+        reference: &PinReference,
+    ) -> Verification {
+        let Some(block) = &request.pin_block else { return Verification::BadPinBlock };
+        let LinkConfig { zpk, pin_block_formats, .. } = &*session.link;
+        let formats = *pin_block_formats;
+        let call = VerifyPin { block, zpk, formats, pan: &request.pan, reference };
+        self.hsm.verify_pin(call).await
+    }
+}
+
+/// A request being answered, and what the HSM said of its PIN in an earlier round: of use only
+/// while PIN and key are the same.
+struct Attempt<'a> {
+    session: &'a Session,
+    request: &'a Request,
+    verified: Option<Verified>,
+}
+
+#[derive(Clone, Copy)]
+struct Verified {
+    pin_version: u32,
+    reference: PinReference,
+    verification: Verification,
+}
+
+impl Attempt<'_> {
+    fn without_hsm(&mut self, reason: Reason) -> Decision {
+        self.verified = None;
+        Decision::unchanged(reason)
+    }
+
+    fn verification(&self) -> Option<Verification> {
+        self.verified.map(|verified| verified.verification)
+    }
+}
+
+/// The answer of a decision. DE38 of an approval is six digits of the request's keyed digest:
+/// a request always has the same one.
+fn answer_of(decision: &Decision, key: DuplicateKey) -> Answer {
+    let digits = format!("{:06}", key.0 % 1_000_000);
+    let approved = decision.reason == Reason::Approved;
+    let approval_code = digits.as_bytes().try_into().ok().filter(|_| approved);
+    Answer { reason: decision.reason, approval_code }
+}
+
+fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
+    let request = match NetworkManagement::parse(decoded) {
+        Ok(request) => request,
+        Err(fault) => return Outcome::Malformed(fault),
+    };
+    let reason = match request {
+        NetworkManagement::NotSupported => Reason::FunctionNotSupported,
+        NetworkManagement::Echo => Reason::Approved,
+        NetworkManagement::SignOn | NetworkManagement::SignOff => {
+            session.sign(request == NetworkManagement::SignOn);
+            Reason::Approved
+        }
+    };
+    Outcome::Answered(Answer::new(reason))
+}
+
+fn encode(
+    session: &Session,
+    message: &Message<'_>,
+    answer: Answer,
+    fault: Option<FormatError>,
+) -> Option<Vec<u8>> {
+    let mut reply = Vec::with_capacity(REPLY_BYTES);
+    let written = frame::append(&mut reply, |out| response::encode(message, answer, fault, out));
+    match written {
+        Ok(Some(())) => Some(reply),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::error!(link = &*session.link.name, %error, "a reply could not be encoded");
+            None
+        }
+    }
+}
