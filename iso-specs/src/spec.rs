@@ -17,7 +17,7 @@
 //! network_management = [7, 11, 70]
 //!
 //! [elements]                       # one line per data element
-//! 2 = { name = "Primary account number", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan" }
+//! 3 = { name = "Processing code", type = "n", length = "fixed", max = 6, encoding = "ascii" }
 //! ```
 //!
 //! Keys of an element:

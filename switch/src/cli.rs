@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
+use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, AddCard, Command, Outcome, PinText};
 use switch::hsm::KeyName;
@@ -156,7 +157,7 @@ fn without_a_running_switch(config: &Config, command: Command) -> Result<Outcome
         let text = format!("{}: there is no such data directory", config.data_dir.display());
         return Err(CliError::Refused(text));
     }
-    let (switch, _) = run::open(config)?;
+    let (switch, _) = run::open(config, SystemClock)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let outcome = runtime.block_on(control::execute(&switch, command));
     switch.store.close().map_err(RunError::from)?;

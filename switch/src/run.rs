@@ -29,7 +29,7 @@ use crate::store::{Store, StoreFailed};
 use crate::switch::Switch;
 
 /// The switch as it is put together here.
-pub type PinSwitch = Switch<SystemClock, SoftwareHsm, EmbeddedStore>;
+pub type PinSwitch<C = SystemClock> = Switch<C, SoftwareHsm, EmbeddedStore>;
 
 /// Upkeep of metrics: without it, samples pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,7 +86,10 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
 ///
 /// # Errors
 /// What is wrong, with the place.
-pub fn open(config: &Config) -> Result<(PinSwitch, Recovery), RunError> {
+pub fn open<C: Clock + Clone>(
+    config: &Config,
+    clock: C,
+) -> Result<(PinSwitch<C>, Recovery), RunError> {
     let mut keys = open_keys(config)?;
     let metrics = Metrics::new();
     let sync = metrics.sync();
@@ -94,7 +97,7 @@ pub fn open(config: &Config) -> Result<(PinSwitch, Recovery), RunError> {
         data_dir: config.data_dir.clone(),
         config: config.store,
         products: config.products.clone(),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(clock.clone()),
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(move |took: Duration| sync.record(took.as_secs_f64())),
     };
@@ -107,7 +110,7 @@ pub fn open(config: &Config) -> Result<(PinSwitch, Recovery), RunError> {
         keys.get(PAN_KEY, KeyUsage::DataEncryption)?,
     )?;
     let switch = Switch {
-        clock: SystemClock,
+        clock,
         hsm: SoftwareHsm::new(&keys, &zone_keys)?,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
@@ -143,7 +146,7 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
 /// # Errors
 /// Why it did not start, or that its store failed.
 pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunError> {
-    let (switch, recovery) = open(&config)?;
+    let (switch, recovery) = open(&config, SystemClock)?;
     let switch = Arc::new(switch);
     report(&config, &recovery);
     if config.is_demo {

@@ -5,9 +5,9 @@ use iso_specs::Mti;
 /// What is done with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// 0100, 0101, 0200, 0201: authorized.
+    /// 0100, 0200 and their repeats: authorized.
     Authorization,
-    /// 0800, 0801: sign-on, sign-off, echo.
+    /// 0800 and its repeats: sign-on, sign-off, echo.
     NetworkManagement,
     /// Another request: answered with 1015.
     NotSupported,
@@ -18,10 +18,11 @@ pub enum Route {
 /// The route of a message type.
 #[must_use]
 pub fn route(mti: Mti) -> Route {
-    match mti.original() {
+    // The fourth digit says who sent it and whether it is a repeat: the rules are the same.
+    match mti.digits() {
         _ if !mti.is_request() => Route::Unanswered,
-        Mti::AUTHORIZATION_REQUEST | Mti::FINANCIAL_REQUEST => Route::Authorization,
-        Mti::NETWORK_MANAGEMENT_REQUEST => Route::NetworkManagement,
+        [b'0', b'1' | b'2', b'0', _] => Route::Authorization,
+        [b'0', b'8', b'0', _] => Route::NetworkManagement,
         _ => Route::NotSupported,
     }
 }

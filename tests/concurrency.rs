@@ -1,0 +1,158 @@
+//! Many wrong and right PINs for one card at once, over several connections: the answers must
+//! equal those of some one-by-one order, and that order must respect who had been answered
+//! before whom. The journal gives the order; a model of a few lines gives the answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use iso_specs::Spec;
+use switch::authorization::Reason;
+use switch::listener::{Listening, Workers};
+use switch::shutdown::Shutdown;
+use tests::switch_under_test::{SwitchUnderTest, TestClock};
+use tests::terminal::{Fields, Terminal, ZPK, pin_block};
+use tokio::net::TcpStream;
+
+const PAN: &str = "4761340000000019";
+const RIGHT: &str = "4071";
+const CONNECTIONS: u32 = 8;
+const WRONG_PINS: u32 = 200;
+const RIGHT_PINS: u32 = 20;
+
+struct Exchange {
+    stan: String,
+    right: bool,
+    sent: Instant,
+    answered: Instant,
+    code: String,
+}
+
+fn config(limit: &str) -> String {
+    format!(
+        "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n[limits]\nthreads = 2\n\
+         [store]\nsegment_mb = 1\nduplicate_index_mb_max = 1\n\
+         [[links]]\nname = \"link\"\nnetwork = \"net\"\nlisten = \"127.0.0.1:0\"\n\
+         dialect = \"iso8583-1987-ascii\"\nzpk = \"demo-zpk\"\n\
+         [[products]]\nname = \"debit\"\nbins = [\"476134\"]\ncurrency = 978\n\
+         pin_retry_limit = {limit}\n"
+    )
+}
+
+fn request(stan: u32, pin: &str) -> Fields {
+    let mut fields = Fields::new("0100");
+    let stan = format!("{stan:06}");
+    fields.set(2, PAN.as_bytes()).set(3, b"000000").set(4, b"000000001250");
+    fields.set(7, b"1121120000").set(11, stan.as_bytes()).set(49, b"978");
+    fields.set(52, &pin_block(pin, PAN, 0, ZPK));
+    fields
+}
+
+/// One connection: everything is sent at once, answers are read as they come.
+async fn play(
+    address: std::net::SocketAddr,
+    spec: Arc<Spec>,
+    pins: Vec<(u32, bool)>,
+) -> Vec<Exchange> {
+    let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    let mut open = HashMap::new();
+    for (stan, right) in pins {
+        let frame = request(stan, if right { RIGHT } else { "1111" }).frame(&spec);
+        open.insert(format!("{stan:06}"), (right, Instant::now()));
+        terminal.send(&frame).await;
+    }
+    let mut exchanges = Vec::new();
+    while !open.is_empty() {
+        let answer = Fields::read(&spec, &terminal.receive().await);
+        let (stan, code) = (answer.text(11), answer.text(39));
+        let (right, sent) = open.remove(&stan).expect("one answer for each request");
+        exchanges.push(Exchange { stan, right, sent, answered: Instant::now(), code });
+    }
+    exchanges
+}
+
+/// Answers of the rules, one by one.
+fn model(order: &[&Exchange], limit: Option<u32>) -> Vec<&'static str> {
+    let (mut tries, mut suspended) = (0, false);
+    let answer = |exchange: &&Exchange| {
+        if suspended {
+            return "75";
+        }
+        tries = if exchange.right { 0 } else { tries + 1 };
+        suspended = limit.is_some_and(|limit| tries >= limit);
+        match (suspended, exchange.right) {
+            (true, _) => "75",
+            (false, true) => "00",
+            (false, false) => "55",
+        }
+    };
+    order.iter().map(answer).collect()
+}
+
+async fn storm(limit: &str, seed: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config(limit), directory.path(), TestClock::default());
+    test.add_card("card", PAN, "debit", ("2912", 1)).await;
+    test.set_pin("card", RIGHT).await;
+    test.activate("card").await;
+    let shutdown = Shutdown::default();
+    let listening = Listening::bind(&test.config.links[0]).await.unwrap();
+    let address = listening.address().unwrap();
+    let workers = Arc::new(Workers::start(&test.switch, &shutdown).unwrap());
+    let accept = listening.accept(Arc::clone(&test.switch), workers, shutdown.clone());
+    tokio::spawn(accept);
+
+    // A seeded shuffle: right PINs lie anywhere among the wrong ones.
+    let mut pins: Vec<(u32, bool)> =
+        (0..WRONG_PINS + RIGHT_PINS).map(|stan| (stan, stan < RIGHT_PINS)).collect();
+    pins.sort_by_key(|(stan, _)| {
+        (stan + 1).wrapping_mul(seed | 1).wrapping_mul(2_654_435_761) >> 7
+    });
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let of = |connection| {
+        let own = pins.iter().filter(move |(stan, _)| stan % CONNECTIONS == connection);
+        tokio::spawn(play(address, Arc::clone(&spec), own.copied().collect()))
+    };
+    let playing: Vec<_> = (0..CONNECTIONS).map(of).collect();
+    let mut exchanges = HashMap::new();
+    for connection in playing {
+        let played = connection.await.unwrap();
+        exchanges.extend(played.into_iter().map(|exchange| (exchange.stan.clone(), exchange)));
+    }
+    shutdown.stop.cancel();
+
+    let card = test.card("card").await;
+    let mut records = test.switch.store.history(&card, 10_000).unwrap();
+    records.reverse();
+    let order: Vec<&Exchange> = records
+        .iter()
+        .map(|record| &exchanges[std::str::from_utf8(&record.stan).unwrap()])
+        .collect();
+    assert_eq!(order.len(), exchanges.len(), "every request has one record");
+    let limit = limit.parse().ok();
+    let answers = model(&order, limit);
+    for (place, (exchange, answer)) in order.iter().zip(&answers).enumerate() {
+        assert_eq!(exchange.code, *answer, "record {place}");
+    }
+    let mut latest_sent = order[0].sent;
+    for exchange in &order {
+        assert!(exchange.answered >= latest_sent, "answered before an earlier one was sent");
+        latest_sent = latest_sent.max(exchange.sent);
+    }
+    let suspensions = records.iter().filter(|record| {
+        record.answer.reason == Reason::PinTryLimitExceeded && record.verification.is_some()
+    });
+    let reached = answers.contains(&"75");
+    assert_eq!(suspensions.count(), usize::from(reached), "suspended once or not at all");
+    assert_eq!(card.state.is_suspended_for_pin_tries(), reached);
+    assert!(reached || limit != Some(3), "three wrong ones in a row are among them");
+}
+
+#[tokio::test]
+async fn answers_equal_a_one_by_one_order() {
+    for seed in 1..=10 {
+        storm("3", seed).await;
+        storm("40", seed).await;
+    }
+    storm("\"none\"", 1).await;
+}

@@ -1,0 +1,354 @@
+//! Tables of steps that a card person can read and extend: `tests/scenarios/*.txt`.
+//!
+//! One line is one step; what must come of it stands behind `->`; `#` starts a comment.
+//!
+//! ```text
+//! product debit pin_retry_limit=3       the issuer's rules; any setting of [[products]]
+//! link sign_on_required=true            any setting of [[links]]
+//! at 2026-11-21T12:00:00Z               the clock
+//! card A debit pin=4071                 an active card; also: pin=none, new (not activated),
+//!                                       plastic=2912/01, pan=...
+//! 0100 A pin=1111 de4=000000000100      a request with defaults; dropNN leaves an element out;
+//!                                       pin=none, pin=garbage, format=3, key=wrong, track2;
+//!                                       sent again: the next line starts with `repeat`
+//!   -> 55 1809                          DE39 and DE44; `none`: no answer; `same`: equal bytes
+//! repeat 0101                           the last request with another MTI, and changes
+//! show A -> SUSPENDED 22 tries=3        state, reason code, counter
+//! activate A, set-pin A 1234            the commands; `-> refused` where they are
+//! status A TERMINATED 01                a state that no command leads to
+//! wait 61s, restart                     time passes; the switch is stopped and started
+//! ```
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use iso_specs::{Mti, Spec};
+use switch::cards::CardStatus;
+use switch::clock::Timestamp;
+use switch::control::Outcome;
+use tokio::io::DuplexStream;
+
+use crate::switch_under_test::{SwitchUnderTest, TestClock};
+use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pin_block};
+
+/// Elements that an answer gives back.
+const ECHOED: [u8; 14] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
+const ECHOED_0810: [u8; 4] = [7, 11, 33, 70];
+
+/// Plays one table; panics with file and line at the first step that goes otherwise.
+pub async fn play(path: &Path) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let mut player = Player::new(directory.path());
+    for (number, line) in text.lines().enumerate() {
+        let step = line.split('#').next().unwrap().trim();
+        if !step.is_empty() {
+            player.at = format!("{name}:{}: {step}", number + 1);
+            player.step(step).await;
+        }
+    }
+}
+
+struct TestCard {
+    pan: String,
+    plastic: (String, u8),
+}
+
+struct Player {
+    /// Where the table stands, for messages.
+    at: String,
+    directory: std::path::PathBuf,
+    spec: Spec,
+    clock: TestClock,
+    products: String,
+    link: String,
+    running: Option<(SwitchUnderTest, Terminal<DuplexStream>)>,
+    cards: HashMap<String, TestCard>,
+    requests: u32,
+    last: Option<Fields>,
+    last_answer: Vec<u8>,
+}
+
+impl Player {
+    fn new(directory: &Path) -> Player {
+        let clock = TestClock::default();
+        clock.set(instant("2026-11-21T12:00:00Z"));
+        Player {
+            at: String::new(),
+            directory: directory.to_owned(),
+            spec: Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap(),
+            clock,
+            products: String::new(),
+            link: String::new(),
+            running: None,
+            cards: HashMap::new(),
+            requests: 0,
+            last: None,
+            last_answer: Vec::new(),
+        }
+    }
+
+    async fn step(&mut self, step: &str) {
+        let (what, expected) = step.split_once("->").unwrap_or((step, ""));
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        match words.as_slice() {
+            ["product", name, settings @ ..] => self.product(name, settings),
+            ["link", settings @ ..] => self.link += &settings_lines(settings),
+            ["at", time] => self.clock.set(instant(time)),
+            ["card", name, product, how @ ..] => self.card(name, product, how).await,
+            ["show", card] => self.show(card, &expected).await,
+            ["activate", card] => {
+                let outcome = self.switch().activate(card).await;
+                self.check_outcome(&outcome, &expected);
+            }
+            ["set-pin", card, pin] => {
+                let outcome = self.switch().set_pin(card, pin).await;
+                self.check_outcome(&outcome, &expected);
+            }
+            ["status", card, status, reason] => {
+                let known = CardStatus::ALL.into_iter().find(|known| known.name() == *status);
+                let reason = reason.parse().unwrap();
+                self.switch().set_status(card, known.unwrap(), reason).await;
+            }
+            ["wait", time] => self.clock.advance(duration(time)),
+            ["restart"] => self.restart().await,
+            ["repeat", mti, changes @ ..] => self.repeat(mti, changes, &expected).await,
+            [mti, card, how @ ..] if mti.len() == 4 => {
+                self.request(mti, card, how, &expected).await;
+            }
+            _ => panic!("{}: an unknown step", self.at),
+        }
+    }
+
+    fn product(&mut self, name: &str, settings: &[&str]) {
+        let head = format!(
+            "[[products]]\nname = {name:?}\nbins = [\"476134\"]\n{}",
+            if settings.iter().any(|word| word.starts_with("currency=")) {
+                ""
+            } else {
+                "currency = 978\n"
+            }
+        );
+        self.products += &(head + &settings_lines(settings));
+    }
+
+    fn config(&self) -> String {
+        format!(
+            "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
+             [store]\nsegment_mb = 1\nduplicate_index_mb_max = 1\n\
+             [[links]]\nname = \"link\"\nnetwork = \"net\"\nlisten = \"127.0.0.1:0\"\n\
+             dialect = \"iso8583-1987-ascii\"\nzpk = \"demo-zpk\"\n{}{}",
+            self.link, self.products
+        )
+    }
+
+    /// The switch starts when the first card is made: until then its rules are collected.
+    fn running(&mut self) -> &mut (SwitchUnderTest, Terminal<DuplexStream>) {
+        if self.running.is_none() {
+            let switch =
+                SwitchUnderTest::start(&self.config(), &self.directory, self.clock.clone());
+            let (stream, _) = switch.connect();
+            self.running = Some((switch, Terminal { stream }));
+        }
+        self.running.as_mut().unwrap()
+    }
+
+    fn switch(&mut self) -> &SwitchUnderTest {
+        &self.running().0
+    }
+
+    async fn restart(&mut self) {
+        let (switch, terminal) = self.running.take().unwrap();
+        drop(terminal);
+        // The connection ends when it sees that its peer has gone.
+        while std::sync::Arc::strong_count(&switch.switch) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let switch = switch.restart();
+        let (stream, _) = switch.connect();
+        self.running = Some((switch, Terminal { stream }));
+    }
+
+    async fn card(&mut self, name: &str, product: &str, how: &[&str]) {
+        let number = self.cards.len() + 1;
+        let pan = option(how, "pan=").map_or_else(|| pan(number), str::to_owned);
+        let (expiry, sequence) =
+            option(how, "plastic=").unwrap_or("2912/01").split_once('/').unwrap();
+        let plastic = (expiry.to_owned(), sequence.parse().unwrap());
+        self.switch().add_card(name, &pan, product, (&plastic.0, plastic.1)).await;
+        if let Some(pin) = option(how, "pin=").filter(|pin| *pin != "none") {
+            let outcome = self.switch().set_pin(name, pin).await;
+            self.check_outcome(&outcome, &[]);
+        }
+        if !how.contains(&"new") {
+            let outcome = self.switch().activate(name).await;
+            self.check_outcome(&outcome, &[]);
+        }
+        self.cards.insert(name.to_owned(), TestCard { pan, plastic });
+    }
+
+    async fn show(&mut self, card: &str, expected: &[&str]) {
+        let state = self.switch().card(card).await.state;
+        let found = format!(
+            "{} {} tries={} pin_version={}",
+            state.status.name(),
+            state.status_reason,
+            state.pin.tries,
+            state.pin.version
+        );
+        let missing = expected.iter().find(|word| !found.split(' ').any(|found| found == **word));
+        assert!(missing.is_none() && !expected.is_empty(), "{}: found {found}", self.at);
+    }
+
+    fn check_outcome(&self, outcome: &Outcome, expected: &[&str]) {
+        let refused = matches!(outcome, Outcome::Refused(_));
+        assert_eq!(refused, expected == ["refused"], "{}: {outcome:?}", self.at);
+    }
+
+    async fn request(&mut self, mti: &str, card: &str, how: &[&str], expected: &[&str]) {
+        self.requests += 1;
+        let mut fields = Fields::new(mti);
+        let stan = format!("{:06}", self.requests);
+        fields.set(7, b"1121120000").set(11, stan.as_bytes());
+        if !mti.starts_with("08") {
+            let card = &self.cards[card];
+            let rrn = format!("{:012}", self.requests);
+            fields.set(2, card.pan.as_bytes()).set(3, b"000000").set(4, b"000000001250");
+            fields.set(14, card.plastic.0.as_bytes()).set(22, b"901").set(32, b"12345");
+            fields.set(37, rrn.as_bytes()).set(41, b"TERM0001").set(49, b"978");
+            self.set_pin_block(&mut fields, how);
+        }
+        self.change(&mut fields, how);
+        self.exchange(fields, expected).await;
+    }
+
+    async fn repeat(&mut self, mti: &str, changes: &[&str], expected: &[&str]) {
+        let mut fields = self.last.clone().unwrap();
+        fields.mti = mti.to_owned();
+        self.set_pin_block(&mut fields, changes);
+        self.change(&mut fields, changes);
+        self.exchange(fields, expected).await;
+    }
+
+    fn set_pin_block(&self, fields: &mut Fields, how: &[&str]) {
+        let pan = fields.text(2);
+        let format = option(how, "format=").map_or(0, |format| format.parse().unwrap());
+        let zpk = if option(how, "key=") == Some("wrong") { WRONG_ZPK } else { ZPK };
+        match option(how, "pin=") {
+            None | Some("none") => {}
+            // Under the right key, but with the control digit of no format.
+            Some("garbage") => {
+                fields.set(52, &crate::terminal::encrypt([0xEE; 8], ZPK));
+            }
+            Some(pin) => {
+                fields.set(52, &pin_block(pin, &pan, format, zpk));
+            }
+        }
+    }
+
+    fn change(&self, fields: &mut Fields, how: &[&str]) {
+        for word in how {
+            if let Some((element, value)) =
+                word.strip_prefix("de").and_then(|rest| rest.split_once('='))
+            {
+                let element = element.parse().unwrap();
+                let hex = element == 55 || element == 52;
+                let value =
+                    if hex { crate::terminal::bytes(value) } else { value.as_bytes().to_vec() };
+                fields.set(element, &value);
+            } else if let Some(element) = word.strip_prefix("drop") {
+                fields.values.remove(&element.parse().unwrap());
+            } else if *word == "track2" {
+                let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
+                fields.set(35, track.as_bytes());
+            } else {
+                let known = ["pin=", "format=", "key="].iter().any(|key| word.starts_with(key));
+                assert!(known, "{}: unknown word {word}", self.at);
+            }
+        }
+    }
+
+    async fn exchange(&mut self, fields: Fields, expected: &[&str]) {
+        let frame = fields.frame(&self.spec);
+        let terminal = &mut self.running().1;
+        terminal.send(&frame).await;
+        if expected == ["none"] {
+            let reply = terminal.answer_or_silence().await;
+            assert_eq!(reply, Reply::Silence, "{}", self.at);
+            return;
+        }
+        let answer = terminal.receive().await;
+        if expected.contains(&"same") {
+            assert_eq!(answer, self.last_answer, "{}: other bytes than before", self.at);
+        }
+        let read = Fields::read(&self.spec, &answer);
+        self.check(&fields, &read, expected);
+        (self.last, self.last_answer) = (Some(fields), answer);
+    }
+
+    fn check(&self, request: &Fields, answer: &Fields, expected: &[&str]) {
+        let found = format!("{} {}", answer.text(39), answer.text(44));
+        let wanted: Vec<_> = expected.iter().filter(|word| **word != "same").copied().collect();
+        assert!(!wanted.is_empty(), "{}: nothing is expected", self.at);
+        assert_eq!(found.trim(), wanted.join(" "), "{}", self.at);
+        let mti = Mti::new(request.mti.as_bytes().try_into().unwrap()).unwrap();
+        assert_eq!(answer.mti, mti.response().to_string(), "{}", self.at);
+        let echoed: &[u8] = if mti.is_network_management() { &ECHOED_0810 } else { &ECHOED };
+        for element in echoed {
+            assert_eq!(request.values.get(element), answer.values.get(element), "{}", self.at);
+        }
+        let own = |element: &u8| [38, 39, 44].contains(element) || echoed.contains(element);
+        assert!(answer.values.keys().all(own), "{}: {:?}", self.at, answer.values.keys());
+        let approved = answer.text(39) == "00" && !mti.is_network_management();
+        let code = answer.text(38);
+        let digits = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
+        assert_eq!((approved, digits), (!code.is_empty(), approved), "{}: DE38 {code}", self.at);
+    }
+}
+
+fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key))
+}
+
+/// `key=value` as lines of TOML; a value that is no number, list or truth is a text.
+fn settings_lines(settings: &[&str]) -> String {
+    settings.iter().fold(String::new(), |mut lines, setting| {
+        let (key, value) = setting.split_once('=').expect("key=value");
+        let bare = value.parse::<i64>().is_ok_and(|_| !value.starts_with('+'))
+            || value.starts_with('[')
+            || ["true", "false"].contains(&value);
+        let quote = if bare { "" } else { "\"" };
+        writeln!(lines, "{key} = {quote}{value}{quote}").unwrap();
+        lines
+    })
+}
+
+/// The PAN of a table's n-th card.
+fn pan(number: usize) -> String {
+    let front = format!("476134{number:09}");
+    let sum: u32 = front.bytes().rev().enumerate().fold(0, |sum, (place, digit)| {
+        let value = u32::from(digit - b'0') * if place % 2 == 0 { 2 } else { 1 };
+        sum + value / 10 + value % 10
+    });
+    format!("{front}{}", (10 - sum % 10) % 10)
+}
+
+fn instant(text: &str) -> Timestamp {
+    let time: jiff::Timestamp = text.parse().expect("a time such as 2026-11-21T12:00:00Z");
+    Timestamp::from_micros(time.as_microsecond())
+}
+
+fn duration(text: &str) -> Duration {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let seconds = match unit {
+        "s" => 1,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => panic!("a time such as 61s, 24h or 40d"),
+    };
+    Duration::from_secs(number.parse::<u64>().unwrap() * seconds)
+}

@@ -1,0 +1,222 @@
+//! Rules of the repository that a machine can check, beside rustfmt, clippy and deny: layers,
+//! one place for each concept, names, sizes, and no card data that could be somebody's.
+
+use std::path::{Path, PathBuf};
+
+/// A file of the repository, with its path from the root.
+struct File {
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All text files below these folders or files.
+fn files(places: &[&str], endings: &[&str]) -> Vec<File> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = places.iter().map(|place| root().join(place)).collect();
+    while let Some(path) = open.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "__pycache__"].contains(&&*name) {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let path = path.strip_prefix(root()).unwrap().display().to_string();
+            found.push(File { path, text });
+        }
+    }
+    assert!(!found.is_empty(), "nothing found in {places:?}");
+    found
+}
+
+fn rust() -> Vec<File> {
+    files(&["iso-specs", "switch", "loadtest", "tests"], &[".rs"])
+}
+
+/// Code without comments, without what comes after `#[cfg(test)]`, and none of a file of tests.
+fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
+    let is_test = file.path.ends_with("_tests.rs") || file.path.ends_with("test_support.rs");
+    let text = if is_test { "" } else { file.text.as_str() };
+    let production = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let lines = production.lines().enumerate().map(|(number, line)| (number + 1, line));
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Fails with every place where one of `words` stands in the code of `files`.
+fn none_of(words: &[&str], files: &[File], why: &str) {
+    let mut places = Vec::new();
+    for file in files {
+        for (number, line) in code(file) {
+            let found = words.iter().find(|word| line.contains(**word));
+            places.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
+        }
+    }
+    assert!(places.is_empty(), "{why}:\n{}", places.join("\n"));
+}
+
+#[test]
+fn pure_parts_have_no_io_clock_randomness_or_logging() {
+    let pure = files(
+        &["iso-specs/src", "switch/src/authorization", "switch/src/authorization.rs"],
+        &[".rs"],
+    );
+    let words = [
+        "async ",
+        ".await",
+        "tokio",
+        "std::io",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::time",
+        "Instant",
+        "SystemTime",
+        "SystemClock",
+        "getrandom",
+        "random",
+        "tracing",
+        "metrics::",
+        "println!",
+        "thread",
+    ];
+    none_of(&words, &pure, "these parts are pure");
+}
+
+#[test]
+fn layers_point_one_way() {
+    let iso_specs = files(&["iso-specs/src"], &[".rs"]);
+    none_of(&["switch::"], &iso_specs, "iso-specs knows nothing of the switch");
+    let rules = files(&["switch/src/authorization", "switch/src/authorization.rs"], &[".rs"]);
+    let io = [
+        "crate::store",
+        "crate::connection",
+        "crate::listener",
+        "crate::transaction",
+        "crate::metrics",
+        "crate::config",
+        "crate::control",
+        "crate::admin",
+    ];
+    none_of(&io, &rules, "the rules know nothing of what is around them");
+    let hsm = files(&["switch/src/hsm", "switch/src/hsm.rs"], &[".rs"]);
+    none_of(&["crate::store", "crate::authorization"], &hsm, "the HSM knows no rules");
+    let client = files(&["loadtest/src"], &[".rs"]);
+    none_of(&["use switch"], &client, "the client shares no code with the switch it tests");
+}
+
+/// Where each concept lives; nowhere else.
+#[test]
+fn one_concept_one_place() {
+    let places: [(&[&str], &[&str]); 5] = [
+        // The order of the steps.
+        (&["required_checks(", ".verify_pin("], &["authorization/decision.rs", "transaction.rs"]),
+        // Metric names.
+        (&["\"pinswitch_"], &["metrics.rs"]),
+        // DE39.
+        (&[".response_code("], &["authorization/response.rs"]),
+        // Time and randomness.
+        (&["Instant::now", "SystemTime"], &["clock.rs"]),
+        (&["getrandom::"], &["hsm/random.rs"]),
+    ];
+    for (words, allowed) in places {
+        let others: Vec<File> = files(&["switch/src"], &[".rs"])
+            .into_iter()
+            .filter(|file| !allowed.iter().any(|place| file.path.ends_with(place)))
+            .collect();
+        none_of(words, &others, &format!("this belongs into {allowed:?}"));
+    }
+}
+
+#[test]
+fn the_table_of_response_codes_is_exhaustive() {
+    let table = files(&["switch/src/authorization/response_code.rs"], &[".rs"]);
+    none_of(&["_ =>"], &table, "a new reason must be given its codes");
+}
+
+#[test]
+fn names_are_of_the_trade() {
+    let words = ["Manager", "Helper", "Util", "Processor", "Engine", "Context"];
+    let declares = |line: &str, word: &str| {
+        let names = ["struct ", "enum ", "trait ", "mod ", "type "];
+        names.iter().any(|keyword| {
+            let name = line.trim_start().trim_start_matches("pub ").strip_prefix(keyword);
+            name.is_some_and(|name| name.to_lowercase().contains(&word.to_lowercase()))
+        })
+    };
+    for file in rust() {
+        for (number, line) in code(&file) {
+            let found = words.iter().find(|word| declares(line, word));
+            assert!(found.is_none(), "{}:{number}: {line}", file.path);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    // Spelled apart, so that this file does not find itself.
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("HA", "CK"),
+        concat!("for ", "now"),
+        concat!("place", "holder"),
+        concat!("unimplemented", "!("),
+    ];
+    for file in files(&["iso-specs", "switch", "loadtest", "tests"], &[".rs", ".toml", ".py"]) {
+        for (number, line) in file.text.lines().enumerate() {
+            let found = words.iter().find(|word| line.contains(**word));
+            assert!(found.is_none(), "{}:{}: {line}", file.path, number + 1);
+        }
+    }
+}
+
+#[test]
+fn files_and_lines_stay_short() {
+    for file in rust() {
+        let lines = file.text.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: one concept each", file.path);
+        for (number, line) in file.text.lines().enumerate() {
+            let columns = line.chars().count();
+            assert!(columns <= 100, "{}:{}: {columns} columns", file.path, number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for file in rust() {
+        let first = file.text.lines().next().unwrap_or_default();
+        assert!(first.starts_with("//! "), "{}: its first line is no `//!`", file.path);
+    }
+}
+
+/// Numbers that pass for a PAN are of test BINs, or of the published vectors.
+#[test]
+fn no_pan_that_could_be_somebodys() {
+    const TEST_BINS: [&str; 5] = ["476134", "476135", "476136", "541333", "555534"];
+    const VECTORS: [&str; 1] = ["4510225522956554"];
+    let everything = files(&["."], &[".rs", ".toml", ".txt", ".py", ".md", ".json", "run"]);
+    for file in everything {
+        let digits = file.text.split(|letter: char| !letter.is_ascii_digit());
+        for number in digits.filter(|digits| (13..=19).contains(&digits.len())) {
+            let issued = matches!(number.as_bytes()[0], b'3'..=b'6') && luhn(number);
+            let known = TEST_BINS.iter().any(|bin| number.starts_with(bin));
+            // Seven zeros in a row are a bitmap, an amount or plainly made up.
+            let made_up = number.contains("0000000") || VECTORS.contains(&number);
+            let fine = !issued || known || made_up;
+            assert!(fine, "{}: {number} looks like a PAN", file.path);
+        }
+    }
+}
+
+fn luhn(number: &str) -> bool {
+    let sum: u32 = number.bytes().rev().enumerate().fold(0, |sum, (place, digit)| {
+        let value = u32::from(digit - b'0') * if place % 2 == 0 { 1 } else { 2 };
+        sum + value / 10 + value % 10
+    });
+    sum % 10 == 0
+}
