@@ -218,5 +218,5 @@ fn luhn(number: &str) -> bool {
         let value = u32::from(digit - b'0') * if place % 2 == 0 { 1 } else { 2 };
         sum + value / 10 + value % 10
     });
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }

@@ -17,7 +17,7 @@
 //! network_management = [7, 11, 70]
 //!
 //! [elements]                       # one line per data element
-//! 3 = { name = "Processing code", type = "n", length = "fixed", max = 6, encoding = "ascii" }
+//! 2 = {name = "PAN", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan"}
 //! ```
 //!
 //! Keys of an element:

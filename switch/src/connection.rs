@@ -22,6 +22,7 @@ use crate::hsm::Hsm;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreFailed};
 use crate::switch::{Session, Switch};
+use crate::transaction;
 
 /// Why a connection ended other than by its peer.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +39,10 @@ pub enum Ended {
     /// The network.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The store has failed: no reply may leave.
-    #[error(transparent)]
-    Store(#[from] StoreFailed),
 }
 
-type Reply = Result<Option<Vec<u8>>, FramingError>;
-type InFlight<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Reply> + Send + 'a>>>;
+type Finished = Result<Option<transaction::Reply>, FramingError>;
+type InFlight<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Finished> + Send + 'a>>>;
 
 /// Serves one connection until its peer closes it, it breaks, or the switch stops.
 ///
@@ -57,19 +55,19 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shutdown: &Shutdown,
 ) -> Result<(), Ended> {
-    let (mut reader, writer) = tokio::io::split(stream);
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = BytesMut::with_capacity(READ_BYTES);
     let mut window = Window { switch, session, in_flight: FuturesUnordered::new(), ended: None };
-    let mut output = Output { writer, bytes: Vec::with_capacity(READ_BYTES) };
+    let mut output = Output::default();
     let mut reading = true;
     loop {
         if reading {
-            reading = window.take(&mut input, &mut output.bytes);
+            reading = window.take(&mut input, &mut output);
         }
-        window.collect_ready(&mut output.bytes);
-        output.send(switch).await?;
+        window.collect_ready(&mut output);
+        output.send(switch, &mut writer).await?;
         if !reading && window.in_flight.is_empty() {
-            close(&mut output.writer, &mut reader).await;
+            close(&mut writer, &mut reader).await;
             return window.ended.take().map_or(Ok(()), Err);
         }
         let room = window.has_room();
@@ -80,7 +78,7 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
             biased;
             () = shutdown.abandon.cancelled() => return Ok(()),
             () = shutdown.stop.cancelled(), if reading => reading = false,
-            Some(reply) = window.in_flight.next() => window.accept(reply, &mut output.bytes),
+            Some(reply) = window.in_flight.next() => window.accept(reply, &mut output),
             read = reader.read_buf(&mut input), if reading && room => {
                 // The peer may close its side while its answers are still on their way.
                 reading = read? > 0;
@@ -123,7 +121,7 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     }
 
     /// Takes complete frames while there is room; `false` if the connection must end.
-    fn take(&mut self, input: &mut BytesMut, output: &mut Vec<u8>) -> bool {
+    fn take(&mut self, input: &mut BytesMut, output: &mut Output) -> bool {
         while self.ended.is_none() && self.has_room() {
             match frame::next(input, self.switch.limits.frame_bytes_max) {
                 Ok(Some(frame)) => self.begin(frame, output),
@@ -135,7 +133,7 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     }
 
     /// Runs a request as far as it goes at once, and parks it if it has to wait.
-    fn begin(&mut self, frame: Bytes, output: &mut Vec<u8>) {
+    fn begin(&mut self, frame: Bytes, output: &mut Output) {
         let mut reply = self.switch.respond(self.session, frame).boxed();
         self.session.metrics.in_flight.increment(1.0);
         match (&mut reply).now_or_never() {
@@ -144,15 +142,15 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
         }
     }
 
-    fn accept(&mut self, reply: Reply, output: &mut Vec<u8>) {
+    fn accept(&mut self, reply: Finished, output: &mut Output) {
         self.session.metrics.in_flight.decrement(1.0);
         match reply {
-            Ok(reply) => output.extend_from_slice(&reply.unwrap_or_default()),
+            Ok(reply) => reply.into_iter().for_each(|reply| output.add(&reply)),
             Err(framing) => self.ended = Some(framing.into()),
         }
     }
 
-    fn collect_ready(&mut self, output: &mut Vec<u8>) {
+    fn collect_ready(&mut self, output: &mut Output) {
         while let Some(Some(reply)) = self.in_flight.next().now_or_never() {
             self.accept(reply, output);
         }
@@ -167,24 +165,37 @@ impl<C, H, S> Drop for Window<'_, C, H, S> {
 }
 
 /// Replies on their way to the peer.
-struct Output<W> {
-    writer: W,
+#[derive(Default)]
+struct Output {
     bytes: Vec<u8>,
+    /// Those that must not leave before the store has written what they speak of.
+    resting_on_store: Vec<u8>,
 }
 
-impl<W: AsyncWrite + Unpin> Output<W> {
-    /// Writes what has gathered, after the store has it.
+impl Output {
+    fn add(&mut self, reply: &transaction::Reply) {
+        let place = if reply.rests_on_store { &mut self.resting_on_store } else { &mut self.bytes };
+        place.extend_from_slice(&reply.frame);
+    }
+
+    /// Writes what has gathered, after the store has it. If the store has failed, only what
+    /// does not rest on it leaves: 91 for those who waited.
     async fn send<C: Clock, H: Hsm, S: Store>(
         &mut self,
         switch: &Switch<C, H, S>,
+        writer: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Ended> {
-        if self.bytes.is_empty() {
-            return Ok(());
+        if !self.resting_on_store.is_empty() {
+            match switch.store.flush() {
+                Ok(()) => self.bytes.append(&mut self.resting_on_store),
+                Err(StoreFailed(_)) => self.resting_on_store.clear(),
+            }
         }
-        switch.store.flush()?;
-        let written = timeout(switch.limits.write_seconds_max, self.writer.write_all(&self.bytes));
-        written.await.map_err(|_| Ended::SlowReader)??;
-        self.bytes.clear();
+        if !self.bytes.is_empty() {
+            let written = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes));
+            written.await.map_err(|_| Ended::SlowReader)??;
+            self.bytes.clear();
+        }
         Ok(())
     }
 }

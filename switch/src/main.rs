@@ -27,10 +27,10 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Result<(), CliError> {
     let config = cli.config()?;
+    let _guard = log_to_standard_error(config.log);
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
     }
-    let _guard = log_to_standard_error(config.log);
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run::run(config, metrics))?)

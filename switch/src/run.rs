@@ -34,6 +34,9 @@ pub type PinSwitch<C = SystemClock> = Switch<C, SoftwareHsm, EmbeddedStore>;
 /// Upkeep of metrics: without it, samples pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long connections may say 91 after the store has failed.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Why the switch did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -174,7 +177,10 @@ pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunErr
     tokio::select! {
         signal = signalled() => signal?,
         failed = switch.store.failed() => {
-            tracing::error!(%failed, "no request can be answered any more");
+            tracing::error!(%failed, "no request can be decided any more");
+            // Those who wait get their 91; nothing else is left to do.
+            shutdown.stop.cancel();
+            let _ = tokio::time::timeout(LAST_ANSWERS, workers.ended()).await;
             return Err(failed.into());
         }
     }

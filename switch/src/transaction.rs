@@ -29,9 +29,21 @@ const COMMIT_ATTEMPTS_MAX: u32 = 10_000;
 /// Room for a usual reply, in bytes.
 const REPLY_BYTES: usize = 256;
 
+/// A reply on its way out.
+pub struct Reply {
+    /// With its length header.
+    pub frame: Vec<u8>,
+    /// Whether the store has something that this reply speaks of, which must be written first.
+    pub rests_on_store: bool,
+}
+
 /// What comes of one message.
 enum Outcome {
+    /// Answered without the store.
     Answered(Answer),
+    /// Decided now and committed.
+    Decided(Answer),
+    /// Decided before.
     Repeated(Answer),
     Malformed(FormatError),
     Unanswered,
@@ -46,7 +58,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         &self,
         session: &Session,
         frame: Bytes,
-    ) -> Result<Option<Vec<u8>>, FramingError> {
+    ) -> Result<Option<Reply>, FramingError> {
         let arrived = self.clock.monotonic();
         let decoded = decode(&session.link.dialect, &frame)?;
         let message = &decoded.message;
@@ -60,17 +72,19 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             }
             Route::Authorization => self.authorize(session, &decoded).await,
         };
-        let (answer, repeat, fault) = match outcome {
+        let (answer, fault) = match outcome {
             Outcome::Unanswered => return Ok(None),
-            Outcome::Answered(answer) => (answer, false, None),
-            Outcome::Repeated(answer) => (answer, true, None),
-            Outcome::Malformed(fault) => (Answer::new(Reason::FormatError), false, Some(fault)),
+            Outcome::Answered(answer) | Outcome::Decided(answer) | Outcome::Repeated(answer) => {
+                (answer, None)
+            }
+            Outcome::Malformed(fault) => (Answer::new(Reason::FormatError), Some(fault)),
         };
-        let reply = encode(session, message, answer, fault);
+        let frame = encode(session, message, answer, fault);
         let took = self.clock.monotonic().saturating_sub(arrived);
-        let how = Accounted { reason: answer.reason, repeat, fault, took };
-        self.account(session, message, how);
-        Ok(reply)
+        let repeat = matches!(outcome, Outcome::Repeated(_));
+        self.account(session, message, Accounted { reason: answer.reason, repeat, fault, took });
+        let rests_on_store = matches!(outcome, Outcome::Decided(_) | Outcome::Repeated(_));
+        Ok(frame.map(|frame| Reply { frame, rests_on_store }))
     }
 
     async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
@@ -129,7 +143,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             }
             self.count_verification(session, card.as_ref(), verification, now);
             self.metrics.suspended(suspends);
-            return Ok(Outcome::Answered(answer));
+            return Ok(Outcome::Decided(answer));
         }
         Ok(Outcome::Answered(Answer::new(Reason::Unavailable)))
     }
