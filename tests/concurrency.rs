@@ -3,6 +3,8 @@
 //! before whom. The journal gives the order; a model of a few lines gives the answers.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,11 +51,7 @@ fn request(stan: u32, pin: &str) -> Fields {
 }
 
 /// One connection: everything is sent at once, answers are read as they come.
-async fn play(
-    address: std::net::SocketAddr,
-    spec: Arc<Spec>,
-    pins: Vec<(u32, bool)>,
-) -> Vec<Exchange> {
+async fn play(address: SocketAddr, spec: Arc<Spec>, pins: Vec<(u32, bool)>) -> Vec<Exchange> {
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
     let mut open = HashMap::new();
     for (stan, right) in pins {
@@ -89,9 +87,9 @@ fn model(order: &[&Exchange], limit: Option<u32>) -> Vec<&'static str> {
     order.iter().map(answer).collect()
 }
 
-async fn storm(limit: &str, seed: u32) {
-    let directory = tempfile::tempdir().unwrap();
-    let test = SwitchUnderTest::start(&config(limit), directory.path(), TestClock::default());
+/// A switch with one card, listening on a free port with two threads.
+async fn listening(limit: &str, data_dir: &Path) -> (SwitchUnderTest, SocketAddr, Shutdown) {
+    let test = SwitchUnderTest::start(&config(limit), data_dir, TestClock::default());
     test.add_card("card", PAN, "debit", ("2912", 1)).await;
     test.set_pin("card", RIGHT).await;
     test.activate("card").await;
@@ -99,8 +97,13 @@ async fn storm(limit: &str, seed: u32) {
     let listening = Listening::bind(&test.config.links[0]).await.unwrap();
     let address = listening.address().unwrap();
     let workers = Arc::new(Workers::start(&test.switch, &shutdown).unwrap());
-    let accept = listening.accept(Arc::clone(&test.switch), workers, shutdown.clone());
-    tokio::spawn(accept);
+    tokio::spawn(listening.accept(Arc::clone(&test.switch), workers, shutdown.clone()));
+    (test, address, shutdown)
+}
+
+async fn storm(limit: &str, seed: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, address, shutdown) = listening(limit, directory.path()).await;
 
     // A seeded shuffle: right PINs lie anywhere among the wrong ones.
     let mut pins: Vec<(u32, bool)> =
@@ -155,4 +158,27 @@ async fn answers_equal_a_one_by_one_order() {
         storm("40", seed).await;
     }
     storm("\"none\"", 1).await;
+}
+
+/// The same wrong PINs over every connection at once: each counts once, and all of its copies
+/// get the same answer, whether the first was still being answered or not.
+#[tokio::test]
+async fn a_request_that_comes_eight_times_counts_once() {
+    const REQUESTS: u32 = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let (test, address, shutdown) = listening("\"none\"", directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let pins: Vec<(u32, bool)> = (0..REQUESTS).map(|stan| (stan, stan == 20)).collect();
+    let playing: Vec<_> = (0..CONNECTIONS)
+        .map(|_| tokio::spawn(play(address, Arc::clone(&spec), pins.clone())))
+        .collect();
+    for connection in playing {
+        for exchange in connection.await.unwrap() {
+            assert_eq!(exchange.code, if exchange.right { "00" } else { "55" });
+        }
+    }
+    shutdown.stop.cancel();
+    let card = test.card("card").await;
+    let records = test.switch.store.history(&card, 10_000).unwrap();
+    assert_eq!(records.len(), REQUESTS as usize, "one record for each request");
 }
