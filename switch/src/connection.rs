@@ -59,6 +59,7 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     let mut input = BytesMut::with_capacity(READ_BYTES);
     let mut window = Window { switch, session, in_flight: FuturesUnordered::new(), ended: None };
     let mut output = Output::default();
+    let mut drain = Drain { reads_left: DRAIN_READS_MAX };
     let mut reading = true;
     loop {
         if reading {
@@ -71,13 +72,17 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
             return window.ended.take().map_or(Ok(()), Err);
         }
         let room = window.has_room();
+        if shutdown.stop.is_cancelled() && reading && room {
+            reading = drain.read(&mut reader, &mut input);
+            continue;
+        }
         if input.capacity() - input.len() < READ_BYTES_MIN {
             input.reserve(READ_BYTES);
         }
         tokio::select! {
             biased;
             () = shutdown.abandon.cancelled() => return Ok(()),
-            () = shutdown.stop.cancelled(), if reading => reading = false,
+            () = shutdown.stop.cancelled(), if reading && room => {}
             Some(reply) = window.in_flight.next() => window.accept(reply, &mut output),
             read = reader.read_buf(&mut input), if reading && room => {
                 // The peer may close its side while its answers are still on their way.
@@ -90,6 +95,25 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
 /// Room made for reads, and the least room for one, in bytes.
 const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 4 << 10;
+
+/// Reads of a connection after the switch was told to stop.
+const DRAIN_READS_MAX: u32 = 16;
+
+/// What had arrived when the switch was told to stop is in flight, and is answered.
+struct Drain {
+    reads_left: u32,
+}
+
+impl Drain {
+    /// Reads what is there; `false` when there is nothing more, or when a peer that does not stop
+    /// sending has had its share.
+    fn read(&mut self, reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> bool {
+        self.reads_left = self.reads_left.saturating_sub(1);
+        input.reserve(READ_BYTES);
+        let read = reader.read_buf(input).now_or_never();
+        self.reads_left > 0 && matches!(read, Some(Ok(bytes)) if bytes > 0)
+    }
+}
 
 /// How long what a peer still sends is read after our last reply.
 const LINGER: Duration = Duration::from_secs(1);
