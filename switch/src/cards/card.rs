@@ -78,10 +78,12 @@ impl Expiry {
     #[must_use]
     pub fn parse(yymm: &[u8]) -> Option<Expiry> {
         let digits: &[u8; 4] = yymm.try_into().ok()?;
-        let [y1, y0, m1, m0] = digits.map(|digit| digit.wrapping_sub(b'0'));
-        let valid = digits.iter().all(u8::is_ascii_digit);
-        let expiry = Expiry { year: y1.wrapping_mul(10).wrapping_add(y0), month: m1 * 10 + m0 };
-        (valid && (1..=12).contains(&expiry.month)).then_some(expiry)
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let [y1, y0, m1, m0] = digits.map(|digit| digit - b'0');
+        let expiry = Expiry { year: y1 * 10 + y0, month: m1 * 10 + m0 };
+        (1..=12).contains(&expiry.month).then_some(expiry)
     }
 
     /// Whether the last day of the month is over at `now` in a place with this UTC offset.
@@ -229,7 +231,9 @@ mod tests {
 
     #[test]
     fn expiry_is_four_digits_with_a_month() {
-        for wrong in [&b"2900"[..], b"2913", b"29", b"2x12", b"29121"] {
+        let wrong =
+            [&b"2900"[..], b"2913", b"29", b"2x12", b"29121", b"\xFF\xFF\xFF\xFF", b"zz\x00z"];
+        for wrong in wrong {
             assert!(Expiry::parse(wrong).is_none());
         }
         assert_eq!(Expiry::parse(b"0501").unwrap().to_string(), "0501");
