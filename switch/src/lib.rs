@@ -1,38 +1,40 @@
 //! pinswitch: a real-time authorization switch for card issuers.
 //!
-//! The modules stand in the order in which a request meets them.
+//! The modules stand in the order in which a request meets them; the last group is what is
+//! around them.
 
-/// Metrics and health over HTTP.
-pub mod admin;
-/// The rules: request in, decision out.
-pub mod authorization;
-/// Cards and the cache that holds them.
-pub mod cards;
-/// Where time comes from.
-pub mod clock;
-/// What may be set, and every limit.
-pub mod config;
-/// One connection: read, in-flight window, write.
-pub mod connection;
-/// The command line on a running switch.
-pub mod control;
-/// The demo's cards and keys.
-pub mod demo;
-/// Frames on the wire.
-pub mod frame;
-/// PIN verification.
-pub mod hsm;
-/// Connections are accepted and given to threads.
+// Connections are accepted and given to threads.
 pub mod listener;
-/// Every metric of the process.
-pub mod metrics;
-/// Putting the parts together, from configuration to a running switch.
-pub mod run;
-/// Stopping.
-pub mod shutdown;
-/// Journal, snapshots, answers already given.
-pub mod store;
-/// What the script works with: the seams put together, and one connection's session.
-pub mod switch;
-/// The script of one request.
+// One connection: read, in-flight window, write.
+pub mod connection;
+// The length header.
+pub mod frame;
+// The script of one request: the order of all steps.
 pub mod transaction;
+// What the script works with: the seams put together, and one connection's session.
+pub mod switch;
+// The rules: request and card in, decision out.
+pub mod authorization;
+// Cards, their PANs at rest, and the cache that holds them.
+pub mod cards;
+// PIN verification and keys.
+pub mod hsm;
+// Journal, snapshots, answers already given.
+pub mod store;
+
+// From a configuration to a running switch.
+pub mod run;
+// What may be set, and every limit.
+pub mod config;
+// The demo's cards and keys.
+pub mod demo;
+// The command line on a running switch.
+pub mod control;
+// Metrics and health over HTTP.
+pub mod admin;
+// Every metric of the process.
+pub mod metrics;
+// Where time comes from.
+pub mod clock;
+// Stopping.
+pub mod shutdown;
