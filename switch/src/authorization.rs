@@ -1,16 +1,16 @@
 //! The rules of authorization. Pure: no async, no clock, no logging, no I/O; the order in which
 //! these steps run is in `transaction.rs`.
 
-pub mod card_status;
+pub mod request;
+pub mod routing;
+pub mod product;
 pub mod decision;
+pub mod card_status;
+pub mod pin;
 pub mod limits;
 pub mod network_management;
-pub mod pin;
-pub mod product;
-pub mod request;
 pub mod response;
 pub mod response_code;
-pub mod routing;
 
 pub use decision::{Circumstances, Decision, RequiredChecks, decide, required_checks};
 pub use product::{PinRequired, Product};
