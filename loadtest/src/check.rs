@@ -102,7 +102,8 @@ impl<W: Write> Check<'_, W> {
         }
     }
 
-    /// Judges what the switch's command line shows of a card, in the words of [`control::CardView`].
+    /// Judges what the switch's command line shows of a card, in the words of
+    /// [`control::CardView`].
     fn card_is(&mut self, name: &str, card: &DemoCard, expected: &str) {
         self.say(&format!("\n{name}"));
         let shown = match self.control.show(card.token) {

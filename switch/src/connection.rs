@@ -235,6 +235,7 @@ pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
     let ended = serve(&switch, &session, stream, &shutdown).await;
     session.metrics.connections.decrement(1.0);
     if let Err(reason) = ended {
-        tracing::warn!(link = &*session.link.name, %reason, "a connection was closed");
+        let (link, peer) = (&*session.link.name, &*session.peer);
+        tracing::warn!(link, peer, %reason, "a connection was closed");
     }
 }

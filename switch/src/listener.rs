@@ -170,13 +170,13 @@ impl Listening {
                 () = shutdown.stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
-            let given = accepted.and_then(|(stream, _)| {
+            let given = accepted.and_then(|(stream, peer)| {
                 if workers.open() >= switch.limits.connections_max {
                     switch.metrics.connection_refused();
                     return Ok(());
                 }
-                let session = Session::new(Arc::clone(&self.link), Arc::clone(&self.metrics));
-                workers.give(stream, session)
+                let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
+                workers.give(stream, Session::new(link, metrics, &peer.to_string()))
             });
             if let Err(error) = given {
                 tracing::warn!(link = &*self.link.name, %error, "a connection was not accepted");

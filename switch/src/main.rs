@@ -7,6 +7,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use cli::{Cli, CliError};
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Result<(), CliError> {
     let config = cli.config()?;
+    protect_secrets().map_err(io::Error::from)?;
     let _guard = log_to_standard_error(config.log);
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
@@ -34,6 +39,16 @@ fn start(cli: &Cli) -> Result<(), CliError> {
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run::run(config, metrics))?)
+}
+
+/// Keys and PINs pass through this process's memory: no core dump is ever written, neither to a
+/// file nor to a collector (which does not ask for the limit). What it creates is for its owner.
+fn protect_secrets() -> rustix::io::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    umask(Mode::RWXG | Mode::RWXO);
+    Ok(())
 }
 
 /// Logs leave by a thread of their own: a full pipe delays no request. What it cannot keep up

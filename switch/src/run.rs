@@ -152,6 +152,7 @@ pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunErr
     let (switch, recovery) = open(&config, SystemClock)?;
     let switch = Arc::new(switch);
     report(&config, &recovery);
+    let control = ControlListener::bind(&config.data_dir)?;
     if config.is_demo {
         add_demo_cards(&switch).await?;
     }
@@ -161,7 +162,6 @@ pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunErr
         links.push(Listening::bind(link).await?);
     }
     let admin = AdminListener::bind(config.admin).await?;
-    let control = ControlListener::bind(&config.data_dir)?;
     if config.is_demo {
         print_banner(&config, &links, admin.address()?)?;
     }

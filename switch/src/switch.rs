@@ -87,7 +87,7 @@ impl<C, H, S> Switch<C, H, S> {
             reason = how.reason.code(),
             repeat = how.repeat,
             element = how.fault.map(|fault| fault.element),
-            took_us = how.took.as_micros(),
+            took_us = u64::try_from(how.took.as_micros()).unwrap_or(u64::MAX),
         );
     }
 }
@@ -98,14 +98,16 @@ pub struct Session {
     pub link: Arc<LinkConfig>,
     /// The counters of that link.
     pub metrics: Arc<LinkMetrics>,
+    /// Who is at the other end, for the log.
+    pub peer: Box<str>,
     signed_on: AtomicBool,
 }
 
 impl Session {
     /// A new connection: not signed on.
     #[must_use]
-    pub fn new(link: Arc<LinkConfig>, metrics: Arc<LinkMetrics>) -> Session {
-        Session { link, metrics, signed_on: AtomicBool::new(false) }
+    pub fn new(link: Arc<LinkConfig>, metrics: Arc<LinkMetrics>, peer: &str) -> Session {
+        Session { link, metrics, peer: peer.into(), signed_on: AtomicBool::new(false) }
     }
 
     /// Whether requests must wait for a sign-on.

@@ -74,7 +74,8 @@ impl SwitchUnderTest {
     pub fn connect(&self) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let link = Arc::clone(&self.config.links[0]);
-        let session = Session::new(Arc::clone(&link), LinkMetrics::new(&link.network, &link.name));
+        let metrics = LinkMetrics::new(&link.network, &link.name);
+        let session = Session::new(link, metrics, "terminal");
         let switch = Arc::clone(&self.switch);
         let serve = serve_and_log(switch, session, theirs, Shutdown::default());
         (ours, tokio::spawn(serve))

@@ -18,11 +18,12 @@ pub enum Route {
 /// The route of a message type.
 #[must_use]
 pub fn route(mti: Mti) -> Route {
-    // The fourth digit says who sent it and whether it is a repeat: the rules are the same.
+    // The fourth digit says who sent it and whether it is a repeat (0 to 5; the others are
+    // reserved): the rules are the same.
     match mti.digits() {
         _ if !mti.is_request() => Route::Unanswered,
-        [b'0', b'1' | b'2', b'0', _] => Route::Authorization,
-        [b'0', b'8', b'0', _] => Route::NetworkManagement,
+        [b'0', b'1' | b'2', b'0', b'0'..=b'5'] => Route::Authorization,
+        [b'0', b'8', b'0', b'0'..=b'5'] => Route::NetworkManagement,
         _ => Route::NotSupported,
     }
 }

@@ -1,0 +1,55 @@
+"""Fixtures: a switch per test, or one that the tests of a file share."""
+
+import itertools
+
+import pytest
+
+from process import BINARY, Switch
+
+
+def pytest_sessionstart(session):
+    if not BINARY.is_file():
+        pytest.exit(f"{BINARY} does not exist: run cargo build --release first", returncode=2)
+
+
+@pytest.fixture
+def make_switch(tmp_path):
+    """Makes switches that are stopped when the test ends. A panic in any log is a failure."""
+    made, numbers = [], itertools.count(1)
+
+    def make(**changes):
+        made.append(Switch(tmp_path / f"switch-{next(numbers)}", **changes))
+        return made[-1]
+
+    yield make
+    end(made)
+
+
+@pytest.fixture
+def switch(make_switch):
+    return make_switch().start()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One running switch for all tests of a file."""
+    switch = Switch(tmp_path_factory.mktemp("shared") / "switch").start()
+    yield switch
+    code = switch.process.poll()
+    end([switch])
+    assert code is None, f"the switch has ended with {code}:\n{switch.log()}"
+
+
+@pytest.fixture
+def link(shared):
+    with shared.connect() as link:
+        yield link
+
+
+def end(switches):
+    for switch in switches:
+        switch.stop()
+    for switch in switches:
+        for start in range(1, switch.starts + 1):
+            log = switch.output("stderr", start).read_text()
+            assert "panic" not in log, log

@@ -1,0 +1,98 @@
+"""A network's side of one connection: frames with a 2-byte length, each wait with a limit."""
+
+import socket
+import struct
+
+import messages
+
+# Longer than any answer takes, so that a hang is a failure and not a hang of the tests.
+WAIT_SECONDS = 10
+
+
+def frame(body):
+    return struct.pack(">H", len(body)) + body
+
+
+class Link:
+    def __init__(self, address, receive_buffer=None):
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(WAIT_SECONDS)
+        self.socket.connect(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._unread = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.socket.close()
+
+    def write(self, data):
+        self.socket.sendall(data)
+
+    def send_body(self, body):
+        self.write(frame(body))
+
+    def send(self, *requests):
+        """All of them in one write."""
+        self.write(b"".join(frame(messages.encode(request)) for request in requests))
+
+    def read_body(self):
+        """The next frame; None if the peer closed cleanly, at the border of a frame."""
+        header = self._read(2)
+        if header is None:
+            return None
+        body = self._read(struct.unpack(">H", header)[0])
+        assert body is not None, "the connection was closed inside a frame"
+        return body
+
+    def _read(self, count):
+        while len(self._unread) < count:
+            part = self.socket.recv(65536)
+            if not part:
+                assert not self._unread, "the connection was closed inside a frame"
+                return None
+            self._unread += part
+        taken, self._unread = self._unread[:count], self._unread[count:]
+        return taken
+
+    def read(self):
+        body = self.read_body()
+        return None if body is None else messages.answer(body)
+
+    def read_all(self):
+        """Every answer until the peer closes cleanly."""
+        return list(iter(self.read, None))
+
+    def ask(self, request):
+        self.send(request)
+        answer = self.read()
+        assert answer is not None, "closed without an answer"
+        return answer
+
+    def ask_all(self, requests):
+        """Sends all at once; the answers in the order of the requests, by DE11."""
+        requests = list(requests)
+        self.send(*requests)
+        answers = {}
+        for _ in requests:
+            answer = self.read()
+            assert answer is not None, f"closed after {len(answers)} answers"
+            assert answer.stan not in answers, "two answers to one request"
+            answers[answer.stan] = answer
+        return [answers[request["11"]] for request in requests]
+
+    def codes(self, requests):
+        return [self.ask(request).code for request in requests]
+
+    def echo(self):
+        return self.ask(messages.network_management("301")).code
+
+    def is_closed(self):
+        """Waits for the peer's clean close and says whether nothing came before it."""
+        return self.read_body() is None

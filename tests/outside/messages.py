@@ -1,0 +1,153 @@
+"""Requests as an acquirer builds them, and answers as it reads them: pyiso8583 and psec only."""
+
+import copy
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import iso8583
+from iso8583.specs import default_ascii
+from psec import des, pinblock
+
+SPEC = copy.deepcopy(default_ascii)
+
+# What the answer to a request may bring back, besides DE38, DE39 and DE44.
+ECHOED = {"2", "3", "4", "7", "11", "12", "13", "15", "32", "33", "37", "41", "42", "49"}
+NETWORK_MANAGEMENT_ECHOED = {"7", "11", "33", "70"}
+
+DEMO_ZPK = bytes.fromhex("ECC25208B6FD2023E9767A5489BC9415")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Card:
+    token: str
+    pan: str
+    pin: str
+    product: str = "demo-debit"
+    expiry: str = "2912"
+    sequence: str = "01"
+
+
+CARD_1 = Card("demo-card-1", "4761340000000019", "4071")
+CARD_2 = Card("demo-card-2", "4761340000000027", "5938", "demo-chip")
+CARD_3 = Card("demo-card-3", "5413330000000019", "7206", "demo-mchip")
+CARD_4 = Card("demo-card-4", "4761340000000035", "8264", "demo-nolimit")
+DEMO_CARDS = [CARD_1, CARD_2, CARD_3, CARD_4]
+
+
+def luhn_digit(digits):
+    total = 0
+    for position, digit in enumerate(reversed(digits)):
+        value = int(digit) * (2 if position % 2 == 0 else 1)
+        total += value - 9 if value > 9 else value
+    return str(-total % 10)
+
+
+def pan_of(bin_digits, index, length=16):
+    digits = bin_digits + str(index).zfill(length - 1 - len(bin_digits))
+    return digits + luhn_digit(digits)
+
+
+def other_pin(pin):
+    """A PIN of the same length with another last digit."""
+    return pin[:-1] + str((int(pin[-1]) + 1) % 10)
+
+
+def pin_block(pin, pan, zpk=DEMO_ZPK, iso_format=0):
+    encode = {0: pinblock.encode_pinblock_iso_0, 3: pinblock.encode_pinblock_iso_3}[iso_format]
+    return des.encrypt_tdes_ecb(zpk, encode(pin, pan)).hex().upper()
+
+
+def encrypted(clear_block, zpk=DEMO_ZPK):
+    return des.encrypt_tdes_ecb(zpk, clear_block).hex().upper()
+
+
+def authorization(card, pin=None, *, mti="0100", zpk=DEMO_ZPK, iso_format=0, changes=None):
+    """A purchase with the magnetic stripe. `changes` sets elements, or removes those set None."""
+    number = next(_numbers)
+    message = {
+        "t": mti,
+        "2": card.pan,
+        "3": "000000",
+        "4": "000000001250",
+        "7": "1121210000",
+        "11": f"{number % 1_000_000:06}",
+        "14": card.expiry,
+        "22": "901",
+        "32": "12345",
+        "37": f"{number:012}",
+        "41": "TERM0001",
+        "42": "MERCHANT0000001",
+        "49": "978",
+    }
+    if pin is not None:
+        message["52"] = pin_block(pin, card.pan, zpk, iso_format)
+    return changed(message, changes)
+
+
+def network_management(code="301", changes=None):
+    number = next(_numbers) % 1_000_000
+    message = {"t": "0800", "7": "1121210000", "11": f"{number:06}", "70": code}
+    return changed(message, changes)
+
+
+def changed(message, changes):
+    message = dict(message, **(changes or {}))
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def encode(message):
+    raw, _ = iso8583.encode(dict(message), SPEC)
+    return bytes(raw)
+
+
+def wire_parts(message):
+    """The bytes of each element, in the order of the frame: [(name, start, end)]."""
+    raw, encoded = iso8583.encode(dict(message), SPEC)
+    names = ["t", "p"] + (["1"] if "1" in encoded else [])
+    names += sorted((n for n in encoded if n.isdigit() and n != "1"), key=int)
+    parts, at = [], 0
+    for name in names:
+        size = len(encoded[name]["len"]) + len(encoded[name]["data"])
+        parts.append((name, at, at + size))
+        at += size
+    assert at == len(raw)
+    return parts
+
+
+@dataclass(frozen=True)
+class Answer:
+    raw: bytes
+    elements: dict = field(compare=False)
+
+    @property
+    def mti(self):
+        return self.elements["t"]
+
+    @property
+    def code(self):
+        return self.elements["39"]
+
+    @property
+    def reason(self):
+        return self.elements.get("44")
+
+    @property
+    def stan(self):
+        return self.elements.get("11")
+
+    @property
+    def names(self):
+        """Numbers of the data elements, without MTI and bitmaps."""
+        return {name for name in self.elements if name.isdigit() and name != "1"}
+
+
+def answer(raw):
+    elements, _ = iso8583.decode(bytearray(raw), SPEC)
+    return Answer(bytes(raw), elements)
+
+
+def random_pin(source: random.Random, digits):
+    return "".join(source.choice("0123456789") for _ in range(digits))

@@ -1,0 +1,161 @@
+"""A switch under test: a process of its own, with its own directory."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import settings
+from link import Link
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("PINSWITCH", REPOSITORY / "target/release/pinswitch")).resolve()
+START_SECONDS = 20
+STOP_SECONDS = 30
+
+LISTENING = re.compile(r'listening link="([^"]+)" address=127\.0\.0\.1:(\d+)')
+LISTENING_JSON = re.compile(r'"listening","link":"([^"]+)","address":"127\.0\.0\.1:(\d+)"')
+
+
+# Below the ports that the system gives to others by itself, so that none is taken meanwhile.
+_ports = itertools.cycle(range(20_000 + os.getpid() % 10_000, 32_000))
+
+
+def free_port():
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def run(*words, stdin="", **options):
+    """Runs the command line to its end."""
+    return subprocess.run(
+        [BINARY, *map(str, words)], input=stdin, capture_output=True, text=True,
+        timeout=START_SECONDS, **options,
+    )
+
+
+class Switch:
+    """Configured once, started any number of times on the same data."""
+
+    def __init__(self, directory, **changes):
+        self.directory = Path(directory)
+        self.directory.mkdir(exist_ok=True)
+        self.config = self.directory / "switch.toml"
+        self.data = self.directory / "data"
+        self.admin_port = free_port()
+        self.process = None
+        self.starts = 0
+        self.configure(**changes)
+
+    def configure(self, **changes):
+        self.config.write_text(settings.text(admin_port=self.admin_port, **changes))
+
+    @property
+    def words(self):
+        return ["--config", str(self.config), "--data-dir", str(self.data)]
+
+    # Starting and stopping.
+
+    def launch(self):
+        """Starts the process and does not wait until it listens."""
+        assert self.process is None
+        self.starts += 1
+        with open(self.output("stdout"), "wb") as out, open(self.output("stderr"), "wb") as err:
+            self.process = subprocess.Popen(
+                [BINARY, *self.words], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                cwd=self.directory,
+            )
+        return self
+
+    def start(self):
+        self.launch()
+        deadline = time.monotonic() + START_SECONDS
+        while len(self.ports()) < 2:
+            assert self.process.poll() is None, f"it ended:\n{self.log()}"
+            assert time.monotonic() < deadline, f"it does not listen:\n{self.log()}"
+            time.sleep(0.005)
+        return self
+
+    def refuses_to_start(self):
+        """Starts it, expects exit code 1, and gives what it says."""
+        self.launch()
+        assert self.wait() == 1, self.log()
+        return self.log()
+
+    def wait(self):
+        code = self.process.wait(STOP_SECONDS)
+        self.process = None
+        return code
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self):
+        self.process.kill()
+        return self.wait()
+
+    def stop(self):
+        """For the end of a test: whatever state it is in."""
+        if self.process is not None:
+            self.process.kill()
+            self.wait()
+
+    # What it says.
+
+    def output(self, name, start=None):
+        return self.directory / f"{name}-{start or self.starts}"
+
+    def log(self):
+        """Standard error of the newest start."""
+        return self.output("stderr").read_text()
+
+    def ports(self):
+        found = LISTENING.findall(self.log()) + LISTENING_JSON.findall(self.log())
+        return {name: int(port) for name, port in found}
+
+    def get(self, path):
+        """Status and text of a page of the admin address."""
+        url = f"http://127.0.0.1:{self.admin_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    # Talking to it.
+
+    def connect(self, name="link-a", **options):
+        return Link(("127.0.0.1", self.ports()[name]), **options)
+
+    def command(self, *words, stdin=""):
+        return run(*self.words, *words, stdin=stdin)
+
+    def done(self, *words, stdin=""):
+        result = self.command(*words, stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def show(self, token):
+        return json.loads(self.done("card", "show", token))
+
+    def add(self, card, activate=True):
+        self.done("card", "add", stdin=json.dumps({
+            "token": card.token, "pan": card.pan, "expiration": card.expiry,
+            "pan_sequence_number": card.sequence, "card_product_token": card.product,
+            "pin": card.pin,
+        }))
+        if activate:
+            self.done("card", "activate", card.token)
+        return card

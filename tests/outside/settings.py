@@ -1,0 +1,92 @@
+"""Configuration files of the switches under test: free ports, small journal segments."""
+
+TEMPLATE = """\
+data_dir = "data"
+profile = "{profile}"
+
+[hsm]
+master_key_file = "{master_key_file}"
+
+[admin]
+listen = "127.0.0.1:{admin_port}"
+
+[limits]
+connections_max = {connections_max}
+in_flight_per_connection_max = {in_flight_per_connection_max}
+write_seconds_max = {write_seconds_max}
+bad_pin_blocks_per_minute = {bad_pin_blocks_per_minute}
+{threads}
+
+[store]
+sync = "{sync}"
+segment_mb = {segment_mb}
+snapshot_mb = {snapshot_mb}
+
+[log]
+json = {json}
+
+[[links]]
+name = "link-a"
+network = "net"
+listen = "{listen}"
+dialect = "iso8583-1987-ascii"
+zpk = "{zpk}"
+
+[[links]]
+name = "link-b"
+network = "net"
+listen = "{listen}"
+dialect = "iso8583-1987-ascii"
+sign_on_required = true
+zpk = "{zpk}"
+
+[[products]]
+name = "demo-debit"
+bins = ["476134", "476135"]
+currency = 978
+
+[[products]]
+name = "demo-chip"
+bins = ["476134"]
+currency = 978
+
+[[products]]
+name = "demo-mchip"
+bins = ["541333"]
+currency = 978
+
+[[products]]
+name = "demo-nolimit"
+bins = ["476134"]
+currency = 978
+pin_retry_limit = "none"
+
+[[products]]
+name = "small-amounts"
+bins = ["476134"]
+currency = 978
+limit_per_transaction = 1250
+allowed_currencies = [978]
+"""
+
+DEFAULTS = {
+    "profile": "test",
+    "master_key_file": "demo",
+    "connections_max": 1024,
+    "in_flight_per_connection_max": 1024,
+    "write_seconds_max": 10,
+    "bad_pin_blocks_per_minute": 5,
+    "threads": "",
+    "sync": "state",
+    "segment_mb": 1,
+    "snapshot_mb": 256,
+    "json": "false",
+    "listen": "127.0.0.1:0",
+    "zpk": "demo-zpk",
+}
+
+
+def text(**settings):
+    unknown = settings.keys() - DEFAULTS.keys() - {"admin_port"}
+    assert not unknown, unknown
+    return TEMPLATE.format(**{**DEFAULTS, **settings})

@@ -1,0 +1,178 @@
+"""The command line: the same words with and without a running switch, and no secret in them."""
+
+import json
+import socket
+import stat
+import subprocess
+
+import pytest
+from messages import CARD_1, Card, authorization, pan_of
+from process import BINARY, run
+
+ADDED = Card("added-1", pan_of("476135", 314), "123456789012")
+
+
+def add_text(card, **changes):
+    return json.dumps({
+        "token": card.token, "pan": card.pan, "expiration": card.expiry,
+        "pan_sequence_number": card.sequence, "card_product_token": card.product,
+        "pin": card.pin, **changes,
+    })
+
+
+@pytest.fixture(params=["running", "stopped", "killed"])
+def either(request, make_switch):
+    """A switch with demo cards; one that was killed leaves its socket behind."""
+    switch = make_switch().start()
+    if request.param == "stopped":
+        assert switch.terminate() == 0
+    if request.param == "killed":
+        switch.kill()
+        assert (switch.data / "control.sock").exists()
+    return switch
+
+
+def code_of(switch, card, pin):
+    """The answer to a PIN, from the switch started anew if it does not run."""
+    if switch.process is None:
+        switch.start()
+        code = code_of(switch, card, pin)
+        switch.terminate()
+        return code
+    with switch.connect() as link:
+        return link.ask(authorization(card, pin)).code
+
+
+def test_show_prints_the_card_without_its_pan(either):
+    assert either.show(CARD_1.token) == {
+        "token": "demo-card-1", "card_product_token": "demo-debit", "state": "ACTIVE",
+        "reason_code": "00", "pin_is_set": True, "pin_try_counter": 0,
+        "pan": "476134______0019", "last_four": "0019", "expiration": "2912",
+        "pan_sequence_number": "01",
+    }
+
+
+def test_add_activate_and_set_pin_work_on_a_card(either):
+    printed = json.loads(either.done("card", "add", stdin=add_text(ADDED)))
+    assert (printed["state"], printed["pin_is_set"]) == ("UNACTIVATED", True)
+    assert printed == either.show(ADDED.token)
+    assert code_of(either, ADDED, ADDED.pin) == "78"
+    assert json.loads(either.done("card", "activate", ADDED.token))["state"] == "ACTIVE"
+    assert code_of(either, ADDED, ADDED.pin) == "00"
+    either.done("card", "set-pin", ADDED.token, stdin="86420\n")
+    assert code_of(either, ADDED, "86420") == "00"
+    assert code_of(either, ADDED, ADDED.pin) == "55"
+
+
+@pytest.mark.parametrize("words", [
+    ["show", "nobody"], ["activate", "nobody"], ["set-pin", "nobody"],
+])
+def test_an_unknown_card_is_refused(either, words):
+    result = either.command("card", *words, stdin="1234\n")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "there is no card with this token" in result.stderr
+
+
+@pytest.mark.parametrize("pin", ["", "123", "1234567890123", "12a4", "12 34", "١٢٣٤"])
+def test_a_pin_that_is_not_4_to_12_digits_is_refused_and_not_shown(either, pin):
+    result = either.command("card", "set-pin", CARD_1.token, stdin=pin + "\n")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert not pin or pin not in result.stderr
+    assert code_of(either, CARD_1, CARD_1.pin) == "00"
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"pan": "4761350000003141"}, "pan"),
+    ({"pan": "9999999999999995"}, "pan"),
+    ({"pan": "476135"}, "pan"),
+    ({"expiration": "2913"}, "expiration"),
+    ({"expiration": "12/29"}, "expiration"),
+    ({"pan_sequence_number": "1"}, "pan_sequence_number"),
+    ({"card_product_token": "none"}, "card_product_token"),
+    ({"token": "demo-card-1"}, "token"),
+    ({"token": "a/b"}, "token"),
+    ({"pin": "123"}, "PIN"),
+    ({"pin": 1234}, "line 1"),
+    ({"cvv2": "123"}, "line 1"),
+])
+def test_a_card_that_is_not_right_is_refused_and_the_text_names_the_part(
+    switch, change, named
+):
+    result = switch.command("card", "add", stdin=add_text(ADDED, **change))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert named.lower() in result.stderr.lower()
+    assert ADDED.pan not in result.stderr and ADDED.pin not in result.stderr
+    assert switch.command("card", "show", ADDED.token).returncode == 1
+
+
+def test_a_pan_is_added_once(switch):
+    switch.add(ADDED)
+    result = switch.command("card", "add", stdin=add_text(ADDED, token="added-2"))
+    assert result.returncode == 1 and ADDED.pan not in result.stderr
+
+
+def test_a_pin_is_never_taken_from_the_arguments(switch):
+    for words in (
+        ["card", "set-pin", CARD_1.token, "4711"],
+        ["card", "set-pin", CARD_1.token, "--pin", "4711"],
+        ["card", "add", "--pin", "4711"],
+        ["key", "import", "zpk-x", "--usage", "P0", "00" * 16],
+    ):
+        assert switch.command(*words).returncode == 2
+    assert "pin" not in " ".join(
+        line for line in run("card", "set-pin", "--help").stdout.lower().splitlines()
+        if line.strip().startswith("--")
+    )
+
+
+def test_exit_codes_are_0_done_1_refused_2_wrong_usage(switch):
+    assert run("--help").returncode == 0
+    assert run("--version").stdout.startswith("pinswitch ")
+    assert switch.command("card", "show", CARD_1.token).returncode == 0
+    assert switch.command("card", "show", "nobody").returncode == 1
+    for wrong in (["--no-such-option"], ["card"], ["card", "show"], ["key", "import", "x"],
+                  ["key", "import", "x", "--usage", "K0"], ["nonsense"]):
+        result = switch.command(*wrong)
+        assert result.returncode == 2 and "--help" in result.stderr
+
+
+def test_without_a_data_directory_a_card_command_makes_none(make_switch):
+    switch = make_switch()
+    result = switch.command("card", "show", CARD_1.token)
+    assert result.returncode == 1 and "no such data directory" in result.stderr
+    assert not switch.data.exists()
+
+
+def test_only_the_owner_may_use_socket_keys_and_data(switch):
+    def mode(path):
+        return stat.S_IMODE(path.stat().st_mode)
+
+    control = switch.data / "control.sock"
+    assert stat.S_ISSOCK(control.stat().st_mode) and mode(control) == 0o600
+    assert mode(switch.data) == 0o700 and mode(switch.data / "keys") == 0o700
+    assert {mode(key) for key in (switch.data / "keys").iterdir()} == {0o600}
+
+
+def test_a_command_that_waits_for_its_pin_blocks_nobody(switch):
+    words = [BINARY, *switch.words, "card", "set-pin", CARD_1.token]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
+        assert code_of(switch, CARD_1, CARD_1.pin) == "00"
+        assert switch.show(CARD_1.token)["state"] == "ACTIVE"
+        waiting.communicate(b"8520\n", timeout=10)
+    assert waiting.returncode == 0
+    assert code_of(switch, CARD_1, "8520") == "00"
+
+
+def test_the_control_socket_refuses_what_is_no_command(switch):
+    for line in (b"\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"show":{}}\n', b"x" * 20_000 + b"\n"):
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(switch.data / "control.sock"))
+            try:
+                control.sendall(line)
+                answer = control.recv(65536)
+            except ConnectionError:
+                # A line above the limit may be cut off while it is being sent.
+                continue
+        assert answer == b"" or "refused" in json.loads(answer)
+    assert switch.show(CARD_1.token)["state"] == "ACTIVE"

@@ -1,0 +1,195 @@
+"""Keys: components in, key block and check value out; psec agrees on both."""
+
+import os
+
+import messages
+import pytest
+from messages import CARD_1, DEMO_ZPK, Card, authorization, pan_of
+from psec import des, tr31
+
+MASTER = bytes(range(7, 39))
+ZPK = bytes.fromhex("B0852A9D7A3B8C1FEA4561F77CD9029B")
+TRIPLE = des.adjust_key_parity(bytes(range(100, 124)))
+
+
+def kcv(key):
+    return des.generate_kcv(key, 3).hex().upper()
+
+
+def components(key, count):
+    """Random parts that give the key by exclusive-or; one per line."""
+    parts = [os.urandom(len(key)) for _ in range(count - 1)]
+    last = key
+    for part in parts:
+        last = bytes(a ^ b for a, b in zip(last, part))
+    return "".join(part.hex().upper() + "\n" for part in [*parts, last])
+
+
+def write_master_key(switch, text=MASTER.hex(), mode=0o600):
+    path = switch.directory / "master.key"
+    path.write_text(text)
+    path.chmod(mode)
+
+
+@pytest.fixture
+def own(make_switch):
+    """A switch with a master key of its own and no keys yet; it does not run."""
+    switch = make_switch(master_key_file="master.key", zpk="zpk-net")
+    write_master_key(switch)
+    return switch
+
+
+def bring_in(switch, key, name="zpk-net", count=2, *words):
+    return switch.command(
+        "key", "import", name, "--usage", "P0", *words, stdin=components(key, count)
+    )
+
+
+@pytest.mark.parametrize("key, count", [(ZPK, 2), (ZPK, 3), (TRIPLE, 2), (TRIPLE, 3)])
+def test_psec_unwraps_the_printed_block_to_the_same_key(own, key, count):
+    result = bring_in(own, key, "zpk-net", count)
+    assert result.returncode == 0, result.stderr
+    block, check_value = result.stdout.splitlines()
+    header, value = tr31.unwrap(MASTER, block)
+    assert value == key
+    assert (header.version_id, header.key_usage, header.algorithm) == ("D", "P0", "T")
+    assert check_value == f"KCV {kcv(key)}"
+    assert (own.data / "keys" / "zpk-net.key").read_text().strip() == block
+
+
+def test_the_blocks_of_the_keys_it_makes_for_itself_open_under_the_master_key_only(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    for path in (own.data / "keys").iterdir():
+        tr31.unwrap(MASTER, path.read_text().strip())
+        with pytest.raises(tr31.KeyBlockError):
+            tr31.unwrap(bytes(32), path.read_text().strip())
+
+
+def test_an_imported_key_verifies_pins_and_lists_with_its_check_value_only(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    card = own.add(Card("one", pan_of("476134", 1), "123456"))
+    with own.connect() as link:
+        assert link.ask(authorization(card, "123456", zpk=ZPK)).code == "00"
+        assert link.ask(authorization(card, "123457", zpk=ZPK)).code == "55"
+        assert link.ask(authorization(card, "123456", zpk=DEMO_ZPK)).code == "81"
+    listed = own.done("key", "list")
+    lines = {line.split()[0]: line for line in listed.splitlines()}
+    assert lines.keys() == {"zpk-net", "own-pek", "own-pan", "own-card-digest"}
+    assert f"KCV {kcv(ZPK)}" in lines["zpk-net"] and "P0" in lines["zpk-net"]
+    for path in (own.data / "keys").iterdir():
+        block = path.read_text().strip()
+        value = tr31.unwrap(MASTER, block)[1]
+        for secret in (block, value.hex(), value.hex()[:8]):
+            assert secret.lower() not in listed.lower()
+
+
+def test_the_parity_of_the_components_does_not_matter(own):
+    odd = bytes(byte ^ 1 for byte in ZPK)
+    result = bring_in(own, odd)
+    assert result.returncode == 0, result.stderr
+    assert tr31.unwrap(MASTER, result.stdout.splitlines()[0])[1] == ZPK
+    assert f"KCV {kcv(ZPK)}" in result.stdout
+
+
+def test_a_check_value_that_was_given_must_match(own):
+    refused = bring_in(own, ZPK, "zpk-net", 2, "--kcv", "000000")
+    assert refused.returncode == 1 and kcv(ZPK) in refused.stderr
+    assert own.done("key", "list") == ""
+    assert bring_in(own, ZPK, "zpk-net", 2, "--kcv", kcv(ZPK).lower()).returncode == 0
+
+
+def test_a_key_is_never_overwritten(own):
+    assert bring_in(own, ZPK).returncode == 0
+    again = bring_in(own, TRIPLE)
+    assert again.returncode == 1 and "never overwritten" in again.stderr
+    assert kcv(ZPK) in own.done("key", "list")
+
+
+WEAK = bytes.fromhex("0101010101010101")
+
+
+@pytest.mark.parametrize("stdin, named", [
+    (ZPK.hex(), "two or three components"),
+    (components(ZPK, 4), "two or three components"),
+    ("", "two or three components"),
+    (ZPK.hex() + "\n" + ZPK.hex()[:-2], "different lengths"),
+    (ZPK.hex() + "\n" + "XY" * 16, "hexadecimal"),
+    (components(ZPK[:8], 2), "key"),
+    (components(ZPK[:8] * 2, 2), "key"),
+    (components(TRIPLE[:8] + TRIPLE[8:16] * 2, 2), "key"),
+    (components(WEAK + ZPK[:8], 2), "key"),
+    (components(ZPK + ZPK, 2), "key"),
+])
+def test_what_makes_no_good_key_is_refused(own, stdin, named):
+    result = own.command("key", "import", "zpk-net", "--usage", "P0", stdin=stdin)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert named in result.stderr
+    for line in stdin.splitlines():
+        assert line not in result.stderr
+    assert own.done("key", "list") == ""
+
+
+@pytest.mark.parametrize("name", ["own-pek", "own-x", "../x", "a/b", "a b", "", "x" * 65])
+def test_a_key_name_is_letters_digits_and_hyphens_and_not_the_switchs_own(own, name):
+    result = bring_in(own, ZPK, name)
+    assert result.returncode == 1 and "key name" in result.stderr
+    assert own.done("key", "list") == ""
+
+
+def test_a_link_without_its_key_does_not_start(own):
+    assert "zpk-net" in own.refuses_to_start()
+
+
+def test_another_master_key_does_not_open_the_keys(own):
+    assert bring_in(own, ZPK).returncode == 0
+    write_master_key(own, bytes(range(1, 33)).hex())
+    assert "key" in own.refuses_to_start()
+    assert own.command("key", "list").returncode == 1
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601])
+def test_a_master_key_file_that_others_may_read_is_refused(own, mode):
+    write_master_key(own, mode=mode)
+    said = own.refuses_to_start()
+    assert "master.key" in said and f"{mode:04o}" in said and "0600" in said
+
+
+@pytest.mark.parametrize("text", ["", "00", MASTER.hex()[:-2], MASTER.hex() + "00", "X" * 64])
+def test_a_master_key_is_64_hexadecimal_digits(own, text):
+    write_master_key(own, text)
+    said = own.refuses_to_start()
+    assert "master.key" in said and "64 hexadecimal digits" in said
+    assert not text or len(text) < 10 or text not in said
+
+
+# Keys that everybody knows stay on loopback.
+
+
+def test_the_demo_master_key_refuses_any_address_but_loopback(make_switch):
+    for listen in ("0.0.0.0:0", "[::]:0", "192.0.2.1:8583"):
+        said = make_switch(listen=listen).refuses_to_start()
+        assert "switch.toml:" in said and "loopback" in said
+
+
+@pytest.mark.parametrize("even_parity", [False, True])
+def test_the_demo_zone_key_under_an_own_master_key_refuses_too(make_switch, even_parity):
+    switch = make_switch(
+        master_key_file="master.key", zpk="zpk-net", listen="0.0.0.0:0"
+    )
+    write_master_key(switch)
+    key = bytes(byte ^ 1 for byte in DEMO_ZPK) if even_parity else DEMO_ZPK
+    assert bring_in(switch, key).returncode == 0
+    said = switch.refuses_to_start()
+    assert "link-a" in said and "loopback" in said
+    assert DEMO_ZPK.hex().upper() not in said
+
+
+def test_the_demo_zone_key_is_allowed_on_loopback(own):
+    assert bring_in(own, DEMO_ZPK).returncode == 0
+    own.start()
+    assert "listening" in own.log()
+    own.add(CARD_1)
+    with own.connect() as link:
+        assert link.ask(messages.authorization(CARD_1, CARD_1.pin)).code == "00"

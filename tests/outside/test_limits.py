@@ -1,0 +1,171 @@
+"""Limits of connections and requests, and order under load."""
+
+import random
+import socket
+import threading
+import time
+
+import messages
+import pytest
+import tracing
+from link import frame
+from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, network_management, other_pin
+
+
+def mixed(count):
+    """Requests that answer at once, mixed with some that wait for the disk."""
+    for number in range(count):
+        match number % 4:
+            case 0:
+                yield authorization(CARD_4, other_pin(CARD_4.pin))
+            case 1:
+                yield authorization(CARD_3, CARD_3.pin)
+            case 2:
+                yield network_management("301")
+            case 3:
+                yield authorization(CARD_2)
+
+
+def expected_code(request):
+    return "55" if request.get("2") == CARD_4.pan else "00"
+
+
+def test_a_connection_above_the_limit_is_accepted_and_closed_at_once(make_switch):
+    switch = make_switch(connections_max=3).start()
+    # The limit holds for all links together.
+    links = [switch.connect(name) for name in ("link-a", "link-b", "link-a")]
+    assert [link.echo() for link in links] == ["00"] * 3
+    for name in ("link-a", "link-b"):
+        with switch.connect(name) as one_more:
+            assert one_more.is_closed()
+    assert [link.echo() for link in links] == ["00"] * 3
+    assert "pinswitch_connections_refused_total 2" in switch.get("/metrics")[1]
+    links.pop().close()
+    assert echo_of_a_new_connection(switch) == "00"
+    for link in links:
+        link.close()
+
+
+def echo_of_a_new_connection(switch):
+    """The place of a connection is free again soon after it has ended."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with switch.connect() as link:
+            try:
+                link.send(network_management("301"))
+                answer = link.read()
+            except ConnectionError:
+                answer = None
+            if answer is not None:
+                return answer.code
+        time.sleep(0.01)
+    return "no place"
+
+
+@pytest.mark.parametrize("in_flight", [1, 4, 1024])
+def test_two_hundred_requests_at_once_are_each_answered_once(make_switch, in_flight):
+    switch = make_switch(in_flight_per_connection_max=in_flight).start()
+    requests = list(mixed(200))
+    with switch.connect() as link:
+        answers = link.ask_all(requests)
+        assert [answer.code for answer in answers] == [expected_code(r) for r in requests]
+        for request, answer in zip(requests, answers):
+            assert all(answer.elements[n] == request[n] for n in messages.ECHOED & answer.names)
+        assert link.echo() == "00"
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 50
+
+
+def test_a_request_that_does_not_wait_overtakes_those_that_do(make_switch, tmp_path):
+    switch = make_switch().start()
+    slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=300000"]
+    with switch.connect() as link, tracing.traced(switch, tmp_path / "strace", *slow):
+        wrong, right = authorization(CARD_1, "1111"), authorization(CARD_3, CARD_3.pin)
+        link.send(wrong, right)
+        assert [link.read().stan for _ in range(2)] == [right["11"], wrong["11"]]
+
+
+def test_requests_split_anywhere_are_put_together(shared):
+    source = random.Random(7)
+    requests = list(mixed(60))
+    stream = b"".join(frame(messages.encode(request)) for request in requests)
+    with shared.connect() as link:
+        at = 0
+        while at < len(stream):
+            step = source.choice([1, 1, 2, 3, 50, 200, 1000])
+            link.write(stream[at : at + step])
+            at += step
+            if step < 50:
+                time.sleep(0.0005)
+        codes = {answer.stan: answer.code for answer in (link.read() for _ in requests)}
+    assert codes == {request["11"]: expected_code(request) for request in requests}
+
+
+def test_a_request_that_comes_byte_by_byte_is_answered(link):
+    request = authorization(CARD_3, CARD_3.pin)
+    for byte in frame(messages.encode(request)):
+        link.write(bytes([byte]))
+        time.sleep(0.0002)
+    assert link.read().code == "00"
+
+
+def test_a_peer_that_closes_its_side_still_gets_its_answers(link):
+    requests = list(mixed(40))
+    link.send(*requests)
+    link.socket.shutdown(socket.SHUT_WR)
+    assert {a.stan for a in link.read_all()} == {request["11"] for request in requests}
+
+
+def fill(link, ended):
+    """Sends and never reads, until the switch does not read any more either."""
+    data = b"".join(frame(messages.encode(authorization(CARD_2))) for _ in range(200))
+    link.socket.settimeout(0.5)
+    try:
+        while not ended.is_set():
+            link.write(data)
+    except (TimeoutError, ConnectionError):
+        pass
+
+
+def test_a_peer_that_does_not_read_is_closed_and_hangs_nobody(make_switch):
+    switch = make_switch(write_seconds_max=1, threads="threads = 1").start()
+    ended = threading.Event()
+    with switch.connect(receive_buffer=4096) as slow, switch.connect() as link:
+        filling = threading.Thread(target=fill, args=(slow, ended))
+        filling.start()
+        slowest, deadline = 0.0, time.monotonic() + 20
+        while "did not read its replies in time" not in switch.log():
+            assert time.monotonic() < deadline, "the slow peer is not closed"
+            began = time.monotonic()
+            assert link.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.005)
+        ended.set()
+        filling.join()
+        assert link.echo() == "00"
+    assert slowest < 1.0
+
+
+def test_half_frames_on_many_connections_hang_nobody(shared):
+    half = frame(messages.encode(authorization(CARD_1, "1111")))[:60]
+    links = [shared.connect() for _ in range(100)]
+    for link in links:
+        link.write(half)
+    with shared.connect() as link:
+        began = time.monotonic()
+        answers = link.ask_all(authorization(CARD_3, CARD_3.pin) for _ in range(200))
+        assert {answer.code for answer in answers} == {"00"}
+        assert time.monotonic() - began < 5
+    for link in links:
+        link.close()
+    assert shared.show(CARD_1.token)["pin_try_counter"] == 0
+
+
+def test_two_hundred_connections_are_served_side_by_side(shared):
+    links = [shared.connect() for _ in range(200)]
+    requests = [authorization(CARD_3, CARD_3.pin) for _ in links]
+    for link, request in zip(links, requests):
+        link.send(request)
+    for link, request in zip(links, requests):
+        answer = link.read()
+        assert (answer.code, answer.stan) == ("00", request["11"])
+        link.close()

@@ -1,0 +1,242 @@
+"""What was answered is there after kill -9 and after a stop; nobody gets a guess back."""
+
+import random
+import signal
+import socket
+import threading
+import time
+
+import messages
+import pytest
+import tracing
+from link import Link
+from messages import CARD_1, CARD_2, CARD_4, Card, authorization, other_pin, pan_of
+from process import run
+
+
+def test_kill_9_keeps_counter_suspension_and_the_answers_to_repeats(switch):
+    requests = [authorization(CARD_1, f"111{n}") for n in range(3)]
+    requests.append(authorization(CARD_2, CARD_2.pin))
+    answers = []
+    for request, code in zip(requests, ["55", "55", "75", "00"]):
+        with switch.connect() as link:
+            answers.append(link.ask(request))
+        assert answers[-1].code == code
+        switch.kill()
+        switch.start()
+        with switch.connect() as link:
+            for earlier, answer in zip(requests, answers):
+                assert link.ask(dict(earlier, t="0101")).raw == answer.raw
+    card = switch.show(CARD_1.token)
+    assert (card["state"], card["reason_code"], card["pin_try_counter"]) == ("SUSPENDED", "22", 3)
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "75"
+
+
+def test_kill_9_keeps_what_the_command_line_has_done(switch):
+    card = Card("added", pan_of("476135", 42), "123456789012")
+    switch.add(card)
+    switch.kill()
+    switch.start()
+    with switch.connect() as link:
+        assert link.ask(authorization(card, card.pin)).code == "00"
+    switch.done("card", "set-pin", card.token, stdin="4711")
+    switch.kill()
+    switch.start()
+    with switch.connect() as link:
+        assert link.ask(authorization(card, "4711")).code == "00"
+
+
+def read_until_killed(link, answers):
+    """Collects answers until the connection is gone, cleanly or not."""
+    try:
+        for answer in iter(link.read, None):
+            answers[answer.stan] = answer
+    except (ConnectionError, AssertionError):
+        pass
+
+
+def traffic(count):
+    """Wrong and right PINs of two cards, mixed."""
+    for number in range(count):
+        card = CARD_4 if number % 2 else CARD_2
+        wrong = card is CARD_4
+        yield authorization(card, other_pin(card.pin) if wrong else card.pin)
+
+
+def test_kill_9_at_any_moment_of_traffic_loses_no_answer(make_switch):
+    switch = make_switch(snapshot_mb=1).start()
+    source, asked, answered = random.Random(9), {}, {}
+    for _ in range(8):
+        requests = list(traffic(1500))
+        asked |= {request["11"]: request for request in requests}
+        with switch.connect() as link:
+            reader = threading.Thread(target=read_until_killed, args=(link, answered))
+            reader.start()
+            writer = threading.Thread(target=send_until_killed, args=(link, requests))
+            writer.start()
+            time.sleep(source.uniform(0.005, 0.1))
+            switch.kill()
+            writer.join()
+            reader.join()
+        switch.start()
+        assert_everything_answered_is_there(switch, asked, answered)
+    assert len(answered) > 1000
+
+
+def send_until_killed(link, requests):
+    try:
+        for start in range(0, len(requests), 50):
+            link.send(*requests[start : start + 50])
+    except ConnectionError:
+        pass
+
+
+def assert_everything_answered_is_there(switch, asked, answered):
+    wrong = [stan for stan, answer in answered.items() if answer.code == "55"]
+    assert switch.show(CARD_4.token)["pin_try_counter"] >= len(wrong)
+    assert {answer.code for answer in answered.values()} <= {"00", "55"}
+    repeats = [dict(asked[stan], t="0101") for stan in answered]
+    # Only a record can say that the amount was another one.
+    others = [dict(asked[stan], **{"4": "000000000001"}) for stan in answered]
+    with switch.connect() as link:
+        for answer in link.ask_all(repeats):
+            assert answer.raw == answered[answer.stan].raw
+        assert {answer.code for answer in link.ask_all(others)} <= {"94"}
+
+
+# SIGTERM.
+
+
+def test_sigterm_finishes_what_is_in_flight(switch):
+    requests = [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(400)]
+    with switch.connect() as link:
+        link.send(*requests)
+        first = link.read()
+        stopped = threading.Thread(target=switch.process.terminate)
+        stopped.start()
+        answers = [first, *link.read_all()]
+        stopped.join()
+    assert switch.wait() == 0
+    assert {answer.code for answer in answers} == {"55"}
+    switch.start()
+    # Whatever was counted was also answered.
+    assert switch.show(CARD_4.token)["pin_try_counter"] == len(answers)
+
+
+def test_sigterm_waits_for_a_slow_disk_and_takes_nothing_new(switch, tmp_path):
+    port = switch.ports()["link-a"]
+    slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1500000"]
+    with switch.connect() as link, switch.connect() as idle:
+        link.echo()
+        with tracing.traced(switch, tmp_path / "strace", *slow):
+            link.send(authorization(CARD_1, "1111"))
+            time.sleep(0.2)
+            assert switch.get("/readyz")[0] == 200
+            switch.process.terminate()
+            time.sleep(0.3)
+            status, text = switch.get("/readyz")
+            assert status == 503 and "stopping" in text
+            assert switch.get("/livez")[0] == 200
+            with pytest.raises(ConnectionRefusedError):
+                Link(("127.0.0.1", port))
+            assert idle.is_closed()
+            assert link.read().code == "55"
+            assert link.is_closed()
+            assert switch.wait() == 0
+    assert not (switch.data / "control.sock").exists()
+    assert "stopped" in switch.log()
+    switch.start()
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+    assert "ERROR" not in switch.log()
+
+
+def test_sigint_stops_like_sigterm(switch):
+    switch.process.send_signal(signal.SIGINT)
+    assert switch.wait() == 0
+
+
+def test_connections_that_do_nothing_do_not_hold_up_a_stop(switch):
+    half = messages.encode(authorization(CARD_1, "1111"))[:50]
+    links = [switch.connect() for _ in range(20)]
+    for link in links[:10]:
+        link.write(b"\0\xff" + half)
+    began = time.monotonic()
+    assert switch.terminate() == 0
+    assert time.monotonic() - began < 5
+    for link in links:
+        link.close()
+
+
+# One data directory.
+
+
+def test_a_second_switch_on_the_same_data_refuses(switch, make_switch):
+    second = make_switch()
+    result = run("--config", second.config, "--data-dir", switch.data)
+    assert result.returncode == 1
+    assert str(switch.data) in result.stderr and "in use by another process" in result.stderr
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
+    assert switch.show(CARD_1.token)["state"] == "ACTIVE"
+
+
+def test_a_port_that_is_taken_is_named_with_its_link(make_switch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = make_switch(listen=f"127.0.0.1:{port}").refuses_to_start()
+    assert "link-a" in said and str(port) in said
+
+
+# Damage.
+
+
+@pytest.fixture
+def stopped(make_switch):
+    """A switch that has run and stopped, with two wrong PINs in its journal."""
+    switch = make_switch().start()
+    with switch.connect() as link:
+        assert link.codes(authorization(CARD_1, f"111{n}") for n in range(2)) == ["55", "55"]
+    assert switch.terminate() == 0
+    return switch
+
+
+def test_a_damaged_byte_of_the_journal_is_refused_with_file_and_offset(stopped):
+    journal = stopped.data / "journal" / "0000000001.journal"
+    whole = journal.read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    assert used > 500
+    for at in sorted({*range(0, used, used // 40), used - 1}):
+        journal.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        said = stopped.refuses_to_start()
+        assert str(journal) in said and "at offset" in said, (at, said)
+    journal.write_bytes(whole)
+    stopped.start()
+    assert stopped.show(CARD_1.token)["pin_try_counter"] == 2
+
+
+@pytest.mark.parametrize("name", ["0000000001.journal", "tail"])
+def test_a_missing_file_of_the_journal_is_refused(stopped, name):
+    (stopped.data / "journal" / name).unlink()
+    said = stopped.refuses_to_start()
+    assert f"journal/{name} at offset 0" in said and "missing" in said
+
+
+def test_a_journal_cut_short_is_refused(stopped):
+    journal = stopped.data / "journal" / "0000000001.journal"
+    whole = journal.read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    for size in (0, used // 2, used - 1, used):
+        journal.write_bytes(whole[:size])
+        assert str(journal) in stopped.refuses_to_start()
+
+
+def test_a_missing_own_key_is_refused_while_there_are_records(stopped):
+    for name in ("own-card-digest", "own-pan", "own-pek"):
+        key = stopped.data / "keys" / f"{name}.key"
+        block = key.read_bytes()
+        key.unlink()
+        assert name in stopped.refuses_to_start()
+        key.write_bytes(block)
+    stopped.start()
+    assert stopped.show(CARD_1.token)["pin_try_counter"] == 2

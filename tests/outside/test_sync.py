@@ -1,0 +1,110 @@
+"""Durable before the reply, seen from the operating system: the system calls between the read of
+a request and the write of its answer."""
+
+import time
+
+import pytest
+import tracing
+from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, other_pin
+
+# Longer than the 10 ms after which the journal is synced anyway, so that nothing is left to sync.
+QUIET_SECONDS = 0.06
+
+
+def trace(switch, tmp_path, requests):
+    """Asks one by one; the codes, and the calls from each request to its answer."""
+    path = tmp_path / "strace"
+    codes, spans = [], []
+    with switch.connect() as link:
+        link.echo()
+        with tracing.traced(switch, path, "-e", f"trace={tracing.CALLS}"):
+            for request in requests:
+                time.sleep(QUIET_SECONDS)
+                codes.append(link.ask(request).code)
+            time.sleep(QUIET_SECONDS)
+    calls = tracing.calls(path.read_text())
+    for request in (call for call in calls if call.is_request):
+        answer = next(c for c in calls if c.is_answer and c.began >= request.ended)
+        spans.append([c for c in calls if c.began >= request.ended and c.ended <= answer.began])
+    assert len(spans) == len(codes)
+    return codes, spans
+
+
+def synced(span):
+    """Whether the record was written to the journal and then synced, all within the span."""
+    writes = [call for call in span if call.is_journal_write]
+    syncs = [call for call in span if call.is_journal_sync and call.result == 0]
+    return any(sync.began >= write.ended for write in writes for sync in syncs)
+
+
+def written(span):
+    return any(call.is_journal_write for call in span)
+
+
+def wrong_pins():
+    return [authorization(card, other_pin(card.pin)) for card in (CARD_1, CARD_2, CARD_3) * 3]
+
+
+@pytest.mark.parametrize("sync", ["state", "all"])
+def test_the_journal_is_synced_between_a_wrong_pin_and_its_answer(make_switch, tmp_path, sync):
+    switch = make_switch(sync=sync).start()
+    codes, spans = trace(switch, tmp_path, wrong_pins())
+    assert codes == ["55"] * 6 + ["75"] * 3
+    assert all(map(synced, spans))
+
+
+def test_the_journal_is_synced_before_the_answer_that_resets_the_counter(switch, tmp_path):
+    requests = []
+    for card in (CARD_1, CARD_2, CARD_3):
+        requests += [authorization(card, other_pin(card.pin)), authorization(card, card.pin)]
+    codes, spans = trace(switch, tmp_path, requests)
+    assert codes == ["55", "00"] * 3
+    assert all(map(synced, spans))
+
+
+def test_a_right_pin_that_changes_nothing_is_written_but_does_not_wait_for_the_disk(
+    switch, tmp_path
+):
+    codes, spans = trace(switch, tmp_path, [authorization(CARD_4, CARD_4.pin) for _ in range(20)])
+    assert codes == ["00"] * 20
+    assert all(map(written, spans))
+    # Now and then the sync of every 10 ms happens to fall in between.
+    assert sum(map(synced, spans)) <= 5
+
+
+def test_with_sync_all_every_right_pin_waits_for_the_disk(make_switch, tmp_path):
+    switch = make_switch(sync="all").start()
+    codes, spans = trace(switch, tmp_path, [authorization(CARD_4, CARD_4.pin) for _ in range(20)])
+    assert codes == ["00"] * 20
+    assert all(map(synced, spans))
+
+
+def test_a_right_pin_decided_on_a_change_that_is_not_on_disk_waits_too(switch, tmp_path):
+    """The reset by the first right PIN is still being synced when the second one comes."""
+    delay = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=400000"]
+    with switch.connect() as link, switch.connect() as other:
+        assert link.ask(authorization(CARD_1, "1111")).code == "55"
+        with tracing.traced(switch, tmp_path / "strace", *delay):
+            began = time.monotonic()
+            link.send(authorization(CARD_1, CARD_1.pin))
+            time.sleep(0.1)
+            assert other.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
+            waited = time.monotonic() - began
+            assert link.read().code == "00"
+    assert waited > 0.35
+
+
+def test_a_failed_sync_is_final_and_no_answer_leaves(switch, tmp_path):
+    wrong = [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(10)]
+    with switch.connect() as link, switch.connect() as other:
+        assert link.ask(authorization(CARD_4, other_pin(CARD_4.pin))).code == "55"
+        fail = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"]
+        with tracing.traced(switch, tmp_path / "strace", *fail):
+            link.send(*wrong[:5])
+            other.send(*wrong[5:])
+            codes = [answer.code for one in (link, other) for answer in one.read_all()]
+            assert set(codes) <= {"91"}
+            assert switch.wait() == 1
+    assert ".journal: " in switch.log() and "os error 5" in switch.log()
+    switch.start()
+    assert switch.show(CARD_4.token)["pin_try_counter"] >= 1
