@@ -153,8 +153,9 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
 }
 
 fn without_a_running_switch(config: &Config, command: Command) -> Result<Outcome, CliError> {
-    if !config.data_dir.exists() {
-        let text = format!("{}: there is no such data directory", config.data_dir.display());
+    if !config.data_dir.join("journal").exists() {
+        let data_dir = config.data_dir.display();
+        let text = format!("{data_dir}: no switch runs on it, and it holds no store");
         return Err(CliError::Refused(text));
     }
     let (switch, _) = run::open(config, SystemClock)?;
@@ -204,10 +205,15 @@ fn import_key(
         }
     }
     let (block, kcv) = run::open_keys(config)?.import(&name, usage, &components, kcv)?;
+    tracing::info!(target: "audit", action = "key import", %name, %kcv);
     Ok(writeln!(io::stdout(), "{block}\nKCV {kcv}")?)
 }
 
 fn list_keys(config: &Config) -> Result<(), CliError> {
+    if !config.data_dir.exists() {
+        let text = format!("{}: there is no such data directory", config.data_dir.display());
+        return Err(CliError::Refused(text));
+    }
     let mut out = io::stdout().lock();
     for (name, key) in run::open_keys(config)?.iter() {
         let kcv = key.kcv().map_err(|fault| KeysError::Key { name: name.to_owned(), fault })?;

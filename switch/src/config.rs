@@ -14,6 +14,7 @@ use iso_specs::Spec;
 use jiff::tz::Offset;
 use toml::Spanned;
 
+use crate::authorization::response::check_dialect;
 use crate::authorization::{PinRequired, Product};
 use crate::demo;
 use crate::hsm::{KeyName, PinBlockFormat, PinBlockFormats};
@@ -160,6 +161,13 @@ impl Config {
         }
     }
 
+    /// Whether nothing can be reached from another machine.
+    #[must_use]
+    pub fn is_loopback_only(&self) -> bool {
+        let links = self.links.iter().map(|link| link.listen);
+        links.chain([self.admin]).all(|address| address.ip().is_loopback())
+    }
+
     /// The product of this name.
     #[must_use]
     pub fn product(&self, name: &str) -> Option<&Arc<Product>> {
@@ -243,7 +251,7 @@ impl Check<'_> {
         let store = &raw.store;
         let mib = |count: u32| u64::from(count) << 20;
         let segment_mb: u32 = self.number(&store.segment_mb, 1..=1024);
-        let index_mb: u32 = self.number(&store.duplicate_index_mb_max, 1..=65_536);
+        let index_mb: u32 = self.number(&store.duplicate_index_mb_max, 1..=4_096);
         StoreConfig {
             sync: match store.sync.get_ref().as_str() {
                 "all" => SyncMode::All,
@@ -293,7 +301,11 @@ impl Check<'_> {
         };
         let spec = text
             .map_err(|error| error.to_string())
-            .and_then(|text| Spec::from_toml(&text).map_err(|error| error.to_string()));
+            .and_then(|text| Spec::from_toml(&text).map_err(|error| error.to_string()))
+            .and_then(|spec| match check_dialect(&spec) {
+                Ok(()) => Ok(spec),
+                Err(error) => Err(format!("what the switch needs does not fit into it: {error}")),
+            });
         spec.map_err(|error| self.mistake(raw, &format!("dialect {name}: {error}"))).ok()
     }
 
@@ -424,10 +436,12 @@ fn parse_offset(text: &str) -> Option<Offset> {
         _ => return None,
     };
     let (hours, minutes) = rest.split_once(':')?;
-    let digits = |text: &str| text.len() == 2 && text.bytes().all(is_digit);
-    let (hours, minutes) =
-        (hours.parse::<i32>().ok()?, minutes.parse::<i32>().ok().filter(|_| digits(minutes))?);
-    let valid = rest.len() == 5 && hours <= 14 && minutes <= 59;
+    let two_digits = |text: &str| {
+        let valid = text.len() == 2 && text.bytes().all(is_digit);
+        text.parse::<i32>().ok().filter(|_| valid)
+    };
+    let (hours, minutes) = (two_digits(hours)?, two_digits(minutes)?);
+    let valid = hours <= 14 && minutes <= 59;
     Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok().filter(|_| valid)
 }
 
@@ -485,7 +499,7 @@ mod tests {
     fn offsets() {
         assert_eq!(parse_offset("+01:00"), Some(Offset::constant(1)));
         assert_eq!(parse_offset("-03:30").unwrap().seconds(), -12_600);
-        for wrong in ["01:00", "+1:00", "+01:60", "+15:00", "+01:0", "+01:000", "UTC"] {
+        for wrong in ["01:00", "+1:00", "+-1:00", "+01:60", "+15:00", "+01:0", "+01:000", "UTC"] {
             assert_eq!(parse_offset(wrong), None, "{wrong}");
         }
     }

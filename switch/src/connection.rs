@@ -60,20 +60,25 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     let mut window = Window { switch, session, in_flight: FuturesUnordered::new(), ended: None };
     let mut output = Output::default();
     let mut drain = Drain { reads_left: DRAIN_READS_MAX };
-    let mut reading = true;
+    // Whether more may come; what has come is taken in any case.
+    let mut open = true;
     loop {
-        if reading {
-            reading = window.take(&mut input, &mut output);
-        }
+        let more = window.take(&mut input, &mut output);
         window.collect_ready(&mut output);
-        output.send(switch, &mut writer).await?;
-        if !reading && window.in_flight.is_empty() {
-            close(&mut writer, &mut reader).await;
+        if let Err(reason) = output.send(switch, &mut writer, shutdown).await {
+            window.end(reason);
+        }
+        if more && window.has_room() {
+            continue;
+        }
+        open = open && window.ended.is_none();
+        if !open && window.in_flight.is_empty() {
+            close(&mut writer, &mut reader, shutdown).await;
             return window.ended.take().map_or(Ok(()), Err);
         }
         let room = window.has_room();
-        if shutdown.stop.is_cancelled() && reading && room {
-            reading = drain.read(&mut reader, &mut input);
+        if shutdown.stop.is_cancelled() && open && room {
+            open = drain.read(&mut reader, &mut input);
             continue;
         }
         if input.capacity() - input.len() < READ_BYTES_MIN {
@@ -82,12 +87,13 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
         tokio::select! {
             biased;
             () = shutdown.abandon.cancelled() => return Ok(()),
-            () = shutdown.stop.cancelled(), if reading && room => {}
+            () = shutdown.stop.cancelled(), if open && room => {}
             Some(reply) = window.in_flight.next() => window.accept(reply, &mut output),
-            read = reader.read_buf(&mut input), if reading && room => {
+            read = reader.read_buf(&mut input), if open && room => match read {
                 // The peer may close its side while its answers are still on their way.
-                reading = read? > 0;
-            }
+                Ok(bytes) => open = bytes > 0,
+                Err(error) => window.end(error.into()),
+            },
         }
     }
 }
@@ -120,15 +126,22 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Closes our side, then reads and drops what still comes: closing a socket that has unread
 /// bytes would take back the replies that the peer has not read yet.
-async fn close(writer: &mut (impl AsyncWrite + Unpin), reader: &mut (impl AsyncRead + Unpin)) {
+async fn close(
+    writer: &mut (impl AsyncWrite + Unpin),
+    reader: &mut (impl AsyncRead + Unpin),
+    shutdown: &Shutdown,
+) {
     let mut dropped = [0; READ_BYTES_MIN];
     let drain = async {
         if writer.shutdown().await.is_ok() {
             while reader.read(&mut dropped).await.is_ok_and(|bytes| bytes > 0) {}
         }
     };
-    // A peer that goes on sending has had its second.
-    let _ = timeout(LINGER, drain).await;
+    tokio::select! {
+        () = shutdown.abandon.cancelled() => {}
+        // A peer that goes on sending has had its second.
+        _ = timeout(LINGER, drain) => {}
+    }
 }
 
 /// The requests of a connection that are being answered.
@@ -144,16 +157,22 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
         self.in_flight.len() < self.switch.limits.in_flight_per_connection_max
     }
 
-    /// Takes complete frames while there is room; `false` if the connection must end.
+    /// Takes complete frames while there is room; `true` if there may be more of them.
     fn take(&mut self, input: &mut BytesMut, output: &mut Output) -> bool {
         while self.ended.is_none() && self.has_room() {
             match frame::next(input, self.switch.limits.frame_bytes_max) {
                 Ok(Some(frame)) => self.begin(frame, output),
-                Ok(None) => break,
-                Err(oversize) => self.ended = Some(oversize.into()),
+                Ok(None) => return false,
+                Err(oversize) => self.end(oversize.into()),
             }
         }
         self.ended.is_none()
+    }
+
+    /// Takes no more frames. What is in flight goes on to its end, heard or not: it may be
+    /// counting a wrong PIN.
+    fn end(&mut self, reason: Ended) {
+        self.ended.get_or_insert(reason);
     }
 
     /// Runs a request as far as it goes at once, and parks it if it has to wait.
@@ -170,7 +189,7 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
         self.session.metrics.in_flight.decrement(1.0);
         match reply {
             Ok(reply) => reply.into_iter().for_each(|reply| output.add(&reply)),
-            Err(framing) => self.ended = Some(framing.into()),
+            Err(framing) => self.end(framing.into()),
         }
     }
 
@@ -208,6 +227,7 @@ impl Output {
         &mut self,
         switch: &Switch<C, H, S>,
         writer: &mut (impl AsyncWrite + Unpin),
+        shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         if !self.resting_on_store.is_empty() {
             match switch.store.flush() {
@@ -216,9 +236,16 @@ impl Output {
             }
         }
         if !self.bytes.is_empty() {
-            let written = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes));
-            written.await.map_err(|_| Ended::SlowReader)??;
+            let written = tokio::select! {
+                biased;
+                () = shutdown.abandon.cancelled() => Err(Ended::SlowReader),
+                written = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes)) => {
+                    written.map_err(|_| Ended::SlowReader).and_then(|written| Ok(written?))
+                }
+            };
+            // After a failed write nobody reads any more.
             self.bytes.clear();
+            return written;
         }
         Ok(())
     }

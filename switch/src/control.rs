@@ -160,7 +160,10 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
         }
         Command::Add(card) => ("add", card.token.clone(), add(switch, &card).await),
     };
-    // Every change by hand leaves a line, with no secret in it.
+    // Every command leaves a line with no secret in it. What is no card's token may be anything,
+    // even a PAN.
+    let card = switch.store.load_by_token(&token).await.ok().flatten();
+    let token = card.map(|card| card.entry.token.to_string());
     let refused = done.as_ref().err();
     tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
     match done {
@@ -252,6 +255,12 @@ fn checked(request: &AddCard) -> Result<(Pan, CardState), Refusal> {
     let AddCard { token, pan, expiration, pan_sequence_number, .. } = request;
     if !(1..=36).contains(&token.len()) || !token.bytes().all(valid) {
         return Err("token: expected 1 to 36 letters, digits, '-', '_' and '.'".to_owned());
+    }
+    // Tokens are shown and stored in clear.
+    let reads_as_pan =
+        |pan: Pan| pan.digits().len() >= PAN_DIGITS_MIN && pan.has_valid_check_digit();
+    if Pan::parse(token.as_bytes()).is_some_and(reads_as_pan) {
+        return Err("token: it reads as a PAN".to_owned());
     }
     let pan = Pan::parse(pan.as_bytes())
         .filter(|pan| pan.digits().len() >= PAN_DIGITS_MIN && pan.has_valid_check_digit())

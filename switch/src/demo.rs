@@ -9,6 +9,11 @@ pub const MASTER_KEY: [u8; 32] = *b"pinswitch demo master key public";
 /// The zone PIN key of the demo's links, in hexadecimal. Public.
 pub const ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
 
+/// All keys that were ever printed as the demo's, in hexadecimal: the ZPK, the PVK, the
+/// embosser's ZPK.
+pub const PUBLIC_KEYS: [&str; 3] =
+    [ZPK, "D9867045BC1343B3025D7A0EE3BC2AE9", "A179FDC85E70C4FDFE015486024654A7"];
+
 /// A card of the demo.
 #[derive(Clone, Copy)]
 pub struct DemoCard {

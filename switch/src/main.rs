@@ -11,7 +11,9 @@ use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
 };
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing::Metadata;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use cli::{Cli, CliError};
 use switch::config::LogConfig;
@@ -32,13 +34,13 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<(), CliError> {
     let config = cli.config()?;
     protect_secrets().map_err(io::Error::from)?;
-    let _guard = log_to_standard_error(config.log);
+    let (_guard, dropped) = log_to_standard_error(config.log);
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
     }
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(run::run(config, metrics))?)
+    Ok(runtime.block_on(run::run(config, metrics, move || dropped.dropped_lines()))?)
 }
 
 /// Keys and PINs pass through this process's memory: no core dump is ever written, neither to a
@@ -51,15 +53,19 @@ fn protect_secrets() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Logs leave by a thread of their own: a full pipe delays no request. What it cannot keep up
-/// with is dropped. The guard writes what is left when it is dropped.
-fn log_to_standard_error(config: LogConfig) -> WorkerGuard {
+/// Lines of transactions leave by a thread of their own, so that a full pipe delays no request;
+/// what it cannot keep up with is dropped and counted. All other lines, audit among them, are few
+/// and are never dropped. The guard writes what is left when it is dropped.
+fn log_to_standard_error(config: LogConfig) -> (WorkerGuard, ErrorCounter) {
     let (writer, guard): (NonBlocking, WorkerGuard) =
         NonBlockingBuilder::default().lossy(true).finish(io::stderr());
+    let dropped = writer.error_counter();
+    let is_transaction = |metadata: &Metadata<'_>| metadata.target() == "transaction";
+    let writer = writer.with_filter(is_transaction).or_else(io::stderr);
     let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false);
     match config.json {
         true => subscriber.json().flatten_event(true).init(),
         false => subscriber.init(),
     }
-    guard
+    (guard, dropped)
 }

@@ -41,6 +41,7 @@ pub struct Metrics {
     duplicate_window: Gauge,
     sync: Histogram,
     connections_refused: Counter,
+    log_lines_dropped: Counter,
 }
 
 impl Metrics {
@@ -65,6 +66,7 @@ impl Metrics {
             duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
             connections_refused: counter!("pinswitch_connections_refused_total"),
+            log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
         }
     }
 
@@ -87,6 +89,11 @@ impl Metrics {
     /// The histogram of sync times, for the store.
     pub fn sync(&self) -> Histogram {
         self.sync.clone()
+    }
+
+    /// How many log lines of transactions were dropped so far.
+    pub fn log_lines_dropped(&self, lines: usize) {
+        self.log_lines_dropped.absolute(lines as u64);
     }
 
     /// Counts a connection that was closed at once because there were too many.
@@ -116,6 +123,10 @@ fn describe() {
     describe_counter!(
         "pinswitch_connections_refused_total",
         "Connections closed at once because there were too many."
+    );
+    describe_counter!(
+        "pinswitch_log_lines_dropped_total",
+        "Log lines of transactions dropped because the log was not read fast enough."
     );
     describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");

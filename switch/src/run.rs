@@ -9,9 +9,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::cards::PanVault;
+use crate::cards::{Card, CardStatus, PanVault};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, LinkConfig};
 use crate::control::{self, AddCard, Command, ControlListener, Outcome, PinText};
 use crate::demo;
 use crate::hsm::key_block::{Key, KeyUsage, MasterKey, from_hex};
@@ -53,8 +53,8 @@ pub enum RunError {
     #[error("{0}: the store holds records, but this key is missing; put it back")]
     KeysLost(String),
     /// A demo key on an address that is not loopback.
-    #[error("link {0}: its zone PIN key has the demo's public value, which only loopback may use")]
-    DemoKey(Box<str>),
+    #[error("{0} has the demo's public value, which only loopback addresses may use")]
+    DemoKey(String),
     /// An address cannot be bound, or a thread not started.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -78,11 +78,14 @@ impl From<KeyFault> for RunError {
 /// If the directory cannot be made or a key not be read.
 pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     make_private_directory(&config.data_dir).map_err(RunError::DataDir)?;
-    let master = match &config.master_key_file {
+    let value = match &config.master_key_file {
         Some(path) => read_master_key(path)?,
-        None => MasterKey::new(&demo::MASTER_KEY)?,
+        None => Zeroizing::new(demo::MASTER_KEY),
     };
-    Ok(Keys::open(&config.data_dir.join("keys"), master)?)
+    if *value == demo::MASTER_KEY && !config.is_loopback_only() {
+        return Err(RunError::DemoKey("the master key".to_owned()));
+    }
+    Ok(Keys::open(&config.data_dir.join("keys"), MasterKey::new(&value)?)?)
 }
 
 /// Opens keys, store and HSM; nothing listens yet.
@@ -104,7 +107,7 @@ pub fn open<C: Clock + Clone>(
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(move |took: Duration| sync.record(took.as_secs_f64())),
     };
-    let is_new = !options.journal().exists() && keys.missing_own_keys().len() == OWN_KEYS.len();
+    let is_new = keys.missing_own_keys().len() == OWN_KEYS.len() && options.is_untouched();
     let (store, recovery) = EmbeddedStore::open(&options, is_new)?;
     prepare_keys(config, &mut keys, recovery.journal.last.get() > 0)?;
     let zone_keys: Vec<KeyName> = config.links.iter().map(|link| link.zpk.clone()).collect();
@@ -131,24 +134,35 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
         Some((name, _)) if has_records => return Err(RunError::KeysLost((*name).to_owned())),
         _ => keys.generate_own_keys()?,
     }
-    let demo_zpk = from_hex(demo::ZPK).ok_or(KeyFault::Length)?;
     if config.is_demo && !keys.iter().any(|(name, _)| name == demo::ZPK_NAME) {
-        keys.add(demo::ZPK_NAME, Key::new(KeyUsage::PinEncryption, demo_zpk.clone())?)?;
+        let value = from_hex(demo::ZPK).ok_or(KeyFault::Length)?;
+        keys.add(demo::ZPK_NAME, Key::new(KeyUsage::PinEncryption, value)?)?;
     }
-    let public =
-        |link: &str| keys.iter().any(|(name, key)| name == link && key.has_value(&demo_zpk));
+    let is_public = |name: &str| {
+        let value = |text: &&str| from_hex(text).unwrap_or_default();
+        let mut keys = keys.iter().filter(|(known, _)| *known == name);
+        keys.any(|(_, key)| demo::PUBLIC_KEYS.iter().any(|text| key.has_value(&value(text))))
+    };
     let exposed = config
         .links
         .iter()
-        .find(|link| !link.listen.ip().is_loopback() && public(link.zpk.as_str()));
-    exposed.map_or(Ok(()), |link| Err(RunError::DemoKey(link.name.clone())))
+        .find(|link| !link.listen.ip().is_loopback() && is_public(link.zpk.as_str()));
+    let refusal = |link: &Arc<LinkConfig>| {
+        Err(RunError::DemoKey(format!("link {}: its zone PIN key", link.name)))
+    };
+    exposed.map_or(Ok(()), refusal)
 }
 
-/// Runs the switch until it is told to stop (SIGTERM, SIGINT).
+/// Runs the switch until it is told to stop (SIGTERM, SIGINT). `dropped_lines` tells how many
+/// log lines of transactions were dropped so far.
 ///
 /// # Errors
 /// Why it did not start, or that its store failed.
-pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    metrics: PrometheusHandle,
+    dropped_lines: impl Fn() -> usize + Send + 'static,
+) -> Result<(), RunError> {
     let (switch, recovery) = open(&config, SystemClock)?;
     let switch = Arc::new(switch);
     report(&config, &recovery);
@@ -173,7 +187,7 @@ pub async fn run(config: Config, metrics: PrometheusHandle) -> Result<(), RunErr
     }
     tokio::spawn(admin.serve(Arc::clone(&switch), metrics.clone(), shutdown.clone()));
     tokio::spawn(control.serve(Arc::clone(&switch), shutdown.clone()));
-    tokio::spawn(upkeep(Arc::clone(&switch), metrics));
+    tokio::spawn(upkeep(Arc::clone(&switch), metrics, dropped_lines));
     tokio::select! {
         signal = signalled() => signal?,
         failed = switch.store.failed() => {
@@ -196,9 +210,15 @@ async fn stop(
 ) -> Result<(), RunError> {
     tracing::info!("stopping: requests in flight are finished");
     shutdown.stop.cancel();
-    let ended = tokio::time::timeout(config.limits.drain_seconds_max, workers.ended());
-    if ended.await.is_err() {
-        tracing::warn!("requests were still in flight when the time to finish them was over");
+    let ended = tokio::select! {
+        () = workers.ended() => true,
+        () = tokio::time::sleep(config.limits.drain_seconds_max) => false,
+        signal = signalled() => signal.is_err(),
+    };
+    if !ended {
+        tracing::warn!(
+            "requests in flight are given up: the time is over, or a second signal came"
+        );
         shutdown.abandon.cancel();
         workers.ended().await;
     }
@@ -225,18 +245,26 @@ fn report(config: &Config, recovery: &Recovery) {
     tracing::info!(cards = recovery.cards, %data_dir, "the store is open");
 }
 
-async fn upkeep(switch: Arc<PinSwitch>, metrics: PrometheusHandle) {
+async fn upkeep(
+    switch: Arc<PinSwitch>,
+    metrics: PrometheusHandle,
+    dropped_lines: impl Fn() -> usize,
+) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         metrics.run_upkeep();
         switch.metrics.duplicate_window(switch.store.duplicate_window());
+        switch.metrics.log_lines_dropped(dropped_lines());
     }
 }
 
 async fn add_demo_cards(switch: &PinSwitch) -> Result<(), RunError> {
     for card in demo::CARDS {
-        if switch.store.load_by_token(card.token).await?.is_some() {
+        let activate = Command::Activate { token: card.token.to_owned() };
+        let known = switch.store.load_by_token(card.token).await?;
+        let is_activated = |card: &Card| card.state.status != CardStatus::Unactivated;
+        if known.as_ref().is_some_and(is_activated) {
             continue;
         }
         let request = AddCard {
@@ -247,8 +275,9 @@ async fn add_demo_cards(switch: &PinSwitch) -> Result<(), RunError> {
             card_product_token: card.product.to_owned(),
             pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
         };
-        let activate = Command::Activate { token: card.token.to_owned() };
-        for command in [Command::Add(request), activate] {
+        // A start that was cut short may have left it added and not activated.
+        let add = known.is_none().then_some(Command::Add(request));
+        for command in add.into_iter().chain([activate]) {
             if let Outcome::Refused(refusal) = control::execute(switch, command).await {
                 return Err(RunError::DemoCard(card.token, refusal));
             }

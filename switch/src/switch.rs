@@ -52,19 +52,19 @@ pub struct Accounted {
 }
 
 impl<C, H, S> Switch<C, H, S> {
-    /// Counts what the HSM said, and notes a PIN block that could not be read.
+    /// Counts what the HSM said, and notes a PIN block that could not be read: at once, so that
+    /// the next one of the same read meets the limit.
     pub fn count_verification(
         &self,
         session: &Session,
-        card: Option<&Card>,
-        verification: Option<Verification>,
+        card: &Card,
+        verification: Verification,
         now: Timestamp,
     ) {
-        let Some(outcome) = verification else { return };
-        self.metrics.verified(outcome);
-        if outcome == Verification::BadPinBlock {
+        self.metrics.verified(verification);
+        if verification == Verification::BadPinBlock {
             session.metrics.bad_pin_block();
-            card.into_iter().for_each(|card| card.entry.bad_pin_blocks().add(now));
+            card.entry.bad_pin_blocks().add(now);
         }
     }
 

@@ -37,16 +37,31 @@ pub struct Reply {
     pub rests_on_store: bool,
 }
 
-/// What comes of one message.
-enum Outcome {
-    /// Answered without the store.
-    Answered(Answer),
-    /// Decided now and committed.
-    Decided(Answer),
-    /// Decided before.
-    Repeated(Answer),
-    Malformed(FormatError),
-    Unanswered,
+/// What is answered to one message.
+#[derive(Clone, Copy)]
+struct Outcome {
+    answer: Answer,
+    fault: Option<FormatError>,
+    /// Whether it was answered before.
+    repeat: bool,
+    rests_on_store: bool,
+}
+
+impl Outcome {
+    /// Without the store.
+    const fn of(reason: Reason) -> Outcome {
+        let answer = Answer::new(reason);
+        Outcome { answer, fault: None, repeat: false, rests_on_store: false }
+    }
+
+    const fn malformed(fault: FormatError) -> Outcome {
+        Outcome { fault: Some(fault), ..Outcome::of(Reason::FormatError) }
+    }
+
+    /// From the store, or decided now and committed.
+    const fn kept(answer: Answer, repeat: bool) -> Outcome {
+        Outcome { answer, fault: None, repeat, rests_on_store: true }
+    }
 }
 
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
@@ -64,41 +79,37 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let message = &decoded.message;
         session.metrics.received(message.mti());
         let outcome = match route(message.mti()) {
-            Route::Unanswered => Outcome::Unanswered,
-            Route::NotSupported => Outcome::Answered(Answer::new(Reason::FunctionNotSupported)),
+            Route::Unanswered => return Ok(None),
+            Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
-            Route::Authorization if session.must_sign_on() => {
-                Outcome::Answered(Answer::new(Reason::Unavailable))
-            }
+            Route::Authorization if session.must_sign_on() => Outcome::of(Reason::Unavailable),
             Route::Authorization => self.authorize(session, &decoded).await,
         };
-        let (answer, fault) = match outcome {
-            Outcome::Unanswered => return Ok(None),
-            Outcome::Answered(answer) | Outcome::Decided(answer) | Outcome::Repeated(answer) => {
-                (answer, None)
+        let (frame, outcome) = match encode(session, message, outcome) {
+            Some(frame) => (Some(frame), outcome),
+            // The dialect was checked at start, so this is a fault of ours.
+            None => {
+                let fault = Outcome::of(Reason::SystemMalfunction);
+                (encode(session, message, fault), fault)
             }
-            Outcome::Malformed(fault) => (Answer::new(Reason::FormatError), Some(fault)),
         };
-        let frame = encode(session, message, answer, fault);
+        let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
-        let repeat = matches!(outcome, Outcome::Repeated(_));
-        self.account(session, message, Accounted { reason: answer.reason, repeat, fault, took });
-        let rests_on_store = matches!(outcome, Outcome::Decided(_) | Outcome::Repeated(_));
+        self.account(session, message, Accounted { reason, repeat, fault, took });
         Ok(frame.map(|frame| Reply { frame, rests_on_store }))
     }
 
     async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
         let request = match Request::parse(decoded) {
             Ok(request) => request,
-            Err(fault) => return Outcome::Malformed(fault),
+            Err(fault) => return Outcome::malformed(fault),
         };
         if !request.processing_code.is_supported() {
-            return Outcome::Answered(Answer::new(Reason::FunctionNotSupported));
+            return Outcome::of(Reason::FunctionNotSupported);
         }
         let answered = self.answer(session, &request).await;
         // The store says itself why it failed, once; here it is one more 9907.
-        answered
-            .unwrap_or_else(|StoreFailed(_)| Outcome::Answered(Answer::new(Reason::Unavailable)))
+        answered.unwrap_or_else(|StoreFailed(_)| Outcome::of(Reason::Unavailable))
     }
 
     async fn answer(&self, session: &Session, request: &Request) -> Result<Outcome, StoreFailed> {
@@ -106,9 +117,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let key = self.duplicates.key(&session.link.network, &card_key, request);
         let body = self.duplicates.body(request);
         let mut claim = match self.store.claim(key, body).await? {
-            Claimed::Repeat(answer) => return Ok(Outcome::Repeated(answer)),
+            Claimed::Repeat(answer) => return Ok(Outcome::kept(answer, true)),
             Claimed::Conflict => {
-                return Ok(Outcome::Answered(Answer::new(Reason::DuplicateConflict)));
+                return Ok(Outcome::kept(Answer::new(Reason::DuplicateConflict), false));
             }
             Claimed::First(claim) => Some(claim),
         };
@@ -141,11 +152,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 Err(CommitError::Failed(failed)) => return Err(failed),
                 Ok(()) => {}
             }
-            self.count_verification(session, card.as_ref(), verification, now);
             self.metrics.suspended(suspends);
-            return Ok(Outcome::Decided(answer));
+            return Ok(Outcome::kept(answer, false));
         }
-        Ok(Outcome::Answered(Answer::new(Reason::Unavailable)))
+        Ok(Outcome::of(Reason::Unavailable))
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
@@ -169,7 +179,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 });
                 let verification = match known {
                     Some(known) => known.verification,
-                    None => self.verify(attempt.session, request, &reference).await,
+                    None => {
+                        let verification = self.verify(attempt.session, request, &reference).await;
+                        self.count_verification(attempt.session, card, verification, now);
+                        verification
+                    }
                 };
                 let pin_version = state.pin.version;
                 attempt.verified = Some(Verified { pin_version, reference, verification });
@@ -230,7 +244,7 @@ fn answer_of(decision: &Decision, key: DuplicateKey) -> Answer {
 fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
     let request = match NetworkManagement::parse(decoded) {
         Ok(request) => request,
-        Err(fault) => return Outcome::Malformed(fault),
+        Err(fault) => return Outcome::malformed(fault),
     };
     let reason = match request {
         NetworkManagement::NotSupported => Reason::FunctionNotSupported,
@@ -240,15 +254,11 @@ fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
             Reason::Approved
         }
     };
-    Outcome::Answered(Answer::new(reason))
+    Outcome::of(reason)
 }
 
-fn encode(
-    session: &Session,
-    message: &Message<'_>,
-    answer: Answer,
-    fault: Option<FormatError>,
-) -> Option<Vec<u8>> {
+fn encode(session: &Session, message: &Message<'_>, outcome: Outcome) -> Option<Vec<u8>> {
+    let Outcome { answer, fault, .. } = outcome;
     let mut reply = Vec::with_capacity(REPLY_BYTES);
     let written = frame::append(&mut reply, |out| response::encode(message, answer, fault, out));
     match written {

@@ -1,6 +1,6 @@
 //! What an authorization request says, read once from the message and checked.
 
-use iso_specs::{Decoded, FieldError, Message, Mti, tlv};
+use iso_specs::{Decoded, Message, Mti, tlv};
 
 use crate::cards::card::Expiry;
 use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
@@ -142,9 +142,7 @@ impl Request {
 /// The element in the order of [`Request::parse`].
 pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), FormatError> {
     let message = &decoded.message;
-    // A fault that ended the pass before DE11 is the cause, and says more than "no DE11".
-    let ended_before = |fault: &FieldError| fault.kind.is_structural() && fault.element < 11;
-    let no_stan = !message.has(11) && !decoded.fault.as_ref().is_some_and(ended_before);
+    let no_stan = !message.has(11);
     let fault = decoded.fault.as_ref().map(|fault| fault.element);
     let missing = mandatory.iter().copied().find(|element| !message.has(*element));
     match no_stan.then_some(11).or(fault).or(missing) {

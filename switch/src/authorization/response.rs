@@ -1,6 +1,6 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{EncodeError, Message, OutgoingMessage};
+use iso_specs::{EncodeError, Message, Mti, OutgoingMessage, Spec};
 
 use super::request::FormatError;
 use super::response_code::Reason;
@@ -59,4 +59,35 @@ pub fn encode(
         (None, _) => {}
     }
     response.encode(dialect, out)
+}
+
+/// Whether a dialect can carry what is read from requests and what every answer adds, so that no
+/// decision is ever made that cannot be answered.
+///
+/// # Errors
+/// The data element that the dialect cannot carry, and why.
+pub fn check_dialect(dialect: &Spec) -> Result<(), EncodeError> {
+    let mut request = OutgoingMessage::new(Mti::AUTHORIZATION_REQUEST);
+    let texts: [(u8, &[u8]); 7] = [
+        (2, b"4761340000000019"),
+        (3, b"000000"),
+        (4, b"000000000000"),
+        (7, b"0101000000"),
+        (11, b"000000"),
+        (49, b"978"),
+        (70, b"001"),
+    ];
+    for (element, value) in texts {
+        request.set(element, value);
+    }
+    request.set(52, &[0; 8]).encode(dialect, &mut Vec::new())?;
+    for reason in Reason::ALL {
+        let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
+        answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
+        answer.set(ADDITIONAL_RESPONSE_DATA, b"000").encode(dialect, &mut Vec::new())?;
+        if let Some(field) = dialect.reason_code_field() {
+            answer.set(field, reason.code().as_bytes()).encode(dialect, &mut Vec::new())?;
+        }
+    }
+    Ok(())
 }

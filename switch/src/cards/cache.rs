@@ -241,10 +241,10 @@ impl Cards {
         self.by_key.is_empty()
     }
 
-    /// Every card, one after another, without stopping anybody: a card added meanwhile may be
-    /// among them or not.
-    pub fn entries(&self) -> impl Iterator<Item = Arc<CardEntry>> + '_ {
-        self.by_key.iter().map(|entry| Arc::clone(&entry))
+    /// Every card; one that is added meanwhile may be among them or not.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Arc<CardEntry>> {
+        self.by_key.iter().map(|entry| Arc::clone(&entry)).collect()
     }
 }
 

@@ -242,7 +242,8 @@ pub fn is_usable_tdes_key(key: &[u8]) -> Result<(), KeyFault> {
     if key.iter().any(|byte| byte.count_ones().is_multiple_of(2)) {
         return Err(KeyFault::Parity);
     }
-    if parts.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+    let is_repeated = |(place, part)| parts.iter().skip(place + 1).any(|other| other == part);
+    if parts.iter().enumerate().any(is_repeated) {
         return Err(KeyFault::EqualParts);
     }
     let weak = parts.iter().any(|part| des::weak_key_test(part).is_err());
@@ -374,9 +375,11 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.filter(|_| rest.is_empty()).map(Zeroizing::new)
+    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for [high, low] in pairs {
+        bytes.push(digit(*high)? << 4 | digit(*low)?);
+    }
+    Some(bytes).filter(|_| rest.is_empty())
 }
 
 #[cfg(test)]
@@ -429,6 +432,9 @@ mod tests {
         assert_eq!(fault("ECC25208B6FD2023"), KeyFault::Length);
         assert_eq!(fault("ECC25208B6FD2023E9767A5489BC9414"), KeyFault::Parity);
         assert_eq!(fault("ECC25208B6FD2023ECC25208B6FD2023"), KeyFault::EqualParts);
+        // Triple length with the first part again is double length under another name.
+        let again = "ECC25208B6FD2023E9767A5489BC9415ECC25208B6FD2023";
+        assert_eq!(fault(again), KeyFault::EqualParts);
         assert_eq!(fault("ECC25208B6FD20230101010101010101"), KeyFault::Weak);
     }
 

@@ -68,7 +68,7 @@ impl KeysError {
 ///
 /// # Errors
 /// If the file cannot be read, is readable by others, or does not hold 64 digits.
-pub fn read_master_key(path: &Path) -> Result<MasterKey, KeysError> {
+pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     let file = |source| KeysError::File { path: path.to_owned(), source };
     let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -76,11 +76,13 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, KeysError> {
         return Err(file(std::io::Error::other(text)));
     }
     let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
-    let value = from_hex(text.trim()).and_then(|bytes| bytes.first_chunk::<32>().copied());
-    let value = value.filter(|_| text.trim().len() == 64).map(Zeroizing::new).ok_or_else(|| {
+    let mut value = Zeroizing::new([0; 32]);
+    let bytes = from_hex(text.trim()).filter(|bytes| bytes.len() == value.len());
+    let bytes = bytes.ok_or_else(|| {
         file(std::io::Error::other("a master key is 64 hexadecimal digits (AES-256)"))
     })?;
-    MasterKey::new(&value).map_err(|fault| KeysError::key("master", fault))
+    value.copy_from_slice(&bytes);
+    Ok(value)
 }
 
 /// The keys of a data directory, unwrapped.
@@ -218,7 +220,12 @@ fn combine(components: &[Zeroizing<Vec<u8>>]) -> Result<Zeroizing<Vec<u8>>, Keys
 /// As of the operating system.
 pub fn make_private_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_directory(parent.unwrap_or(Path::new(".")))
 }
 
 /// Writes and syncs a file whole under a temporary name, then renames it.

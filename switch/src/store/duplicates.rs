@@ -112,8 +112,11 @@ pub enum Look {
     Repeat(Kept),
     /// Being answered now: look again when this resolves.
     Wait(oneshot::Receiver<()>),
-    /// Another body.
-    Conflict,
+    /// Another body. The commit that it contradicts; 0: none yet, or nothing to wait for.
+    Conflict {
+        /// As of [`Kept::durable_at`].
+        durable_at: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Shard {
         while bytes(buckets * 2) <= bytes_max {
             buckets *= 2;
         }
-        let entries_max = buckets * 7 / 16;
+        let entries_max = buckets * 7 / 16 - 1;
         Shard {
             slots: HashMap::with_capacity_and_hasher(buckets * 7 / 8, Default::default()),
             order: VecDeque::with_capacity(entries_max),
@@ -176,8 +179,11 @@ impl Duplicates {
         let mut inner = self.shard(key);
         match inner.slots.get(&key) {
             Some(Slot::Answered(_, _, at)) if now.since(*at) >= WINDOW => {}
-            Some(Slot::InFlight(known) | Slot::Answered(known, ..)) if *known != body => {
-                return Look::Conflict;
+            Some(Slot::InFlight(known)) if *known != body => {
+                return Look::Conflict { durable_at: 0 };
+            }
+            Some(Slot::Answered(known, kept, _)) if *known != body => {
+                return Look::Conflict { durable_at: kept.durable_at };
             }
             Some(Slot::Answered(_, kept, _)) => return Look::Repeat(*kept),
             Some(Slot::InFlight(_)) => {
@@ -227,7 +233,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     fn insert(&mut self, key: DuplicateKey, body: BodyDigest, kept: Kept, at: Timestamp) {
-        self.slots.insert(key, Slot::Answered(body, kept, at));
+        let answered = Slot::Answered(body, kept, at);
+        // Written over in place: an insert would make room for one more first, and grow.
+        match self.slots.get_mut(&key) {
+            Some(slot) => *slot = answered,
+            None => drop(self.slots.insert(key, answered)),
+        }
         self.order.push_back((at, key));
     }
 
@@ -305,7 +316,7 @@ mod tests {
         first(index.look(key(1), BodyDigest(1), at(0))).answered(KEPT, at(0));
         let repeat = index.look(key(1), BodyDigest(1), at(1));
         assert!(matches!(repeat, Look::Repeat(kept) if kept == KEPT));
-        assert!(matches!(index.look(key(1), BodyDigest(2), at(1)), Look::Conflict));
+        assert!(matches!(index.look(key(1), BodyDigest(2), at(1)), Look::Conflict { .. }));
         let later = at(24 * 3600);
         assert!(matches!(index.look(key(1), BodyDigest(1), later), Look::First(_)));
     }
@@ -316,7 +327,7 @@ mod tests {
         let claim = first(index.look(key(1), BodyDigest(1), at(0)));
         let Look::Wait(mut waiting) = index.look(key(1), BodyDigest(1), at(0)) else { panic!() };
         assert!(waiting.try_recv().is_err());
-        assert!(matches!(index.look(key(1), BodyDigest(2), at(0)), Look::Conflict));
+        assert!(matches!(index.look(key(1), BodyDigest(2), at(0)), Look::Conflict { .. }));
         claim.answered(KEPT, at(0));
         assert!(matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert!(matches!(index.look(key(1), BodyDigest(1), at(0)), Look::Repeat(_)));
@@ -348,7 +359,7 @@ mod tests {
     fn its_memory_is_within_the_budget_and_its_tables_never_grow() {
         let index = Duplicates::new(4 << 20);
         let before: usize = index.shards().map(|shard| shard.slots.capacity()).sum();
-        for number in 0..20 * index.entries_max() {
+        for number in 0..50 * index.entries_max() {
             let now = at(i64::try_from(number).unwrap() / 1_000);
             first(index.look(key(number as u128), BodyDigest(1), now)).answered(KEPT, now);
         }

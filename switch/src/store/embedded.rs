@@ -4,8 +4,8 @@
 //! [`crate::store::record`].
 //!
 //! A commit checks the card, appends and swaps under the lock of the journal's end, so the
-//! journal has the order of the swaps. That lock is held for a copy in memory only, never for a
-//! system call of a commit and never during a sync.
+//! journal has the order of the swaps. That lock is held for a copy in memory, never during a
+//! sync; only where the next segment is not ready in time is it made under the lock.
 
 mod files;
 pub mod journal;
@@ -72,7 +72,7 @@ struct Shared {
     duplicates: Duplicates,
     sync: SyncMode,
     clock: Arc<dyn Clock>,
-    /// Bytes appended since the store was opened.
+    /// Bytes appended since the snapshot that the store was opened with.
     appended_bytes: AtomicU64,
 }
 
@@ -222,7 +222,10 @@ impl Store for EmbeddedStore {
         loop {
             match self.shared.duplicates.look(key, body, self.shared.clock.now()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
-                Look::Conflict => return Ok(Claimed::Conflict),
+                Look::Conflict { durable_at } => {
+                    self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
+                    return Ok(Claimed::Conflict);
+                }
                 Look::Repeat(Kept { answer, durable_at }) => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
                     return Ok(Claimed::Repeat(answer));

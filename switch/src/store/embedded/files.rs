@@ -106,3 +106,15 @@ pub(super) fn numbered(name: &str, prefix: &str, digits: usize, suffix: &str) ->
     let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
+
+/// Makes a directory that is still there after a power failure, if it does not exist.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory)?;
+    directory.parent().map_or(Ok(()), |parent| {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        sync_directory(parent)
+    })
+}

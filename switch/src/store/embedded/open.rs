@@ -1,5 +1,6 @@
 //! Opening the store: the newest whole snapshot, then the journal from there on.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,7 +13,7 @@ use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
 use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
-use crate::authorization::Product;
+use crate::authorization::{Product, Reason};
 use crate::cards::cache::NewCard;
 use crate::cards::{CardState, Cards};
 use crate::clock::{Clock, Timestamp};
@@ -42,6 +43,19 @@ impl OpenOptions {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.data_dir.join("journal")
+    }
+
+    /// Whether there is no journal and no snapshot, or a journal whose creation was cut short.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let is_record = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|entry| {
+                let path = entry.path();
+                path.extension().is_some_and(|end| end == "journal" || end == "snap")
+            })
+        };
+        let mut places = [self.journal(), self.snapshots()].into_iter();
+        places.all(|place| !std::fs::read_dir(place).is_ok_and(|mut files| files.any(is_record)))
     }
 
     /// Where snapshots lie.
@@ -109,12 +123,15 @@ impl EmbeddedStore {
             products: &options.products,
             now: options.clock.now(),
             start: Sequence::FIRST,
+            replayed_bytes: Cell::new(0),
         };
         let snapshot = snapshot_read::read_newest(&options.snapshots(), &mut |bytes| {
             loading.snapshot_card(bytes)
         })?;
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
         let (journal, recovered) = open_journal(options, create_new, &snapshot, &loading)?;
+        // Now that the journal is ours, what a crash left unfinished is nobody else's.
+        snapshot_read::remove_drafts(&options.snapshots())?;
         if let Some(info) = snapshot.info {
             info.check_journal(&options.journal(), recovered.last)?;
         }
@@ -129,7 +146,7 @@ impl EmbeddedStore {
             duplicates: loading.duplicates,
             sync: options.config.sync,
             clock: Arc::clone(&options.clock),
-            appended_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
         });
         let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
         Ok((EmbeddedStore { shared, snapshots }, recovery))
@@ -196,6 +213,8 @@ struct Loading<'a> {
     now: Timestamp,
     /// The snapshot has the cards as they were before this record.
     start: Sequence,
+    /// Of the records from there on.
+    replayed_bytes: Cell<u64>,
 }
 
 impl Loading<'_> {
@@ -211,6 +230,9 @@ impl Loading<'_> {
     }
 
     fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<(), String> {
+        if sequence >= self.start {
+            self.replayed_bytes.set(self.replayed_bytes.get() + bytes.len() as u64);
+        }
         let mut parts = Vec::new();
         record::read_entry(bytes, |part| parts.push(part)).map_err(|error| error.to_string())?;
         parts.into_iter().try_for_each(|part| match part {
@@ -238,7 +260,9 @@ impl Loading<'_> {
     }
 
     fn transaction(&self, position: Position, transaction: &TransactionRecord) {
-        if let Some(card) = self.cards.load(&transaction.card) {
+        // A request of before the card existed is none of its history.
+        let card = self.cards.load(&transaction.card);
+        if let Some(card) = card.filter(|_| transaction.answer.reason != Reason::NoSuchCard) {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
         }
         if transaction.is_kept && self.now.since(transaction.time) < WINDOW {

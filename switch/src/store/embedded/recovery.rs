@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{clear, sync_directory};
+use super::files::{clear, make_directory, sync_directory};
 use super::options::{Dropped, Options, Recovered, Replay};
 use super::scan::{Chain, Listing, chain, list, missing, remove_leftovers};
 use super::segment::{self, HEADER_BYTES, Segment, SegmentInfo, decode_record, segment_path};
@@ -81,14 +81,6 @@ fn open_mark(options: &Options) -> Result<(TailMark, Option<Damaged>), OpenError
         }
         (Some(loaded), false) => Ok(loaded),
     }
-}
-
-fn make_directory(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    directory.parent().map_or(Ok(()), |parent| {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        sync_directory(parent)
-    })
 }
 
 fn create(options: &Options, mark: TailMark) -> Result<TailMark, Failed> {

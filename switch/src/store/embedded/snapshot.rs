@@ -39,7 +39,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::files::{numbered, seal, sync_directory};
+use super::files::{make_directory, numbered, seal, sync_directory};
 use super::types::{Damaged, Failed, Sequence};
 
 /// Longest payload of a snapshot's record, in bytes.
@@ -106,7 +106,7 @@ impl SnapshotWriter {
     pub fn create(directory: &Path, from: Sequence) -> Result<Self, Failed> {
         let draft = directory.join(format!("{}.new", file_name(from)));
         let failed = |error| Failed::new(&draft, error);
-        fs::create_dir_all(directory).map_err(failed)?;
+        make_directory(directory).map_err(failed)?;
         let file = File::create(&draft).map_err(failed)?;
         let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
         file.write_all(&header(from)).map_err(failed)?;

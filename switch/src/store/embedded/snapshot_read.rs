@@ -26,9 +26,8 @@ pub struct SnapshotRead {
     pub damaged: Vec<Damaged>,
 }
 
-/// Visits the newest whole snapshot in `directory`, and removes drafts a crash left there. Each
-/// file is checked to its end before the first record is visited. To be called by whoever has the
-/// journal open or opens it next, since a draft could be another process's.
+/// Visits the newest whole snapshot in `directory`. Each file is checked to its end before the
+/// first record is visited.
 ///
 /// # Errors
 /// A file cannot be read, or the visitor refused a record.
@@ -36,7 +35,6 @@ pub fn read_newest(
     directory: &Path,
     visit: &mut VisitSnapshot<'_>,
 ) -> Result<SnapshotRead, OpenError> {
-    remove_drafts(directory)?;
     let mut read = SnapshotRead::default();
     for (from, path) in snapshots(directory)?.into_iter().rev() {
         match scan(&path, from, &mut |_| Ok(())) {
@@ -51,7 +49,12 @@ pub fn read_newest(
     Ok(read)
 }
 
-fn remove_drafts(directory: &Path) -> Result<(), Failed> {
+/// Removes drafts that a crash left in `directory`. For whoever has the journal open: a draft
+/// could be another process's.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn remove_drafts(directory: &Path) -> Result<(), Failed> {
     for path in entries(directory)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.ends_with(".snap.new") {

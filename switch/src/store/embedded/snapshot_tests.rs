@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::snapshot::{Finished, SnapshotInfo, SnapshotWriter};
-use super::snapshot_read::{SnapshotRead, read_newest};
+use super::snapshot_read::{SnapshotRead, read_newest, remove_drafts};
 use super::test_support::{payload, scratch};
 use super::types::Sequence;
 
@@ -68,6 +68,7 @@ fn an_unfinished_one_leaves_nothing() {
     assert!(names(home.path()).is_empty());
     fs::write(home.path().join("snapshot-00000000000000000007.snap.new"), b"half").unwrap();
     assert_eq!(read(home.path()).0.info, None);
+    remove_drafts(home.path()).unwrap();
     assert!(names(home.path()).is_empty());
 }
 

@@ -16,7 +16,7 @@ use crate::config::StoreConfig;
 use crate::store::record;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-const DAY_SECONDS: i64 = 24 * 3_600;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// The running thread.
 pub(super) struct Snapshots {
@@ -55,12 +55,16 @@ impl Drop for Snapshots {
 }
 
 fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::Receiver<()>) {
-    let mut taken_at = 0;
+    let (mut taken_at, mut looked) = (0, shared.clock.now());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
-        if appended - taken_at < config.snapshot_bytes {
+        let is_large = appended - taken_at >= config.snapshot_bytes;
+        // Once a day in any case: old segments go only behind a snapshot.
+        let is_old = appended > taken_at && shared.clock.now().since(looked) >= DAY;
+        if !is_large && !is_old {
             continue;
         }
+        looked = shared.clock.now();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
             Ok(finished) => retire(shared, config, &finished),
@@ -98,8 +102,8 @@ fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
 }
 
 fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
-    let kept_seconds = i64::from(config.retention_days) * DAY_SECONDS;
-    let oldest = shared.clock.now().seconds() - kept_seconds;
+    let kept = DAY.saturating_mul(config.retention_days).as_secs();
+    let oldest = shared.clock.now().seconds() - i64::try_from(kept).unwrap_or(i64::MAX);
     let retention = Retention {
         keep_from: finished.oldest_from,
         created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),

@@ -82,7 +82,10 @@ async fn count(store: &EmbeddedStore, number: u8) -> u32 {
 
 fn states(store: &EmbeddedStore) -> BTreeMap<String, CardState> {
     let entries = store.cards().entries();
-    entries.map(|entry| (entry.token.to_string(), CardState::clone(&entry.state()))).collect()
+    entries
+        .iter()
+        .map(|entry| (entry.token.to_string(), CardState::clone(&entry.state())))
+        .collect()
 }
 
 fn open(data_dir: &Path, create_new: bool) -> EmbeddedStore {
