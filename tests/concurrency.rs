@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use iso_specs::Spec;
 use switch::authorization::Reason;
+use switch::cards::CardStatus;
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 const PAN: &str = "4761340000000019";
 const RIGHT: &str = "4071";
 const CONNECTIONS: u32 = 8;
+const IN_FLIGHT: usize = 3;
 const WRONG_PINS: u32 = 200;
 const RIGHT_PINS: u32 = 20;
 
@@ -50,17 +52,21 @@ fn request(stan: u32, pin: &str) -> Fields {
     fields
 }
 
-/// One connection: everything is sent at once, answers are read as they come.
+/// One connection: a few requests are in flight, answers are read as they come.
 async fn play(address: SocketAddr, spec: Arc<Spec>, pins: Vec<(u32, bool)>) -> Vec<Exchange> {
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
     let mut open = HashMap::new();
-    for (stan, right) in pins {
-        let frame = request(stan, if right { RIGHT } else { "1111" }).frame(&spec);
-        open.insert(format!("{stan:06}"), (right, Instant::now()));
-        terminal.send(&frame).await;
-    }
     let mut exchanges = Vec::new();
-    while !open.is_empty() {
+    let mut pins = pins.into_iter();
+    loop {
+        for (stan, right) in pins.by_ref().take(IN_FLIGHT - open.len()) {
+            let frame = request(stan, if right { RIGHT } else { "1111" }).frame(&spec);
+            open.insert(format!("{stan:06}"), (right, Instant::now()));
+            terminal.send(&frame).await;
+        }
+        if open.is_empty() {
+            break;
+        }
         let answer = Fields::read(&spec, &terminal.receive().await);
         let (stan, code) = (answer.text(11), answer.text(39));
         let (right, sent) = open.remove(&stan).expect("one answer for each request");
@@ -181,4 +187,43 @@ async fn a_request_that_comes_eight_times_counts_once() {
     let card = test.card("card").await;
     let records = test.switch.store.history(&card, 10_000).unwrap();
     assert_eq!(records.len(), REQUESTS as usize, "one record for each request");
+}
+
+/// The HSM compares with the old PIN while the PIN is changed: that answer is worth nothing.
+#[tokio::test]
+async fn an_old_pin_is_never_approved_on_a_stale_verification() {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, address, shutdown) = listening("3", directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    test.hsm.hold(true);
+    terminal.send(&request(1, RIGHT).frame(&spec)).await;
+    while test.hsm.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    test.set_pin("card", "2580").await;
+    test.hsm.hold(false);
+    let answer = Fields::read(&spec, &terminal.receive().await);
+    assert_eq!(answer.text(39), "55");
+    assert_eq!(test.card("card").await.state.pin.tries, 1);
+    shutdown.stop.cancel();
+}
+
+/// A right PIN that lost the race against the suspension answers 1872.
+#[tokio::test]
+async fn a_right_pin_that_lost_the_race_is_not_approved() {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, address, shutdown) = listening("1", directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    test.hsm.hold(true);
+    terminal.send(&request(1, RIGHT).frame(&spec)).await;
+    while test.hsm.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    test.set_status("card", CardStatus::Suspended, 22).await;
+    test.hsm.hold(false);
+    let answer = Fields::read(&spec, &terminal.receive().await);
+    assert_eq!((answer.text(39), answer.text(44)), ("75".to_owned(), "1872".to_owned()));
+    shutdown.stop.cancel();
 }

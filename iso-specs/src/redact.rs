@@ -115,6 +115,14 @@ impl Display for Listing<'_> {
     }
 }
 
+/// What may be shown of a PAN (PCI DSS 3.4.1): its first six and last four digits; nothing where
+/// it is too short for that.
+#[must_use]
+pub fn visible_ends(pan: &[u8]) -> Option<([u8; PAN_HEAD_DIGITS], [u8; PAN_TAIL_DIGITS])> {
+    let is_long = pan.len() >= PAN_MASKED_MIN_DIGITS;
+    pan.first_chunk().copied().zip(pan.last_chunk().copied()).filter(|_| is_long)
+}
+
 /// A PAN with its first six and last four digits, or only stars where it is too short for that.
 #[must_use]
 pub const fn mask_pan(pan: &[u8]) -> MaskedPan<'_> {
@@ -128,8 +136,9 @@ impl Display for MaskedPan<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let pan = self.0;
         let tail_start = pan.len().saturating_sub(PAN_TAIL_DIGITS);
+        let is_long = visible_ends(pan).is_some();
         pan.iter().enumerate().try_for_each(|(index, &digit)| {
-            let shown = pan.len() >= PAN_MASKED_MIN_DIGITS
+            let shown = is_long
                 && (index < PAN_HEAD_DIGITS || index >= tail_start)
                 && digit.is_ascii_digit();
             write!(f, "{}", if shown { char::from(digit) } else { '*' })

@@ -1,9 +1,10 @@
 //! Cards: what they are, how their PANs rest, and the cache that holds them.
 
-pub mod cache;
 pub mod card;
 pub mod pan;
 pub mod vault;
+pub mod cache;
+pub mod changes;
 
 pub use cache::{Card, CardEntry, Cards};
 pub use card::{CardState, CardStatus, Expiry, OnlinePin, Plastic, StatusReason};

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
+use switch::cards::changes::{AddCard, PinText};
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
-use switch::control::{self, AddCard, Command, Outcome, PinText};
+use switch::control::{self, Command, Outcome};
 use switch::hsm::KeyName;
 use switch::hsm::key_block::{KeyUsage, from_hex};
 use switch::hsm::keys::KeysError;

@@ -236,12 +236,14 @@ impl Output {
             }
         }
         if !self.bytes.is_empty() {
+            let write = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes));
             let written = tokio::select! {
                 biased;
                 () = shutdown.abandon.cancelled() => Err(Ended::SlowReader),
-                written = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes)) => {
-                    written.map_err(|_| Ended::SlowReader).and_then(|written| Ok(written?))
-                }
+                written = write => match written {
+                    Ok(written) => written.map_err(Ended::Io),
+                    Err(_) => Err(Ended::SlowReader),
+                },
             };
             // After a failed write nobody reads any more.
             self.bytes.clear();

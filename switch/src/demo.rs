@@ -1,5 +1,19 @@
 //! The demo programme: made-up cards and public keys, on loopback addresses only.
 
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use zeroize::Zeroizing;
+
+use crate::cards::CardStatus;
+use crate::cards::changes::{self, AddCard, PinText, Refusal};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hsm::Hsm;
+use crate::listener::Listening;
+use crate::store::Store;
+use crate::switch::Switch;
+
 /// The demo's configuration; it is also the commented example of all settings.
 pub const CONFIG: &str = include_str!("../demo.toml");
 
@@ -31,13 +45,16 @@ pub struct DemoCard {
     pub product: &'static str,
 }
 
+/// Expiry of all cards of the demo, YYMM.
+const EXPIRY: &str = "2912";
+
 const fn card(
     token: &'static str,
     pan: &'static str,
     pin: &'static str,
     product: &'static str,
 ) -> DemoCard {
-    DemoCard { token, pan, expiry: "2912", sequence: 1, pin, product }
+    DemoCard { token, pan, expiry: EXPIRY, sequence: 1, pin, product }
 }
 
 /// The cards of the demo.
@@ -50,3 +67,67 @@ pub const CARDS: [DemoCard; 4] = [
 
 /// Name of the demo's ZPK in the key directory.
 pub const ZPK_NAME: &str = "demo-zpk";
+
+/// Puts the demo's cards into the store, as far as they are not there, and makes them active.
+///
+/// # Errors
+/// Which card was refused, and why.
+pub async fn add_cards<C: Clock, H: Hsm, S: Store>(switch: &Switch<C, H, S>) -> Result<(), String> {
+    for card in CARDS {
+        let added = add_card(switch, &card).await;
+        added.map_err(|refusal| format!("demo card {}: {refusal}", card.token))?;
+    }
+    Ok(())
+}
+
+async fn add_card<C: Clock, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
+    card: &DemoCard,
+) -> Result<(), Refusal> {
+    let state = match changes::load(switch, card.token).await {
+        Ok(known) => known.state,
+        Err(_) => changes::add(switch, &request(card)).await?.state,
+    };
+    // A start that was cut short may have left it added and not active.
+    if state.status == CardStatus::Unactivated {
+        changes::activate(switch, card.token).await?;
+    }
+    Ok(())
+}
+
+fn request(card: &DemoCard) -> AddCard {
+    AddCard {
+        token: card.token.to_owned(),
+        pan: Zeroizing::new(card.pan.to_owned()),
+        expiration: card.expiry.to_owned(),
+        pan_sequence_number: format!("{:02}", card.sequence),
+        card_product_token: card.product.to_owned(),
+        pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
+    }
+}
+
+/// The one place where PANs, PINs and a key are shown: the demo's, which are public.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "pinswitch {} - demo, loopback only", env!("CARGO_PKG_VERSION"))?;
+    for link in links {
+        let (address, dialect) = (link.address()?, link.link().dialect.name());
+        writeln!(out, "  ISO 8583   {address}  {dialect}, 2-byte length header")?;
+    }
+    writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
+    writeln!(out, "  data       {}", config.data_dir.display())?;
+    writeln!(out, "Cards (expiry {}, sequence 01):", EXPIRY)?;
+    for card in CARDS {
+        let (token, pan, pin, product) = (card.token, card.pan, card.pin, card.product);
+        writeln!(out, "  {token}  PAN {pan}  PIN {pin}  {product}")?;
+    }
+    writeln!(out, "Zone PIN key (ZPK) of DE52: {}", ZPK)?;
+    writeln!(out, "Try:")?;
+    writeln!(out, "  cargo run --release -p loadtest -- check")?;
+    writeln!(out, "  cargo run --release -- card show demo-card-1")?;
+    writeln!(out, "  curl http://{admin}/metrics")?;
+    out.flush()
+}

@@ -1,7 +1,6 @@
 //! Putting the parts together: from a checked configuration to a running switch.
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::cards::{Card, CardStatus, PanVault};
+use crate::cards::PanVault;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LinkConfig};
-use crate::control::{self, AddCard, Command, ControlListener, Outcome, PinText};
+use crate::control::{self, ControlListener};
 use crate::demo;
 use crate::hsm::key_block::{Key, KeyUsage, MasterKey, from_hex};
 use crate::hsm::keys::{
@@ -23,13 +22,13 @@ use crate::hsm::{KeyFault, KeyName};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, signalled};
+use crate::store::StoreFailed;
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
-use crate::store::{Store, StoreFailed};
 use crate::switch::Switch;
 
 /// The switch as it is put together here.
-pub type PinSwitch<C = SystemClock> = Switch<C, SoftwareHsm, EmbeddedStore>;
+pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<C, H, EmbeddedStore>;
 
 /// Upkeep of metrics: without it, samples pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,8 +58,8 @@ pub enum RunError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// A demo card could not be made.
-    #[error("demo card {0}: {1}")]
-    DemoCard(&'static str, String),
+    #[error("{0}")]
+    DemoCard(String),
     /// The store failed while running. Nothing that was answered is lost.
     #[error("stopped: {0}")]
     Store(#[from] StoreFailed),
@@ -168,7 +167,7 @@ pub async fn run(
     report(&config, &recovery);
     let control = ControlListener::bind(&config.data_dir)?;
     if config.is_demo {
-        add_demo_cards(&switch).await?;
+        demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
     }
     let shutdown = Shutdown::default();
     let mut links = Vec::new();
@@ -177,7 +176,7 @@ pub async fn run(
     }
     let admin = AdminListener::bind(config.admin).await?;
     if config.is_demo {
-        print_banner(&config, &links, admin.address()?)?;
+        demo::print_banner(&config, &links, admin.address()?)?;
     }
     let workers = Arc::new(Workers::start(&switch, &shutdown)?);
     for link in links {
@@ -257,54 +256,4 @@ async fn upkeep(
         switch.metrics.duplicate_window(switch.store.duplicate_window());
         switch.metrics.log_lines_dropped(dropped_lines());
     }
-}
-
-async fn add_demo_cards(switch: &PinSwitch) -> Result<(), RunError> {
-    for card in demo::CARDS {
-        let activate = Command::Activate { token: card.token.to_owned() };
-        let known = switch.store.load_by_token(card.token).await?;
-        let is_activated = |card: &Card| card.state.status != CardStatus::Unactivated;
-        if known.as_ref().is_some_and(is_activated) {
-            continue;
-        }
-        let request = AddCard {
-            token: card.token.to_owned(),
-            pan: Zeroizing::new(card.pan.to_owned()),
-            expiration: card.expiry.to_owned(),
-            pan_sequence_number: format!("{:02}", card.sequence),
-            card_product_token: card.product.to_owned(),
-            pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
-        };
-        // A start that was cut short may have left it added and not activated.
-        let add = known.is_none().then_some(Command::Add(request));
-        for command in add.into_iter().chain([activate]) {
-            if let Outcome::Refused(refusal) = control::execute(switch, command).await {
-                return Err(RunError::DemoCard(card.token, refusal));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The one place where PANs, PINs and a key are shown: the demo's, which are public.
-fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "pinswitch {} - demo, loopback only", env!("CARGO_PKG_VERSION"))?;
-    for link in links {
-        let (address, dialect) = (link.address()?, link.link().dialect.name());
-        writeln!(out, "  ISO 8583   {address}  {dialect}, 2-byte length header")?;
-    }
-    writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
-    writeln!(out, "  data       {}", config.data_dir.display())?;
-    writeln!(out, "Cards (expiry {}, sequence 01):", demo::CARDS[0].expiry)?;
-    for card in demo::CARDS {
-        let (token, pan, pin, product) = (card.token, card.pan, card.pin, card.product);
-        writeln!(out, "  {token}  PAN {pan}  PIN {pin}  {product}")?;
-    }
-    writeln!(out, "Zone PIN key (ZPK) of DE52: {}", demo::ZPK)?;
-    writeln!(out, "Try:")?;
-    writeln!(out, "  cargo run --release -p loadtest -- check")?;
-    writeln!(out, "  cargo run --release -- card show demo-card-1")?;
-    writeln!(out, "  curl http://{admin}/metrics")?;
-    out.flush()
 }

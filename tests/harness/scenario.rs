@@ -17,6 +17,9 @@
 //! activate A, set-pin A 1234            the commands; `-> refused` where they are
 //! status A TERMINATED 01                a state that no command leads to
 //! wait 61s, restart                     time passes; the switch is stopped and started
+//! hsm down, hsm up                      the HSM is out of order, and works again
+//! event A -> state.suspended            what A's last transaction told others; `none`
+//! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
 
 use std::collections::HashMap;
@@ -28,6 +31,7 @@ use iso_specs::{Mti, Spec};
 use switch::cards::CardStatus;
 use switch::clock::Timestamp;
 use switch::control::Outcome;
+use switch::store::record::{Event, Part};
 use tokio::io::DuplexStream;
 
 use crate::switch_under_test::{SwitchUnderTest, TestClock};
@@ -116,6 +120,9 @@ impl Player {
             }
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
+            ["hsm", state] => self.switch().hsm.set_down(*state == "down"),
+            ["event", card] => self.event(card, &expected).await,
+            ["history", card] => self.history(card, &expected).await,
             ["repeat", mti, changes @ ..] => self.repeat(mti, changes, &expected).await,
             [mti, card, how @ ..] if mti.len() == 4 => {
                 self.request(mti, card, how, &expected).await;
@@ -202,6 +209,24 @@ impl Player {
         );
         let missing = expected.iter().find(|word| !found.split(' ').any(|found| found == **word));
         assert!(missing.is_none() && !expected.is_empty(), "{}: found {found}", self.at);
+    }
+
+    /// What the last transaction of a card told others.
+    async fn event(&mut self, card: &str, expected: &[&str]) {
+        let position = self.switch().card(card).await.entry.last_record();
+        let parts = self.switch().switch.store.entry(position).unwrap();
+        let suspended = |part: &Part| matches!(part, Part::Event(Event::StateSuspended { .. }));
+        let found = if parts.iter().any(suspended) { "state.suspended" } else { "none" };
+        assert_eq!(expected, [found], "{}", self.at);
+    }
+
+    /// The reasons of a card's transactions, oldest first.
+    async fn history(&mut self, card: &str, expected: &[&str]) {
+        let card = self.switch().card(card).await;
+        let records = self.switch().switch.store.history(&card, 1_000).unwrap();
+        let found: Vec<_> =
+            records.iter().rev().map(|record| record.answer.reason.code()).collect();
+        assert_eq!(found, expected, "{}", self.at);
     }
 
     fn check_outcome(&self, outcome: &Outcome, expected: &[&str]) {

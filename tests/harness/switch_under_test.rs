@@ -2,21 +2,27 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use switch::cards::cache::NewCard;
+use switch::cards::changes::PinText;
 use switch::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
 use switch::clock::{Clock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
-use switch::control::{self, Command, Outcome, PinText};
+use switch::control::{self, Command, Outcome};
+use switch::hsm::software::SoftwareHsm;
+use switch::hsm::{
+    AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinReference, Verification, VerifyPin,
+};
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
 use switch::shutdown::Shutdown;
 use switch::store::{Commit, Store};
-use switch::switch::Session;
+use switch::switch::{Session, Switch};
 use tokio::io::DuplexStream;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 /// A clock that stands still until it is moved.
@@ -45,11 +51,95 @@ impl Clock for TestClock {
     }
 }
 
+/// The software HSM behind a door: it can be out of order, and answers can be held back.
+pub struct TestHsm {
+    inner: SoftwareHsm,
+    door: HsmDoor,
+}
+
+/// What the test does with the HSM.
+#[derive(Clone)]
+pub struct HsmDoor {
+    down: Arc<AtomicBool>,
+    held: Arc<watch::Sender<bool>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Default for HsmDoor {
+    fn default() -> HsmDoor {
+        let (held, _) = watch::channel(false);
+        HsmDoor { down: Arc::default(), held: Arc::new(held), waiting: Arc::default() }
+    }
+}
+
+impl HsmDoor {
+    /// Out of order, or working again.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Holds answers back, or lets them go.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Verifications that are held back.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+}
+
+impl Hsm for TestHsm {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+        if self.door.down.load(Ordering::SeqCst) {
+            return Verification::Unavailable;
+        }
+        // The answer is the one of the moment when it was asked for.
+        let verification = self.inner.verify_pin(call).await;
+        self.door.waiting.fetch_add(1, Ordering::SeqCst);
+        self.door.held.subscribe().wait_for(|held| !held).await.unwrap();
+        self.door.waiting.fetch_sub(1, Ordering::SeqCst);
+        verification
+    }
+
+    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+        self.inner.accept_pin(call).await
+    }
+
+    fn entry_key(&self) -> &EntryKey {
+        self.inner.entry_key()
+    }
+
+    async fn health(&self) -> Result<(), HsmUnavailable> {
+        self.inner.health().await
+    }
+}
+
 /// The switch, and how to start it again.
 pub struct SwitchUnderTest {
-    pub switch: Arc<PinSwitch<TestClock>>,
+    pub switch: Arc<PinSwitch<TestClock, TestHsm>>,
     pub config: Config,
+    pub hsm: HsmDoor,
     clock: TestClock,
+}
+
+fn open_with(
+    config: &Config,
+    clock: TestClock,
+    door: HsmDoor,
+) -> Arc<PinSwitch<TestClock, TestHsm>> {
+    let (switch, _) = open(config, clock).unwrap();
+    Arc::new(Switch {
+        hsm: TestHsm { inner: switch.hsm, door },
+        clock: switch.clock,
+        store: switch.store,
+        vault: switch.vault,
+        duplicates: switch.duplicates,
+        products: switch.products,
+        limits: switch.limits,
+        log_transactions: switch.log_transactions,
+        metrics: switch.metrics,
+    })
 }
 
 impl SwitchUnderTest {
@@ -57,17 +147,18 @@ impl SwitchUnderTest {
     pub fn start(config: &str, data_dir: &Path, clock: TestClock) -> SwitchUnderTest {
         let text = format!("data_dir = {:?}\n{config}", data_dir.display().to_string());
         let config = Config::parse(&text, "test", Path::new("/")).unwrap();
-        let (switch, _) = open(&config, clock.clone()).unwrap();
-        SwitchUnderTest { switch: Arc::new(switch), config, clock }
+        let hsm = HsmDoor::default();
+        let switch = open_with(&config, clock.clone(), hsm.clone());
+        SwitchUnderTest { switch, config, hsm, clock }
     }
 
     /// Stops and starts it on the same data.
     pub fn restart(self) -> SwitchUnderTest {
         self.switch.store.close().unwrap();
-        let SwitchUnderTest { switch, config, clock } = self;
+        let SwitchUnderTest { switch, config, hsm, clock } = self;
         drop(Arc::into_inner(switch).expect("every connection has ended"));
-        let (switch, _) = open(&config, clock.clone()).unwrap();
-        SwitchUnderTest { switch: Arc::new(switch), config, clock }
+        let switch = open_with(&config, clock.clone(), hsm.clone());
+        SwitchUnderTest { switch, config, hsm, clock }
     }
 
     /// A connection to its first link.
@@ -84,17 +175,11 @@ impl SwitchUnderTest {
     /// A card without a PIN, as a product's issuer creates it.
     pub async fn add_card(&self, token: &str, pan: &str, product: &str, plastic: (&str, u8)) {
         let pan = Pan::parse(pan.as_bytes()).unwrap();
-        let key = self.switch.vault.card_key(&pan);
         let expiry = Expiry::parse(plastic.0.as_bytes()).unwrap();
         let state = CardState::new(Plastic { expiry, sequence: plastic.1 });
-        let card = NewCard {
-            key,
-            token: token.into(),
-            masked_pan: pan.masked(),
-            sealed_pan: self.switch.vault.seal(&key, &pan).unwrap(),
-            product: Arc::clone(self.config.product(product).expect("a product of the table")),
-            state,
-        };
+        let identity = self.switch.vault.identify(token, &pan).unwrap();
+        let product = Arc::clone(self.config.product(product).expect("a product of the table"));
+        let card = NewCard { identity, product, state };
         self.switch.store.add_card(card).await.unwrap();
     }
 

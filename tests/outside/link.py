@@ -1,5 +1,6 @@
 """A network's side of one connection: frames with a 2-byte length, each wait with a limit."""
 
+import select
 import socket
 import struct
 
@@ -32,6 +33,12 @@ class Link:
     def close(self):
         self.socket.close()
 
+    def reset(self):
+        """Closes without a goodbye: the peer gets an RST."""
+        linger_for_no_time = struct.pack("ii", 1, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_no_time)
+        self.socket.close()
+
     def write(self, data):
         self.socket.sendall(data)
 
@@ -41,6 +48,22 @@ class Link:
     def send(self, *requests):
         """All of them in one write."""
         self.write(b"".join(frame(messages.encode(request)) for request in requests))
+
+    def fill(self, request, ended=lambda: False):
+        """Sends a request over and over and never reads, until the peer does not read any more
+        either."""
+        data = frame(messages.encode(request)) * 200
+        self.socket.settimeout(0.5)
+        try:
+            while not ended():
+                self.write(data)
+        except (TimeoutError, ConnectionError):
+            pass
+        self.socket.settimeout(WAIT_SECONDS)
+
+    def is_silent(self, seconds):
+        """Whether nothing comes for so long."""
+        return not self._unread and not select.select([self.socket], [], [], seconds)[0]
 
     def read_body(self):
         """The next frame; None if the peer closed cleanly, at the border of a frame."""

@@ -50,6 +50,10 @@ def pan_of(bin_digits, index, length=16):
     return digits + luhn_digit(digits)
 
 
+def wrong_check_digit(pan):
+    return pan[:-1] + str((int(pan[-1]) + 1) % 10)
+
+
 def other_pin(pin):
     """A PIN of the same length with another last digit."""
     return pin[:-1] + str((int(pin[-1]) + 1) % 10)

@@ -14,6 +14,7 @@ listen = "127.0.0.1:{admin_port}"
 connections_max = {connections_max}
 in_flight_per_connection_max = {in_flight_per_connection_max}
 write_seconds_max = {write_seconds_max}
+drain_seconds_max = {drain_seconds_max}
 bad_pin_blocks_per_minute = {bad_pin_blocks_per_minute}
 {threads}
 
@@ -29,14 +30,14 @@ json = {json}
 name = "link-a"
 network = "net"
 listen = "{listen}"
-dialect = "iso8583-1987-ascii"
+dialect = "{dialect}"
 zpk = "{zpk}"
 
 [[links]]
 name = "link-b"
 network = "net"
 listen = "{listen}"
-dialect = "iso8583-1987-ascii"
+dialect = "{dialect}"
 sign_on_required = true
 zpk = "{zpk}"
 
@@ -75,6 +76,7 @@ DEFAULTS = {
     "connections_max": 1024,
     "in_flight_per_connection_max": 1024,
     "write_seconds_max": 10,
+    "drain_seconds_max": 10,
     "bad_pin_blocks_per_minute": 5,
     "threads": "",
     "sync": "state",
@@ -82,6 +84,7 @@ DEFAULTS = {
     "snapshot_mb": 256,
     "json": "false",
     "listen": "127.0.0.1:0",
+    "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
 }
 

@@ -156,6 +156,23 @@ def test_each_of_four_changes_is_a_sync(switch):
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("sync", ["state", "all"])
+def test_of_a_hundred_unusable_blocks_in_one_write_the_hsm_is_asked_about_five(make_switch, sync):
+    switch = make_switch(sync=sync).start()
+    wrong = authorization(CARD_4, other_pin(CARD_4.pin))
+    unusable = [authorization(CARD_4, changes={"52": "0" * 16}) for _ in range(100)]
+    with switch.connect() as link:
+        codes = [answer.code for answer in link.ask_all([wrong, *unusable])]
+    assert codes == ["55"] + ["81"] * 100
+    metrics = Metrics(switch)
+    name = "pinswitch_pin_verifications_total"
+    assert metrics.value(name, result="bad_pin_block") == 5
+    assert metrics.value(name, result="mismatch") == 1
+    assert metrics.value("pinswitch_bad_pin_blocks_total") == 5
+    assert metrics.value("pinswitch_responses_total", code="1026") == 100
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 1
+
+
 def test_a_repeat_is_a_message_but_no_verification(switch):
     request = authorization(CARD_1, "1111")
     with switch.connect() as link:

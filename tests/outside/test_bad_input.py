@@ -5,8 +5,6 @@ import pytest
 from link import frame
 from messages import CARD_1, CARD_2, Card, authorization, network_management, pan_of
 
-FRAMING_BYTES = len("0100") + 16
-
 
 @pytest.fixture(autouse=True)
 def counters_stay(shared):
@@ -38,21 +36,39 @@ def closes_without_answer(shared, data):
 # Frames.
 
 
-def test_a_frame_cut_at_any_byte_is_rejected_with_the_element_of_the_cut(shared):
-    request = authorization(CARD_1, CARD_1.pin, changes={"55": "9F360200019F2608" + "11" * 8})
-    body = messages.encode(request)
-    parts = messages.wire_parts(request)
+@pytest.mark.parametrize("whole", [
+    authorization(CARD_1, CARD_1.pin, changes={"55": "9F360200019F2608" + "11" * 8}),
+    authorization(CARD_1, CARD_1.pin, mti="0201", changes={
+        "5": "000000001250", "6": "000000001250", "8": "00000000", "9": "61000000",
+        "10": "61000000", "70": "001",
+    }),
+    network_management("301", {"33": "12345"}),
+], ids=["0100", "0201", "0800"])
+def test_a_frame_cut_anywhere_is_rejected_with_the_element_of_the_cut_or_with_de11(shared, whole):
+    body = messages.encode(whole)
+    parts = messages.wire_parts(whole)
+    framing = max(end for name, _, end in parts if name in ("t", "p", "1"))
     for cut in range(1, len(body)):
-        if cut < FRAMING_BYTES:
+        if cut < framing:
             assert closes_without_answer(shared, frame(body[:cut])), cut
             continue
-        element = next(int(name) for name, _, end in parts if name.isdigit() and end > cut)
+        elements = (int(name) for name, start, end in parts if start >= framing and end > cut)
+        element = max(11, next(elements))
         with shared.connect() as link:
             answer = ask_body(link, body[:cut])
             assert rejected(answer, element), (cut, answer.raw)
             assert link.echo() == "00"
     with shared.connect() as link:
         assert ask_body(link, body).code == "00"
+
+
+def test_what_was_read_before_a_cut_comes_back(link):
+    request = authorization(CARD_1, CARD_1.pin)
+    body = messages.encode(request)
+    ends = {name: end for name, _, end in messages.wire_parts(request)}
+    answer = ask_body(link, body[: ends["7"] + 3])
+    assert rejected(answer, 11)
+    assert answer.names == {"2", "3", "4", "7", "39", "44"}
 
 
 def test_a_connection_that_ends_inside_a_frame_leaves_no_trace(shared):
@@ -183,11 +199,29 @@ def test_a_character_that_is_no_digit_is_named_and_the_rest_comes_back(link, ele
     assert all(answer.elements[name] == request[name] for name in there)
 
 
-@pytest.mark.parametrize("prefix", [b"A6", b"1 ", b"-1", b"20", b"00"])
+@pytest.mark.parametrize("prefix", [b"20", b"00"])
 def test_a_wrong_length_of_the_pan_is_named(link, prefix):
     body = messages.encode(authorization(CARD_1, CARD_1.pin))
     answer = ask_body(link, body[:20] + prefix + body[22:])
     assert rejected(answer, 2)
+
+
+@pytest.mark.parametrize("prefix", [b"A6", b"1 ", b"-1", b"\0\x10", b"\xff\xff"])
+def test_after_a_length_that_does_not_read_there_is_no_de11(link, prefix):
+    body = messages.encode(authorization(CARD_1, CARD_1.pin))
+    answer = ask_body(link, body[:20] + prefix + body[22:])
+    assert rejected(answer, 11)
+    assert answer.names == {"39", "44"}
+
+
+@pytest.mark.parametrize("prefix", [b"A5", b"1 ", b"-1"])
+def test_a_length_after_de11_that_does_not_read_is_named(link, prefix):
+    request = authorization(CARD_1, CARD_1.pin)
+    body = messages.encode(request)
+    start = next(start for name, start, _ in messages.wire_parts(request) if name == "32")
+    answer = ask_body(link, body[:start] + prefix + body[start + 2 :])
+    assert rejected(answer, 32)
+    assert answer.stan == request["11"]
 
 
 def test_a_length_that_swallows_de11_is_a_message_without_de11(link):

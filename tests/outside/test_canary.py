@@ -43,6 +43,7 @@ REFUSED_PIN = messages.random_pin(SOURCE, 13)
 WRONG_PINS = [messages.random_pin(SOURCE, 12) for _ in range(4)]
 UNKNOWN_PANS = [pan_of("476134", 99_887_766), pan_of("541333", 77_665_544)]
 REFUSED_PAN = "4761348888877777"
+TOKEN_PAN = "4761350000000778"
 SNAPSHOT_SECONDS = 30
 
 
@@ -79,6 +80,7 @@ def commands(switch):
     assert run("key", "import", "c", "--usage", "P0", stdin=ZPK.hex()) == 1
     assert run("key", "import", "d", "--usage", "P0", stdin=ZPK.hex() + "XY\n") == 1
     assert run("key", "list", stdin="") == 0
+    assert run("card", "show", CARDS[0].pan, stdin="") == 1
     return said, run
 
 
@@ -101,8 +103,16 @@ def card_commands(switch, run):
         json.dumps(whole | {"card_product_token": UNKNOWN_PANS[0]}),
         json.dumps(whole | {"expiration": UNKNOWN_PANS[0]}),
         json.dumps(whole | {"token": CARDS[0].token, "pan": UNKNOWN_PANS[0]}),
+        json.dumps(whole | {"token": UNKNOWN_PANS[0], "pan": UNKNOWN_PANS[1]}),
+        json.dumps(whole | {"token": CARDS[0].pan, "pan": TOKEN_PAN}),
+        json.dumps(whole | {"token": f"{CARDS[0].pan}={TRACK_REST}", "pan": TOKEN_PAN}),
     ):
         assert run("card", "add", stdin=wrong) == 1
+    # A PAN where a token belongs.
+    for pan in (CARDS[0].pan, TOKEN_PAN, UNKNOWN_PANS[1]):
+        assert run("card", "show", pan, stdin="") == 1
+        assert run("card", "activate", pan, stdin="") == 1
+        assert run("card", "set-pin", pan, stdin=NEW_PIN) == 1
     assert run("card", "show", CARDS[0].token, stdin="") == 0
 
 
@@ -175,7 +185,7 @@ def everything_secret(wire):
     for card in CARDS:
         found += of_digits(f"PAN of {card.token}", card.pan)
         found += of_digits(f"PIN of {card.token}", card.pin)
-    for pan in [*UNKNOWN_PANS, REFUSED_PAN]:
+    for pan in [*UNKNOWN_PANS, REFUSED_PAN, TOKEN_PAN]:
         found += of_digits("unknown PAN", pan)
     for pin in [NEW_PIN, REFUSED_PIN, *WRONG_PINS]:
         found += of_digits("PIN", pin)
@@ -216,6 +226,7 @@ def test_no_secret_is_in_anything_the_switch_leaves(make_switch, json_log):
     conversation_after_restart(switch, wire)
     metrics.append(switch.get("/metrics")[1])
     assert switch.terminate() == 0
+    assert run("card", "show", TOKEN_PAN, stdin="") == 1
 
     haystacks = canaries.files(switch.data)
     assert any(name.endswith(".snap") for name in haystacks), haystacks.keys()

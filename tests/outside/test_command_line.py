@@ -1,10 +1,13 @@
 """The command line: the same words with and without a running switch, and no secret in them."""
 
 import json
+import os
 import socket
 import stat
 import subprocess
+import time
 
+import messages
 import pytest
 from messages import CARD_1, Card, authorization, pan_of
 from process import BINARY, run
@@ -111,6 +114,37 @@ def test_a_pan_is_added_once(switch):
     assert result.returncode == 1 and ADDED.pan not in result.stderr
 
 
+@pytest.mark.parametrize("length", range(13, 20))
+def test_a_token_that_reads_as_a_pan_is_refused(switch, length):
+    pan = pan_of("476135", 778, length)
+    for token in (pan, pan_of("999999", 5, length)):
+        result = switch.command("card", "add", stdin=add_text(ADDED, token=token))
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "token" in result.stderr and token not in result.stderr
+        assert token not in switch.log()
+    assert switch.command("card", "show", pan).returncode == 1
+    assert pan not in switch.log()
+    switch.add(ADDED)
+
+
+@pytest.mark.parametrize("token", [
+    pan_of("476135", 778, 12), pan_of("476135", 778, 20), messages.wrong_check_digit(ADDED.pan),
+    "card-4761350000000778", "4761-3500-0000-0779",
+])
+def test_a_token_of_other_digits_is_a_token(switch, token):
+    switch.done("card", "add", stdin=add_text(ADDED, token=token))
+    assert switch.show(token)["state"] == "UNACTIVATED"
+
+
+def test_a_pan_in_place_of_a_token_is_not_logged(switch):
+    for words in (["show"], ["activate"], ["set-pin"]):
+        result = switch.command("card", *words, "4761350000000778", stdin="1234\n")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "4761350000000778" not in result.stderr
+    assert switch.log().count("audit") >= 3
+    assert "4761350000000778" not in switch.log() and "0778" not in switch.log()
+
+
 def test_a_pin_is_never_taken_from_the_arguments(switch):
     for words in (
         ["card", "set-pin", CARD_1.token, "4711"],
@@ -136,11 +170,88 @@ def test_exit_codes_are_0_done_1_refused_2_wrong_usage(switch):
         assert result.returncode == 2 and "--help" in result.stderr
 
 
-def test_without_a_data_directory_a_card_command_makes_none(make_switch):
+def contents(directory):
+    """All that is there: names, modes, sizes, times."""
+    return {
+        path: (path.stat().st_mode, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in [directory, *directory.rglob("*")]
+    }
+
+
+@pytest.mark.parametrize("words", [["card", "show", "demo-card-1"], ["key", "list"]])
+def test_what_only_looks_makes_nothing_where_there_is_no_store(make_switch, words):
     switch = make_switch()
-    result = switch.command("card", "show", CARD_1.token)
-    assert result.returncode == 1 and "no such data directory" in result.stderr
+    result = switch.command(*words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert str(switch.data) in result.stderr
     assert not switch.data.exists()
+    switch.data.mkdir()
+    (switch.data / "something-else").write_text("here")
+    before = contents(switch.data)
+    result = switch.command(*words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert str(switch.data) in result.stderr
+    assert contents(switch.data) == before
+
+
+def test_a_card_command_makes_no_store_beside_keys_that_were_brought_in(make_switch):
+    switch = make_switch()
+    parts = "01" * 15 + "02\n" + "E5A4" * 7 + "0123\n"
+    switch.done("key", "import", "zpk-x", "--usage", "P0", stdin=parts)
+    before = contents(switch.data)
+    result = switch.command("card", "show", "demo-card-1")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "zpk-x" in switch.done("key", "list")
+    assert contents(switch.data) == before
+
+
+def test_what_only_looks_changes_nothing_in_a_store_that_is_there(switch):
+    assert switch.terminate() == 0
+    keys = contents(switch.data / "keys")
+    names = contents(switch.data).keys()
+    assert switch.show(CARD_1.token)["state"] == "ACTIVE"
+    assert "demo-zpk" in switch.done("key", "list")
+    assert contents(switch.data).keys() == names
+    assert contents(switch.data / "keys") == keys
+
+
+@pytest.fixture
+def open_umask():
+    """Nothing is taken away from the modes that a program asks for."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_in_a_directory_that_others_may_read_everything_is_still_for_the_owner_only(
+    make_switch, open_umask
+):
+    switch = make_switch(snapshot_mb=1)
+    switch.data.mkdir(mode=0o755)
+    switch.start()
+    switch.add(ADDED)
+    block = {"52": authorization(CARD_1, CARD_1.pin)["52"]}
+    deadline = time.monotonic() + 30
+    with switch.connect() as link:
+        while not list(switch.data.rglob("*.snap")):
+            assert time.monotonic() < deadline, "no snapshot was taken"
+            link.ask_all(authorization(CARD_1, changes=block) for _ in range(200))
+    assert_private(switch.data)
+    switch.kill()
+    switch.done("card", "activate", ADDED.token)
+    switch.start()
+    assert_private(switch.data)
+    assert switch.terminate() == 0
+    assert_private(switch.data)
+
+
+def assert_private(directory):
+    inside = {path: path.stat().st_mode for path in directory.rglob("*")}
+    kinds = {path.suffix for path in inside}
+    assert {".journal", ".snap", ".key"} <= kinds, kinds
+    for path, mode in inside.items():
+        expected = 0o700 if stat.S_ISDIR(mode) else 0o600
+        assert stat.S_IMODE(mode) == expected, (path, oct(mode))
 
 
 def test_only_the_owner_may_use_socket_keys_and_data(switch):

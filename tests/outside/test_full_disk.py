@@ -1,10 +1,12 @@
 """A disk that fills up stops the switch; what it had answered is there when there is room again."""
 
 import contextlib
+import os
 import subprocess
+import time
 
 import pytest
-from messages import CARD_2, CARD_4, authorization, other_pin
+from messages import CARD_2, CARD_4, DEMO_CARDS, authorization, other_pin
 
 DISK_MB = 6
 BATCH = 200
@@ -43,6 +45,45 @@ def drive_until_it_stops(switch):
                     return asked, answered
                 answered[answer.elements["37"]] = answer
     return asked, answered
+
+
+def leave_room_for(disk, kilobytes):
+    """Fills the disk up to some room; gives the file to remove."""
+    ballast = disk / "ballast"
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
+    ballast.write_bytes(b"\xaa" * max(free - kilobytes * 1024, 0))
+    return ballast
+
+
+# A journal segment has 1024; the keys and the directories come before or after it.
+@pytest.mark.parametrize("room_kb", [
+    0, 4, 8, 16, 24, 64, 512, 1000, 1020, 1024, 1028, 1032, 1036, 1040, 1044, 1048, 1056, 1064,
+])
+def test_a_first_start_that_had_no_room_is_a_first_start_again_when_there_is(
+    make_switch, small_disk, room_kb
+):
+    switch = make_switch(segment_mb=1)
+    switch.data = small_disk / "data"
+    ballast = leave_room_for(small_disk, room_kb)
+    switch.launch()
+    while "listening" not in switch.log() and switch.process.poll() is None:
+        time.sleep(0.01)
+    started = switch.process.poll() is None
+    if started:
+        switch.kill()
+    else:
+        assert switch.wait() == 1
+        said = switch.log().splitlines()[-1]
+        assert "No space left on device" in said and str(switch.data) in said, said
+    # Less than a segment is never enough.
+    assert not started or room_kb > 1024
+
+    ballast.unlink()
+    switch.start()
+    assert "ERROR" not in switch.log()
+    with switch.connect() as link:
+        for card in DEMO_CARDS:
+            assert link.ask(authorization(card, card.pin)).code == "00"
 
 
 @pytest.mark.parametrize("snapshot_mb", [256, 1])

@@ -16,6 +16,10 @@ def kcv(key):
     return des.generate_kcv(key, 3).hex().upper()
 
 
+def no_keys(switch):
+    return switch.command("key", "list").stdout == ""
+
+
 def components(key, count):
     """Random parts that give the key by exclusive-or; one per line."""
     parts = [os.urandom(len(key)) for _ in range(count - 1)]
@@ -96,7 +100,7 @@ def test_the_parity_of_the_components_does_not_matter(own):
 def test_a_check_value_that_was_given_must_match(own):
     refused = bring_in(own, ZPK, "zpk-net", 2, "--kcv", "000000")
     assert refused.returncode == 1 and kcv(ZPK) in refused.stderr
-    assert own.done("key", "list") == ""
+    assert no_keys(own)
     assert bring_in(own, ZPK, "zpk-net", 2, "--kcv", kcv(ZPK).lower()).returncode == 0
 
 
@@ -128,14 +132,14 @@ def test_what_makes_no_good_key_is_refused(own, stdin, named):
     assert named in result.stderr
     for line in stdin.splitlines():
         assert line not in result.stderr
-    assert own.done("key", "list") == ""
+    assert no_keys(own)
 
 
 @pytest.mark.parametrize("name", ["own-pek", "own-x", "../x", "a/b", "a b", "", "x" * 65])
 def test_a_key_name_is_letters_digits_and_hyphens_and_not_the_switchs_own(own, name):
     result = bring_in(own, ZPK, name)
     assert result.returncode == 1 and "key name" in result.stderr
-    assert own.done("key", "list") == ""
+    assert no_keys(own)
 
 
 def test_a_link_without_its_key_does_not_start(own):
@@ -166,6 +170,36 @@ def test_a_master_key_is_64_hexadecimal_digits(own, text):
 
 # Keys that everybody knows stay on loopback.
 
+DEMO_MASTER = b"pinswitch demo master key public"
+PUBLIC_KEYS = [
+    DEMO_ZPK,
+    bytes.fromhex("D9867045BC1343B3025D7A0EE3BC2AE9"),
+    bytes.fromhex("A179FDC85E70C4FDFE015486024654A7"),
+]
+
+
+@pytest.mark.parametrize("text", [DEMO_MASTER.hex(), DEMO_MASTER.hex().upper() + "\n"])
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8583"])
+def test_the_value_of_the_demo_master_key_in_a_file_refuses_any_address_but_loopback(
+    make_switch, listen, text
+):
+    switch = make_switch(master_key_file="master.key", zpk="zpk-net")
+    write_master_key(switch, text)
+    assert bring_in(switch, ZPK).returncode == 0
+    switch.configure(master_key_file="master.key", zpk="zpk-net", listen=listen)
+    said = switch.refuses_to_start()
+    assert "master key" in said and "loopback" in said
+    assert text.strip() not in said
+
+
+@pytest.mark.parametrize("key", [DEMO_ZPK, ZPK])
+def test_a_double_length_key_written_as_triple_length_is_refused(own, key):
+    """K1-K2-K1 is the same key as K1-K2, under which it would not be recognised."""
+    refused = bring_in(own, key + key[:8])
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "key" in refused.stderr and kcv(key) not in refused.stderr
+    assert no_keys(own)
+
 
 def test_the_demo_master_key_refuses_any_address_but_loopback(make_switch):
     for listen in ("0.0.0.0:0", "[::]:0", "192.0.2.1:8583"):
@@ -173,17 +207,18 @@ def test_the_demo_master_key_refuses_any_address_but_loopback(make_switch):
         assert "switch.toml:" in said and "loopback" in said
 
 
+@pytest.mark.parametrize("key", PUBLIC_KEYS)
 @pytest.mark.parametrize("even_parity", [False, True])
-def test_the_demo_zone_key_under_an_own_master_key_refuses_too(make_switch, even_parity):
+def test_the_demo_keys_under_an_own_master_key_refuse_too(make_switch, key, even_parity):
     switch = make_switch(
         master_key_file="master.key", zpk="zpk-net", listen="0.0.0.0:0"
     )
     write_master_key(switch)
-    key = bytes(byte ^ 1 for byte in DEMO_ZPK) if even_parity else DEMO_ZPK
-    assert bring_in(switch, key).returncode == 0
+    imported = bytes(byte ^ 1 for byte in key) if even_parity else key
+    assert bring_in(switch, imported).returncode == 0
     said = switch.refuses_to_start()
     assert "link-a" in said and "loopback" in said
-    assert DEMO_ZPK.hex().upper() not in said
+    assert key.hex().upper() not in said.upper()
 
 
 def test_the_demo_zone_key_is_allowed_on_loopback(own):

@@ -1,6 +1,7 @@
 """Limits of connections and requests, and order under load."""
 
 import random
+import re
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 import tracing
 from link import frame
 from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, network_management, other_pin
+from test_admin import Metrics
 
 
 def mixed(count):
@@ -75,6 +77,21 @@ def test_two_hundred_requests_at_once_are_each_answered_once(make_switch, in_fli
     assert switch.show(CARD_4.token)["pin_try_counter"] == 50
 
 
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_what_came_before_a_peer_closed_its_side_is_answered_beyond_the_window(
+    make_switch, in_flight
+):
+    switch = make_switch(in_flight_per_connection_max=in_flight).start()
+    requests = [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(40)]
+    with switch.connect() as link:
+        link.send(*requests)
+        link.socket.shutdown(socket.SHUT_WR)
+        answers = link.read_all()
+    assert {answer.code for answer in answers} == {"55"}
+    assert sorted(a.stan for a in answers) == sorted(request["11"] for request in requests)
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 40
+
+
 def test_a_request_that_does_not_wait_overtakes_those_that_do(make_switch, tmp_path):
     switch = make_switch().start()
     slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=300000"]
@@ -115,22 +132,11 @@ def test_a_peer_that_closes_its_side_still_gets_its_answers(link):
     assert {a.stan for a in link.read_all()} == {request["11"] for request in requests}
 
 
-def fill(link, ended):
-    """Sends and never reads, until the switch does not read any more either."""
-    data = b"".join(frame(messages.encode(authorization(CARD_2))) for _ in range(200))
-    link.socket.settimeout(0.5)
-    try:
-        while not ended.is_set():
-            link.write(data)
-    except (TimeoutError, ConnectionError):
-        pass
-
-
 def test_a_peer_that_does_not_read_is_closed_and_hangs_nobody(make_switch):
     switch = make_switch(write_seconds_max=1, threads="threads = 1").start()
     ended = threading.Event()
     with switch.connect(receive_buffer=4096) as slow, switch.connect() as link:
-        filling = threading.Thread(target=fill, args=(slow, ended))
+        filling = threading.Thread(target=slow.fill, args=(authorization(CARD_2), ended.is_set))
         filling.start()
         slowest, deadline = 0.0, time.monotonic() + 20
         while "did not read its replies in time" not in switch.log():
@@ -143,6 +149,56 @@ def test_a_peer_that_does_not_read_is_closed_and_hangs_nobody(make_switch):
         filling.join()
         assert link.echo() == "00"
     assert slowest < 1.0
+
+
+# Peers that go away.
+
+
+def wait_until(condition, what, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_wrong_pin_counts_although_its_peer_resets_the_connection(make_switch, at_once):
+    switch = make_switch().start()
+    requests = [authorization(CARD_1, f"111{number}") for number in range(3)]
+    for start in range(0, 3, at_once):
+        link = switch.connect()
+        link.echo()
+        link.send(*requests[start : start + at_once])
+        link.reset()
+        tries = start + at_once
+        wait_until(lambda: switch.show(CARD_1.token)["pin_try_counter"] == tries, tries)
+    assert switch.show(CARD_1.token)["state"] == "SUSPENDED"
+    metrics = Metrics(switch)
+    assert metrics.value("pinswitch_pin_suspensions_total") == 1
+    assert metrics.value("pinswitch_pin_verifications_total", result="mismatch") == 3
+    assert metrics.value("pinswitch_responses_total", code="1809") == 2
+    assert metrics.value("pinswitch_responses_total", code="1872") == 1
+    wait_until(lambda: metrics_of_connections(switch) == (0, 0), "it is still open")
+    lines = [line for line in switch.log().splitlines() if 'mti="0100"' in line or "mti=0100" in line]
+    assert sorted(stan for stan in map(stan_of, lines)) == [request["11"] for request in requests]
+    assert sorted(reason_of(line) for line in lines) == ["1809", "1809", "1872"]
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "75"
+        # A repeat finds the answer that nobody heard.
+        assert link.ask(dict(requests[0], t="0101")).code == "55"
+
+
+def metrics_of_connections(switch):
+    metrics = Metrics(switch)
+    return metrics.value("pinswitch_connections"), metrics.value("pinswitch_inflight")
+
+
+def stan_of(line):
+    return re.search(r'stan="(\d{6})"', line)[1]
+
+
+def reason_of(line):
+    return re.search(r'reason="(\d{4})"', line)[1]
 
 
 def test_half_frames_on_many_connections_hang_nobody(shared):

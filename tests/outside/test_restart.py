@@ -124,6 +124,23 @@ def test_sigterm_finishes_what_is_in_flight(switch):
     assert switch.show(CARD_4.token)["pin_try_counter"] == len(answers)
 
 
+@pytest.mark.parametrize("in_flight", [1, 4, 1024])
+def test_sigterm_answers_every_request_that_had_arrived(make_switch, in_flight):
+    """The 200 are less than the switch reads of one connection while it stops."""
+    switch = make_switch(in_flight_per_connection_max=in_flight).start()
+    requests = list(traffic(200))
+    with switch.connect() as link:
+        link.send(*requests)
+        first = link.read()
+        switch.process.terminate()
+        answers = [first, *link.read_all()]
+    assert switch.wait() == 0
+    assert sorted(a.stan for a in answers) == sorted(request["11"] for request in requests)
+    assert sorted(a.code for a in answers) == ["00"] * 100 + ["55"] * 100
+    switch.start()
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 100
+
+
 def test_sigterm_waits_for_a_slow_disk_and_takes_nothing_new(switch, tmp_path):
     port = switch.ports()["link-a"]
     slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1500000"]
@@ -166,6 +183,50 @@ def test_connections_that_do_nothing_do_not_hold_up_a_stop(switch):
     assert time.monotonic() - began < 5
     for link in links:
         link.close()
+
+
+def with_a_peer_that_does_not_read(switch):
+    link = switch.connect(receive_buffer=4096)
+    link.fill(authorization(CARD_2))
+    return link
+
+
+def test_a_peer_that_does_not_read_holds_up_a_stop_no_longer_than_the_drain(make_switch):
+    switch = make_switch(write_seconds_max=25, drain_seconds_max=1).start()
+    with with_a_peer_that_does_not_read(switch):
+        began = time.monotonic()
+        assert switch.terminate() == 0
+        assert 0.9 < time.monotonic() - began < 4
+    assert "requests in flight are given up" in switch.log()
+    switch.start()
+    assert "ERROR" not in switch.log()
+
+
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_long_drain_at_once(make_switch, again):
+    switch = make_switch(write_seconds_max=60, drain_seconds_max=60).start()
+    with switch.connect() as link, with_a_peer_that_does_not_read(switch):
+        assert link.ask(authorization(CARD_1, "1111")).code == "55"
+        switch.process.terminate()
+        time.sleep(1)
+        assert switch.process.poll() is None
+        began = time.monotonic()
+        switch.process.send_signal(again)
+        switch.wait()
+        assert time.monotonic() - began < 2
+    switch.start()
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+
+
+# The first start.
+
+
+def test_an_empty_journal_directory_that_was_left_behind_is_a_first_start(make_switch):
+    switch = make_switch()
+    (switch.data / "journal").mkdir(parents=True)
+    switch.start()
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
 
 
 # One data directory.

@@ -94,6 +94,38 @@ def test_a_right_pin_decided_on_a_change_that_is_not_on_disk_waits_too(switch, t
     assert waited > 0.35
 
 
+SLOW = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=600000"]
+SLOW_SECONDS = 0.6
+
+
+@pytest.mark.parametrize("changes, code", [({}, None), ({"4": "000000009999"}, "94")])
+@pytest.mark.parametrize("sync, pin, first_code", [
+    ("state", "1111", "55"), ("all", "1111", "55"), ("all", CARD_1.pin, "00"),
+])
+def test_nothing_is_said_about_an_answer_before_the_disk_has_it(
+    make_switch, tmp_path, sync, pin, first_code, changes, code
+):
+    """The answer waits, and so does everything that would tell what it is, or that it is there:
+    a repeat on another connection, and the conflict with it."""
+    switch = make_switch(sync=sync).start()
+    request = authorization(CARD_1, pin)
+    with switch.connect() as link, switch.connect() as other:
+        assert link.echo() == other.echo() == "00"
+        with tracing.traced(switch, tmp_path / "strace", *SLOW):
+            began = time.monotonic()
+            link.send(request)
+            time.sleep(0.1)
+            other.send(dict(request, t="0101", **changes))
+            for one in (link, other):
+                left = began + SLOW_SECONDS - 0.1 - time.monotonic()
+                assert one.is_silent(max(left, 0)), (one is link, time.monotonic() - began)
+            answers = [link.read(), other.read()]
+    assert [answer.code for answer in answers] == [first_code, code or first_code]
+    if not changes:
+        assert answers[0].raw == answers[1].raw
+    assert switch.show(CARD_1.token)["pin_try_counter"] == (pin != CARD_1.pin)
+
+
 def test_a_failed_sync_is_final_and_no_answer_leaves(switch, tmp_path):
     wrong = [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(10)]
     with switch.connect() as link, switch.connect() as other:

@@ -9,23 +9,16 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::card::CardState;
-use super::pan::MaskedPan;
-use super::vault::{CardKey, SealedPan};
+use super::card::{CardIdentity, CardState};
+use super::vault::CardKey;
 use crate::authorization::Product;
 use crate::clock::Timestamp;
 
 /// A card in the cache.
 #[derive(Debug)]
 pub struct CardEntry {
-    /// Digest of its PAN.
-    pub key: CardKey,
-    /// The issuer's name for it, unique.
-    pub token: Box<str>,
-    /// Its PAN as it may be shown.
-    pub masked_pan: MaskedPan,
-    /// Its PAN as it rests.
-    pub sealed_pan: SealedPan,
+    /// What never changes of it.
+    pub identity: CardIdentity,
     /// The rules it follows.
     pub product: Arc<Product>,
     state: ArcSwap<CardState>,
@@ -37,14 +30,8 @@ pub struct CardEntry {
 /// What a card is made of, before it is in the cache.
 #[derive(Debug)]
 pub struct NewCard {
-    /// Digest of its PAN.
-    pub key: CardKey,
-    /// The issuer's name for it, unique.
-    pub token: Box<str>,
-    /// Its PAN as it may be shown.
-    pub masked_pan: MaskedPan,
-    /// Its PAN as it rests.
-    pub sealed_pan: SealedPan,
+    /// What never changes of it.
+    pub identity: CardIdentity,
     /// The rules it follows.
     pub product: Arc<Product>,
     /// Its first state.
@@ -185,15 +172,15 @@ impl Cards {
         self.load(&key)
     }
 
-    /// Whether a card with this key or token can be added.
+    /// Whether a card with this key and token can be added.
     ///
     /// # Errors
     /// What is taken.
-    pub fn is_free(&self, key: &CardKey, token: &str) -> Result<(), Taken> {
-        if self.by_key.contains_key(key) {
+    pub fn is_free(&self, card: &CardIdentity) -> Result<(), Taken> {
+        if self.by_key.contains_key(&card.key) {
             return Err(Taken::Pan);
         }
-        if self.by_token.contains_key(token) { Err(Taken::Token) } else { Ok(()) }
+        if self.by_token.contains_key(&card.token) { Err(Taken::Token) } else { Ok(()) }
     }
 
     /// Adds a card.
@@ -201,17 +188,13 @@ impl Cards {
     /// # Errors
     /// If its PAN or token is taken; nothing has changed then.
     pub fn add(&self, card: NewCard) -> Result<(), Taken> {
-        let key = card.key;
-        match self.by_token.entry(card.token.clone()) {
+        let CardIdentity { key, token, .. } = card.identity.clone();
+        match self.by_token.entry(token.clone()) {
             Entry::Occupied(_) => return Err(Taken::Token),
             Entry::Vacant(place) => place.insert(key),
         };
-        let token = card.token.clone();
         let entry = CardEntry {
-            key,
-            token: card.token,
-            masked_pan: card.masked_pan,
-            sealed_pan: card.sealed_pan,
+            identity: card.identity,
             product: card.product,
             state: ArcSwap::from_pointee(card.state),
             last_record: AtomicU64::new(0),

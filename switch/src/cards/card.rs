@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::tz::Offset;
 
 use crate::cards::pan::MaskedPan;
+use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
 use crate::hsm::PinReference;
 
@@ -202,13 +203,17 @@ impl CardState {
     }
 }
 
-/// What never changes of a card and is safe to show.
+/// What never changes of a card. None of it is a clear PAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardIdentity {
+    /// Digest of its PAN.
+    pub key: CardKey,
     /// The issuer's name for it, unique.
     pub token: Box<str>,
-    /// The PAN as it may be shown.
+    /// Its PAN as it may be shown.
     pub masked_pan: MaskedPan,
+    /// Its PAN as it rests.
+    pub sealed_pan: SealedPan,
 }
 
 #[cfg(test)]

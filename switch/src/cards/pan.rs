@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use iso_specs::redact::visible_ends;
 use zeroize::ZeroizeOnDrop;
 
 /// Longest PAN of ISO/IEC 7812, in digits.
@@ -77,13 +78,8 @@ impl MaskedPan {
     pub const BYTES: usize = 10;
 
     fn of(pan: &Pan) -> MaskedPan {
-        let digits = pan.digits();
-        match (digits.first_chunk(), digits.last_chunk()) {
-            (Some(first), Some(last)) if digits.len() >= PAN_DIGITS_MIN => {
-                MaskedPan { first: *first, last: *last }
-            }
-            _ => MaskedPan { first: *b"______", last: *b"____" },
-        }
+        let (first, last) = visible_ends(pan.digits()).unwrap_or((*b"______", *b"____"));
+        MaskedPan { first, last }
     }
 
     /// The ten visible characters, first six then last four.

@@ -9,6 +9,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::cards::card::CardIdentity;
 use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
 use crate::hsm::{KeyFault, random};
 
@@ -89,6 +90,16 @@ impl PanVault {
         let mut mac = self.digest.clone();
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
+    }
+
+    /// What a new card of this PAN is stored under.
+    ///
+    /// # Errors
+    /// If the machine gives no random bytes.
+    pub fn identify(&self, token: &str, pan: &Pan) -> Result<CardIdentity, KeyFault> {
+        let key = self.card_key(pan);
+        let sealed_pan = self.seal(&key, pan)?;
+        Ok(CardIdentity { key, token: token.into(), masked_pan: pan.masked(), sealed_pan })
     }
 
     /// Seals a PAN for storage.

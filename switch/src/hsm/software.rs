@@ -140,6 +140,20 @@ mod tests {
         assert_eq!(damaged, Verification::BadPinBlock);
     }
 
+    /// Under another PEK a comparison says nothing: that must not count as a wrong PIN.
+    #[test]
+    fn a_reference_under_another_pek_is_no_mismatch() {
+        let hsm = hsm();
+        let pan = Pan::parse(b"4510225522956554").unwrap();
+        let reference = PinReference { key_version: 2, ..accept(&hsm, "8245", &pan) };
+        let zpk = KeyName::parse("zpk").unwrap();
+        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
+        let block = block("BBB1A378AD8325EF");
+        let call =
+            VerifyPin { block: &block, zpk: &zpk, formats, pan: &pan, reference: &reference };
+        assert_eq!(hsm.verify(call), Verification::Unavailable);
+    }
+
     #[test]
     fn a_pin_of_another_length_is_another_pin() {
         let hsm = hsm();

@@ -47,7 +47,7 @@ use std::time::Duration;
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
-use super::record::{self, CardEntryParts};
+use super::record::{self, Part, TransactionRecord};
 use super::{AddCardError, Claimed, Commit, CommitError, Store, StoreFailed};
 use crate::cards::cache::NewCard;
 use crate::cards::{Card, CardKey, Cards};
@@ -119,26 +119,34 @@ impl EmbeddedStore {
         &self,
         card: &Card,
         records_max: usize,
-    ) -> Result<Vec<record::TransactionRecord>, StoreFailed> {
+    ) -> Result<Vec<TransactionRecord>, StoreFailed> {
         let mut records = Vec::new();
         let mut position = card.entry.last_record();
         while position != 0 && records.len() < records_max {
-            let payload = match self.shared.journal.read(Position::from_u64(position)) {
-                Ok((_, payload)) => payload,
-                Err(ReadError::Retired) => break,
-                Err(error) => return Err(StoreFailed(error.to_string())),
-            };
-            let mut found = None;
-            let read = record::read_entry(&payload, |part| {
-                if let record::Part::Transaction(transaction) = part {
-                    found = Some(*transaction);
-                }
+            let parts = self.entry(position)?;
+            let record = parts.into_iter().find_map(|part| match part {
+                Part::Transaction(record) => Some(*record),
+                _ => None,
             });
-            read.map_err(|error| StoreFailed(error.to_string()))?;
-            position = found.as_ref().map_or(0, |transaction| transaction.previous);
-            records.extend(found);
+            position = record.as_ref().map_or(0, |record| record.previous);
+            records.extend(record);
         }
         Ok(records)
+    }
+
+    /// What was committed together at a position; nothing if its segment is kept no more.
+    ///
+    /// # Errors
+    /// If the record cannot be read.
+    pub fn entry(&self, position: u64) -> Result<Vec<Part>, StoreFailed> {
+        let payload = match self.shared.journal.read(Position::from_u64(position)) {
+            Ok((_, payload)) => payload,
+            Err(ReadError::Retired) => return Ok(Vec::new()),
+            Err(error) => return Err(StoreFailed(error.to_string())),
+        };
+        let mut parts = Vec::new();
+        let read = record::read_entry(&payload, |part| parts.push(part));
+        read.map(|()| parts).map_err(|error| StoreFailed(error.to_string()))
     }
 }
 
@@ -151,7 +159,7 @@ impl Shared {
         let mut payload = Vec::with_capacity(ENTRY_BYTES);
         record::begin_entry(&mut payload);
         if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
-            record::put_card_changed(&mut payload, &card.entry.key, state);
+            record::put_card_changed(&mut payload, &card.entry.identity.key, state);
         }
         if let Some(event) = &commit.event {
             record::put_event(&mut payload, event);
@@ -190,16 +198,9 @@ impl Shared {
     fn append_card(&self, mut card: NewCard) -> Result<Sequence, AddCardError> {
         let mut payload = Vec::with_capacity(ENTRY_BYTES);
         record::begin_entry(&mut payload);
-        let parts = CardEntryParts {
-            key: &card.key,
-            token: &card.token,
-            masked_pan: card.masked_pan,
-            sealed_pan: &card.sealed_pan,
-            product: &card.product.name,
-        };
-        record::put_card_added(&mut payload, &parts, &card.state);
+        record::put_card_added(&mut payload, &card.identity, &card.product, &card.state);
         let mut tail = self.journal.lock();
-        self.cards.is_free(&card.key, &card.token)?;
+        self.cards.is_free(&card.identity)?;
         let (sequence, _) = tail
             .append(&payload)
             .map_err(|error| AddCardError::Failed(StoreFailed(error.to_string())))?;

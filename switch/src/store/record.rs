@@ -25,7 +25,8 @@
 use bytes::{Buf, BufMut, TryGetError};
 use iso_specs::Mti;
 
-use crate::authorization::{Answer, Money, Reason, Request};
+use crate::authorization::{Answer, Money, Product, Reason, Request};
+use crate::cards::card::CardIdentity;
 use crate::cards::{
     CardEntry, CardKey, CardState, CardStatus, Expiry, MaskedPan, OnlinePin, Plastic, SealedPan,
     StatusReason,
@@ -142,14 +143,8 @@ pub enum Event {
 /// A card as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCard {
-    /// Digest of its PAN.
-    pub key: CardKey,
-    /// The issuer's name for it.
-    pub token: Box<str>,
-    /// Its PAN as it may be shown.
-    pub masked_pan: MaskedPan,
-    /// Its PAN as it rests.
-    pub sealed_pan: SealedPan,
+    /// What never changes of it.
+    pub identity: CardIdentity,
     /// Name of its product.
     pub product: Box<str>,
     /// Its state.
@@ -186,29 +181,19 @@ pub fn begin_entry(out: &mut Vec<u8>) {
 }
 
 /// Appends the part `card added`.
-pub fn put_card_added(out: &mut Vec<u8>, entry: &CardEntryParts<'_>, state: &CardState) {
+pub fn put_card_added(
+    out: &mut Vec<u8>,
+    identity: &CardIdentity,
+    product: &Product,
+    state: &CardState,
+) {
     out.put_u8(CARD_ADDED);
-    out.put_slice(&entry.key.0);
-    put_text(out, entry.token);
-    out.put_slice(&entry.masked_pan.to_bytes());
-    out.put_slice(&entry.sealed_pan.0);
-    put_text(out, entry.product);
+    out.put_slice(&identity.key.0);
+    put_text(out, &identity.token);
+    out.put_slice(&identity.masked_pan.to_bytes());
+    out.put_slice(&identity.sealed_pan.0);
+    put_text(out, &product.name);
     put_state(out, state);
-}
-
-/// What never changes of a card.
-#[derive(Clone, Copy, Debug)]
-pub struct CardEntryParts<'a> {
-    /// Digest of its PAN.
-    pub key: &'a CardKey,
-    /// The issuer's name for it.
-    pub token: &'a str,
-    /// Its PAN as it may be shown.
-    pub masked_pan: MaskedPan,
-    /// Its PAN as it rests.
-    pub sealed_pan: &'a SealedPan,
-    /// Name of its product.
-    pub product: &'a str,
 }
 
 /// Appends the part `card changed`.
@@ -258,14 +243,7 @@ pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
     out.put_u8(FORMAT);
     out.put_u64_le(state.version);
     out.put_u64_le(last_record);
-    let parts = CardEntryParts {
-        key: &entry.key,
-        token: &entry.token,
-        masked_pan: entry.masked_pan,
-        sealed_pan: &entry.sealed_pan,
-        product: &entry.product.name,
-    };
-    put_card_added(out, &parts, &state);
+    put_card_added(out, &entry.identity, &entry.product, &state);
 }
 
 /// Reads a snapshot record: the card, and where its last record stands.
@@ -321,14 +299,13 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
 }
 
 fn read_card(bytes: &mut &[u8]) -> Result<StoredCard, Unreadable> {
-    Ok(StoredCard {
+    let identity = CardIdentity {
         key: CardKey(array(bytes)?),
         token: text(bytes)?,
         masked_pan: MaskedPan::from_bytes(array(bytes)?),
         sealed_pan: SealedPan(array(bytes)?),
-        product: text(bytes)?,
-        state: read_state(bytes)?,
-    })
+    };
+    Ok(StoredCard { identity, product: text(bytes)?, state: read_state(bytes)? })
 }
 
 fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {

@@ -221,7 +221,7 @@ impl Loading<'_> {
     fn snapshot_card(&self, bytes: &[u8]) -> Result<(), String> {
         let (card, last_record) =
             record::read_snapshot_card(bytes).map_err(|error| error.to_string())?;
-        let key = card.key;
+        let key = card.identity.key;
         self.add(card)?;
         if let Some(card) = self.cards.load(&key) {
             card.entry.set_last_record(last_record);
@@ -256,7 +256,7 @@ impl Loading<'_> {
     fn card_added(&self, sequence: Sequence, mut card: StoredCard) -> Result<(), String> {
         card.state.version = sequence.get();
         // A snapshot taken meanwhile may have it already.
-        if self.cards.load(&card.key).is_none() { self.add(card) } else { Ok(()) }
+        if self.cards.load(&card.identity.key).is_none() { self.add(card) } else { Ok(()) }
     }
 
     fn transaction(&self, position: Position, transaction: &TransactionRecord) {
@@ -276,17 +276,11 @@ impl Loading<'_> {
     fn add(&self, card: StoredCard) -> Result<(), String> {
         let product = self.products.iter().find(|product| product.name == card.product);
         let product = product.ok_or_else(|| {
-            let (token, product) = (&card.token, &card.product);
+            let (token, product) = (&card.identity.token, &card.product);
             format!("card {token} is of product {product}, which the configuration does not have")
         })?;
-        let card = NewCard {
-            key: card.key,
-            token: card.token,
-            masked_pan: card.masked_pan,
-            sealed_pan: card.sealed_pan,
-            product: Arc::clone(product),
-            state: card.state,
-        };
+        let StoredCard { identity, state, .. } = card;
+        let card = NewCard { identity, product: Arc::clone(product), state };
         self.cards.add(card).map_err(|taken| taken.to_string())
     }
 }

@@ -209,11 +209,12 @@ fn check_start(
     let (Some(start), Some(oldest)) = (start, chain.used.first()) else { return Ok(()) };
     let wanted = start.get();
     if oldest.first > start {
-        let reason = format!("record {wanted} is wanted, the journal begins at {:?}", oldest.first);
+        let reason =
+            format!("record {wanted} is wanted, the journal begins at {}", oldest.first.get());
         return Err(Damaged::new(&segment_path(directory, oldest.number), 0, reason).into());
     }
     if start > end.last.next() {
-        let reason = format!("record {wanted} is wanted, the journal ends at {:?}", end.last);
+        let reason = format!("record {wanted} is wanted, the journal ends at {}", end.last.get());
         return Err(Damaged::new(&info_path(directory, chain, end), end.offset, reason).into());
     }
     Ok(())

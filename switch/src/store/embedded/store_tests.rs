@@ -6,17 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iso_specs::Mti;
 use jiff::tz::Offset;
 
 use super::{EmbeddedStore, OpenOptions, snapshots};
-use crate::authorization::{PinRequired, Product};
+use crate::authorization::{Answer, Money, PinRequired, Product, Reason};
 use crate::cards::cache::NewCard;
+use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{StoreConfig, SyncMode};
 use crate::store::embedded::segment::SegmentInfo;
-use crate::store::record::{self, Event, Part};
-use crate::store::{AddCardError, Commit, CommitError, Store};
+use crate::store::record::{self, Event, Part, TransactionRecord};
+use crate::store::{AddCardError, BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Store};
 
 const CARDS: u8 = 40;
 
@@ -53,14 +55,13 @@ fn options(data_dir: &Path) -> OpenOptions {
 
 fn new_card(number: u8) -> NewCard {
     let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
-    NewCard {
+    let identity = CardIdentity {
         key: CardKey([number; 16]),
         token: format!("card-{number}").into(),
         masked_pan: MaskedPan::from_bytes(*b"4761340019"),
         sealed_pan: SealedPan([number; SealedPan::BYTES]),
-        product: product(),
-        state: CardState::new(plastic),
-    }
+    };
+    NewCard { identity, product: product(), state: CardState::new(plastic) }
 }
 
 /// One more wrong PIN; the new count.
@@ -70,7 +71,7 @@ async fn count(store: &EmbeddedStore, number: u8) -> u32 {
         let tries = card.state.pin.tries + 1;
         let change = Some(card.state.with_tries(tries));
         let time = Timestamp::from_seconds(1);
-        let event = Some(Event::StateSuspended { time, card: card.entry.key });
+        let event = Some(Event::StateSuspended { time, card: card.entry.identity.key });
         let commit = Commit { card: Some(&card), change, transaction: None, event };
         match store.commit(commit, &mut None).await {
             Ok(()) => return tries,
@@ -84,7 +85,7 @@ fn states(store: &EmbeddedStore) -> BTreeMap<String, CardState> {
     let entries = store.cards().entries();
     entries
         .iter()
-        .map(|entry| (entry.token.to_string(), CardState::clone(&entry.state())))
+        .map(|entry| (entry.identity.token.to_string(), CardState::clone(&entry.state())))
         .collect()
 }
 
@@ -164,6 +165,127 @@ fn first_record_after_the_card(store: &EmbeddedStore) -> u32 {
     let first = super::Position { segment: info.number, offset: 64 };
     let (_, payload) = store.shared.journal.read(first).unwrap();
     64 + 16 + u32::try_from(payload.len()).unwrap()
+}
+
+fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
+    TransactionRecord {
+        time,
+        card: CardKey([1; 16]),
+        masked_pan: MaskedPan::from_bytes(*b"4761340019"),
+        network: "net".into(),
+        mti: Mti::AUTHORIZATION_REQUEST,
+        processing_code: *b"000000",
+        amount: Money { minor_units: number, currency: 978 },
+        transmission_time: *b"1121120000",
+        stan: *b"000001",
+        acquirer: [0; 11],
+        rrn: None,
+        answer: Answer::new(Reason::InvalidPin),
+        verification: None,
+        is_kept: true,
+        duplicate_key: DuplicateKey(number.into()),
+        body: BodyDigest(number),
+        previous: 0,
+    }
+}
+
+async fn decline(store: &EmbeddedStore, number: u64) {
+    let (key, body) = (DuplicateKey(number.into()), BodyDigest(number));
+    let Ok(Claimed::First(claim)) = store.claim(key, body).await else { panic!("{number}") };
+    let card = store.load_by_token("card-1").await.unwrap().unwrap();
+    let transaction = Some(transaction(number, SystemClock.now()));
+    let commit = Commit { card: Some(&card), change: None, transaction, event: None };
+    let mut claim = Some(claim);
+    store.commit(commit, &mut claim).await.unwrap();
+    assert!(claim.is_none(), "the answer is kept");
+}
+
+/// Answers of before the newest snapshot are in segments that hold no newer state of a card.
+#[tokio::test]
+async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
+    const DECLINES: u64 = 2_000;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    store.add_card(new_card(1)).await.unwrap();
+    for number in 0..DECLINES {
+        decline(&store, number).await;
+    }
+    assert!(store.shared.journal.segments().len() > 3);
+    take_snapshot(&store, directory.path());
+    store.close().unwrap();
+    drop(store);
+    let store = open(directory.path(), false);
+    for number in 0..DECLINES {
+        let claimed = store.claim(DuplicateKey(number.into()), BodyDigest(number)).await.unwrap();
+        assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
+    }
+    let card = store.load_by_token("card-1").await.unwrap().unwrap();
+    let history = store.history(&card, usize::MAX).unwrap();
+    let numbers: Vec<u64> = history.iter().map(|record| record.amount.minor_units).collect();
+    assert_eq!(numbers, (0..DECLINES).rev().collect::<Vec<_>>());
+}
+
+/// A journal that was put back from an older copy lacks what the snapshot knows.
+#[tokio::test]
+async fn a_journal_that_ends_before_its_snapshot_is_a_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    store.add_card(new_card(1)).await.unwrap();
+    store.close().unwrap();
+    drop(store);
+    let journal = options(directory.path()).journal();
+    let copy = directory.path().join("copy");
+    copy_files(&journal, &copy);
+    let store = open(directory.path(), false);
+    count(&store, 1).await;
+    take_snapshot(&store, directory.path());
+    store.close().unwrap();
+    drop(store);
+    std::fs::remove_dir_all(&journal).unwrap();
+    copy_files(&copy, &journal);
+    let error = EmbeddedStore::open(&options(directory.path()), false).err().unwrap().to_string();
+    assert!(error.contains("the journal ends at"), "{error}");
+}
+
+/// On a thread of its own, as the store does it.
+fn take_snapshot(store: &EmbeddedStore, data_dir: &Path) {
+    let path = options(data_dir).snapshots();
+    std::thread::scope(|scope| {
+        scope.spawn(|| snapshots::take(&store.shared, &path).unwrap()).join().unwrap();
+    });
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// The snapshot thread takes them by itself, and what they make superfluous goes by size.
+#[tokio::test]
+async fn old_segments_go_behind_snapshots() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.config.snapshot_bytes = 64 << 10;
+    options.config.retention_bytes = 128 << 10;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    store.add_card(new_card(1)).await.unwrap();
+    let mut number = 0;
+    while store.shared.journal.segments().first().unwrap().number == 1 {
+        assert!(number < 200_000, "no segment was retired");
+        for _ in 0..100 {
+            decline(&store, number).await;
+            number += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!((1..=2).contains(&std::fs::read_dir(options.snapshots()).unwrap().count()));
+    store.close().unwrap();
+    drop(store);
+    let (store, _) = EmbeddedStore::open(&options, false).unwrap();
+    assert_eq!(store.cards().len(), 1);
 }
 
 #[tokio::test]

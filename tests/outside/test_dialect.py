@@ -1,0 +1,97 @@
+"""A dialect of one's own: it works as the built-in one does, and one that could not carry what the
+switch reads and answers is refused at start, before anything is decided that nobody hears."""
+
+import re
+
+import pytest
+from messages import CARD_1, authorization
+from process import REPOSITORY
+
+BUILTIN = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
+SETTING = 'dialect = "own.toml"'
+
+
+def without(element):
+    """The dialect without an element: neither its line nor its number in another place."""
+    text = re.sub(rf"(?m)^{element} = .*\n", "", BUILTIN)
+    text = re.sub(rf"(?m)^reason_code_field = {element}\n", "", text)
+    return re.sub(r"(?m)^(default|network_management) = \[(.*)\]$", lambda match: (
+        f"{match[1]} = [{', '.join(n for n in match[2].split(', ') if n != str(element))}]"
+    ), text)
+
+
+def without_the_line(element):
+    """As a hasty editor removes it: other lines may still speak of it."""
+    return re.sub(rf"(?m)^{element} = .*\n", "", BUILTIN)
+
+
+def with_dialect(make_switch, text):
+    switch = make_switch(dialect="own.toml")
+    (switch.directory / "own.toml").write_text(text)
+    return switch
+
+
+def lines_of_the_setting(switch):
+    lines = enumerate(switch.config.read_text().splitlines(), 1)
+    return [number for number, line in lines if line == SETTING]
+
+
+def assert_refused(switch, named):
+    said = switch.refuses_to_start()
+    numbers = lines_of_the_setting(switch)
+    assert len(numbers) == 2
+    for number in numbers:
+        mistake = next(line for line in said.splitlines() if f"{switch.config}:{number}:" in line)
+        assert "own.toml" in mistake
+    assert re.search(named, said), said
+    assert not switch.data.exists()
+
+
+def naming(element):
+    """An element is named by its number, or by the key that asks for it."""
+    return r"\b(DE)?44\b|\breason_code_field\b" if element == 44 else rf"\b(DE)?{element}\b"
+
+
+@pytest.mark.parametrize("removed", [None, 63, 55, 128])
+def test_a_copy_of_the_built_in_dialect_works_and_so_does_one_without_a_rare_element(
+    make_switch, removed
+):
+    switch = with_dialect(make_switch, without(removed) if removed else BUILTIN).start()
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
+        answer = link.ask(authorization(CARD_1, "1111"))
+        assert (answer.code, answer.reason) == ("55", "1809")
+        assert link.echo() == "00"
+
+
+@pytest.mark.parametrize("edit", [without, without_the_line])
+@pytest.mark.parametrize("element", [2, 3, 4, 7, 11, 38, 39, 44, 49, 52, 70])
+def test_a_dialect_without_an_element_that_the_switch_needs_is_refused(
+    make_switch, element, edit
+):
+    text = edit(element)
+    assert text != BUILTIN
+    assert_refused(with_dialect(make_switch, text), naming(element))
+
+
+@pytest.mark.parametrize("column", ["1993", "2003"])
+def test_a_dialect_whose_codes_do_not_fit_into_de39_is_refused(make_switch, column):
+    text = BUILTIN.replace('response_code_column = "1987"', f'response_code_column = "{column}"')
+    assert text != BUILTIN
+    assert_refused(with_dialect(make_switch, text), r"\bDE39\b")
+
+
+@pytest.mark.parametrize("element, old, new", [
+    (11, "max = 6", "max = 4"), (38, "max = 6", "max = 5"), (44, "max = 25", "max = 2"),
+    (39, 'type = "an"', 'type = "b"'), (70, "max = 3", "max = 2"),
+])
+def test_a_dialect_with_too_little_room_is_refused(make_switch, element, old, new):
+    line = re.search(rf"(?m)^{element} = .*$", BUILTIN)[0]
+    text = BUILTIN.replace(line, line.replace(old, new, 1))
+    assert text != BUILTIN
+    assert_refused(with_dialect(make_switch, text), naming(element))
+
+
+def test_a_dialect_file_that_is_not_there_is_named(make_switch):
+    switch = make_switch(dialect="own.toml")
+    assert_refused(switch, "own.toml")

@@ -1,0 +1,171 @@
+"""The log on standard error: what is in a line, and what happens when nobody reads it in time."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+
+import messages
+import pytest
+from link import Link, frame
+from messages import CARD_1, CARD_4, authorization, network_management, other_pin
+from process import BINARY, STOP_SECONDS, Switch
+
+# More lines than the switch keeps for a reader that is late.
+FLOOD = 200_000
+BATCH = 1000
+
+
+def test_every_line_of_the_json_log_is_an_object_and_took_us_is_a_number(make_switch):
+    switch = make_switch(json="true").start()
+    requests = [
+        authorization(CARD_1, CARD_1.pin), authorization(CARD_1, "1111"),
+        authorization(CARD_1, changes={"4": None}), network_management("301"),
+    ]
+    with switch.connect() as link:
+        link.codes(requests)
+    switch.done("card", "activate", CARD_1.token)
+    assert switch.terminate() == 0
+    lines = [json.loads(line) for line in switch.log().splitlines()]
+    assert all({"timestamp", "level", "target"} <= line.keys() for line in lines)
+    transactions = [line for line in lines if line["target"] == "transaction"]
+    assert [line["stan"] for line in transactions] == [request["11"] for request in requests]
+    assert [line["reason"] for line in transactions] == ["0000", "1809", "9904", "0000"]
+    for line in transactions:
+        assert type(line["took_us"]) is int and 0 <= line["took_us"] < 10_000_000
+        assert line["repeat"] is False
+    assert [line.get("element") for line in transactions] == [None, None, 4, None]
+    assert lines[-1]["message"] == "stopped"
+
+
+@pytest.mark.parametrize("data", [
+    frame(b"GET / HTTP/1.1"), b"\x16\x03\x01\x02\x00\x01\x00", b"\xff\xff", frame(b"0100XYZ"),
+])
+@pytest.mark.parametrize("as_json", ["false", "true"])
+def test_a_connection_closed_for_bad_bytes_is_logged_with_its_peer(make_switch, data, as_json):
+    switch = make_switch(json=as_json).start()
+    with switch.connect() as link:
+        host, port = link.socket.getsockname()
+        link.write(data.ljust(9000, b"\0"))
+        assert link.is_closed()
+        deadline = time.monotonic() + 5
+        while "a connection was closed" not in switch.log():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    line = next(line for line in switch.log().splitlines() if "a connection was closed" in line)
+    assert f"{host}:{port}" in line and "link-a" in line and "WARN" in line
+    assert "GET" not in line and "XYZ" not in line
+
+
+class SlowReader(threading.Thread):
+    """Reads the log slower than it is written, until it is told to hurry."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self.pipe, self.parts, self.hurry = pipe, [], threading.Event()
+
+    def run(self):
+        while part := self.pipe.read1(16_384):
+            self.parts.append(part)
+            self.hurry.wait(0.01)
+
+    def text(self):
+        return b"".join(self.parts).decode()
+
+
+class WithSlowLog(Switch):
+    """A switch whose log goes into a pipe that is read slowly."""
+
+    def launch(self):
+        self.starts += 1
+        self.output("stderr").touch()
+        self.process = subprocess.Popen(
+            [BINARY, *self.words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, cwd=self.directory,
+        )
+        self.reader = SlowReader(self.process.stderr)
+        self.reader.start()
+        return self
+
+    def log(self):
+        return self.reader.text()
+
+
+@pytest.fixture
+def slow_log(tmp_path):
+    switch = WithSlowLog(tmp_path / "switch").start()
+    yield switch
+    switch.reader.hurry.set()
+    switch.stop()
+    switch.reader.join(STOP_SECONDS)
+
+
+def flood(address, count, answered):
+    """Echo requests: each leaves a line."""
+    one = frame(messages.encode(network_management("301")))
+    with Link(address) as link:
+        for _ in range(count // BATCH):
+            link.write(one * BATCH)
+            for _ in range(BATCH):
+                assert link.read_body() is not None
+            answered.append(BATCH)
+
+
+def audit_lines(text):
+    return re.findall(r'audit: action="([a-z-]+)" token="([^"]+)" done=(true|false)', text)
+
+
+def test_no_audit_line_is_lost_in_a_flood_of_transactions_on_a_slow_pipe(slow_log):
+    answered = []
+    address = ("127.0.0.1", slow_log.ports()["link-a"])
+    before = len(audit_lines(slow_log.log()))
+    flooding = threading.Thread(target=flood, args=(address, FLOOD, answered))
+    flooding.start()
+    done = 0
+    while flooding.is_alive():
+        slow_log.done("card", "activate", CARD_1.token)
+        slow_log.done("card", "set-pin", CARD_4.token, stdin="8264\n")
+        done += 1
+    flooding.join()
+    assert sum(answered) == FLOOD and done >= 3
+    for _ in range(3):
+        slow_log.done("card", "activate", CARD_1.token)
+        slow_log.done("card", "set-pin", CARD_4.token, stdin="8264\n")
+    slow_log.reader.hurry.set()
+    assert slow_log.terminate() == 0
+    slow_log.reader.join(STOP_SECONDS)
+    text = slow_log.log()
+    lines = audit_lines(text)[before:]
+    for audited in [("activate", CARD_1.token, "true"), ("set-pin", CARD_4.token, "true")]:
+        assert lines.count(audited) == done + 3
+    # The flood was one: some of its lines were dropped, and the others are whole.
+    transactions = [line for line in text.splitlines() if " transaction: " in line]
+    assert 1000 < len(transactions) < FLOOD
+    assert all(re.search(r" took_us=\d+$", line) for line in transactions)
+    assert text.splitlines()[-1].endswith("stopped")
+
+
+def test_a_log_that_nobody_reads_delays_no_request(tmp_path):
+    """The pipe is full from the start of the flood on, and stays so."""
+    switch = WithSlowLog(tmp_path / "switch")
+    switch.start()
+    switch.reader.hurry.wait = lambda _: stopped.wait()
+    stopped = threading.Event()
+    try:
+        address = ("127.0.0.1", switch.ports()["link-a"])
+        flood(address, FLOOD, [])
+        # Bad bytes leave a line of another kind.
+        for _ in range(3):
+            with Link(address) as link:
+                link.send_body(b"GET / HTTP/1.1")
+                assert link.is_closed()
+        with Link(address) as link:
+            began = time.monotonic()
+            assert link.ask(authorization(CARD_4, other_pin(CARD_4.pin))).code == "55"
+            assert link.ask(authorization(CARD_4, CARD_4.pin)).code == "00"
+            assert time.monotonic() - began < 1
+    finally:
+        stopped.set()
+        switch.stop()
+        switch.reader.join(STOP_SECONDS)
