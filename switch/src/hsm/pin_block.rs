@@ -62,7 +62,8 @@ impl PinBlockFormats {
     }
 }
 
-type Nibbles = Zeroizing<[u8; 16]>;
+/// Nibbles behind control digit and length.
+const PIN_AND_FILL: usize = 14;
 
 /// The PIN in a clear block of one of these formats, or `None` if the block does not read as
 /// one: another control digit, a length outside 4-12, a digit or fill out of its range.
@@ -71,52 +72,35 @@ pub(super) fn read(
     pan: &Pan,
     formats: PinBlockFormats,
 ) -> Option<ClearPin> {
-    let field = xor(&nibbles(block), &account_field(pan)?);
-    let (control, rest) = field.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    let format = PinBlockFormat::from_control_digit(*control)?;
-    let (pin, fill) = rest.split_at_checked(usize::from(*length))?;
-    let digits = pin.iter().all(|nibble| *nibble <= 9);
+    let field = Zeroizing::new(u64::from_be_bytes(*block) ^ account_field(pan)?);
+    let format = PinBlockFormat::from_control_digit(nibble(*field, 0))?;
+    let mut rest = Zeroizing::new([0; PIN_AND_FILL]);
+    rest.iter_mut().zip(2..).for_each(|(to, place)| *to = nibble(*field, place));
+    let (pin, fill) = rest.split_at_mut_checked(nibble(*field, 1).into())?;
     let filled = fill.iter().all(|nibble| format.allows_fill(*nibble));
-    let text = Zeroizing::new(pin.iter().map(|nibble| b'0' + nibble).collect::<Vec<u8>>());
-    ClearPin::parse(&text).filter(|_| formats.contains(format) && digits && filled)
+    // A nibble above 9 becomes no digit, which is no PIN.
+    pin.iter_mut().for_each(|nibble| *nibble += b'0');
+    ClearPin::parse(pin).filter(|_| formats.contains(format) && filled)
 }
 
 /// A clear format 0 block; `None` for a PAN below 13 digits.
 pub(super) fn iso0(pin: &ClearPin, pan: &Pan) -> Option<Zeroizing<[u8; PinBlock::BYTES]>> {
-    let mut field: Nibbles = Zeroizing::new([0xF; 16]);
-    let length = u8::try_from(pin.digits().len()).ok()?;
-    let content = [0, length].into_iter().chain(pin.digits().iter().map(|digit| digit - b'0'));
-    field.iter_mut().zip(content).for_each(|(to, from)| *to = from);
-    Some(pack(&xor(&field, &account_field(pan)?)))
+    let digits = pin.digits();
+    let fill = [b'0' + 0xF; PIN_AND_FILL];
+    let content = digits.iter().chain(&fill).take(PIN_AND_FILL);
+    let length = u64::try_from(digits.len()).ok()?;
+    let field = content.fold(length, |field, digit| field << 4 | u64::from(digit - b'0'));
+    Some(Zeroizing::new((field ^ account_field(pan)?).to_be_bytes()))
 }
 
-fn account_field(pan: &Pan) -> Option<Nibbles> {
-    let mut field: Nibbles = Zeroizing::new([0; 16]);
+fn account_field(pan: &Pan) -> Option<u64> {
     let digits = pan.account_digits()?;
-    field.iter_mut().skip(4).zip(digits).for_each(|(to, digit)| *to = digit - b'0');
-    Some(field)
+    Some(digits.iter().fold(0, |field, digit| field << 4 | u64::from(digit - b'0')))
 }
 
-fn xor(a: &Nibbles, b: &Nibbles) -> Nibbles {
-    let mut sum = a.clone();
-    sum.iter_mut().zip(b.iter()).for_each(|(to, other)| *to ^= other);
-    sum
-}
-
-fn nibbles(bytes: &[u8; PinBlock::BYTES]) -> Nibbles {
-    let mut nibbles: Nibbles = Zeroizing::new([0; 16]);
-    let content = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
-    nibbles.iter_mut().zip(content).for_each(|(to, from)| *to = from);
-    nibbles
-}
-
-fn pack(nibbles: &Nibbles) -> Zeroizing<[u8; PinBlock::BYTES]> {
-    let mut bytes = Zeroizing::new([0; PinBlock::BYTES]);
-    bytes.iter_mut().zip(nibbles.as_chunks::<2>().0).for_each(|(to, [high, low])| {
-        *to = high << 4 | low;
-    });
-    bytes
+/// One of the sixteen, from the left.
+fn nibble(field: u64, place: u32) -> u8 {
+    u8::try_from(field >> (60 - 4 * place) & 0xF).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -130,10 +114,8 @@ mod tests {
     }
 
     fn block(field: &str) -> [u8; 8] {
-        let digits: Vec<u8> =
-            field.chars().map(|c| u8::try_from(c.to_digit(16).unwrap()).unwrap()).collect();
-        let field: Nibbles = Zeroizing::new(digits.try_into().unwrap());
-        *pack(&xor(&field, &account_field(&pan()).unwrap()))
+        let field = u64::from_str_radix(field, 16).unwrap();
+        (field ^ account_field(&pan()).unwrap()).to_be_bytes()
     }
 
     #[test]

@@ -146,7 +146,13 @@ impl Journal {
 
     /// Holds the end of the journal, to decide and append in one step.
     pub fn lock(&self) -> Tail<'_> {
-        Tail { shared: &self.shared, state: lock(&self.shared.tail) }
+        let state = self.shared.tail.lock().unwrap_or_else(|poisoned| {
+            // Somebody stopped between a record and what it says: nobody may go on from there.
+            let cause = "a thread ended while it held the end of the journal";
+            self.shared.durable.fail(Failed::new(&self.shared.options.directory, cause));
+            poisoned.into_inner()
+        });
+        Tail { shared: &self.shared, state }
     }
 
     /// Writes all that was appended before the call, with one write per segment. After it the
