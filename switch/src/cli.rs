@@ -211,8 +211,8 @@ fn import_key(
 }
 
 fn list_keys(config: &Config) -> Result<(), CliError> {
-    if !config.data_dir.exists() {
-        let text = format!("{}: there is no such data directory", config.data_dir.display());
+    if !config.data_dir.join("keys").exists() {
+        let text = format!("{}: there are no keys", config.data_dir.display());
         return Err(CliError::Refused(text));
     }
     let mut out = io::stdout().lock();

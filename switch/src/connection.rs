@@ -265,6 +265,6 @@ pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
     session.metrics.connections.decrement(1.0);
     if let Err(reason) = ended {
         let (link, peer) = (&*session.link.name, &*session.peer);
-        tracing::warn!(link, peer, %reason, "a connection was closed");
+        tracing::warn!(target: "connection", link, peer, %reason, "a connection was closed");
     }
 }

@@ -179,7 +179,8 @@ impl Listening {
                 workers.give(stream, Session::new(link, metrics, &peer.to_string()))
             });
             if let Err(error) = given {
-                tracing::warn!(link = &*self.link.name, %error, "a connection was not accepted");
+                let link = &*self.link.name;
+                tracing::warn!(target: "connection", link, %error, "it was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

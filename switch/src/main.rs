@@ -12,7 +12,7 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
 };
 use tracing::Metadata;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use cli::{Cli, CliError};
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<(), CliError> {
     let config = cli.config()?;
     protect_secrets().map_err(io::Error::from)?;
-    let (_guard, dropped) = log_to_standard_error(config.log);
+    let (_guards, dropped) = log_to_standard_error(config.log);
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
     }
@@ -53,19 +53,23 @@ fn protect_secrets() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Lines of transactions leave by a thread of their own, so that a full pipe delays no request;
-/// what it cannot keep up with is dropped and counted. All other lines, audit among them, are few
-/// and are never dropped. The guard writes what is left when it is dropped.
-fn log_to_standard_error(config: LogConfig) -> (WorkerGuard, ErrorCounter) {
-    let (writer, guard): (NonBlocking, WorkerGuard) =
-        NonBlockingBuilder::default().lossy(true).finish(io::stderr());
-    let dropped = writer.error_counter();
-    let is_transaction = |metadata: &Metadata<'_>| metadata.target() == "transaction";
-    let writer = writer.with_filter(is_transaction).or_else(io::stderr);
+/// What a peer can cause in any number: its lines may be dropped.
+const MANY: [&str; 2] = ["transaction", "connection"];
+
+/// Logs leave by threads of their own, so that a reader who stalls delays no request. Lines that
+/// peers can cause in any number are dropped and counted when they cannot be kept up with; all
+/// others, audit among them, never are. The guards write what is left when they are dropped.
+fn log_to_standard_error(config: LogConfig) -> ([WorkerGuard; 2], ErrorCounter) {
+    let writer = |lossy| NonBlockingBuilder::default().lossy(lossy).finish(io::stderr());
+    let (many, many_guard) = writer(true);
+    let (few, few_guard) = writer(false);
+    let dropped = many.error_counter();
+    let is_of_many = |metadata: &Metadata<'_>| MANY.contains(&metadata.target());
+    let writer = many.with_filter(is_of_many).or_else(few);
     let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false);
     match config.json {
         true => subscriber.json().flatten_event(true).init(),
         false => subscriber.init(),
     }
-    (guard, dropped)
+    ([many_guard, few_guard], dropped)
 }

@@ -91,7 +91,7 @@ impl Metrics {
         self.sync.clone()
     }
 
-    /// How many log lines of transactions were dropped so far.
+    /// How many log lines of transactions and connections were dropped so far.
     pub fn log_lines_dropped(&self, lines: usize) {
         self.log_lines_dropped.absolute(lines as u64);
     }
@@ -126,7 +126,7 @@ fn describe() {
     );
     describe_counter!(
         "pinswitch_log_lines_dropped_total",
-        "Log lines of transactions dropped because the log was not read fast enough."
+        "Log lines of transactions and connections dropped because the log was not read in time."
     );
     describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");

@@ -153,7 +153,7 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
 }
 
 /// Runs the switch until it is told to stop (SIGTERM, SIGINT). `dropped_lines` tells how many
-/// log lines of transactions were dropped so far.
+/// log lines were dropped so far.
 ///
 /// # Errors
 /// Why it did not start, or that its store failed.

@@ -23,6 +23,7 @@ TYPES = {
     "pinswitch_bad_pin_blocks": "counter",
     "pinswitch_journal_sync_seconds": "histogram",
     "pinswitch_duplicate_window_seconds": "gauge",
+    "pinswitch_log_lines_dropped": "counter",
     "pinswitch_build_info": "gauge",
     "process_cpu_seconds": "counter",
     "process_resident_memory_bytes": "gauge",
@@ -98,6 +99,7 @@ def test_label_sets_exist_before_anything_happens(switch):
     for name in ("pinswitch_pin_suspensions_total", "pinswitch_pin_verifications_total",
                  "pinswitch_bad_pin_blocks_total", "pinswitch_connections_refused_total",
                  "pinswitch_inflight", "pinswitch_connections",
+                 "pinswitch_log_lines_dropped_total",
                  "pinswitch_request_duration_seconds_count"):
         assert metrics.value(name) == 0
     build = dict(next(labels for name, labels in metrics.samples if name == "pinswitch_build_info"))

@@ -179,9 +179,9 @@ def test_a_wrong_pin_counts_although_its_peer_resets_the_connection(make_switch,
     assert metrics.value("pinswitch_responses_total", code="1809") == 2
     assert metrics.value("pinswitch_responses_total", code="1872") == 1
     wait_until(lambda: metrics_of_connections(switch) == (0, 0), "it is still open")
-    lines = [line for line in switch.log().splitlines() if 'mti="0100"' in line or "mti=0100" in line]
-    assert sorted(stan for stan in map(stan_of, lines)) == [request["11"] for request in requests]
-    assert sorted(reason_of(line) for line in lines) == ["1809", "1809", "1872"]
+    lines = [line for line in switch.log().splitlines() if " mti=0100 " in line]
+    assert sorted(map(stan_of, lines)) == [request["11"] for request in requests]
+    assert sorted(map(reason_of, lines)) == ["1809", "1809", "1872"]
     with switch.connect() as link:
         assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "75"
         # A repeat finds the answer that nobody heard.
