@@ -128,7 +128,7 @@ impl Config {
     /// # Errors
     /// Never, unless the built-in text is wrong; a test reads it.
     pub fn demo(data_dir: Option<PathBuf>) -> Result<Config, ConfigError> {
-        let mut config = Config::parse(demo::CONFIG, "demo", Path::new("."))?;
+        let mut config = Config::parse(demo::CONFIG, "demo", Path::new(""))?;
         config.data_dir = data_dir.unwrap_or(config.data_dir);
         Ok(config)
     }
