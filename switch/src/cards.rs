@@ -4,7 +4,6 @@ pub mod card;
 pub mod pan;
 pub mod vault;
 pub mod cache;
-pub mod changes;
 
 pub use cache::{Card, CardEntry, Cards};
 pub use card::{CardState, CardStatus, Expiry, OnlinePin, Plastic, StatusReason};

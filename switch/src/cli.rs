@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
-use switch::cards::changes::{AddCard, PinText};
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, Command, Outcome};
 use switch::hsm::KeyName;
 use switch::hsm::key_block::{KeyUsage, from_hex};
 use switch::hsm::keys::KeysError;
+use switch::issuer::{AddCard, PinText};
 use switch::run::{self, RunError};
 
 /// A real-time authorization switch for card issuers.
@@ -204,6 +204,11 @@ fn import_key(
             let component = from_hex(line.trim());
             components.push(component.ok_or_else(|| refused("a component is not hexadecimal"))?);
         }
+    }
+    if config.is_demo {
+        let text = "the master key is the demo's, which is public: a key under it is no secret; \
+                    name a configuration with a master_key_file of your own (--config)";
+        return Err(refused(text));
     }
     let (block, kcv) = run::open_keys(config)?.import(&name, usage, &components, kcv)?;
     tracing::info!(target: "audit", action = "key import", %name, %kcv);

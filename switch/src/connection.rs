@@ -14,6 +14,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use iso_specs::FramingError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
@@ -36,6 +37,9 @@ pub enum Ended {
     /// The peer does not read our replies.
     #[error("the peer did not read its replies in time")]
     SlowReader,
+    /// The switch stopped before the peer had read its replies.
+    #[error("the switch stopped before the peer had read its replies")]
+    Stopped,
     /// The network.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -78,7 +82,7 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
         }
         let room = window.has_room();
         if shutdown.stop.is_cancelled() && open && room {
-            open = drain.read(&mut reader, &mut input);
+            open = drain.read(&mut reader, &mut input).await;
             continue;
         }
         if input.capacity() - input.len() < READ_BYTES_MIN {
@@ -113,16 +117,18 @@ struct Drain {
 impl Drain {
     /// Reads what is there; `false` when there is nothing more, or when a peer that does not stop
     /// sending has had its share.
-    fn read(&mut self, reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> bool {
+    async fn read(&mut self, reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> bool {
         self.reads_left = self.reads_left.saturating_sub(1);
         input.reserve(READ_BYTES);
-        let read = reader.read_buf(input).now_or_never();
+        // The runtime asks the kernel what has arrived only between tasks.
+        yield_now().await;
+        let read = unconstrained(reader.read_buf(input)).now_or_never();
         self.reads_left > 0 && matches!(read, Some(Ok(bytes)) if bytes > 0)
     }
 }
 
 /// How long what a peer still sends is read after our last reply.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Closes our side, then reads and drops what still comes: closing a socket that has unread
 /// bytes would take back the replies that the peer has not read yet.
@@ -139,7 +145,7 @@ async fn close(
     };
     tokio::select! {
         () = shutdown.abandon.cancelled() => {}
-        // A peer that goes on sending has had its second.
+        // A peer that goes on sending has had its time.
         _ = timeout(LINGER, drain) => {}
     }
 }
@@ -213,6 +219,8 @@ struct Output {
     bytes: Vec<u8>,
     /// Those that must not leave before the store has written what they speak of.
     resting_on_store: Vec<u8>,
+    /// A write failed or was given up, perhaps within a frame: nothing more may follow it.
+    broken: bool,
 }
 
 impl Output {
@@ -229,6 +237,9 @@ impl Output {
         writer: &mut (impl AsyncWrite + Unpin),
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
+        if self.broken {
+            (self.bytes, self.resting_on_store) = (Vec::new(), Vec::new());
+        }
         if !self.resting_on_store.is_empty() {
             match switch.store.flush() {
                 Ok(()) => self.bytes.append(&mut self.resting_on_store),
@@ -239,14 +250,14 @@ impl Output {
             let write = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes));
             let written = tokio::select! {
                 biased;
-                () = shutdown.abandon.cancelled() => Err(Ended::SlowReader),
+                () = shutdown.abandon.cancelled() => Err(Ended::Stopped),
                 written = write => match written {
                     Ok(written) => written.map_err(Ended::Io),
                     Err(_) => Err(Ended::SlowReader),
                 },
             };
-            // After a failed write nobody reads any more.
             self.bytes.clear();
+            self.broken = written.is_err();
             return written;
         }
         Ok(())

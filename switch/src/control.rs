@@ -13,9 +13,10 @@ use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
 use crate::cards::Card;
-use crate::cards::changes::{self, AddCard, PinText};
 use crate::clock::Clock;
 use crate::hsm::Hsm;
+use crate::issuer::{self, AddCard, PinText};
+use crate::listener::ACCEPT_PAUSE;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::Switch;
@@ -58,7 +59,7 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// A card as GET /cards/{token} shows it.
+/// A card with the names of GET /cards/{token}, as far as a card has these things yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CardView {
     /// The issuer's name for it.
@@ -109,14 +110,14 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     command: Command,
 ) -> Outcome {
     let (action, token, done) = match command {
-        Command::Show { token } => ("show", token.clone(), changes::load(switch, &token).await),
+        Command::Show { token } => ("show", token.clone(), issuer::load(switch, &token).await),
         Command::Activate { token } => {
-            ("activate", token.clone(), changes::activate(switch, &token).await)
+            ("activate", token.clone(), issuer::activate(switch, &token).await)
         }
         Command::SetPin { token, pin } => {
-            ("set-pin", token.clone(), changes::set_pin(switch, &token, &pin).await)
+            ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await)
         }
-        Command::Add(card) => ("add", card.token.clone(), changes::add(switch, &card).await),
+        Command::Add(card) => ("add", card.token.clone(), issuer::add(switch, &card).await),
     };
     // Every command leaves a line with no secret in it. What is no card's token may be anything,
     // even a PAN.
@@ -196,7 +197,10 @@ impl ControlListener {
             };
             match accepted {
                 Ok((stream, _)) => drop(tokio::spawn(converse(Arc::clone(&switch), stream))),
-                Err(error) => tracing::warn!(%error, "control.sock: a connection was not accepted"),
+                Err(error) => {
+                    tracing::warn!(target: "connection", %error, "control.sock: not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
 use crate::cards::CardStatus;
-use crate::cards::changes::{self, AddCard, PinText, Refusal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::Hsm;
+use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::Listening;
 use crate::store::Store;
 use crate::switch::Switch;
@@ -35,10 +35,6 @@ pub struct DemoCard {
     pub token: &'static str,
     /// Its PAN, of a test BIN.
     pub pan: &'static str,
-    /// Its expiry, YYMM.
-    pub expiry: &'static str,
-    /// Its PAN sequence number.
-    pub sequence: u8,
     /// Its PIN.
     pub pin: &'static str,
     /// Its product.
@@ -47,6 +43,8 @@ pub struct DemoCard {
 
 /// Expiry of all cards of the demo, YYMM.
 const EXPIRY: &str = "2912";
+/// PAN sequence number of all cards of the demo.
+const SEQUENCE: &str = "01";
 
 const fn card(
     token: &'static str,
@@ -54,7 +52,7 @@ const fn card(
     pin: &'static str,
     product: &'static str,
 ) -> DemoCard {
-    DemoCard { token, pan, expiry: EXPIRY, sequence: 1, pin, product }
+    DemoCard { token, pan, pin, product }
 }
 
 /// The cards of the demo.
@@ -73,7 +71,10 @@ pub const ZPK_NAME: &str = "demo-zpk";
 /// # Errors
 /// Which card was refused, and why.
 pub async fn add_cards<C: Clock, H: Hsm, S: Store>(switch: &Switch<C, H, S>) -> Result<(), String> {
-    for card in CARDS {
+    // A configuration that was made from the demo's may have fewer products.
+    let has_product =
+        |card: &DemoCard| switch.products.iter().any(|product| *product.name == *card.product);
+    for card in CARDS.into_iter().filter(has_product) {
         let added = add_card(switch, &card).await;
         added.map_err(|refusal| format!("demo card {}: {refusal}", card.token))?;
     }
@@ -84,13 +85,13 @@ async fn add_card<C: Clock, H: Hsm, S: Store>(
     switch: &Switch<C, H, S>,
     card: &DemoCard,
 ) -> Result<(), Refusal> {
-    let state = match changes::load(switch, card.token).await {
+    let state = match issuer::load(switch, card.token).await {
         Ok(known) => known.state,
-        Err(_) => changes::add(switch, &request(card)).await?.state,
+        Err(_) => issuer::add(switch, &request(card)).await?.state,
     };
     // A start that was cut short may have left it added and not active.
     if state.status == CardStatus::Unactivated {
-        changes::activate(switch, card.token).await?;
+        issuer::activate(switch, card.token).await?;
     }
     Ok(())
 }
@@ -99,8 +100,8 @@ fn request(card: &DemoCard) -> AddCard {
     AddCard {
         token: card.token.to_owned(),
         pan: Zeroizing::new(card.pan.to_owned()),
-        expiration: card.expiry.to_owned(),
-        pan_sequence_number: format!("{:02}", card.sequence),
+        expiration: EXPIRY.to_owned(),
+        pan_sequence_number: SEQUENCE.to_owned(),
         card_product_token: card.product.to_owned(),
         pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
     }
@@ -119,7 +120,7 @@ pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> 
     }
     writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
     writeln!(out, "  data       {}", config.data_dir.display())?;
-    writeln!(out, "Cards (expiry {}, sequence 01):", EXPIRY)?;
+    writeln!(out, "Cards (expiry {EXPIRY}, sequence {SEQUENCE}):")?;
     for card in CARDS {
         let (token, pan, pin, product) = (card.token, card.pan, card.pin, card.product);
         writeln!(out, "  {token}  PAN {pan}  PIN {pin}  {product}")?;

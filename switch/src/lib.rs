@@ -28,7 +28,9 @@ pub mod run;
 pub mod config;
 // The demo's cards and keys.
 pub mod demo;
-// The command line on a running switch.
+// What the issuer does with cards: add, activate, set a PIN.
+pub mod issuer;
+// These commands over a socket, for the command line.
 pub mod control;
 // Metrics and health over HTTP.
 pub mod admin;

@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::switch::{Session, Switch};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The threads that serve connections.
 pub struct Workers {

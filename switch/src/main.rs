@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
 use tracing::Metadata;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -38,6 +38,7 @@ fn start(cli: &Cli) -> Result<(), CliError> {
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
     }
+    check_descriptors(config.limits.connections_max)?;
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run::run(config, metrics, move || dropped.dropped_lines()))?)
@@ -51,6 +52,24 @@ fn protect_secrets() -> rustix::io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     umask(Mode::RWXG | Mode::RWXO);
     Ok(())
+}
+
+/// File descriptors beside those of connections: journal, logs, admin, control.
+const DESCRIPTORS_RESERVED: u64 = 128;
+
+/// Takes as many file descriptors as the system grants: without one, no journal segment can be
+/// opened.
+fn check_descriptors(connections_max: usize) -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    let wanted = connections_max as u64 + DESCRIPTORS_RESERVED;
+    match maximum {
+        Some(granted) if granted < wanted => Err(io::Error::other(format!(
+            "connections_max = {connections_max} needs {wanted} file descriptors, but the limit \
+             is {granted} (ulimit -Hn)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What a peer can cause in any number: its lines may be dropped.

@@ -200,6 +200,13 @@ pub async fn run(
     stop(&config, &switch, &workers, &shutdown).await
 }
 
+/// Resolves at a second signal; never, if signals cannot be watched.
+async fn second_signal() {
+    if signalled().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Accepts nothing new, finishes what is in flight up to the cap, and closes the store.
 async fn stop(
     config: &Config,
@@ -212,7 +219,7 @@ async fn stop(
     let ended = tokio::select! {
         () = workers.ended() => true,
         () = tokio::time::sleep(config.limits.drain_seconds_max) => false,
-        signal = signalled() => signal.is_err(),
+        () = second_signal() => false,
     };
     if !ended {
         tracing::warn!(

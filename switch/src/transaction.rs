@@ -85,18 +85,12 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::Authorization if session.must_sign_on() => Outcome::of(Reason::Unavailable),
             Route::Authorization => self.authorize(session, &decoded).await,
         };
-        let (frame, outcome) = match encode(session, message, outcome) {
-            Some(frame) => (Some(frame), outcome),
-            // The dialect was checked at start, so this is a fault of ours.
-            None => {
-                let fault = Outcome::of(Reason::SystemMalfunction);
-                (encode(session, message, fault), fault)
-            }
-        };
+        // The dialect was checked at start, so there is a frame.
+        let Some(frame) = encode(session, message, outcome) else { return Ok(None) };
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
         self.account(session, message, Accounted { reason, repeat, fault, took });
-        Ok(frame.map(|frame| Reply { frame, rests_on_store }))
+        Ok(Some(Reply { frame, rests_on_store }))
     }
 
     async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
@@ -155,7 +149,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             self.metrics.suspended(suspends);
             return Ok(Outcome::kept(answer, false));
         }
-        Ok(Outcome::of(Reason::Unavailable))
+        Ok(Outcome::of(Reason::SystemMalfunction))
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
@@ -265,7 +259,8 @@ fn encode(session: &Session, message: &Message<'_>, outcome: Outcome) -> Option<
         Ok(Some(())) => Some(reply),
         Ok(None) => None,
         Err(error) => {
-            tracing::error!(link = &*session.link.name, %error, "a reply could not be encoded");
+            let link = &*session.link.name;
+            tracing::error!(target: "transaction", link, %error, "a reply cannot be encoded");
             None
         }
     }

@@ -10,7 +10,8 @@
 //!                                       plastic=2912/01, pan=...
 //! 0100 A pin=1111 de4=000000000100      a request with defaults; dropNN leaves an element out;
 //!                                       pin=none, pin=garbage, format=3, key=wrong, track2;
-//!                                       sent again: the next line starts with `repeat`
+//!                                       via=2: over another link of the network, via=3: of
+//!                                       another network
 //!   -> 55 1809                          DE39 and DE44; `none`: no answer; `same`: equal bytes
 //! repeat 0101                           the last request with another MTI, and changes
 //! show A -> SUSPENDED 22 tries=3        state, reason code, counter
@@ -41,6 +42,9 @@ use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pin_block};
 const ECHOED: [u8; 14] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
 const ECHOED_0810: [u8; 4] = [7, 11, 33, 70];
 
+/// The links of every table, with their networks.
+const LINKS: [(&str, &str); 3] = [("one", "net"), ("two", "net"), ("three", "other")];
+
 /// Plays one table; panics with file and line at the first step that goes otherwise.
 pub async fn play(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
@@ -69,7 +73,7 @@ struct Player {
     clock: TestClock,
     products: String,
     link: String,
-    running: Option<(SwitchUnderTest, Terminal<DuplexStream>)>,
+    running: Option<(SwitchUnderTest, [Terminal<DuplexStream>; 3])>,
     cards: HashMap<String, TestCard>,
     requests: u32,
     last: Option<Fields>,
@@ -147,19 +151,26 @@ impl Player {
         format!(
             "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
              [store]\nsegment_mb = 1\nduplicate_index_mb_max = 1\n\
-             [[links]]\nname = \"link\"\nnetwork = \"net\"\nlisten = \"127.0.0.1:0\"\n\
-             dialect = \"iso8583-1987-ascii\"\nzpk = \"demo-zpk\"\n{}{}",
-            self.link, self.products
+             {}{}",
+            LINKS.map(|link| self.link(link)).concat(),
+            self.products
+        )
+    }
+
+    fn link(&self, (name, network): (&str, &str)) -> String {
+        format!(
+            "[[links]]\nname = {name:?}\nnetwork = {network:?}\nlisten = \"127.0.0.1:0\"\n\
+             dialect = \"iso8583-1987-ascii\"\nzpk = \"demo-zpk\"\n{}",
+            self.link
         )
     }
 
     /// The switch starts when the first card is made: until then its rules are collected.
-    fn running(&mut self) -> &mut (SwitchUnderTest, Terminal<DuplexStream>) {
+    fn running(&mut self) -> &mut (SwitchUnderTest, [Terminal<DuplexStream>; 3]) {
         if self.running.is_none() {
             let switch =
                 SwitchUnderTest::start(&self.config(), &self.directory, self.clock.clone());
-            let (stream, _) = switch.connect();
-            self.running = Some((switch, Terminal { stream }));
+            self.running = Some(connected(switch));
         }
         self.running.as_mut().unwrap()
     }
@@ -169,15 +180,13 @@ impl Player {
     }
 
     async fn restart(&mut self) {
-        let (switch, terminal) = self.running.take().unwrap();
-        drop(terminal);
+        let (switch, terminals) = self.running.take().unwrap();
+        drop(terminals);
         // The connection ends when it sees that its peer has gone.
         while std::sync::Arc::strong_count(&switch.switch) > 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let switch = switch.restart();
-        let (stream, _) = switch.connect();
-        self.running = Some((switch, Terminal { stream }));
+        self.running = Some(connected(switch.restart()));
     }
 
     async fn card(&mut self, name: &str, product: &str, how: &[&str]) {
@@ -248,7 +257,7 @@ impl Player {
             self.set_pin_block(&mut fields, how);
         }
         self.change(&mut fields, how);
-        self.exchange(fields, expected).await;
+        self.exchange(fields, how, expected).await;
     }
 
     async fn repeat(&mut self, mti: &str, changes: &[&str], expected: &[&str]) {
@@ -256,7 +265,7 @@ impl Player {
         fields.mti = mti.to_owned();
         self.set_pin_block(&mut fields, changes);
         self.change(&mut fields, changes);
-        self.exchange(fields, expected).await;
+        self.exchange(fields, changes, expected).await;
     }
 
     fn set_pin_block(&self, fields: &mut Fields, how: &[&str]) {
@@ -291,15 +300,17 @@ impl Player {
                 let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
                 fields.set(35, track.as_bytes());
             } else {
-                let known = ["pin=", "format=", "key="].iter().any(|key| word.starts_with(key));
+                let known =
+                    ["pin=", "format=", "key=", "via="].iter().any(|key| word.starts_with(key));
                 assert!(known, "{}: unknown word {word}", self.at);
             }
         }
     }
 
-    async fn exchange(&mut self, fields: Fields, expected: &[&str]) {
+    async fn exchange(&mut self, fields: Fields, how: &[&str], expected: &[&str]) {
         let frame = fields.frame(&self.spec);
-        let terminal = &mut self.running().1;
+        let link: usize = option(how, "via=").map_or(1, |link| link.parse().unwrap());
+        let terminal = &mut self.running().1[link - 1];
         terminal.send(&frame).await;
         if expected == ["none"] {
             let reply = terminal.answer_or_silence().await;
@@ -333,6 +344,11 @@ impl Player {
         let digits = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
         assert_eq!((approved, digits), (!code.is_empty(), approved), "{}: DE38 {code}", self.at);
     }
+}
+
+fn connected(switch: SwitchUnderTest) -> (SwitchUnderTest, [Terminal<DuplexStream>; 3]) {
+    let terminals = [0, 1, 2].map(|link| Terminal { stream: switch.connect(link).0 });
+    (switch, terminals)
 }
 
 fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use switch::cards::cache::NewCard;
-use switch::cards::changes::PinText;
 use switch::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
 use switch::clock::{Clock, Timestamp};
 use switch::config::Config;
@@ -16,6 +15,7 @@ use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
     AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinReference, Verification, VerifyPin,
 };
+use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
 use switch::shutdown::Shutdown;
@@ -161,10 +161,10 @@ impl SwitchUnderTest {
         SwitchUnderTest { switch, config, hsm, clock }
     }
 
-    /// A connection to its first link.
-    pub fn connect(&self) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+    /// A connection to one of its links, counted from 0.
+    pub fn connect(&self, link: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let link = Arc::clone(&self.config.links[0]);
+        let link = Arc::clone(&self.config.links[link]);
         let metrics = LinkMetrics::new(&link.network, &link.name);
         let session = Session::new(link, metrics, "terminal");
         let switch = Arc::clone(&self.switch);

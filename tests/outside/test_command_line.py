@@ -195,7 +195,10 @@ def test_what_only_looks_makes_nothing_where_there_is_no_store(make_switch, word
 
 
 def test_a_card_command_makes_no_store_beside_keys_that_were_brought_in(make_switch):
-    switch = make_switch()
+    switch = make_switch(master_key_file="master.key", zpk="zpk-x")
+    master = switch.directory / "master.key"
+    master.touch(0o600)
+    master.write_text("5A" * 32)
     parts = "01" * 15 + "02\n" + "E5A4" * 7 + "0123\n"
     switch.done("key", "import", "zpk-x", "--usage", "P0", stdin=parts)
     before = contents(switch.data)
@@ -203,6 +206,15 @@ def test_a_card_command_makes_no_store_beside_keys_that_were_brought_in(make_swi
     assert (result.returncode, result.stdout) == (1, "")
     assert "zpk-x" in switch.done("key", "list")
     assert contents(switch.data) == before
+
+
+def test_no_key_is_brought_in_under_the_public_master_key_of_the_demo(make_switch):
+    switch = make_switch()
+    parts = "01" * 15 + "02\n" + "E5A4" * 7 + "0123\n"
+    result = switch.command("key", "import", "zpk-x", "--usage", "P0", stdin=parts)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "public" in result.stderr and "master_key_file" in result.stderr
+    assert not switch.data.exists()
 
 
 def test_what_only_looks_changes_nothing_in_a_store_that_is_there(switch):

@@ -225,3 +225,29 @@ def test_two_hundred_connections_are_served_side_by_side(shared):
         answer = link.read()
         assert (answer.code, answer.stan) == ("00", request["11"])
         link.close()
+
+
+def test_nothing_follows_a_reply_that_was_cut_by_a_timeout(make_switch):
+    """A peer that reads again too late finds whole frames, perhaps a cut one, and the end."""
+    switch = make_switch(write_seconds_max=1).start()
+    with switch.connect(receive_buffer=4096) as link:
+        link.socket.settimeout(0.5)
+        try:
+            while True:
+                # Some wait for the disk, so that replies are parked while others are written.
+                link.send(*mixed(200))
+        except (TimeoutError, ConnectionError):
+            pass
+        wait_until(lambda: "did not read its replies in time" in switch.log(), "not closed", 20)
+        stream = b""
+        try:
+            while received := link.socket.recv(65536):
+                stream += received
+        except ConnectionResetError:
+            pass
+    whole = 0
+    while len(stream) >= 2 and len(stream) >= 2 + (length := int.from_bytes(stream[:2])):
+        assert stream[2:6] in (b"0110", b"0810"), stream[:40]
+        stream = stream[2 + length:]
+        whole += 1
+    assert whole > 0 and len(stream) < 300

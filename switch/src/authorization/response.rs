@@ -1,6 +1,6 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{EncodeError, Message, Mti, OutgoingMessage, Spec};
+use iso_specs::{DataElement, EncodeError, EncodeErrorKind, Message, Mti, OutgoingMessage, Spec};
 
 use super::request::FormatError;
 use super::response_code::Reason;
@@ -81,6 +81,9 @@ pub fn check_dialect(dialect: &Spec) -> Result<(), EncodeError> {
         request.set(element, value);
     }
     request.set(52, &[0; 8]).encode(dialect, &mut Vec::new())?;
+    for mti in [Mti::AUTHORIZATION_REQUEST, Mti::NETWORK_MANAGEMENT_REQUEST] {
+        check_echo(dialect, mti)?;
+    }
     for reason in Reason::ALL {
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
         answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
@@ -88,6 +91,17 @@ pub fn check_dialect(dialect: &Spec) -> Result<(), EncodeError> {
         if let Some(field) = dialect.reason_code_field() {
             answer.set(field, reason.code().as_bytes()).encode(dialect, &mut Vec::new())?;
         }
+    }
+    Ok(())
+}
+
+/// Whether all that is echoed fits into the scratch room at once.
+fn check_echo(dialect: &Spec, mti: Mti) -> Result<(), EncodeError> {
+    let mut room = SCRATCH_BYTES;
+    for element in *dialect.echo(mti) {
+        let bytes = dialect.element(element).map_or(0, DataElement::max);
+        let left = room.checked_sub(bytes);
+        room = left.ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?;
     }
     Ok(())
 }

@@ -127,6 +127,53 @@ impl fmt::Display for Reason {
 mod tests {
     use super::*;
 
+    /// The table of the design, written a second time.
+    const TABLE: &str = "
+        0000 00 000 0000
+        1001 54 101 1001
+        1004 62 104 1004
+        1011 14 111 1011
+        1012 70 112 1012
+        1015 40 115 1015
+        1021 61 121 1021
+        1025 78 125 1025
+        1026 81 126 1026
+        1029 59 129 1029
+        1809 55 117 1017
+        1872 75 106 1006
+        9904 30 904 9904
+        9907 91 907 9907
+        9909 96 909 9909
+        9913 94 913 9913";
+
+    fn dialect(column: &str) -> Spec {
+        let text = Spec::builtin("iso8583-1987-ascii").unwrap();
+        let column = format!("response_code_column = \"{column}\"");
+        Spec::from_toml(&text.replace("response_code_column = \"1987\"", &column)).unwrap()
+    }
+
+    #[test]
+    fn every_reason_has_its_code_in_every_family() {
+        let families = ["1987", "1993", "2003"].map(dialect);
+        let rows = TABLE.lines().filter(|line| !line.is_empty());
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
+        assert_eq!(rows.len(), Reason::ALL.len());
+        for row in rows {
+            let reason = Reason::from_code(row[0]).unwrap();
+            let codes = families.each_ref().map(|dialect| reason.response_code(dialect));
+            assert_eq!(codes, row[1..], "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_dialect_may_override_a_code() {
+        let text = Spec::builtin("iso8583-1987-ascii").unwrap();
+        let text = text.replace("[echo]", "[response_codes]\n\"1872\" = \"38\"\n\n[echo]");
+        let dialect = Spec::from_toml(&text).unwrap();
+        assert_eq!(Reason::PinTryLimitExceeded.response_code(&dialect), "38");
+        assert_eq!(Reason::InvalidPin.response_code(&dialect), "55");
+    }
+
     #[test]
     fn codes_are_distinct_and_found_again() {
         for reason in Reason::ALL {

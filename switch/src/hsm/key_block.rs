@@ -29,7 +29,7 @@ pub enum KeyFault {
     /// A byte of a triple DES key has even parity.
     #[error("the key has bad parity: every byte of a triple DES key has odd parity")]
     Parity,
-    /// Two parts of the key are equal, which makes it single DES.
+    /// Two parts of the key are equal: it is shorter than it looks.
     #[error("two parts of the key are equal")]
     EqualParts,
     /// A part is one of the weak or semi-weak DES keys.
@@ -295,7 +295,7 @@ impl MasterKey {
         let (header, body) =
             block.split_at_checked(HEADER_BYTES).ok_or(KeyFault::Format("too short"))?;
         let usage = parse_header(header, block.len())?;
-        let body = from_hex(body).ok_or(KeyFault::Format("not upper-case hexadecimal"))?;
+        let body = from_hex(body).ok_or(KeyFault::Format("not hexadecimal"))?;
         let (cipher, mac) =
             body.split_last_chunk::<MAC_BYTES>().ok_or(KeyFault::Format("no MAC"))?;
         let mut payload = Zeroizing::new(cipher.to_vec());

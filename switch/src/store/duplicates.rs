@@ -205,6 +205,13 @@ impl Duplicates {
         inner.insert(key, body, kept, at);
     }
 
+    /// Notes that answers of before this time are not in the index.
+    pub fn forgot(&self, before: Timestamp) {
+        if let Some(mut shard) = self.shards().next() {
+            shard.dropped = shard.dropped.max(Some(before));
+        }
+    }
+
     /// How far back the index remembers now.
     #[must_use]
     pub fn window(&self, now: Timestamp) -> Duration {

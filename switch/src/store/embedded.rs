@@ -1,7 +1,8 @@
 //! The embedded store: all cards in memory, a journal as the truth, snapshots beside it. Reading
-//! order: this file, [`types`], [`segment`] (the bytes of the journal), [`journal`] (append,
-//! flush, wait), `sync`, `keeper`, `recovery`, [`snapshot`]. What a record holds is in
-//! [`crate::store::record`].
+//! order: this file; `open`; the journal: [`types`], [`segment`] and `tail_mark` (the bytes),
+//! [`journal`], `tail` (append and write), `sync`, `supply` and `keeper` (segments ahead and
+//! behind), `recovery` and `scan`; [`snapshot`] (the bytes), [`snapshot_read`], `snapshots`. What
+//! a record holds is in [`crate::store::record`].
 //!
 //! A commit checks the card, appends and swaps under the lock of the journal's end, so the
 //! journal has the order of the swaps. That lock is held for a copy in memory, never during a

@@ -160,23 +160,40 @@ fn open_journal(
     loading: &Loading<'_>,
 ) -> Result<(Journal, Recovered), OpenStoreError> {
     let oldest = loading.now.seconds() - i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
-    let entries_max = loading.duplicates.entries_max() as u64;
     let mut replay = Replay {
         start: Some(loading.start),
-        // Older segments only for the answers in them, and only as many as the index can hold.
+        // Older segments only for the answers in them, and not more than a start can wait for.
         needed: &|following: &SegmentInfo, newest: &SegmentInfo| {
-            i64::try_from(following.created_unix_seconds).is_ok_and(|at| at >= oldest)
-                && newest.first.get().saturating_sub(following.first.get()) < entries_max
+            let segments = u64::from(newest.number.saturating_sub(following.number));
+            let ended = created(following);
+            let is_near = segments.saturating_mul(newest.bytes) < ANSWERS_READ_BYTES_MAX;
+            if !is_near {
+                loading.duplicates.forgot(ended);
+            }
+            is_near && ended.seconds() >= oldest
         },
         visit: &mut |sequence, position, bytes| loading.entry(sequence, position, bytes),
     };
     let opened = Journal::open(journal_options(options, create_new), &mut replay);
+    if let Ok((journal, _)) = &opened {
+        // Answers of segments that were retired are gone.
+        let oldest = journal.segments().into_iter().next();
+        let retired = oldest.filter(|oldest| oldest.first > Sequence::FIRST);
+        retired.iter().for_each(|oldest| loading.duplicates.forgot(created(oldest)));
+    }
     opened.map_err(|cause| match snapshot.damaged.first() {
         Some(damaged) if snapshot.info.is_none() => {
             OpenStoreError::NoSnapshot { damaged: damaged.clone(), cause }
         }
         _ => OpenStoreError::Journal(cause),
     })
+}
+
+/// Journal that is read at start for answers of before the snapshot, in bytes.
+const ANSWERS_READ_BYTES_MAX: u64 = 4 << 30;
+
+fn created(segment: &SegmentInfo) -> Timestamp {
+    Timestamp::from_seconds(i64::try_from(segment.created_unix_seconds).unwrap_or(i64::MAX))
 }
 
 fn journal_options(options: &OpenOptions, create_new: bool) -> Options {

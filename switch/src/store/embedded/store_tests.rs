@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use iso_specs::Mti;
 use jiff::tz::Offset;
 
+use super::snapshot::SnapshotWriter;
+use super::types::Sequence;
 use super::{EmbeddedStore, OpenOptions, snapshots};
 use crate::authorization::{Answer, Money, PinRequired, Product, Reason};
 use crate::cards::cache::NewCard;
@@ -253,6 +256,65 @@ fn take_snapshot(store: &EmbeddedStore, data_dir: &Path) {
     std::thread::scope(|scope| {
         scope.spawn(|| snapshots::take(&store.shared, &path).unwrap()).join().unwrap();
     });
+}
+
+/// A snapshot under load may hold records up to its end: a journal that ends before is refused.
+#[tokio::test]
+async fn a_journal_without_the_last_records_of_a_snapshot_is_a_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    store.add_card(new_card(1)).await.unwrap();
+    let path = options(directory.path()).snapshots();
+    let mut writer = SnapshotWriter::create(&path, Sequence::FIRST).unwrap();
+    let mut bytes = Vec::new();
+    record::put_snapshot_card(&mut bytes, &store.cards().entries()[0]);
+    writer.push(&bytes).unwrap();
+    writer.finish(Sequence::new(2)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let error = EmbeddedStore::open(&options(directory.path()), false).err().unwrap().to_string();
+    assert!(error.contains("the journal ends at record 1, before record 2"), "{error}");
+}
+
+/// A clock that is set by hand.
+#[derive(Default)]
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Once a day a snapshot is taken, however little was written, and what is too old goes.
+#[tokio::test]
+async fn segments_go_by_age() {
+    const DAY_SECONDS: i64 = 24 * 3_600;
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SetClock::default());
+    let mut options = options(directory.path());
+    options.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    options.config.retention_days = 2;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    store.add_card(new_card(1)).await.unwrap();
+    let oldest = || store.shared.journal.segments().first().unwrap().number;
+    for number in 0..2_000 {
+        decline(&store, number).await;
+    }
+    let (mut number, mut days) = (2_000, 0);
+    while oldest() == 1 && days < 10 {
+        days += 1;
+        clock.0.store(days * DAY_SECONDS, Ordering::Relaxed);
+        decline(&store, number).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+    }
+    assert!((3..10).contains(&days), "gone after {days} days");
+    store.close().unwrap();
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -1,15 +1,14 @@
-//! Changes of cards by the issuer: each is committed durably, or refused with a text that holds no
-//! secret.
+//! What the issuer does with cards: add, activate, set a PIN. Each change is committed durably, or
+//! refused with a text that holds no secret.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::cache::NewCard;
-use super::card::{CardState, Expiry, Plastic};
-use super::pan::{PAN_DIGITS_MIN, Pan};
-use crate::cards::Card;
+use crate::cards::cache::NewCard;
+use crate::cards::pan::PAN_DIGITS_MIN;
+use crate::cards::{Card, CardState, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::{AcceptPin, ClearPin, Hsm, PinReference};
 use crate::store::{AddCardError, Commit, CommitError, Store};
