@@ -1,4 +1,4 @@
-//! Small helpers over files, bytes and locks.
+//! What the files of the store share: directories, zeros, checksums, locks.
 
 use std::fs::File;
 use std::io;
