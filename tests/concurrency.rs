@@ -189,11 +189,13 @@ async fn a_request_that_comes_eight_times_counts_once() {
     assert_eq!(records.len(), REQUESTS as usize, "one record for each request");
 }
 
-/// The HSM compares with the old PIN while the PIN is changed: that answer is worth nothing.
-#[tokio::test]
-async fn an_old_pin_is_never_approved_on_a_stale_verification() {
+/// What the right PIN is answered when something happens while the HSM has it.
+async fn answer_after(
+    limit: &str,
+    meanwhile: impl AsyncFnOnce(&SwitchUnderTest),
+) -> (Fields, SwitchUnderTest) {
     let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening("3", directory.path()).await;
+    let (test, address, shutdown) = listening(limit, directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
     test.hsm.hold(true);
@@ -201,29 +203,27 @@ async fn an_old_pin_is_never_approved_on_a_stale_verification() {
     while test.hsm.waiting() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    test.set_pin("card", "2580").await;
+    meanwhile(&test).await;
     test.hsm.hold(false);
     let answer = Fields::read(&spec, &terminal.receive().await);
+    shutdown.stop.cancel();
+    (answer, test)
+}
+
+/// The HSM compares with the old PIN while the PIN is changed: that answer is worth nothing.
+#[tokio::test]
+async fn an_old_pin_is_never_approved_on_a_stale_verification() {
+    let set_pin = async |test: &SwitchUnderTest| drop(test.set_pin("card", "2580").await);
+    let (answer, test) = answer_after("3", set_pin).await;
     assert_eq!(answer.text(39), "55");
     assert_eq!(test.card("card").await.state.pin.tries, 1);
-    shutdown.stop.cancel();
 }
 
 /// A right PIN that lost the race against the suspension answers 1872.
 #[tokio::test]
 async fn a_right_pin_that_lost_the_race_is_not_approved() {
-    let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening("1", directory.path()).await;
-    let spec = Arc::clone(&test.config.links[0].dialect);
-    let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
-    test.hsm.hold(true);
-    terminal.send(&request(1, RIGHT).frame(&spec)).await;
-    while test.hsm.waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    test.set_status("card", CardStatus::Suspended, 22).await;
-    test.hsm.hold(false);
-    let answer = Fields::read(&spec, &terminal.receive().await);
+    let suspend =
+        async |test: &SwitchUnderTest| test.set_status("card", CardStatus::Suspended, 22).await;
+    let (answer, _) = answer_after("1", suspend).await;
     assert_eq!((answer.text(39), answer.text(44)), ("75".to_owned(), "1872".to_owned()));
-    shutdown.stop.cancel();
 }

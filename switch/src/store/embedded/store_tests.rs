@@ -276,6 +276,82 @@ async fn a_journal_without_the_last_records_of_a_snapshot_is_a_refusal() {
     assert!(error.contains("the journal ends at record 1, before record 2"), "{error}");
 }
 
+/// The whole store, as the switch opens it, with one file damaged at random: refused with file
+/// and offset, or there with every answered change.
+#[tokio::test]
+async fn no_single_damage_is_a_silent_loss() {
+    const DAMAGES: u64 = 400;
+    let home = tempfile::tempdir().unwrap();
+    let data_dir = home.path().join("data");
+    let store = open(&data_dir, true);
+    for number in 0..CARDS {
+        store.add_card(new_card(number)).await.unwrap();
+    }
+    for round in 0..3 {
+        for number in (0..CARDS).cycle().take(400) {
+            count(&store, number).await;
+        }
+        if round < 2 {
+            take_snapshot(&store, &data_dir);
+        }
+    }
+    let expected = states(&store);
+    store.close().unwrap();
+    drop(store);
+
+    let (mut refused, mut whole) = (0, 0);
+    for seed in 1..=DAMAGES {
+        let copy = home.path().join("copy");
+        for part in ["journal", "snapshots"] {
+            copy_files(&data_dir.join(part), &copy.join(part));
+        }
+        let damage = damage(&copy, seed);
+        match EmbeddedStore::open(&options(&copy), false) {
+            Ok((store, _)) => {
+                assert_eq!(states(&store), expected, "{damage}");
+                whole += 1;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("/copy/") && text.contains("offset"), "{damage}: {text}");
+                refused += 1;
+            }
+        }
+        std::fs::remove_dir_all(&copy).unwrap();
+    }
+    assert!(refused > 0 && whole > 0, "{refused} refused, {whole} whole");
+}
+
+/// Flips a bit, cuts, zeroes a page or removes: one of these, in one file.
+fn damage(copy: &Path, seed: u64) -> String {
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut below = |limit: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % limit as u64).unwrap()
+    };
+    let mut files: Vec<_> = ["journal", "snapshots"]
+        .iter()
+        .flat_map(|part| std::fs::read_dir(copy.join(part)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let path = &files[below(files.len())];
+    let mut bytes = std::fs::read(path).unwrap();
+    let (at, kind) = (below(bytes.len()), below(8));
+    match kind {
+        0 => std::fs::remove_file(path).unwrap(),
+        1 => bytes.truncate(at),
+        2 => bytes.iter_mut().skip(at & !4095).take(4096).for_each(|byte| *byte = 0),
+        _ => bytes[at] ^= 1 << below(8),
+    }
+    if kind > 0 {
+        std::fs::write(path, bytes).unwrap();
+    }
+    format!("seed {seed}: {}, kind {kind} at {at}", path.display())
+}
+
 /// A clock that is set by hand.
 #[derive(Default)]
 struct SetClock(AtomicI64);
