@@ -11,11 +11,8 @@ use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardState, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::{AcceptPin, ClearPin, Hsm, PinReference};
-use crate::store::{AddCardError, Commit, CommitError, Store};
+use crate::store::{AddCardError, COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
-
-/// How many times a change is tried again because the card changed meanwhile.
-const COMMIT_ATTEMPTS_MAX: u32 = 10_000;
 
 /// Why a change was refused.
 pub type Refusal = String;

@@ -15,6 +15,10 @@ use record::{Event, TransactionRecord};
 
 pub use duplicates::{BodyDigest, DuplicateKey};
 
+/// How many times a change is decided again because the card changed meanwhile. Each time
+/// somebody else was served, so this many others came first.
+pub const COMMIT_ATTEMPTS_MAX: u32 = 10_000;
+
 /// The calls of the switch to its store.
 pub trait Store: Send + Sync + 'static {
     /// The right to answer one request; given back when it is dropped without a commit.

@@ -19,12 +19,10 @@ use crate::config::LinkConfig;
 use crate::frame;
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::store::record::{Event, Place, TransactionRecord};
-use crate::store::{Claimed, Commit, CommitError, DuplicateKey, Store, StoreFailed};
+use crate::store::{
+    COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Store, StoreFailed,
+};
 use crate::switch::{Accounted, Session, Switch};
-
-/// How many times a decision is made again because the card changed meanwhile. Each time
-/// somebody else was answered, so this many others were served first.
-const COMMIT_ATTEMPTS_MAX: u32 = 10_000;
 
 /// Room for a usual reply, in bytes.
 const REPLY_BYTES: usize = 256;

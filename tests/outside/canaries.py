@@ -4,6 +4,8 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from messages import DEMO_CARDS, DEMO_ZPK
+
 
 @dataclass(frozen=True)
 class Canary:
@@ -76,3 +78,21 @@ def search(haystacks, canaries):
 def files(directory):
     """Every file below a directory, sockets left out."""
     return {str(p): p.read_bytes() for p in Path(directory).rglob("*") if p.is_file()}
+
+
+def demo_secrets_in(haystacks):
+    """What is there in clear of the demo's PANs and its zone key, in the forms that a careless
+    line of code would give them."""
+    return search(haystacks, DEMO_SECRETS)
+
+
+COMMON_FORMS = ("ascii", "bcd", "hex of ascii", "raw", "hex upper", "hex lower")
+DEMO_SECRETS = [
+    canary
+    for found in [
+        *(of_digits(card.token, card.pan) for card in DEMO_CARDS),
+        of_bytes("zpk", DEMO_ZPK),
+    ]
+    for canary in found
+    if canary.form in COMMON_FORMS
+]

@@ -1,9 +1,11 @@
-"""Fixtures: a switch per test, or one that the tests of a file share."""
+"""Fixtures: a switch per test, or one that the tests of a file share. Whatever a test does with
+its switch, no log may end in a panic, and log and data hold no PAN of a demo card and no ZPK."""
 
 import itertools
 
 import pytest
 
+import canaries
 from process import BINARY, Switch
 
 
@@ -53,3 +55,5 @@ def end(switches):
         for start in range(1, switch.starts + 1):
             log = switch.output("stderr", start).read_text()
             assert "panic" not in log, log
+            assert not canaries.demo_secrets_in({f"log {start}": log.encode()})
+        assert not canaries.demo_secrets_in(canaries.files(switch.data))

@@ -274,3 +274,10 @@ def test_the_search_finds_every_form_in_a_haystack():
         haystack = {"here": b"\x00before " + canary.needle + b" after\xff"}
         assert ("here", canary.name, canary.form) in canaries.search(haystack, looked_for)
     assert canaries.search({"empty": b"\0" * 4096, "text": b"0123456789" * 100}, looked_for) == []
+
+
+def test_the_search_after_every_test_finds_a_pan_and_a_key():
+    pan = canaries.DEMO_CARDS[0].pan
+    for secret in (pan.encode(), bytes.fromhex(pan), canaries.DEMO_ZPK.hex().encode()):
+        assert canaries.demo_secrets_in({"here": b"before" + secret + b"after"})
+    assert not canaries.demo_secrets_in({"here": b"476134______0019"})

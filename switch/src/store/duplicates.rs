@@ -362,6 +362,13 @@ mod tests {
         first(index.look(same_shard(0), BodyDigest(1), now));
     }
 
+    /// What README and demo.toml promise of the default.
+    #[test]
+    fn the_default_budget_holds_1_8_million_answers() {
+        let entries = Duplicates::new(256 << 20).entries_max();
+        assert!((1_800_000..1_900_000).contains(&entries), "{entries}");
+    }
+
     #[test]
     fn its_memory_is_within_the_budget_and_its_tables_never_grow() {
         let index = Duplicates::new(4 << 20);
