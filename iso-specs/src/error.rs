@@ -6,6 +6,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::toml_keys::{Mistake, Mistakes};
+
 /// The frame has no readable MTI or bitmap, so nothing of it can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{kind} at byte {offset}")]
@@ -125,46 +127,25 @@ pub enum EncodeErrorKind {
     ScratchFull,
 }
 
-/// One mistake of a dialect file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecMistake {
-    /// Line in the file, from 1; absent where something is missing from the file as a whole.
-    pub line: Option<usize>,
-    /// The element or key, such as `element 4` or `echo.default`.
-    pub place: String,
-    /// What is wrong and what was expected.
-    pub expected: String,
-}
-
-impl fmt::Display for SpecMistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        write!(f, "{}: {}", self.place, self.expected)
-    }
-}
-
 /// Every mistake of a dialect file, in the order of its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecErrors(Vec<SpecMistake>);
+pub struct SpecErrors(Vec<Mistake>);
 
 impl SpecErrors {
     /// `None` where there is no mistake.
-    pub(crate) fn new(mut mistakes: Vec<SpecMistake>) -> Option<Self> {
-        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(0));
-        (!mistakes.is_empty()).then_some(Self(mistakes))
+    pub(crate) fn new(mistakes: Mistakes<'_>) -> Option<Self> {
+        Some(mistakes.into_list()).filter(|found| !found.is_empty()).map(Self)
     }
 
     /// For a file that could not be read although nothing was found wrong.
     pub(crate) fn unreadable() -> Self {
         let expected = "cannot be read".to_owned();
-        Self(vec![SpecMistake { line: None, place: "file".to_owned(), expected }])
+        Self(vec![Mistake { line: None, place: "file".to_owned(), expected }])
     }
 
     /// The mistakes; at least one.
     #[must_use]
-    pub fn mistakes(&self) -> &[SpecMistake] {
+    pub fn mistakes(&self) -> &[Mistake] {
         &self.0
     }
 }

@@ -3,7 +3,7 @@
 //! A *dialect* (what one network speaks) is a TOML file with one line per data element; see
 //! [`Spec`]. [`decode`] reads a frame into a table of offsets without copying, an
 //! [`OutgoingMessage`] writes one, [`tlv`] reads and writes the chip data of DE55, and [`redact`]
-//! is the only way to show a message to a person.
+//! is the only way to show a message to a person. [`toml_keys`] reads the TOML files.
 //!
 //! The crate is pure: no I/O, clock, randomness, logging or async code.
 //!
@@ -38,6 +38,7 @@ mod padding;
 pub mod redact;
 mod spec;
 pub mod tlv;
+pub mod toml_keys;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements};
 pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
@@ -46,7 +47,7 @@ pub use encode::OutgoingMessage;
 pub use encoding::Encoding;
 pub use error::{
     EncodeError, EncodeErrorKind, FieldError, FieldErrorKind, FramingError, FramingErrorKind,
-    SpecErrors, SpecMistake,
+    SpecErrors,
 };
 pub use length::{Length, PrefixEncoding};
 pub use message::{Field, Message, Value};

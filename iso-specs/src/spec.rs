@@ -35,7 +35,6 @@
 //! - `sensitivity`: `public`, `pan`, `track`, `secret` or `chip`.
 
 mod file;
-mod keys;
 
 use std::fmt;
 

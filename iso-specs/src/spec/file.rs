@@ -1,8 +1,5 @@
 //! From the text of a dialect file to a checked [`Spec`].
 
-use toml::de::DeTable;
-
-use super::keys::{Keys, Mistakes};
 use super::{ResponseCodeColumn, Spec};
 use crate::bitmap::{BitmapEncoding, ElementSet};
 use crate::data_element::{ContentType, DataElement, Pattern, Sensitivity};
@@ -11,6 +8,7 @@ use crate::error::SpecErrors;
 use crate::length::{Length, PrefixEncoding};
 use crate::mti::MtiEncoding;
 use crate::padding::Padding;
+use crate::toml_keys::{Keys, Mistakes};
 
 /// Longest element of any dialect, in characters or bytes: what `LLLL` can count.
 const ELEMENT_MAX_LEN: u16 = 9_999;
@@ -22,13 +20,9 @@ const RESPONSE_CODE: u8 = 39;
 const REASON_DIGITS: usize = 4;
 
 pub(super) fn read(text: &str) -> Result<Spec, SpecErrors> {
-    let (root, syntax) = DeTable::parse_recoverable(text);
-    let mistakes = Mistakes::new(text);
-    for error in syntax {
-        mistakes.add(error.span(), "syntax", error.message());
-    }
-    let spec = read_spec(&mut Keys::of_file(root.get_ref(), &mistakes), &mistakes);
-    match mistakes.into_errors() {
+    let (root, mistakes) = Mistakes::parse(text);
+    let spec = read_spec(&mut Keys::of_file(&root, &mistakes), &mistakes);
+    match SpecErrors::new(mistakes) {
         Some(errors) => Err(errors),
         // Always there: a part that could not be read has left a mistake.
         None => spec.ok_or_else(SpecErrors::unreadable),
