@@ -1,5 +1,7 @@
 //! The command line: its words, and what each of them does.
 
+mod check_config;
+
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
@@ -40,6 +42,11 @@ pub(crate) enum Action {
     /// Bring keys in and list them.
     #[command(subcommand)]
     Key(KeyAction),
+    /// Check a configuration: print all its mistakes, or what it says. Nothing is changed.
+    CheckConfig {
+        /// The file; without it that of --config, or the built-in demo.
+        file: Option<PathBuf>,
+    },
 }
 
 /// On cards.
@@ -110,7 +117,14 @@ pub(crate) enum CliError {
 impl Cli {
     /// The configuration these words name.
     pub(crate) fn config(&self) -> Result<Config, CliError> {
-        let Some(path) = &self.config else { return Ok(Config::demo(self.data_dir.clone())?) };
+        let path = match (&self.action, &self.config) {
+            (Some(Action::CheckConfig { file: Some(_) }), Some(_)) => {
+                return Err(CliError::Refused("name one file: FILE or --config".to_owned()));
+            }
+            (Some(Action::CheckConfig { file: Some(file) }), None) => Some(file),
+            (_, config) => config.as_ref(),
+        };
+        let Some(path) = path else { return Ok(Config::demo(self.data_dir.clone())?) };
         let mut config = Config::read(path)?;
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
@@ -123,6 +137,7 @@ impl Cli {
 pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
+        Action::CheckConfig { .. } => Ok(check_config::print_summary(config)?),
         Action::Key(KeyAction::List) => list_keys(config),
         Action::Key(KeyAction::Import { name, usage: UsageArgument::PinEncryption, kcv }) => {
             import_key(config, name, KeyUsage::PinEncryption, kcv.as_deref())

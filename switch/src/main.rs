@@ -24,8 +24,11 @@ fn main() -> ExitCode {
     match start(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if this fails.
-            let _ = writeln!(io::stderr(), "pinswitch: {error}");
+            // Nobody is left to tell if this fails. A mistake of a file begins with its place.
+            let _ = match &error {
+                CliError::Config(mistakes) => writeln!(io::stderr(), "{mistakes}"),
+                error => writeln!(io::stderr(), "pinswitch: {error}"),
+            };
             ExitCode::FAILURE
         }
     }

@@ -1,0 +1,167 @@
+//! One link: an address where a network connects, and what it speaks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use iso_specs::Spec;
+use iso_specs::toml_keys::{Keys, Place, integer};
+
+use super::{File, listen, name_of};
+use crate::authorization::response::check_dialect;
+use crate::hsm::{KeyName, PinBlockFormat, PinBlockFormats};
+
+/// One link: an address where a network connects.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Its name, in logs.
+    pub name: Box<str>,
+    /// The network behind it; links of one network share duplicates and metrics.
+    pub network: Box<str>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What its peer speaks.
+    pub dialect: Arc<Spec>,
+    /// Whether only a signed-on connection may send requests.
+    pub sign_on_required: bool,
+    /// The zone PIN key of DE52.
+    pub zpk: KeyName,
+    /// Formats that its PIN blocks may have.
+    pub pin_block_formats: PinBlockFormats,
+}
+
+/// Reads all links of a file.
+pub(super) struct Links<'f, 'a, 't> {
+    file: &'f mut File<'a, 't>,
+    is_demo: bool,
+    names: Vec<(String, Place)>,
+    /// Every address that something listens on.
+    addresses: Vec<(SocketAddr, Place)>,
+    /// The dialects met so far, by name: links share them. `None` for one with mistakes.
+    dialects: Vec<(String, Option<Arc<Spec>>)>,
+}
+
+impl<'f, 'a, 't> Links<'f, 'a, 't> {
+    /// `addresses` are taken by others.
+    pub(super) const fn new(
+        file: &'f mut File<'a, 't>,
+        is_demo: bool,
+        addresses: Vec<(SocketAddr, Place)>,
+    ) -> Self {
+        Self { file, is_demo, names: Vec::new(), addresses, dialects: Vec::new() }
+    }
+
+    pub(super) fn read(mut self, tables: Vec<Keys<'a, 't>>) -> Vec<Arc<LinkConfig>> {
+        let links = tables.into_iter().filter_map(|mut keys| self.link(&mut keys).map(Arc::new));
+        let links = links.collect();
+        self.file.unique("links", &self.names);
+        for (index, (address, place)) in self.addresses.iter().enumerate() {
+            if self.addresses.iter().take(index).any(|(earlier, _)| overlap(*earlier, *address)) {
+                self.file.mistakes.add(place, "something else listens on this address already");
+            }
+        }
+        links
+    }
+
+    fn link(&mut self, keys: &mut Keys<'a, 't>) -> Option<LinkConfig> {
+        let name = name_of(keys, "name");
+        let network = name_of(keys, "network");
+        let listen = listen(keys, self.is_demo);
+        let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, name));
+        let sign_on_required = keys.optional_boolean("sign_on_required");
+        let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
+        let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
+        let zpk = keys.name("zpk", zpk, |name| KeyName::parse(name).filter(is_zpk));
+        let pin_block_formats = pin_block_formats(keys);
+        keys.finish();
+        self.names.extend(name.clone());
+        self.addresses.extend(listen.clone());
+        Some(LinkConfig {
+            name: name?.0.into(),
+            network: network?.0.into(),
+            listen: listen?.0,
+            dialect: dialect?,
+            sign_on_required: sign_on_required.unwrap_or(false),
+            zpk: zpk?,
+            pin_block_formats,
+        })
+    }
+
+    fn dialect(&mut self, keys: &Keys<'_, '_>, name: String) -> Option<Arc<Spec>> {
+        if let Some((_, known)) = self.dialects.iter().find(|(known, _)| *known == name) {
+            return known.clone();
+        }
+        let spec = self.new_dialect(keys, &name).map(Arc::new);
+        self.dialects.push((name, spec.clone()));
+        spec
+    }
+
+    /// A dialect that no link before had. Its own mistakes have the line of its own file.
+    fn new_dialect(&mut self, keys: &Keys<'_, '_>, name: &str) -> Option<Spec> {
+        let path = self.file.directory.join(name);
+        let text = match Spec::builtin(name) {
+            Some(text) => Ok(text.to_owned()),
+            None if name.ends_with(".toml") => std::fs::read_to_string(&path),
+            None => {
+                let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
+                let expected = format!("expected {known} or the path of a .toml file");
+                keys.mistake_of("dialect", expected);
+                return None;
+            }
+        };
+        let text =
+            text.map_err(|error| keys.mistake_of("dialect", format!("{name}: {error}"))).ok()?;
+        let spec = Spec::from_toml(&text).map_err(|errors| {
+            self.file.in_dialects.extend(errors.mistakes().iter().map(|mistake| {
+                let line = mistake.line.unwrap_or(1);
+                format!("{}:{line}: {}: {}", path.display(), mistake.place, mistake.expected)
+            }));
+        });
+        let spec = spec.ok()?;
+        let fits = check_dialect(&spec).map_err(|error| {
+            let text = format!("{name}: what the switch needs does not fit into it: {error}");
+            keys.mistake_of("dialect", text);
+        });
+        fits.is_ok().then_some(spec)
+    }
+}
+
+fn pin_block_formats(keys: &mut Keys<'_, '_>) -> PinBlockFormats {
+    let (key, expected) = ("pin_block_formats", "0 or 3");
+    let formats = keys
+        .optional_items(key, expected, |value| PinBlockFormat::from_control_digit(integer(value)?));
+    if formats.as_ref().is_some_and(Vec::is_empty) {
+        keys.mistake_of(key, "expected a list of 0 and 3");
+    }
+    PinBlockFormats::new(
+        &formats.unwrap_or_else(|| vec![PinBlockFormat::Iso0, PinBlockFormat::Iso3]),
+    )
+}
+
+/// Whether no two can listen there together. Port 0 takes any free port.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // `[::]` takes IPv4 too, unless the system is told otherwise.
+    let covers = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    let same_host = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listen_on_one_address_in_every_form_of_it() {
+        let overlap =
+            |one: &str, other: &str| overlap(one.parse().unwrap(), other.parse().unwrap());
+        for other in ["127.0.0.1:1", "0.0.0.0:1", "[::]:1"] {
+            assert!(overlap("127.0.0.1:1", other) && overlap(other, "127.0.0.1:1"), "{other}");
+        }
+        for other in ["127.0.0.1:2", "127.0.0.2:1", "[::1]:1", "0.0.0.0:2"] {
+            assert!(!overlap("127.0.0.1:1", other), "{other}");
+        }
+        assert!(!overlap("0.0.0.0:1", "[::1]:1"));
+        assert!(!overlap("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Reads the rules of one product.
+
+use std::num::NonZeroU32;
+
+use iso_specs::toml_keys::{Keys, integer};
+use jiff::tz::Offset;
+
+use crate::authorization::{PinRequired, Product};
+
+/// Largest amount that DE4 can hold, in minor units.
+const AMOUNT_MAX: u64 = 999_999_999_999;
+/// ISO 4217 numeric codes.
+const CURRENCY_MAX: u16 = 999;
+
+pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Product> {
+    let bins = bins(keys);
+    let currency = keys.number("currency", 1..=CURRENCY_MAX);
+    let utc_offset = keys.optional_name("utc_offset", "+HH:MM or -HH:MM", parse_offset);
+    let cases = "\"cash\", \"card_present\" or \"never\"";
+    let pin_required = keys.optional_name("pin_required", cases, |name| match name {
+        "cash" => Some(PinRequired::Cash),
+        "card_present" => Some(PinRequired::CardPresent),
+        "never" => Some(PinRequired::Never),
+        _ => None,
+    });
+    let limits = "a number from 1, or \"none\"";
+    let pin_retry_limit = keys.optional("pin_retry_limit", limits, |value| match value.as_str() {
+        Some("none") => Some(None),
+        _ => NonZeroU32::new(integer(value)?).map(Some),
+    });
+    let limit_per_transaction = keys.optional_number("limit_per_transaction", 0..=AMOUNT_MAX);
+    let currencies = format!("a number from 1 to {CURRENCY_MAX}");
+    let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
+        integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
+    });
+    keys.finish();
+    Some(Product {
+        name: name?.into(),
+        bins: bins?,
+        currency: currency?,
+        utc_offset: utc_offset.unwrap_or(Offset::UTC),
+        pin_required: pin_required.unwrap_or(PinRequired::Cash),
+        pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
+        limit_per_transaction,
+        allowed_currencies: allowed_currencies.unwrap_or_default(),
+    })
+}
+
+fn bins(keys: &mut Keys<'_, '_>) -> Option<Vec<Box<str>>> {
+    let expected = "a list of texts of 4 to 11 digits";
+    keys.list("bins")?;
+    let bins = keys.optional_items("bins", expected, |value| {
+        let bin = value.as_str()?;
+        let valid = (4..=11).contains(&bin.len()) && bin.bytes().all(is_digit);
+        valid.then(|| bin.into())
+    });
+    if bins.as_ref().is_some_and(Vec::is_empty) {
+        keys.mistake_of("bins", format!("expected {expected}"));
+    }
+    bins
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit()
+}
+
+fn parse_offset(text: &str) -> Option<Offset> {
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    let two_digits = |text: &str| {
+        let valid = text.len() == 2 && text.bytes().all(is_digit);
+        text.parse::<i32>().ok().filter(|_| valid)
+    };
+    let (hours, minutes) = (two_digits(hours)?, two_digits(minutes)?);
+    let valid = hours <= 14 && minutes <= 59;
+    Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok().filter(|_| valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets() {
+        assert_eq!(parse_offset("+01:00"), Some(Offset::constant(1)));
+        assert_eq!(parse_offset("-03:30").unwrap().seconds(), -12_600);
+        for wrong in ["01:00", "+1:00", "+-1:00", "+01:60", "+15:00", "+01:0", "+01:000", "UTC"] {
+            assert_eq!(parse_offset(wrong), None, "{wrong}");
+        }
+    }
+}
