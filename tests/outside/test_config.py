@@ -101,6 +101,7 @@ EXPECTED = [
     (17, "link 1, network: is missing"),
     (18, "link 1, name: expected a name of 1 to 64 letters, digits, '-', '_' and '.'"),
     (19, "link 1, listen: something else listens on this address already"),
+    (20, "link 1, dialect: own.toml has mistakes; they have lines of their own here"),
     (21, "link 1, zpk: expected the name of a key that was brought in: letters, digits and "
          "hyphens, not own-*"),
     (25, "link 2, listen: expected ADDRESS:PORT of this machine, such as 127.0.0.1:8583"),

@@ -245,7 +245,10 @@ def test_a_second_switch_on_the_same_data_refuses(switch, make_switch):
 def test_a_port_that_is_taken_is_named_with_its_link(make_switch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = make_switch(listen=f"127.0.0.1:{port}").refuses_to_start()
+        switch = make_switch()
+        text = switch.config.read_text()
+        switch.config.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+        said = switch.refuses_to_start()
     assert "link-a" in said and str(port) in said
 
 

@@ -36,8 +36,8 @@ pub(super) struct Links<'f, 'a, 't> {
     names: Vec<(String, Place)>,
     /// Every address that something listens on.
     addresses: Vec<(SocketAddr, Place)>,
-    /// The dialects met so far, by name: links share them. `None` for one with mistakes.
-    dialects: Vec<(String, Option<Arc<Spec>>)>,
+    /// The dialects met so far, by name, or what is wrong with them: links share them.
+    dialects: Vec<(String, Result<Arc<Spec>, String>)>,
 }
 
 impl<'f, 'a, 't> Links<'f, 'a, 't> {
@@ -87,41 +87,40 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
     }
 
     fn dialect(&mut self, keys: &Keys<'_, '_>, name: String) -> Option<Arc<Spec>> {
-        if let Some((_, known)) = self.dialects.iter().find(|(known, _)| *known == name) {
-            return known.clone();
-        }
-        let spec = self.new_dialect(keys, &name).map(Arc::new);
-        self.dialects.push((name, spec.clone()));
-        spec
+        let known = self.dialects.iter().position(|(known, _)| *known == name);
+        let index = known.unwrap_or_else(|| {
+            let spec = self.new_dialect(&name).map(Arc::new);
+            self.dialects.push((name, spec));
+            self.dialects.len() - 1
+        });
+        let (_, spec) = self.dialects.get(index)?;
+        spec.as_ref().map_err(|mistake| keys.mistake_of("dialect", mistake)).ok().cloned()
     }
 
-    /// A dialect that no link before had. Its own mistakes have the line of its own file.
-    fn new_dialect(&mut self, keys: &Keys<'_, '_>, name: &str) -> Option<Spec> {
+    /// A dialect that no link before had. Its own mistakes have the lines of its own file.
+    fn new_dialect(&mut self, name: &str) -> Result<Spec, String> {
         let path = self.file.directory.join(name);
         let text = match Spec::builtin(name) {
-            Some(text) => Ok(text.to_owned()),
-            None if name.ends_with(".toml") => std::fs::read_to_string(&path),
+            Some(text) => text.to_owned(),
+            None if name.ends_with(".toml") => {
+                std::fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?
+            }
             None => {
                 let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
-                let expected = format!("expected {known} or the path of a .toml file");
-                keys.mistake_of("dialect", expected);
-                return None;
+                return Err(format!("expected {known} or the path of a .toml file"));
             }
         };
-        let text =
-            text.map_err(|error| keys.mistake_of("dialect", format!("{name}: {error}"))).ok()?;
         let spec = Spec::from_toml(&text).map_err(|errors| {
             self.file.in_dialects.extend(errors.mistakes().iter().map(|mistake| {
                 let line = mistake.line.unwrap_or(1);
                 format!("{}:{line}: {}: {}", path.display(), mistake.place, mistake.expected)
             }));
-        });
-        let spec = spec.ok()?;
-        let fits = check_dialect(&spec).map_err(|error| {
-            let text = format!("{name}: what the switch needs does not fit into it: {error}");
-            keys.mistake_of("dialect", text);
-        });
-        fits.is_ok().then_some(spec)
+            format!("{name} has mistakes; they have lines of their own here")
+        })?;
+        check_dialect(&spec).map_err(|error| {
+            format!("{name}: what the switch needs does not fit into it: {error}")
+        })?;
+        Ok(spec)
     }
 }
 
