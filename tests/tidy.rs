@@ -198,9 +198,9 @@ fn every_module_says_what_it_is() {
 #[test]
 fn no_pan_that_could_be_somebodys() {
     const TEST_BINS: [&str; 5] = ["476134", "476135", "476136", "541333", "555534"];
-    const VECTORS: [&str; 1] = ["4510225522956554"];
+    const VECTORS: [&str; 2] = ["4510225522956554", "6615552900102496"];
     let everything = files(&["."], &[".rs", ".toml", ".txt", ".py", ".md", ".json", "run"]);
-    for file in everything {
+    for file in everything.into_iter().filter(|file| !file.path.starts_with("tests/vectors/")) {
         let digits = file.text.split(|letter: char| !letter.is_ascii_digit());
         for number in digits.filter(|digits| (13..=19).contains(&digits.len())) {
             let issued = matches!(number.as_bytes()[0], b'3'..=b'6') && luhn(number);

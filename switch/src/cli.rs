@@ -1,21 +1,22 @@
 //! The command line: its words, and what each of them does.
 
 mod check_config;
+mod keys;
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use zeroize::Zeroizing;
 
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, Command, Outcome};
-use switch::hsm::KeyName;
-use switch::hsm::key_block::{KeyUsage, from_hex};
 use switch::hsm::keys::KeysError;
 use switch::issuer::{AddCard, PinText};
 use switch::run::{self, RunError};
+
+use keys::KeyAction;
 
 /// A real-time authorization switch for card issuers.
 ///
@@ -39,7 +40,7 @@ pub(crate) enum Action {
     /// Show and change cards, on a running switch or on its data directory.
     #[command(subcommand)]
     Card(CardAction),
-    /// Bring keys in and list them.
+    /// Make keys, bring them in, take them out, rotate and list them.
     #[command(subcommand)]
     Key(KeyAction),
     /// Check a configuration: print all its mistakes, or what it says. Nothing is changed.
@@ -72,33 +73,6 @@ pub(crate) enum CardAction {
     Add,
 }
 
-/// On keys.
-#[derive(Subcommand)]
-pub(crate) enum KeyAction {
-    /// Put a key together from two or three components, one per line on standard input in
-    /// hexadecimal; print its key block and check value.
-    Import {
-        /// Its name: letters, digits and hyphens.
-        name: String,
-        /// What it is for.
-        #[arg(long, value_enum)]
-        usage: UsageArgument,
-        /// Check value it must have, six hexadecimal digits.
-        #[arg(long)]
-        kcv: Option<String>,
-    },
-    /// List names, usages and check values.
-    List,
-}
-
-/// Usages that can be brought in.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum UsageArgument {
-    /// PIN encryption: a zone PIN key (ZPK), triple DES of 16 or 24 bytes.
-    #[value(name = "P0")]
-    PinEncryption,
-}
-
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -112,6 +86,10 @@ pub(crate) enum CliError {
     Refused(String),
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+fn refused(text: &str) -> CliError {
+    CliError::Refused(text.to_owned())
 }
 
 impl Cli {
@@ -138,10 +116,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
         Action::CheckConfig { .. } => Ok(check_config::print_summary(config)?),
-        Action::Key(KeyAction::List) => list_keys(config),
-        Action::Key(KeyAction::Import { name, usage: UsageArgument::PinEncryption, kcv }) => {
-            import_key(config, name, KeyUsage::PinEncryption, kcv.as_deref())
-        }
+        Action::Key(action) => keys::act(action, config),
     }
 }
 
@@ -155,30 +130,33 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
         }
         CardAction::Add => Command::Add(read_card()?),
     };
-    let outcome = match control::ask(&control::socket(&config.data_dir), &command)? {
-        Some(outcome) => outcome,
-        None => without_a_running_switch(config, command)?,
-    };
-    match outcome {
-        Outcome::Done(card) => {
+    match ask(config, &command)? {
+        Some(Outcome::Card(card)) => {
             let text = serde_json::to_string_pretty(&card).map_err(io::Error::from)?;
             Ok(writeln!(io::stdout(), "{text}")?)
         }
-        Outcome::Refused(refusal) => Err(CliError::Refused(refusal)),
+        Some(Outcome::Done) => Ok(()),
+        Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
+        None => {
+            let data_dir = config.data_dir.display();
+            let text = format!("{data_dir}: no switch runs on it, and it holds no store");
+            Err(CliError::Refused(text))
+        }
     }
 }
 
-fn without_a_running_switch(config: &Config, command: Command) -> Result<Outcome, CliError> {
-    if !config.data_dir.join("journal").exists() {
-        let data_dir = config.data_dir.display();
-        let text = format!("{data_dir}: no switch runs on it, and it holds no store");
-        return Err(CliError::Refused(text));
+/// Asks the running switch, or opens the store itself where none runs; `None` where there is
+/// neither.
+fn ask(config: &Config, command: &Command) -> Result<Option<Outcome>, CliError> {
+    let outcome = control::ask(&control::socket(&config.data_dir), command)?;
+    if outcome.is_some() || !config.data_dir.join("journal").exists() {
+        return Ok(outcome);
     }
     let (switch, _) = run::open(config, SystemClock)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = runtime.block_on(control::execute(&switch, command));
+    let outcome = runtime.block_on(control::execute(&switch, command.clone()));
     switch.store.close().map_err(RunError::from)?;
-    Ok(outcome)
+    Ok(Some(outcome))
 }
 
 fn read_line() -> io::Result<Zeroizing<String>> {
@@ -200,45 +178,4 @@ fn read_card() -> Result<AddCard, CliError> {
                     pan_sequence_number, card_product_token and pin";
         CliError::Refused(format!("standard input, line {line} column {column}: {text}"))
     })
-}
-
-fn import_key(
-    config: &Config,
-    name: &str,
-    usage: KeyUsage,
-    kcv: Option<&str>,
-) -> Result<(), CliError> {
-    let refused = |text: &str| CliError::Refused(text.to_owned());
-    let name = KeyName::parse(name).filter(|name| !name.as_str().starts_with("own-")).ok_or_else(
-        || refused("a key name is 1 to 64 letters, digits and hyphens, and not own-*"),
-    )?;
-    let mut components = Vec::new();
-    for line in io::stdin().lock().take(STDIN_BYTES_MAX).lines() {
-        let line = Zeroizing::new(line?);
-        if !line.trim().is_empty() {
-            let component = from_hex(line.trim());
-            components.push(component.ok_or_else(|| refused("a component is not hexadecimal"))?);
-        }
-    }
-    if config.is_demo {
-        let text = "the master key is the demo's, which is public: a key under it is no secret; \
-                    name a configuration with a master_key_file of your own (--config)";
-        return Err(refused(text));
-    }
-    let (block, kcv) = run::open_keys(config)?.import(&name, usage, &components, kcv)?;
-    tracing::info!(target: "audit", action = "key import", %name, %kcv);
-    Ok(writeln!(io::stdout(), "{block}\nKCV {kcv}")?)
-}
-
-fn list_keys(config: &Config) -> Result<(), CliError> {
-    if !config.data_dir.join("keys").exists() {
-        let text = format!("{}: there are no keys", config.data_dir.display());
-        return Err(CliError::Refused(text));
-    }
-    let mut out = io::stdout().lock();
-    for (name, key) in run::open_keys(config)?.iter() {
-        let kcv = key.kcv().map_err(|fault| KeysError::Key { name: name.to_owned(), fault })?;
-        writeln!(out, "{name:<24}  KCV {kcv}  {}", key.usage())?;
-    }
-    Ok(())
 }

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::cards::Card;
 use crate::clock::Clock;
-use crate::hsm::Hsm;
-use crate::issuer::{self, AddCard, PinText};
+use crate::hsm::{Hsm, Kcv};
+use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::ACCEPT_PAUSE;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -47,14 +47,23 @@ pub enum Command {
     },
     /// A new card.
     Add(AddCard),
+    /// Takes the keys of the key directory into use.
+    ReloadKeys,
+    /// Whether no card's PIN reference was made with the key of this check value.
+    CheckUnused {
+        /// Check value, six hexadecimal digits.
+        kcv: String,
+    },
 }
 
-/// What comes back: the card, or why not.
+/// What comes back: done, or why not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done: the card as it is now.
-    Done(CardView),
+    Card(CardView),
+    /// Done, and nothing to show.
+    Done,
     /// Nothing was changed, and why.
     Refused(String),
 }
@@ -118,6 +127,8 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
             ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await)
         }
         Command::Add(card) => ("add", card.token.clone(), issuer::add(switch, &card).await),
+        Command::ReloadKeys => return outcome(reload_keys(switch)),
+        Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
     };
     // Every command leaves a line with no secret in it. What is no card's token may be anything,
     // even a PAN.
@@ -126,8 +137,27 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     let refused = done.as_ref().err();
     tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
     match done {
-        Ok(card) => Outcome::Done(CardView::of(&card)),
+        Ok(card) => Outcome::Card(CardView::of(&card)),
         Err(refusal) => Outcome::Refused(refusal),
+    }
+}
+
+fn outcome(done: Result<(), Refusal>) -> Outcome {
+    done.map_or_else(Outcome::Refused, |()| Outcome::Done)
+}
+
+fn reload_keys<C, H: Hsm, S>(switch: &Switch<C, H, S>) -> Result<(), Refusal> {
+    let reloaded = switch.hsm.reload_keys().map_err(|error| error.to_string());
+    let refused = reloaded.as_ref().err();
+    tracing::info!(target: "audit", action = "reload keys", done = refused.is_none(), refused);
+    reloaded
+}
+
+async fn check_unused<C, H, S: Store>(switch: &Switch<C, H, S>, kcv: &str) -> Result<(), Refusal> {
+    let parsed = Kcv::parse(kcv).ok_or("a check value is six hexadecimal digits")?;
+    match switch.store.references_made_with(parsed).await.map_err(|error| error.to_string())? {
+        0 => Ok(()),
+        cards => Err(format!("{cards} cards have a PIN reference under the key {kcv}")),
     }
 }
 

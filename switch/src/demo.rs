@@ -9,6 +9,7 @@ use crate::cards::CardStatus;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::Hsm;
+use crate::hsm::key::KeyUsage;
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::Listening;
 use crate::store::Store;
@@ -23,10 +24,12 @@ pub const MASTER_KEY: [u8; 32] = *b"pinswitch demo master key public";
 /// The zone PIN key of the demo's links, in hexadecimal. Public.
 pub const ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
 
+/// The PIN verification key of the demo, for the method `visa_pvv`, in hexadecimal. Public.
+pub const PVK: &str = "D9867045BC1343B3025D7A0EE3BC2AE9";
+
 /// All keys that were ever printed as the demo's, in hexadecimal: the ZPK, the PVK, the
 /// embosser's ZPK.
-pub const PUBLIC_KEYS: [&str; 3] =
-    [ZPK, "D9867045BC1343B3025D7A0EE3BC2AE9", "A179FDC85E70C4FDFE015486024654A7"];
+pub const PUBLIC_KEYS: [&str; 3] = [ZPK, PVK, "A179FDC85E70C4FDFE015486024654A7"];
 
 /// A card of the demo.
 #[derive(Clone, Copy)]
@@ -63,8 +66,9 @@ pub const CARDS: [DemoCard; 4] = [
     card("demo-card-4", "4761340000000035", "8264", "demo-nolimit"),
 ];
 
-/// Name of the demo's ZPK in the key directory.
-pub const ZPK_NAME: &str = "demo-zpk";
+/// The demo's keys in the key directory: name, usage, and value in hexadecimal.
+pub const KEYS: [(&str, KeyUsage, &str); 2] =
+    [("demo-zpk", KeyUsage::PinEncryption, ZPK), ("demo-pvk", KeyUsage::VisaPvv, PVK)];
 
 /// Puts the demo's cards into the store, as far as they are not there, and makes them active.
 ///

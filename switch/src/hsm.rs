@@ -1,11 +1,17 @@
 //! The HSM, the second of the four seams, at business level: verify a PIN, accept a PIN.
 //! No clear PIN, PIN block in clear or key crosses it; what comes out are outcomes.
 
+pub mod cipher;
+pub mod components;
+pub mod key;
 pub mod key_block;
 pub mod keys;
 pub mod pin_block;
+pub mod pin_method;
 pub mod random;
 pub mod software;
+#[cfg(test)]
+mod vector_tests;
 
 use std::fmt;
 use std::future::Future;
@@ -13,11 +19,13 @@ use std::sync::Arc;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-pub use key_block::KeyFault;
+pub use key::{Kcv, KeyFault};
 pub use pin_block::{PinBlockFormat, PinBlockFormats};
+pub use pin_method::{PinMethod, PinReference, ReferenceValue};
 
 use crate::cards::pan::Pan;
-use key_block::TdesKey;
+use cipher::TdesKey;
+use keys::KeysError;
 
 /// The calls of the switch to its HSM.
 pub trait Hsm: Send + Sync + 'static {
@@ -33,6 +41,22 @@ pub trait Hsm: Send + Sync + 'static {
         &self,
         call: AcceptPin<'_>,
     ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
+
+    /// Takes over a PVV or an offset that was computed elsewhere with the product's key.
+    ///
+    /// # Errors
+    /// [`AcceptPinError`]; nothing has changed then.
+    fn adopt_reference(
+        &self,
+        method: &PinMethod,
+        value: ReferenceValue,
+    ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
+
+    /// Takes the keys as they are now into use: new versions, and none that was retired.
+    ///
+    /// # Errors
+    /// If a key that is needed is missing or not usable; those in use stay then.
+    fn reload_keys(&self) -> Result<(), KeysError>;
 
     /// The key under which this process wraps a PIN that arrived in clear, at once.
     fn entry_key(&self) -> &EntryKey;
@@ -88,6 +112,8 @@ pub struct VerifyPin<'a> {
     pub pan: &'a Pan,
     /// The card's reference.
     pub reference: &'a PinReference,
+    /// The method of the card's product, for its parameters.
+    pub method: &'a PinMethod,
 }
 
 /// A request to take over a new PIN.
@@ -97,6 +123,8 @@ pub struct AcceptPin<'a> {
     pub block: &'a PinBlock,
     /// The PAN of the card.
     pub pan: &'a Pan,
+    /// The method of the card's product.
+    pub method: &'a PinMethod,
 }
 
 /// Why a new PIN was not taken over.
@@ -105,6 +133,15 @@ pub enum AcceptPinError {
     /// The block could not be read as a PIN.
     #[error("the PIN block cannot be read")]
     BadPinBlock,
+    /// The PAN is too short for the method's validation data.
+    #[error("the PAN is too short for the PIN verification method")]
+    PanTooShort,
+    /// The value belongs to another method than the product's.
+    #[error("the product verifies PINs by another method")]
+    OtherMethod,
+    /// The key may not be used for it.
+    #[error("the PIN verification key: {0}")]
+    Key(#[from] KeyFault),
     /// The HSM gave no answer.
     #[error("the HSM is not available")]
     Unavailable,
@@ -141,44 +178,39 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// A PIN block under a key: 8 bytes (triple DES). It is never shown.
+/// A PIN block under a key: 8 bytes (triple DES, formats 0, 1 and 3) or 16 (AES, format 4). It is
+/// never shown.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct PinBlock([u8; PinBlock::BYTES]);
+pub struct PinBlock {
+    bytes: [u8; PinBlock::BYTES_MAX],
+    len: u8,
+}
 
 impl PinBlock {
-    /// Bytes of a PIN block of formats 0 and 3.
-    pub const BYTES: usize = 8;
+    /// Bytes of a PIN block of formats 0, 1 and 3.
+    pub const TDES_BYTES: usize = 8;
+    /// Bytes of a PIN block of format 4.
+    pub const AES_BYTES: usize = 16;
+    /// Bytes of the longest PIN block.
+    pub const BYTES_MAX: usize = PinBlock::AES_BYTES;
 
-    /// From the bytes of DE52.
+    /// From the bytes of DE52: 8 or 16; anything else is `None`.
     #[must_use]
-    pub const fn new(bytes: [u8; PinBlock::BYTES]) -> PinBlock {
-        PinBlock(bytes)
+    pub fn new(block: &[u8]) -> Option<PinBlock> {
+        let known = matches!(block.len(), PinBlock::TDES_BYTES | PinBlock::AES_BYTES);
+        let mut bytes = [0; PinBlock::BYTES_MAX];
+        bytes.get_mut(..block.len()).filter(|_| known)?.copy_from_slice(block);
+        Some(PinBlock { bytes, len: u8::try_from(block.len()).ok()? })
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; PinBlock::BYTES] {
-        &self.0
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for PinBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PinBlock(..)")
-    }
-}
-
-/// What an entered PIN is compared with, for the method `translated_block`: the PIN as an
-/// ISO 9564-1 format 0 block under the issuer's PIN encryption key (PEK).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PinReference {
-    /// The block under the PEK.
-    pub block: [u8; PinBlock::BYTES],
-    /// Version of that PEK.
-    pub key_version: u16,
-}
-
-impl fmt::Debug for PinReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PinReference(key version {})", self.key_version)
     }
 }
 
@@ -234,11 +266,11 @@ impl EntryKey {
     /// Wraps a clear PIN as a format 0 block for this card; `None` for a PAN below 13 digits.
     #[must_use]
     pub fn wrap(&self, pin: &ClearPin, pan: &Pan) -> Option<PinBlock> {
-        pin_block::iso0(pin, pan).map(|clear| PinBlock(self.0.encrypt(&clear)))
+        pin_block::iso0(pin, pan).and_then(|clear| PinBlock::new(&self.0.encrypt(&clear)))
     }
 
-    pub(crate) fn unwrap(&self, block: &PinBlock) -> Zeroizing<[u8; 8]> {
-        self.0.decrypt(block.bytes())
+    pub(crate) fn unwrap(&self, block: &PinBlock) -> Option<Zeroizing<[u8; 8]>> {
+        block.bytes().try_into().ok().map(|block| self.0.decrypt(block))
     }
 }
 

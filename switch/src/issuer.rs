@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::authorization::Product;
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardState, Expiry, Pan, Plastic};
@@ -77,7 +78,8 @@ pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
 ) -> Result<Card, Refusal> {
     let card = load(switch, token).await?;
     let pan = switch.vault.open(&card.entry.identity.key, &card.entry.identity.sealed_pan);
-    let reference = accept_pin(switch, &pan.map_err(|fault| fault.to_string())?, pin).await?;
+    let pan = pan.map_err(|fault| fault.to_string())?;
+    let reference = accept_pin(switch, &card.entry.product, &pan, pin).await?;
     change(switch, token, |card| Ok(card.with_pin(reference))).await
 }
 
@@ -102,6 +104,7 @@ async fn change<C, H, S: Store>(
 
 async fn accept_pin<C: Clock, H: Hsm, S: Store>(
     switch: &Switch<C, H, S>,
+    product: &Product,
     pan: &Pan,
     pin: &PinText,
 ) -> Result<PinReference, Refusal> {
@@ -110,7 +113,8 @@ async fn accept_pin<C: Clock, H: Hsm, S: Store>(
     let block = switch.hsm.entry_key().wrap(&clear, pan);
     drop(clear);
     let block = block.ok_or_else(|| "pan: expected 13 to 19 digits".to_owned())?;
-    let accepted = switch.hsm.accept_pin(AcceptPin { block: &block, pan }).await;
+    let call = AcceptPin { block: &block, pan, method: &product.pin_method };
+    let accepted = switch.hsm.accept_pin(call).await;
     accepted.map_err(|error| error.to_string())
 }
 
@@ -124,7 +128,7 @@ pub(crate) async fn add<C: Clock, H: Hsm, S: Store>(
     if !product.has_bin_of(&pan) {
         return Err("pan: it starts with no BIN of the product".to_owned());
     }
-    let reference = accept_pin(switch, &pan, &request.pin).await?;
+    let reference = accept_pin(switch, product, &pan, &request.pin).await?;
     let identity =
         switch.vault.identify(&request.token, &pan).map_err(|fault| fault.to_string())?;
     let card = NewCard { identity, product: Arc::clone(product), state: state.with_pin(reference) };

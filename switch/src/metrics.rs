@@ -70,6 +70,11 @@ impl Metrics {
         }
     }
 
+    /// The counter of PIN blocks that only an older version of this zone PIN key could read.
+    pub fn under_older_zone_key(&self, key: &str) -> Counter {
+        counter!("pinswitch_pin_blocks_under_older_key_total", "key" => key.to_owned())
+    }
+
     /// Counts one verification.
     pub fn verified(&self, outcome: Verification) {
         let counter = self.verifications.iter().find(|(known, _)| *known == outcome);
@@ -133,6 +138,11 @@ fn describe() {
     describe_counter!(
         "pinswitch_bad_pin_blocks_total",
         "PIN blocks that could not be read: a wrong key or an attack."
+    );
+    describe_counter!(
+        "pinswitch_pin_blocks_under_older_key_total",
+        "PIN blocks that only the older version of a zone PIN key could read, by key: its peer has \
+         not changed over yet."
     );
     describe_histogram!(
         "pinswitch_journal_sync_seconds",

@@ -13,12 +13,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LinkConfig};
 use crate::control::{self, ControlListener};
 use crate::demo;
-use crate::hsm::key_block::{Key, KeyUsage, MasterKey, from_hex};
+use crate::hsm::KeyFault;
+use crate::hsm::key::{Key, KeyAttributes, KeyUsage, Operation, from_hex};
+use crate::hsm::key_block::ProtectionKey;
 use crate::hsm::keys::{
-    CARD_DIGEST_KEY, Keys, KeysError, OWN_KEYS, PAN_KEY, make_private_directory, read_master_key,
+    Addition, CARD_DIGEST_KEY, Keys, KeysError, OWN_KEYS, PAN_KEY, make_private_directory,
+    read_master_key,
 };
-use crate::hsm::software::SoftwareHsm;
-use crate::hsm::{KeyFault, KeyName};
+use crate::hsm::software::{SoftwareHsm, ZoneKey};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, signalled};
@@ -84,7 +86,7 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     if *value == demo::MASTER_KEY && !config.is_loopback_only() {
         return Err(RunError::DemoKey("the master key".to_owned()));
     }
-    Ok(Keys::open(&config.data_dir.join("keys"), MasterKey::new(&value)?)?)
+    Ok(Keys::open(&config.data_dir.join("keys"), ProtectionKey::master(&value)?)?)
 }
 
 /// Opens keys, store and HSM; nothing listens yet.
@@ -109,14 +111,19 @@ pub fn open<C: Clock + Clone>(
     let is_new = keys.missing_own_keys().len() == OWN_KEYS.len() && options.is_untouched();
     let (store, recovery) = EmbeddedStore::open(&options, is_new)?;
     prepare_keys(config, &mut keys, recovery.journal.last.get() > 0)?;
-    let zone_keys: Vec<KeyName> = config.links.iter().map(|link| link.zpk.clone()).collect();
     let vault = PanVault::new(
-        keys.get(CARD_DIGEST_KEY, KeyUsage::Hmac)?,
-        keys.get(PAN_KEY, KeyUsage::DataEncryption)?,
+        keys.get(CARD_DIGEST_KEY, KeyUsage::Hmac, Operation::Generate)?,
+        keys.get(PAN_KEY, KeyUsage::DataEncryption, Operation::Encrypt)?,
     )?;
+    let zone_keys = config.links.iter().map(|link| ZoneKey {
+        name: link.zpk.clone(),
+        algorithm: link.zone_key_algorithm(),
+        under_older: metrics.under_older_zone_key(link.zpk.as_str()),
+    });
+    let methods = config.products.iter().map(|product| product.pin_method.clone());
     let switch = Switch {
         clock,
-        hsm: SoftwareHsm::new(&keys, &zone_keys)?,
+        hsm: SoftwareHsm::new(keys, zone_keys.collect(), methods.collect())?,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
@@ -133,9 +140,11 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
         Some((name, _)) if has_records => return Err(RunError::KeysLost((*name).to_owned())),
         _ => keys.generate_own_keys()?,
     }
-    if config.is_demo && !keys.iter().any(|(name, _)| name == demo::ZPK_NAME) {
-        let value = from_hex(demo::ZPK).ok_or(KeyFault::Length)?;
-        keys.add(demo::ZPK_NAME, Key::new(KeyUsage::PinEncryption, value)?)?;
+    for (name, usage, value) in demo::KEYS.into_iter().filter(|_| config.is_demo) {
+        if keys.versions(name).is_err() {
+            let value = from_hex(value).ok_or(KeyFault::Length)?;
+            keys.add(name, Key::new(KeyAttributes::usual(usage), value)?, Addition::New)?;
+        }
     }
     let is_public = |name: &str| {
         let value = |text: &&str| from_hex(text).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::future::Future;
 use crate::authorization::Answer;
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardKey, CardState};
+use crate::hsm::Kcv;
 use record::{Event, TransactionRecord};
 
 pub use duplicates::{BodyDigest, DuplicateKey};
@@ -69,6 +70,15 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// If its PAN or token is taken, or the store has failed.
     fn add_card(&self, card: NewCard) -> impl Future<Output = Result<(), AddCardError>> + Send;
+
+    /// How many cards have a PIN reference that was made with the key of this check value.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn references_made_with(
+        &self,
+        kcv: Kcv,
+    ) -> impl Future<Output = Result<usize, StoreFailed>> + Send;
 
     /// Writes what commits left in memory, so that it survives the end of this process. Called
     /// once per batch of replies, before they leave.

@@ -172,7 +172,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 let verification = match known {
                     Some(known) => known.verification,
                     None => {
-                        let verification = self.verify(attempt.session, request, &reference).await;
+                        let verification = self.verify(attempt, card, &reference).await;
                         self.count_verification(attempt.session, card, verification, now);
                         verification
                     }
@@ -186,14 +186,15 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
 
     async fn verify(
         &self,
-        session: &Session,
-        request: &Request,
+        attempt: &Attempt<'_>,
+        card: &Card,
         reference: &PinReference,
     ) -> Verification {
-        let Some(block) = &request.pin_block else { return Verification::BadPinBlock };
-        let LinkConfig { zpk, pin_block_formats, .. } = &*session.link;
-        let formats = *pin_block_formats;
-        let call = VerifyPin { block, zpk, formats, pan: &request.pan, reference };
+        let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
+        let Some(block) = pin_block else { return Verification::BadPinBlock };
+        let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
+        let method = &card.entry.product.pin_method;
+        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, method };
         self.hsm.verify_pin(call).await
     }
 }

@@ -11,9 +11,11 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
 use switch::control::{self, Command, Outcome};
+use switch::hsm::keys::KeysError;
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinReference, Verification, VerifyPin,
+    AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinMethod, PinReference,
+    ReferenceValue, Verification, VerifyPin,
 };
 use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
@@ -104,6 +106,18 @@ impl Hsm for TestHsm {
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
         self.inner.accept_pin(call).await
+    }
+
+    async fn adopt_reference(
+        &self,
+        method: &PinMethod,
+        value: ReferenceValue,
+    ) -> Result<PinReference, AcceptPinError> {
+        self.inner.adopt_reference(method, value).await
+    }
+
+    fn reload_keys(&self) -> Result<(), KeysError> {
+        self.inner.reload_keys()
     }
 
     fn entry_key(&self) -> &EntryKey {

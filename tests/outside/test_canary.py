@@ -73,12 +73,17 @@ def commands(switch):
         said.append(result.stdout + result.stderr)
         return result.returncode
 
-    parts = f"{COMPONENT.hex()}\n{OTHER_COMPONENT.hex().upper()}\n"
-    assert run("key", "import", "zpk-net", "--usage", "P0", stdin=parts) == 0
-    assert run("key", "import", "zpk-net", "--usage", "P0", stdin=parts) == 1
-    assert run("key", "import", "b", "--usage", "P0", "--kcv", "000000", stdin=parts) == 1
-    assert run("key", "import", "c", "--usage", "P0", stdin=ZPK.hex()) == 1
-    assert run("key", "import", "d", "--usage", "P0", stdin=ZPK.hex() + "XY\n") == 1
+    def bring_in(name, *parts, words=()):
+        result = switch.bring_in(name, parts, *words)
+        said.append(result.stdout + result.stderr)
+        return result.returncode
+
+    parts = COMPONENT.hex(), OTHER_COMPONENT.hex().upper()
+    assert bring_in("zpk-net", *parts) == 0
+    assert bring_in("zpk-net", *parts) == 1
+    assert bring_in("b", *parts, words=("--kcv", "000000")) == 1
+    assert bring_in("c", ZPK.hex()) == 1
+    assert bring_in("d", ZPK.hex() + "XY") == 1
     assert run("key", "list", stdin="") == 0
     assert run("card", "show", CARDS[0].pan, stdin="") == 1
     return said, run

@@ -199,8 +199,8 @@ def test_a_card_command_makes_no_store_beside_keys_that_were_brought_in(make_swi
     master = switch.directory / "master.key"
     master.touch(0o600)
     master.write_text("5A" * 32)
-    parts = "01" * 15 + "02\n" + "E5A4" * 7 + "0123\n"
-    switch.done("key", "import", "zpk-x", "--usage", "P0", stdin=parts)
+    parts = ["01" * 15 + "02", "E5A4" * 7 + "0123"]
+    assert switch.bring_in("zpk-x", parts).returncode == 0
     before = contents(switch.data)
     result = switch.command("card", "show", "demo-card-1")
     assert (result.returncode, result.stdout) == (1, "")
@@ -210,8 +210,7 @@ def test_a_card_command_makes_no_store_beside_keys_that_were_brought_in(make_swi
 
 def test_no_key_is_brought_in_under_the_public_master_key_of_the_demo(make_switch):
     switch = make_switch()
-    parts = "01" * 15 + "02\n" + "E5A4" * 7 + "0123\n"
-    result = switch.command("key", "import", "zpk-x", "--usage", "P0", stdin=parts)
+    result = switch.bring_in("zpk-x", ["01" * 15 + "02", "E5A4" * 7 + "0123"])
     assert (result.returncode, result.stdout) == (1, "")
     assert "public" in result.stderr and "master_key_file" in result.stderr
     assert not switch.data.exists()

@@ -21,12 +21,12 @@ def no_keys(switch):
 
 
 def components(key, count):
-    """Random parts that give the key by exclusive-or; one per line."""
+    """Random parts that give the key by exclusive-or, in hexadecimal."""
     parts = [os.urandom(len(key)) for _ in range(count - 1)]
     last = key
     for part in parts:
         last = bytes(a ^ b for a, b in zip(last, part))
-    return "".join(part.hex().upper() + "\n" for part in [*parts, last])
+    return [part.hex().upper() for part in [*parts, last]]
 
 
 def write_master_key(switch, text=MASTER.hex(), mode=0o600):
@@ -44,16 +44,15 @@ def own(make_switch):
 
 
 def bring_in(switch, key, name="zpk-net", count=2, *words):
-    return switch.command(
-        "key", "import", name, "--usage", "P0", *words, stdin=components(key, count)
-    )
+    return switch.bring_in(name, components(key, count), *words)
 
 
 @pytest.mark.parametrize("key, count", [(ZPK, 2), (ZPK, 3), (TRIPLE, 2), (TRIPLE, 3)])
 def test_psec_unwraps_the_printed_block_to_the_same_key(own, key, count):
     result = bring_in(own, key, "zpk-net", count)
     assert result.returncode == 0, result.stderr
-    block, check_value = result.stdout.splitlines()
+    said, block, check_value = result.stdout.splitlines()
+    assert said.endswith("the key is complete")
     header, value = tr31.unwrap(MASTER, block)
     assert value == key
     assert (header.version_id, header.key_usage, header.algorithm) == ("D", "P0", "T")
@@ -93,7 +92,7 @@ def test_the_parity_of_the_components_does_not_matter(own):
     odd = bytes(byte ^ 1 for byte in ZPK)
     result = bring_in(own, odd)
     assert result.returncode == 0, result.stderr
-    assert tr31.unwrap(MASTER, result.stdout.splitlines()[0])[1] == ZPK
+    assert tr31.unwrap(MASTER, result.stdout.splitlines()[1])[1] == ZPK
     assert f"KCV {kcv(ZPK)}" in result.stdout
 
 
@@ -101,6 +100,7 @@ def test_a_check_value_that_was_given_must_match(own):
     refused = bring_in(own, ZPK, "zpk-net", 2, "--kcv", "000000")
     assert refused.returncode == 1 and kcv(ZPK) in refused.stderr
     assert no_keys(own)
+    own.done("key", "discard", "zpk-net")
     assert bring_in(own, ZPK, "zpk-net", 2, "--kcv", kcv(ZPK).lower()).returncode == 0
 
 
@@ -114,24 +114,24 @@ def test_a_key_is_never_overwritten(own):
 WEAK = bytes.fromhex("0101010101010101")
 
 
-@pytest.mark.parametrize("stdin, named", [
-    (ZPK.hex(), "two or three components"),
+@pytest.mark.parametrize("parts, named", [
+    ([ZPK.hex()], "two or three components"),
     (components(ZPK, 4), "two or three components"),
-    ("", "two or three components"),
-    (ZPK.hex() + "\n" + ZPK.hex()[:-2], "different lengths"),
-    (ZPK.hex() + "\n" + "XY" * 16, "hexadecimal"),
-    (components(ZPK[:8], 2), "key"),
-    (components(ZPK[:8] * 2, 2), "key"),
-    (components(TRIPLE[:8] + TRIPLE[8:16] * 2, 2), "key"),
-    (components(WEAK + ZPK[:8], 2), "key"),
-    (components(ZPK + ZPK, 2), "key"),
+    (["", ""], "key length"),
+    ([ZPK.hex(), TRIPLE.hex()], "another number or length"),
+    ([ZPK.hex(), "XY" * 16], "hexadecimal"),
+    (components(ZPK[:8], 2), "key length"),
+    (components(ZPK[:8] * 2, 2), "equal"),
+    (components(TRIPLE[:8] + TRIPLE[8:16] * 2, 2), "equal"),
+    (components(WEAK + ZPK[:8], 2), "weak"),
+    (components(ZPK + ZPK, 2), "key length"),
 ])
-def test_what_makes_no_good_key_is_refused(own, stdin, named):
-    result = own.command("key", "import", "zpk-net", "--usage", "P0", stdin=stdin)
+def test_what_makes_no_good_key_is_refused(own, parts, named):
+    result = own.bring_in("zpk-net", parts)
     assert (result.returncode, result.stdout) == (1, "")
     assert named in result.stderr
-    for line in stdin.splitlines():
-        assert line not in result.stderr
+    for part in filter(None, parts):
+        assert part not in result.stderr
     assert no_keys(own)
 
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use jiff::tz::Offset;
 
 use crate::cards::Pan;
+use crate::hsm::PinMethod;
 
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Product {
     pub utc_offset: Offset,
     /// When a PIN must come with the request.
     pub pin_required: PinRequired,
+    /// How its PINs are verified.
+    pub pin_method: PinMethod,
     /// Consecutive wrong PINs that suspend the card; `None` never suspends.
     pub pin_retry_limit: Option<NonZeroU32>,
     /// Largest amount of one transaction, in minor units of `currency`.

@@ -203,9 +203,9 @@ fn number(message: &Message<'_>, element: u8) -> Result<Option<u64>, FormatError
 
 fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
     let Some(field) = message.field(52) else { return Ok(None) };
-    let mut buffer = [0; PinBlock::BYTES];
-    let block = field.bytes(&mut buffer).and_then(|bytes| bytes.try_into().ok());
-    block.map(|block| Some(PinBlock::new(block))).ok_or(FormatError { element: 52 })
+    let mut buffer = [0; PinBlock::BYTES_MAX];
+    let block = field.bytes(&mut buffer).and_then(PinBlock::new);
+    block.map(Some).ok_or(FormatError { element: 52 })
 }
 
 fn chip_data(message: &Message<'_>) -> Result<Option<ChipData>, FormatError> {

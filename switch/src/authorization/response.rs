@@ -4,6 +4,7 @@ use iso_specs::{DataElement, EncodeError, EncodeErrorKind, Message, Mti, Outgoin
 
 use super::request::FormatError;
 use super::response_code::Reason;
+use crate::hsm::PinBlock;
 
 /// Room for echoed elements whose wire form must be converted, in bytes.
 const SCRATCH_BYTES: usize = 1_024;
@@ -80,7 +81,9 @@ pub fn check_dialect(dialect: &Spec) -> Result<(), EncodeError> {
     for (element, value) in texts {
         request.set(element, value);
     }
-    request.set(52, &[0; 8]).encode(dialect, &mut Vec::new())?;
+    let aes = dialect.element(52).is_some_and(|block| block.max() == PinBlock::AES_BYTES);
+    let pin_block: &[u8] = if aes { &[0; PinBlock::AES_BYTES] } else { &[0; PinBlock::TDES_BYTES] };
+    request.set(52, pin_block).encode(dialect, &mut Vec::new())?;
     for mti in [Mti::AUTHORIZATION_REQUEST, Mti::NETWORK_MANAGEMENT_REQUEST] {
         check_echo(dialect, mti)?;
     }

@@ -8,7 +8,8 @@ use iso_specs::toml_keys::{Keys, Place, integer};
 
 use super::{File, listen, name_of};
 use crate::authorization::response::check_dialect;
-use crate::hsm::{KeyName, PinBlockFormat, PinBlockFormats};
+use crate::hsm::key::Algorithm;
+use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
 
 /// One link: an address where a network connects.
 #[derive(Clone, Debug)]
@@ -27,6 +28,17 @@ pub struct LinkConfig {
     pub zpk: KeyName,
     /// Formats that its PIN blocks may have.
     pub pin_block_formats: PinBlockFormats,
+}
+
+impl LinkConfig {
+    /// The algorithm that its zone PIN key must have: format 4 is AES.
+    #[must_use]
+    pub const fn zone_key_algorithm(&self) -> Algorithm {
+        match self.pin_block_formats.contains(PinBlockFormat::Iso4) {
+            true => Algorithm::Aes,
+            false => Algorithm::Tdes,
+        }
+    }
 }
 
 /// Reads all links of a file.
@@ -71,7 +83,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
         let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
         let zpk = keys.name("zpk", zpk, |name| KeyName::parse(name).filter(is_zpk));
-        let pin_block_formats = pin_block_formats(keys);
+        let pin_block_formats = pin_block_formats(keys, dialect.as_deref());
         keys.finish();
         self.names.extend(name.clone());
         self.addresses.extend(listen.clone());
@@ -124,16 +136,33 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
     }
 }
 
-fn pin_block_formats(keys: &mut Keys<'_, '_>) -> PinBlockFormats {
-    let (key, expected) = ("pin_block_formats", "0 or 3");
+/// Format 4 has 16 bytes and the others 8, as DE52 of the dialect: they never share a link.
+fn pin_block_formats(keys: &mut Keys<'_, '_>, dialect: Option<&Spec>) -> PinBlockFormats {
+    let (key, expected) = ("pin_block_formats", "0, 1, 3 or 4");
     let formats = keys
         .optional_items(key, expected, |value| PinBlockFormat::from_control_digit(integer(value)?));
     if formats.as_ref().is_some_and(Vec::is_empty) {
-        keys.mistake_of(key, "expected a list of 0 and 3");
+        keys.mistake_of(key, "expected a list of 0, 1 and 3, or of 4 alone");
     }
-    PinBlockFormats::new(
-        &formats.unwrap_or_else(|| vec![PinBlockFormat::Iso0, PinBlockFormat::Iso3]),
-    )
+    let pin_block = dialect.and_then(|dialect| dialect.element(52));
+    let is_aes = pin_block.is_some_and(|element| element.max() == PinBlock::AES_BYTES);
+    let usual = match is_aes {
+        true => vec![PinBlockFormat::Iso4],
+        false => vec![PinBlockFormat::Iso0, PinBlockFormat::Iso3],
+    };
+    let formats = formats.unwrap_or(usual);
+    if pin_block.is_some()
+        && formats.iter().any(|format| is_aes != (*format == PinBlockFormat::Iso4))
+    {
+        keys.mistake_of(
+            key,
+            match is_aes {
+                true => "expected 4 alone: DE52 of the dialect has 16 bytes",
+                false => "4 needs a dialect whose DE52 has 16 bytes",
+            },
+        );
+    }
+    PinBlockFormats::new(&formats)
 }
 
 /// Whether no two can listen there together. Port 0 takes any free port.

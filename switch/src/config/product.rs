@@ -6,9 +6,13 @@ use iso_specs::toml_keys::{Keys, integer};
 use jiff::tz::Offset;
 
 use crate::authorization::{PinRequired, Product};
+use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, ValidationData, VisaPvv};
+use crate::hsm::{KeyName, PinMethod};
 
 /// Largest amount that DE4 can hold, in minor units.
 const AMOUNT_MAX: u64 = 999_999_999_999;
+/// PIN verification key indices of Visa: 0 says that there is no PVV.
+const PVKI: std::ops::RangeInclusive<u8> = 1..=6;
 /// ISO 4217 numeric codes.
 const CURRENCY_MAX: u16 = 999;
 
@@ -33,6 +37,10 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
     let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
+    let pin_method = match keys.optional_table("pin_verification") {
+        Some(mut keys) => pin_method(&mut keys),
+        None => Some(PinMethod::TranslatedBlock),
+    };
     keys.finish();
     Some(Product {
         name: name?.into(),
@@ -40,10 +48,51 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         currency: currency?,
         utc_offset: utc_offset.unwrap_or(Offset::UTC),
         pin_required: pin_required.unwrap_or(PinRequired::Cash),
+        pin_method: pin_method?,
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
     })
+}
+
+/// How new PINs of the product are verified. Which keys there may be depends on the method.
+fn pin_method(keys: &mut Keys<'_, '_>) -> Option<PinMethod> {
+    let methods = "\"translated_block\", \"visa_pvv\" or \"ibm3624\"";
+    let known = ["translated_block", "visa_pvv", "ibm3624"];
+    let method =
+        keys.name("method", methods, |name| known.into_iter().find(|known| *known == name));
+    let method = match method? {
+        "visa_pvv" => {
+            let (pvk, pvki) = (pvk(keys), keys.number("pvki", PVKI));
+            pvk.zip(pvki).map(|(pvk, pvki)| PinMethod::VisaPvv(VisaPvv { pvk, pvki }))
+        }
+        "ibm3624" => ibm3624(keys).map(PinMethod::Ibm3624),
+        _ => Some(PinMethod::TranslatedBlock),
+    };
+    keys.finish();
+    method
+}
+
+fn ibm3624(keys: &mut Keys<'_, '_>) -> Option<Ibm3624> {
+    let pvk = pvk(keys);
+    let table = "16 digits, of which eight or more differ and none comes more than four times";
+    let decimalisation_table = keys.name("decimalisation_table", table, |digits| {
+        DecimalisationTable::parse(digits).filter(DecimalisationTable::is_strong)
+    });
+    let forms = "\"rightmost-16\", \"leftmost-N-F\" (N digits of the PAN, filled with F), or \
+                 eleven hexadecimal digits and one N for five digits of the PAN";
+    let validation_data = keys.name("validation_data", forms, ValidationData::parse);
+    Some(Ibm3624 {
+        pvk: pvk?,
+        decimalisation_table: decimalisation_table?,
+        validation_data: validation_data?,
+    })
+}
+
+fn pvk(keys: &mut Keys<'_, '_>) -> Option<KeyName> {
+    let expected = "the name of a PIN verification key: letters, digits and hyphens, not own-*";
+    let is_pvk = |name: &KeyName| !name.as_str().starts_with("own-");
+    keys.name("pvk", expected, |name| KeyName::parse(name).filter(is_pvk))
 }
 
 fn bins(keys: &mut Keys<'_, '_>) -> Option<Vec<Box<str>>> {

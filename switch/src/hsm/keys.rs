@@ -1,5 +1,8 @@
-//! The key directory: one file `NAME.key` per key, holding one TR-31 key block under the master
-//! key. No clear key is ever written.
+//! The key directory: one file `NAME.key` per key, holding a TR-31 key block under the master key
+//! for each version that is live, one per line, oldest first. No clear key is ever written.
+//!
+//! While a key is rotated two versions are live: messages under the older one that are still on
+//! their way verify too. What the switch makes itself is made with the newer one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +12,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::key_block::{Kcv, Key, KeyUsage, MasterKey, from_hex, set_odd_parity};
-use super::{KeyFault, KeyName};
+use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_hex};
+use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
+
+/// Versions of one key that are live at once.
+pub const LIVE_VERSIONS_MAX: usize = 2;
 
 /// Keys that the switch makes for itself at its first start: name and usage.
 pub const OWN_KEYS: [(&str, KeyUsage); 3] = [
@@ -25,8 +31,8 @@ pub const CARD_DIGEST_KEY: &str = "own-card-digest";
 /// The key that seals stored PANs.
 pub const PAN_KEY: &str = "own-pan";
 
-/// Largest key file, in bytes: far above any version D block of this switch.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
+/// Largest key file, in bytes.
+const KEY_FILE_BYTES_MAX: u64 = ((BLOCK_CHARACTERS_MAX + 1) * LIVE_VERSIONS_MAX) as u64;
 
 /// What went wrong with the key directory; the text names the file and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +57,31 @@ pub enum KeysError {
     #[error("key {0} does not exist; `pinswitch key list` shows the keys there are")]
     Missing(String),
     /// A key of this name exists.
-    #[error("key {0} exists already; a key is never overwritten")]
+    #[error("key {0} exists already; a key is never overwritten (--rotate adds a version)")]
     Exists(String),
+    /// One value under two usages: a key serves one purpose.
+    #[error("keys {0} and {1} have the same value and different usages; a key serves one purpose")]
+    SameValue(String, String),
+    /// A rotation that is none, or one too many.
+    #[error("key {name}: {reason}")]
+    Rotation {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The components do not make a key.
     #[error("{0}")]
     Components(String),
 }
 
 impl KeysError {
-    fn key(name: &str, fault: KeyFault) -> KeysError {
+    pub(super) fn key(name: &str, fault: KeyFault) -> KeysError {
         KeysError::Key { name: name.to_owned(), fault }
+    }
+
+    fn rotation(name: &str, reason: &'static str) -> KeysError {
+        KeysError::Rotation { name: name.to_owned(), reason }
     }
 }
 
@@ -88,39 +109,85 @@ pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
 /// The keys of a data directory, unwrapped.
 #[derive(Debug)]
 pub struct Keys {
-    directory: PathBuf,
-    master: MasterKey,
-    keys: BTreeMap<String, Key>,
+    pub(super) directory: PathBuf,
+    pub(super) master: ProtectionKey,
+    /// The live versions of each key, oldest first, never empty.
+    keys: BTreeMap<String, Vec<Key>>,
+}
+
+/// Whether a name is new or a key gets another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addition {
+    /// The name must be free.
+    New,
+    /// The key exists and gets its next version; both are live.
+    Rotation,
 }
 
 impl Keys {
     /// Reads all keys of `directory`, which is made if it does not exist.
     ///
     /// # Errors
-    /// If a file cannot be read or a block does not open under this master key.
-    pub fn open(directory: &Path, master: MasterKey) -> Result<Keys, KeysError> {
+    /// If a file cannot be read, a block does not open under this master key, or two keys of
+    /// different usage have one value.
+    pub fn open(directory: &Path, master: ProtectionKey) -> Result<Keys, KeysError> {
         let file = |source| KeysError::File { path: directory.to_owned(), source };
         make_private_directory(directory).map_err(file)?;
         let mut keys = Keys { directory: directory.to_owned(), master, keys: BTreeMap::new() };
-        for entry in fs::read_dir(directory).map_err(file)? {
-            let path = entry.map_err(file)?.path();
+        let mut paths = fs::read_dir(directory)
+            .and_then(|entries| {
+                entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(file)?;
+        paths.sort_unstable();
+        for path in paths {
             if path.extension().is_some_and(|extension| extension == "key") {
-                let (name, key) = keys.read(&path)?;
-                keys.keys.insert(name, key);
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let versions = keys.read(&path, &name)?;
+                for key in &versions {
+                    keys.check_value(&name, key)?;
+                }
+                keys.keys.insert(name, versions);
             }
         }
         Ok(keys)
     }
 
-    fn read(&self, path: &Path) -> Result<(String, Key), KeysError> {
+    /// The directory as it is now, under the same master key.
+    ///
+    /// # Errors
+    /// As for [`Keys::open`].
+    pub fn reopen(&self) -> Result<Keys, KeysError> {
+        Keys::open(&self.directory, self.master.clone())
+    }
+
+    fn read(&self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
         let file = |source| KeysError::File { path: path.to_owned(), source };
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let format = |text| KeysError::key(name, KeyFault::Format(text));
         if fs::metadata(path).map_err(file)?.len() > KEY_FILE_BYTES_MAX {
-            return Err(KeysError::key(&name, KeyFault::Format("too long")));
+            return Err(format("its file is too long"));
         }
-        let block = fs::read_to_string(path).map_err(file)?;
-        let key = self.master.unwrap(block.trim());
-        key.map(|key| (name.clone(), key)).map_err(|fault| KeysError::key(&name, fault))
+        let text = fs::read_to_string(path).map_err(file)?;
+        let versions = text
+            .lines()
+            .map(|block| self.master.unwrap(block.trim()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|fault| KeysError::key(name, fault))?;
+        let rising = versions.is_sorted_by_key(|key| key.attributes().version);
+        match versions.len() {
+            1..=LIVE_VERSIONS_MAX if rising => Ok(versions),
+            _ => Err(format("its file holds no key, too many versions, or not in their order")),
+        }
+    }
+
+    /// A key serves one purpose: its value stands under no other usage.
+    fn check_value(&self, name: &str, key: &Key) -> Result<(), KeysError> {
+        let differs = |other: &Key| other.attributes().usage != key.attributes().usage;
+        let mut others = self.iter();
+        match others.find(|(_, other)| differs(other) && other.has_value(key.value())) {
+            Some((other, _)) => Err(KeysError::SameValue(other.to_owned(), name.to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// Those of the switch's own keys that have not been made.
@@ -136,82 +203,111 @@ impl Keys {
     /// If a file cannot be written.
     pub fn generate_own_keys(&mut self) -> Result<(), KeysError> {
         for (name, usage) in self.missing_own_keys() {
-            let key = Key::generate(usage).map_err(|fault| KeysError::key(name, fault))?;
-            self.add(name, key)?;
+            let key = Key::generate(KeyAttributes::usual(usage));
+            self.add(name, key.map_err(|fault| KeysError::key(name, fault))?, Addition::New)?;
         }
         Ok(())
     }
 
-    /// The key of this name, for calls of this usage.
+    /// The live versions of a key, oldest first; never empty.
     ///
     /// # Errors
-    /// If there is none or it is for another purpose.
-    pub fn get(&self, name: &str, usage: KeyUsage) -> Result<&[u8], KeysError> {
-        let key = self.keys.get(name).ok_or_else(|| KeysError::Missing(name.to_owned()))?;
-        key.value_for(usage).map_err(|fault| KeysError::key(name, fault))
+    /// If there is no key of this name.
+    pub fn versions(&self, name: &str) -> Result<&[Key], KeysError> {
+        let versions = self.keys.get(name).ok_or_else(|| KeysError::Missing(name.to_owned()))?;
+        Ok(versions)
     }
 
-    /// Every key with its name, in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
-        self.keys.iter().map(|(name, key)| (name.as_str(), key))
-    }
-
-    /// Adds a key: writes its block to `NAME.key` and returns the block.
+    /// The newest version of a key.
     ///
     /// # Errors
-    /// If the name exists or the file cannot be written.
-    pub fn add(&mut self, name: &str, key: Key) -> Result<String, KeysError> {
-        let path = self.directory.join(format!("{name}.key"));
-        let file = |source| KeysError::File { path: path.clone(), source };
-        if self.keys.contains_key(name) {
-            return Err(KeysError::Exists(name.to_owned()));
-        }
-        let block = self.master.wrap(&key).map_err(|fault| KeysError::key(name, fault))?;
-        write_private(&path, &block).map_err(file)?;
-        sync_directory(&self.directory).map_err(file)?;
-        self.keys.insert(name.to_owned(), key);
-        Ok(block)
+    /// If there is no key of this name.
+    pub fn newest(&self, name: &str) -> Result<&Key, KeysError> {
+        self.versions(name)?.last().ok_or_else(|| KeysError::Missing(name.to_owned()))
     }
 
-    /// Puts two or three components together by exclusive-or and adds the key. The parity bits
-    /// of the result are set odd: they are no part of a triple DES key.
+    /// The bytes of a key's newest version, for calls of this usage that do this.
     ///
     /// # Errors
-    /// If the components do not make a usable key, or `expected` is not its check value.
-    pub fn import(
-        &mut self,
-        name: &KeyName,
+    /// If there is none, or it is for another purpose.
+    pub fn get(
+        &self,
+        name: &str,
         usage: KeyUsage,
-        components: &[Zeroizing<Vec<u8>>],
-        expected: Option<&str>,
-    ) -> Result<(String, Kcv), KeysError> {
-        let fault = |fault| KeysError::key(name.as_str(), fault);
-        let value = combine(components)?;
-        let key = Key::new(usage, value).map_err(fault)?;
-        let kcv = key.kcv().map_err(fault)?;
-        if expected.is_some_and(|text| !text.eq_ignore_ascii_case(&kcv.to_string())) {
-            let text = format!("the check value of the key is {kcv}, not the one expected");
-            return Err(KeysError::Components(text));
+        operation: Operation,
+    ) -> Result<&[u8], KeysError> {
+        let value = self.newest(name)?.value_for(usage, operation);
+        value.map_err(|fault| KeysError::key(name, fault))
+    }
+
+    /// Every live version of every key with its name, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
+        let versions = self.keys.iter().map(|(name, versions)| (name.as_str(), versions));
+        versions.flat_map(|(name, versions)| versions.iter().map(move |key| (name, key)))
+    }
+
+    /// Adds a key or the next version of one, and returns its key block.
+    ///
+    /// # Errors
+    /// If the name is taken or, for a rotation, free; if the value serves another purpose
+    /// already; if the file cannot be written. Nothing has changed then.
+    pub fn add(&mut self, name: &str, key: Key, addition: Addition) -> Result<String, KeysError> {
+        self.check_value(name, &key)?;
+        let mut versions = self.keys.get(name).cloned().unwrap_or_default();
+        let key = match (addition, versions.last()) {
+            (Addition::New, Some(_)) => return Err(KeysError::Exists(name.to_owned())),
+            (Addition::New, None) => key,
+            (Addition::Rotation, None) => return Err(KeysError::Missing(name.to_owned())),
+            (Addition::Rotation, Some(live)) => next_version(name, key, live, versions.len())?,
+        };
+        versions.push(key);
+        self.put(name, versions)
+    }
+
+    /// Takes the oldest version of a key out of use; returns its check value.
+    ///
+    /// # Errors
+    /// If it is the only one, or the file cannot be written.
+    pub fn retire(&mut self, name: &str) -> Result<Kcv, KeysError> {
+        let mut versions = self.versions(name)?.to_vec();
+        if versions.len() < 2 {
+            return Err(KeysError::rotation(name, "only one version is live, which stays"));
         }
-        self.add(name.as_str(), key).map(|block| (block, kcv))
+        let retired = versions.remove(0);
+        self.put(name, versions)?;
+        Ok(retired.kcv())
+    }
+
+    /// Writes all versions of a key, and returns the block of the newest.
+    fn put(&mut self, name: &str, versions: Vec<Key>) -> Result<String, KeysError> {
+        let path = self.directory.join(format!("{name}.key"));
+        let blocks: Result<Vec<String>, KeyFault> =
+            versions.iter().map(|key| self.master.wrap(key)).collect();
+        let mut blocks = blocks.map_err(|fault| KeysError::key(name, fault))?;
+        write_private(&path, &blocks.join("\n"))
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(|source| KeysError::File { path, source })?;
+        self.keys.insert(name.to_owned(), versions);
+        Ok(blocks.pop().unwrap_or_default())
     }
 }
 
-fn combine(components: &[Zeroizing<Vec<u8>>]) -> Result<Zeroizing<Vec<u8>>, KeysError> {
-    let error = |text: &str| Err(KeysError::Components(text.to_owned()));
-    if !(2..=3).contains(&components.len()) {
-        return error("a key comes as two or three components, one per line, in hexadecimal");
+fn next_version(name: &str, key: Key, live: &Key, count: usize) -> Result<Key, KeysError> {
+    let (old, new) = (live.attributes(), key.attributes());
+    if count >= LIVE_VERSIONS_MAX {
+        let text = "two versions are live already; retire the older one first";
+        return Err(KeysError::rotation(name, text));
     }
-    let length = components.first().map_or(0, |component| component.len());
-    if components.iter().any(|component| component.len() != length) {
-        return error("the components have different lengths");
+    if (old.usage, old.algorithm) != (new.usage, new.algorithm) {
+        return Err(KeysError::rotation(name, "a new version has the same usage and algorithm"));
     }
-    let mut value = Zeroizing::new(vec![0; length]);
-    for component in components {
-        value.iter_mut().zip(component.iter()).for_each(|(to, from)| *to ^= from);
+    if live.has_value(key.value()) {
+        return Err(KeysError::rotation(name, "the new version has the value of the live one"));
     }
-    set_odd_parity(&mut value);
-    Ok(value)
+    match old.version.checked_add(1).filter(|version| *version <= 99) {
+        Some(version) => Ok(key.with_version(version)),
+        None => Err(KeysError::rotation(name, "its versions are used up (99)")),
+    }
 }
 
 /// Makes a directory with mode 0700, and its parents, if it does not exist.
@@ -229,7 +325,7 @@ pub fn make_private_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// Writes and syncs a file whole under a temporary name, then renames it.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -238,7 +334,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
@@ -246,9 +342,16 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn master(byte: u8) -> MasterKey {
-        MasterKey::new(&[byte; 32]).unwrap()
+    fn master(byte: u8) -> ProtectionKey {
+        ProtectionKey::master(&[byte; 32]).unwrap()
     }
+
+    fn key(usage: KeyUsage, text: &str) -> Key {
+        Key::new(KeyAttributes::usual(usage), from_hex(text).unwrap()).unwrap()
+    }
+
+    const VALUE: &str = "ECC25208B6FD2023E9767A5489BC9415";
+    const OTHER: &str = "9BE61C3E68EA1379155226163BAD345E";
 
     #[test]
     fn own_keys_are_the_same_after_a_restart() {
@@ -256,29 +359,48 @@ mod tests {
         let mut keys = Keys::open(directory.path(), master(1)).unwrap();
         assert_eq!(keys.missing_own_keys(), OWN_KEYS);
         keys.generate_own_keys().unwrap();
-        let again = Keys::open(directory.path(), master(1)).unwrap();
-        for (name, usage) in OWN_KEYS {
-            assert_eq!(keys.get(name, usage).unwrap(), again.get(name, usage).unwrap());
+        let again = keys.reopen().unwrap();
+        for (name, _) in OWN_KEYS {
+            let value = again.newest(name).unwrap().value();
+            assert_eq!(keys.newest(name).unwrap().value(), value);
         }
         assert!(Keys::open(directory.path(), master(2)).is_err());
     }
 
     #[test]
-    fn components_make_a_key_with_odd_parity() {
+    fn one_value_serves_one_purpose() {
         let directory = tempfile::tempdir().unwrap();
         let mut keys = Keys::open(directory.path(), master(1)).unwrap();
-        let name = KeyName::parse("zpk-a").unwrap();
-        let key = from_hex("ECC25208B6FD2023E9767A5489BC9415").unwrap();
-        let one = from_hex("00112233445566778899AABBCCDDEEFF").unwrap();
-        let two = Zeroizing::new(key.iter().zip(one.iter()).map(|(a, b)| a ^ b).collect());
-        let parts = [one, two];
-        let usage = KeyUsage::PinEncryption;
-        assert!(keys.import(&name, usage, &parts, Some("000000")).is_err());
-        keys.import(&name, usage, &parts, None).unwrap();
-        assert_eq!(keys.get("zpk-a", usage).unwrap(), key.as_slice());
-        assert!(keys.import(&name, usage, &parts, None).is_err(), "never overwritten");
-        assert!(matches!(keys.get("zpk-a", KeyUsage::Hmac), Err(KeysError::Key { .. })));
-        assert!(keys.import(&KeyName::parse("b").unwrap(), usage, &parts[..1], None).is_err());
+        keys.add("zpk", key(KeyUsage::PinEncryption, VALUE), Addition::New).unwrap();
+        let pvk = key(KeyUsage::VisaPvv, VALUE);
+        let refused = keys.add("pvk", pvk.clone(), Addition::New).unwrap_err();
+        assert!(matches!(refused, KeysError::SameValue(..)), "{refused}");
+        // The same for a file that came into the directory by another way.
+        let block = master(1).wrap(&pvk).unwrap();
+        fs::write(directory.path().join("pvk.key"), block).unwrap();
+        assert!(matches!(keys.reopen().unwrap_err(), KeysError::SameValue(..)));
+    }
+
+    #[test]
+    fn two_versions_live_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keys = Keys::open(directory.path(), master(1)).unwrap();
+        let zpk = |text| key(KeyUsage::PinEncryption, text);
+        let rotate = |keys: &mut Keys, text| keys.add("zpk", zpk(text), Addition::Rotation);
+        assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Missing(_))));
+        keys.add("zpk", zpk(VALUE), Addition::New).unwrap();
+        assert!(matches!(keys.retire("zpk"), Err(KeysError::Rotation { .. })));
+        assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Rotation { .. })), "the same");
+        assert_eq!(rotate(&mut keys, OTHER).unwrap().get(9..11), Some("02"));
+        let third = "0123456789ABCDEFFEDCBA9876543210";
+        assert!(matches!(rotate(&mut keys, third), Err(KeysError::Rotation { .. })), "a third");
+        let keys = &mut keys.reopen().unwrap();
+        let kcvs: Vec<_> = keys.versions("zpk").unwrap().iter().map(Key::kcv).collect();
+        assert_eq!(kcvs, [zpk(VALUE).kcv(), zpk(OTHER).kcv()]);
+        assert_eq!(keys.retire("zpk").unwrap(), zpk(VALUE).kcv());
+        assert_eq!(keys.reopen().unwrap().newest("zpk").unwrap().kcv(), zpk(OTHER).kcv());
+        let other = Key::generate(KeyAttributes::usual(KeyUsage::VisaPvv)).unwrap();
+        assert!(keys.add("zpk", other, Addition::Rotation).is_err());
     }
 
     #[test]

@@ -1,45 +1,74 @@
-//! PIN blocks in clear, inside the software HSM only: ISO 9564-1 formats 0 and 3.
+//! PIN blocks in clear, inside the software HSM only: ISO 9564-1 formats 0, 1, 3 and 4.
 //!
-//! A format 0 or 3 block is the exclusive-or of two 16-nibble fields. PIN field: control (0 or
-//! 3), PIN length, the PIN, fill (F for format 0; random A to F for format 3). Account field:
-//! four zeros and the twelve rightmost digits of the PAN without its check digit.
+//! Formats 0, 1 and 3 have sixteen nibbles: control digit (the format), PIN length, the PIN,
+//! fill. Format 0 fills with F, format 3 with random A to F; both are then combined by
+//! exclusive-or with the account field: four zeros and the twelve rightmost digits of the PAN
+//! without its check digit. Format 1 fills with anything and knows no PAN.
+//!
+//! Format 4 has two fields of 16 bytes. PIN field: control 4, PIN length, the PIN, fill A to the
+//! eighth byte, eight random bytes. PAN field: PAN length less 12, the PAN, zeros. The PIN field
+//! is encrypted, combined with the PAN field and encrypted again, under AES.
 
 use zeroize::Zeroizing;
 
-use super::{ClearPin, PinBlock};
-use crate::cards::pan::Pan;
+use super::ClearPin;
+use super::cipher::AesKey;
+use crate::cards::pan::{PAN_DIGITS_MIN, Pan};
 
 /// A PIN block format, by its control digit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinBlockFormat {
     /// Format 0: fill F, bound to the PAN.
     Iso0,
+    /// Format 1: any fill, not bound to a PAN.
+    Iso1,
     /// Format 3: random fill A to F, bound to the PAN.
     Iso3,
+    /// Format 4: AES, 16 bytes, carries the PAN.
+    Iso4,
 }
 
 impl PinBlockFormat {
+    /// All formats that may come over a link.
+    pub const ALL: [PinBlockFormat; 4] =
+        [PinBlockFormat::Iso0, PinBlockFormat::Iso1, PinBlockFormat::Iso3, PinBlockFormat::Iso4];
+
     /// The format with this control digit.
     #[must_use]
     pub const fn from_control_digit(digit: u8) -> Option<PinBlockFormat> {
         match digit {
             0 => Some(PinBlockFormat::Iso0),
+            1 => Some(PinBlockFormat::Iso1),
             3 => Some(PinBlockFormat::Iso3),
+            4 => Some(PinBlockFormat::Iso4),
             _ => None,
+        }
+    }
+
+    /// Whether the block can only be read with the PAN it was made for.
+    #[must_use]
+    pub const fn is_bound_to_pan(self) -> bool {
+        match self {
+            PinBlockFormat::Iso1 => false,
+            PinBlockFormat::Iso0 | PinBlockFormat::Iso3 | PinBlockFormat::Iso4 => true,
         }
     }
 
     const fn allows_fill(self, nibble: u8) -> bool {
         match self {
             PinBlockFormat::Iso0 => nibble == 0xF,
+            PinBlockFormat::Iso1 => true,
             PinBlockFormat::Iso3 => nibble >= 0xA,
+            PinBlockFormat::Iso4 => nibble == 0xA,
         }
     }
 
     const fn bit(self) -> u8 {
         match self {
             PinBlockFormat::Iso0 => 1,
-            PinBlockFormat::Iso3 => 2,
+            PinBlockFormat::Iso1 => 2,
+            PinBlockFormat::Iso3 => 4,
+            PinBlockFormat::Iso4 => 8,
         }
     }
 }
@@ -65,26 +94,47 @@ impl PinBlockFormats {
 /// Nibbles behind control digit and length.
 const PIN_AND_FILL: usize = 14;
 
-/// The PIN in a clear block of one of these formats, or `None` if the block does not read as
-/// one: another control digit, a length outside 4-12, a digit or fill out of its range.
+/// The PIN in a clear block of format 0, 1 or 3, or `None` if the block does not read as one:
+/// another control digit, a length outside 4-12, a digit or fill out of its range.
 pub(super) fn read(
-    block: &[u8; PinBlock::BYTES],
+    block: &[u8; 8],
     pan: &Pan,
     formats: PinBlockFormats,
-) -> Option<ClearPin> {
-    let field = Zeroizing::new(u64::from_be_bytes(*block) ^ account_field(pan)?);
-    let format = PinBlockFormat::from_control_digit(nibble(*field, 0))?;
+) -> Option<(ClearPin, PinBlockFormat)> {
+    let block = Zeroizing::new(u64::from_be_bytes(*block));
+    // The account field leaves the control digit as it is.
+    let format = PinBlockFormat::from_control_digit(nibble(*block, 0))
+        .filter(|format| *format != PinBlockFormat::Iso4 && formats.contains(*format))?;
+    let field = match format.is_bound_to_pan() {
+        true => Zeroizing::new(*block ^ account_field(pan)?),
+        false => block,
+    };
+    read_pin_field(*field, format).map(|pin| (pin, format))
+}
+
+/// The PIN in a block of format 4; `None` if it does not read as one, or was made for another PAN.
+pub(super) fn read_iso4(key: &AesKey, block: &[u8; 16], pan: &Pan) -> Option<ClearPin> {
+    let mut field = key.decrypt(block);
+    field.iter_mut().zip(pan_field(pan)?).for_each(|(byte, with)| *byte ^= with);
+    let field = key.decrypt(&field);
+    let field = Zeroizing::new(u64::from_be_bytes(*field.first_chunk()?));
+    let format = PinBlockFormat::Iso4;
+    let is_format_4 = PinBlockFormat::from_control_digit(nibble(*field, 0)) == Some(format);
+    if is_format_4 { read_pin_field(*field, format) } else { None }
+}
+
+fn read_pin_field(field: u64, format: PinBlockFormat) -> Option<ClearPin> {
     let mut rest = Zeroizing::new([0; PIN_AND_FILL]);
-    rest.iter_mut().zip(2..).for_each(|(to, place)| *to = nibble(*field, place));
-    let (pin, fill) = rest.split_at_mut_checked(nibble(*field, 1).into())?;
+    rest.iter_mut().zip(2..).for_each(|(to, place)| *to = nibble(field, place));
+    let (pin, fill) = rest.split_at_mut_checked(nibble(field, 1).into())?;
     let filled = fill.iter().all(|nibble| format.allows_fill(*nibble));
     // A nibble above 9 becomes no digit, which is no PIN.
     pin.iter_mut().for_each(|nibble| *nibble += b'0');
-    ClearPin::parse(pin).filter(|_| formats.contains(format) && filled)
+    ClearPin::parse(pin).filter(|_| filled)
 }
 
 /// A clear format 0 block; `None` for a PAN below 13 digits.
-pub(super) fn iso0(pin: &ClearPin, pan: &Pan) -> Option<Zeroizing<[u8; PinBlock::BYTES]>> {
+pub(super) fn iso0(pin: &ClearPin, pan: &Pan) -> Option<Zeroizing<[u8; 8]>> {
     let digits = pin.digits();
     let fill = [b'0' + 0xF; PIN_AND_FILL];
     let content = digits.iter().chain(&fill).take(PIN_AND_FILL);
@@ -98,6 +148,19 @@ fn account_field(pan: &Pan) -> Option<u64> {
     Some(digits.iter().fold(0, |field, digit| field << 4 | u64::from(digit - b'0')))
 }
 
+/// The PAN field of format 4. Shorter PANs than 13 digits, which the standard fills with zeros
+/// before them, are no card's here.
+fn pan_field(pan: &Pan) -> Option<[u8; 16]> {
+    let digits = pan.digits();
+    let length = digits.len().checked_sub(PAN_DIGITS_MIN - 1).filter(|length| *length > 0)?;
+    let field = digits
+        .iter()
+        .chain(&[b'0'; 31])
+        .take(31)
+        .fold(u128::try_from(length).ok()?, |field, digit| field << 4 | u128::from(digit - b'0'));
+    Some(field.to_be_bytes())
+}
+
 /// One of the sixteen, from the left.
 fn nibble(field: u64, place: u32) -> u8 {
     u8::try_from(field >> (60 - 4 * place) & 0xF).unwrap_or_default()
@@ -107,7 +170,7 @@ fn nibble(field: u64, place: u32) -> u8 {
 mod tests {
     use super::*;
 
-    const BOTH: PinBlockFormats = PinBlockFormats(3);
+    const ALL: PinBlockFormats = PinBlockFormats(15);
 
     fn pan() -> Pan {
         Pan::parse(b"4761340000000019").unwrap()
@@ -118,38 +181,49 @@ mod tests {
         (field ^ account_field(&pan()).unwrap()).to_be_bytes()
     }
 
+    fn digits(read: Option<(ClearPin, PinBlockFormat)>) -> Option<String> {
+        read.map(|(pin, _)| String::from_utf8(pin.digits().to_vec()).unwrap())
+    }
+
     #[test]
     fn format_0_there_and_back() {
         for text in ["4071", "123456789012"] {
             let pin = ClearPin::parse(text.as_bytes()).unwrap();
             let clear = iso0(&pin, &pan()).unwrap();
-            assert_eq!(read(&clear, &pan(), BOTH).unwrap().digits(), text.as_bytes());
+            assert_eq!(digits(read(&clear, &pan(), ALL)).unwrap(), text);
         }
         // From the definition: 044071FFFFFFFFFF xor 0000134000000001.
         let pin = ClearPin::parse(b"4071").unwrap();
-        assert_eq!(hex(&*iso0(&pin, &pan()).unwrap()), "044062bffffffffe");
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        assert_eq!(u64::from_be_bytes(*iso0(&pin, &pan()).unwrap()), 0x0440_62BF_FFFF_FFFE);
     }
 
     #[test]
     fn format_3_takes_fill_a_to_f() {
-        assert_eq!(read(&block("344071ABCDEFABCD"), &pan(), BOTH).unwrap().digits(), b"4071");
-        assert!(read(&block("3440719BCDEFABCD"), &pan(), BOTH).is_none());
+        assert_eq!(digits(read(&block("344071ABCDEFABCD"), &pan(), ALL)).unwrap(), "4071");
+        assert!(read(&block("3440719BCDEFABCD"), &pan(), ALL).is_none());
+    }
+
+    #[test]
+    fn format_1_takes_any_fill_and_knows_no_pan() {
+        let clear = 0x1440_7101_23AB_CDEF_u64.to_be_bytes();
+        for pan in [pan(), Pan::parse(b"5413330000000019").unwrap()] {
+            assert_eq!(digits(read(&clear, &pan, ALL)).unwrap(), "4071");
+        }
+        assert!(read(&0x1440_A1FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), ALL).is_none());
+        assert!(read(&0x1340_71FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), ALL).is_none());
     }
 
     #[test]
     fn what_does_not_read_is_no_pin() {
         for wrong in [
-            "144071FFFFFFFFFF", // format 1
+            "244071FFFFFFFFFF", // format 2 is for the chip only
+            "444071AAAAAAAAAA", // format 4 has 16 bytes
             "034071FFFFFFFFFF", // length 3
             "0D4071FFFFFFFFFF", // length 13
             "0440A1FFFFFFFFFF", // a digit above 9
             "044071FFFFFFFFFE", // fill other than F
         ] {
-            assert!(read(&block(wrong), &pan(), BOTH).is_none(), "{wrong}");
+            assert!(read(&block(wrong), &pan(), ALL).is_none(), "{wrong}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Randomness of the operating system, for keys and nonces.
 
-use super::KeyFault;
-use super::key_block::{is_usable_tdes_key, set_odd_parity};
+use super::cipher::{is_usable_tdes_key, set_odd_parity};
+use super::key::KeyFault;
 
 /// `N` random bytes.
 ///

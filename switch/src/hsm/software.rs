@@ -2,73 +2,327 @@
 //! memory while it works. It says so at start and refuses the profile `production`.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+use metrics::Counter;
 use subtle::ConstantTimeEq;
 
-use super::key_block::{KeyUsage, TdesKey};
+use super::cipher::{AesKey, TdesKey};
+use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
 use super::keys::{Keys, KeysError, PEK};
+use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
 use super::{
-    AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, KeyName, PinBlockFormat,
-    PinBlockFormats, PinReference, Verification, VerifyPin, pin_block,
+    AcceptPin, AcceptPinError, ClearPin, EntryKey, Hsm, HsmUnavailable, KeyName, PinBlockFormat,
+    PinBlockFormats, PinMethod, PinReference, ReferenceValue, Verification, VerifyPin, pin_block,
 };
-
-/// Version of the PEK; goes up when it is rotated.
-const PEK_VERSION: u16 = 1;
 
 /// A published test key (NIST SP 800-67 style, no key of anybody), for the health check.
 const KNOWN_ANSWER_KEY: [u8; 16] = [
     0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10,
 ];
 
+/// A zone PIN key that a link names.
+pub struct ZoneKey {
+    /// Its name.
+    pub name: KeyName,
+    /// AES for format 4, else triple DES.
+    pub algorithm: Algorithm,
+    /// Counts PIN blocks that only an older version of the key could read: as long as it rises,
+    /// the peer has not changed over.
+    pub under_older: Counter,
+}
+
 /// The software HSM with its keys expanded.
 pub struct SoftwareHsm {
-    pek: TdesKey,
-    zone_keys: HashMap<KeyName, TdesKey, foldhash::fast::RandomState>,
+    keys: Mutex<Keys>,
+    zone_keys: Vec<ZoneKey>,
+    methods: Vec<PinMethod>,
+    ring: ArcSwap<Ring>,
     entry: EntryKey,
 }
 
+/// The keys in use. A reload puts another ring in its place: a call that has begun goes on with
+/// the one it has.
+struct Ring {
+    /// Versions of the PEK, oldest first.
+    peks: Vec<Loaded>,
+    /// Versions of each zone PIN key, oldest first.
+    zone_keys: HashMap<KeyName, ZoneVersions, foldhash::fast::RandomState>,
+    /// Versions of each PIN verification key, oldest first. All there are: a card's reference
+    /// says which one made it.
+    pvks: HashMap<String, Vec<Loaded>>,
+}
+
+struct ZoneVersions {
+    versions: Vec<Loaded>,
+    under_older: Counter,
+}
+
+/// A key with its schedule: it is expanded once.
+struct Loaded {
+    attributes: KeyAttributes,
+    kcv: Kcv,
+    cipher: Cipher,
+}
+
+enum Cipher {
+    Tdes(TdesKey),
+    Aes(AesKey),
+}
+
+impl Loaded {
+    /// Expands a key that must serve calls of this usage that do this.
+    fn of(key: &Key, usage: KeyUsage, operation: Operation) -> Result<Loaded, KeyFault> {
+        let attributes = key.attributes();
+        let value = key.value_for(usage, operation)?;
+        let cipher = match attributes.algorithm {
+            Algorithm::Tdes => Cipher::Tdes(TdesKey::new(value)?),
+            Algorithm::Aes => Cipher::Aes(AesKey::new(value)?),
+            found @ Algorithm::HmacSha256 => {
+                return Err(KeyFault::Algorithm { found, wanted: Algorithm::Tdes });
+            }
+        };
+        Ok(Loaded { attributes, kcv: key.kcv(), cipher })
+    }
+
+    /// The cipher for a call of this usage that does this; checked at every call.
+    fn cipher(&self, usage: KeyUsage, operation: Operation) -> Result<&Cipher, KeyFault> {
+        self.attributes.permit(usage, operation).map(|()| &self.cipher)
+    }
+
+    fn tdes(&self, usage: KeyUsage, operation: Operation) -> Result<&TdesKey, KeyFault> {
+        match self.cipher(usage, operation)? {
+            Cipher::Tdes(key) => Ok(key),
+            Cipher::Aes(_) => {
+                Err(KeyFault::Algorithm { found: Algorithm::Aes, wanted: Algorithm::Tdes })
+            }
+        }
+    }
+}
+
+impl Ring {
+    fn load(keys: &Keys, zone_keys: &[ZoneKey], methods: &[PinMethod]) -> Result<Ring, KeysError> {
+        let pin_encryption = KeyUsage::PinEncryption;
+        let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
+        let zone_keys = zone_keys.iter().map(|zone| {
+            let versions = load(keys, zone.name.as_str(), pin_encryption, Operation::Decrypt)?;
+            let fault = versions.iter().map(|key| key.attributes.algorithm).find_map(|found| {
+                let wanted = zone.algorithm;
+                (found != wanted).then_some(KeyFault::Algorithm { found, wanted })
+            });
+            match fault {
+                Some(fault) => Err(KeysError::key(zone.name.as_str(), fault)),
+                None => {
+                    let under_older = zone.under_older.clone();
+                    Ok((zone.name.clone(), ZoneVersions { versions, under_older }))
+                }
+            }
+        });
+        let zone_keys = zone_keys.collect::<Result<_, KeysError>>()?;
+        let mut pvks = HashMap::new();
+        for (name, key) in keys.iter() {
+            let usage = key.attributes().usage;
+            if matches!(usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) {
+                pvks.insert(name.to_owned(), load(keys, name, usage, Operation::Verify)?);
+            }
+        }
+        for (pvk, usage) in methods.iter().filter_map(pvk_of) {
+            load(keys, pvk.as_str(), usage, Operation::Verify)?;
+        }
+        Ok(Ring { peks, zone_keys, pvks })
+    }
+
+    /// The PVK that made a reference.
+    fn pvk(&self, made_with: Kcv, usage: KeyUsage) -> Option<&Loaded> {
+        let mut all = self.pvks.values().flatten();
+        all.find(|key| key.kcv == made_with && key.attributes.usage == usage)
+    }
+
+    fn newest_pvk(&self, name: &KeyName) -> Result<&Loaded, AcceptPinError> {
+        let newest = self.pvks.get(name.as_str()).and_then(|versions| versions.last());
+        newest.ok_or(AcceptPinError::Unavailable)
+    }
+
+    /// Compares an entered PIN with the card's reference. Without the key that made the
+    /// reference a comparison would say nothing, and must not count as a wrong PIN.
+    fn compare(
+        &self,
+        pin: &ClearPin,
+        format: PinBlockFormat,
+        call: &VerifyPin<'_>,
+    ) -> Result<Verification, KeyFault> {
+        let (pan, made_with) = (call.pan, call.reference.key);
+        let unavailable = Ok(Verification::Unavailable);
+        let is_equal = match call.reference.value {
+            ReferenceValue::Block(kept) => {
+                let pek = self.peks.iter().find(|key| key.kcv == made_with);
+                let Some(pek) = pek else { return unavailable };
+                let pek = pek.tdes(KeyUsage::PinEncryption, Operation::Encrypt)?;
+                pin_block::iso0(pin, pan).map(|block| pek.encrypt(&block).ct_eq(&kept))
+            }
+            // Without a PAN in the block, a block of one card could be tried on any other whose
+            // value is known.
+            _ if !format.is_bound_to_pan() => None,
+            ReferenceValue::Pvv { pvv, pvki } => {
+                let Some(pvk) = self.pvk(made_with, KeyUsage::VisaPvv) else { return unavailable };
+                let pvk = pvk.tdes(KeyUsage::VisaPvv, Operation::Verify)?;
+                visa_pvv(pvk, pvki, pin, pan).map(|computed| computed.ct_eq(&pvv))
+            }
+            ReferenceValue::Offset(offset) => {
+                let pvk = self.pvk(made_with, KeyUsage::Ibm3624);
+                let (Some(pvk), PinMethod::Ibm3624(method)) = (pvk, call.method) else {
+                    return unavailable;
+                };
+                let pvk = pvk.tdes(KeyUsage::Ibm3624, Operation::Verify)?;
+                let computed = ibm3624_offset(pvk, method, pin, pan);
+                computed.map(|computed| computed.to_bytes().ct_eq(&offset.to_bytes()))
+            }
+        };
+        Ok(match is_equal.map(bool::from) {
+            Some(true) => Verification::Ok,
+            Some(false) => Verification::Mismatch,
+            None => Verification::BadPinBlock,
+        })
+    }
+
+    fn make_reference(
+        &self,
+        pin: &ClearPin,
+        call: &AcceptPin<'_>,
+    ) -> Result<PinReference, AcceptPinError> {
+        let pan = call.pan;
+        let (value, key) = match call.method {
+            PinMethod::TranslatedBlock => {
+                let pek = self.peks.last().ok_or(AcceptPinError::Unavailable)?;
+                let cipher = pek.tdes(KeyUsage::PinEncryption, Operation::Encrypt)?;
+                let block = pin_block::iso0(pin, pan).map(|block| cipher.encrypt(&block));
+                (block.map(ReferenceValue::Block), pek.kcv)
+            }
+            PinMethod::VisaPvv(VisaPvv { pvk, pvki }) => {
+                let pvk = self.newest_pvk(pvk)?;
+                let cipher = pvk.tdes(KeyUsage::VisaPvv, Operation::Generate)?;
+                let pvv = visa_pvv(cipher, *pvki, pin, pan);
+                (pvv.map(|pvv| ReferenceValue::Pvv { pvv, pvki: *pvki }), pvk.kcv)
+            }
+            PinMethod::Ibm3624(method) => {
+                let pvk = self.newest_pvk(&method.pvk)?;
+                let cipher = pvk.tdes(KeyUsage::Ibm3624, Operation::Generate)?;
+                let offset = ibm3624_offset(cipher, method, pin, pan);
+                (offset.map(ReferenceValue::Offset), pvk.kcv)
+            }
+        };
+        let value = value.ok_or(AcceptPinError::PanTooShort)?;
+        Ok(PinReference { value, key })
+    }
+}
+
+fn pvk_of(method: &PinMethod) -> Option<(&KeyName, KeyUsage)> {
+    match method {
+        PinMethod::TranslatedBlock => None,
+        PinMethod::VisaPvv(VisaPvv { pvk, .. }) => Some((pvk, KeyUsage::VisaPvv)),
+        PinMethod::Ibm3624(Ibm3624 { pvk, .. }) => Some((pvk, KeyUsage::Ibm3624)),
+    }
+}
+
+fn load(
+    keys: &Keys,
+    name: &str,
+    usage: KeyUsage,
+    operation: Operation,
+) -> Result<Vec<Loaded>, KeysError> {
+    let versions = keys.versions(name)?.iter().map(|key| Loaded::of(key, usage, operation));
+    versions.collect::<Result<_, _>>().map_err(|fault| KeysError::key(name, fault))
+}
+
 impl SoftwareHsm {
-    /// Takes the PEK and the named zone PIN keys out of the key directory.
+    /// Takes the PEK, the named zone PIN keys and the PIN verification keys out of the key
+    /// directory.
     ///
     /// # Errors
-    /// If a key is missing or is for another purpose.
-    pub fn new(keys: &Keys, zone_keys: &[KeyName]) -> Result<SoftwareHsm, KeysError> {
-        let expand = |name: &str| {
-            TdesKey::new(keys.get(name, KeyUsage::PinEncryption)?)
-                .map_err(|fault| KeysError::Key { name: name.to_owned(), fault })
-        };
-        let zone_keys = zone_keys
-            .iter()
-            .map(|name| Ok((name.clone(), expand(name.as_str())?)))
-            .collect::<Result<_, KeysError>>()?;
-        let entry = EntryKey::generate()
-            .map_err(|fault| KeysError::Key { name: "entry".to_owned(), fault })?;
-        Ok(SoftwareHsm { pek: expand(PEK)?, zone_keys, entry })
+    /// If a key is missing, or is for another purpose or algorithm.
+    pub fn new(
+        keys: Keys,
+        zone_keys: Vec<ZoneKey>,
+        methods: Vec<PinMethod>,
+    ) -> Result<SoftwareHsm, KeysError> {
+        let ring = ArcSwap::from_pointee(Ring::load(&keys, &zone_keys, &methods)?);
+        let entry = EntryKey::generate().map_err(|fault| KeysError::key("entry", fault))?;
+        Ok(SoftwareHsm { keys: Mutex::new(keys), zone_keys, methods, ring, entry })
     }
 
+    /// Reads the block under each live version of the zone key, the newest first: the PIN is
+    /// right if it is right under one of them. A block read under the wrong version is garbage,
+    /// which a format without fixed fill may take for a wrong PIN.
     fn verify(&self, call: VerifyPin<'_>) -> Verification {
-        let Some(zpk) = self.zone_keys.get(call.zpk) else { return Verification::Unavailable };
-        if call.reference.key_version != PEK_VERSION {
-            return Verification::Unavailable;
+        let ring = self.ring.load();
+        let Some(zone) = ring.zone_keys.get(call.zpk) else { return Verification::Unavailable };
+        let mut outcome = Verification::BadPinBlock;
+        for (age, key) in zone.versions.iter().rev().enumerate() {
+            let read = match read_block(key, &call) {
+                Ok(read) => read,
+                Err(_) => return Verification::Unavailable,
+            };
+            let Some((pin, format)) = read else { continue };
+            let compared = ring.compare(&pin, format, &call).unwrap_or(Verification::Unavailable);
+            let tells_more = match compared {
+                Verification::Ok | Verification::Unavailable => true,
+                Verification::Mismatch => outcome == Verification::BadPinBlock,
+                Verification::BadPinBlock => false,
+            };
+            if tells_more {
+                outcome = compared;
+                zone.under_older.increment(u64::from(age > 0));
+            }
+            if matches!(outcome, Verification::Ok | Verification::Unavailable) {
+                break;
+            }
         }
-        let clear = zpk.decrypt(call.block.bytes());
-        let translated = pin_block::read(&clear, call.pan, call.formats)
-            .and_then(|pin| pin_block::iso0(&pin, call.pan))
-            .map(|block| self.pek.encrypt(&block));
-        match translated {
-            None => Verification::BadPinBlock,
-            Some(block) if block.ct_eq(&call.reference.block).into() => Verification::Ok,
-            Some(_) => Verification::Mismatch,
-        }
+        outcome
     }
 
-    fn accept(&self, call: AcceptPin<'_>) -> Option<PinReference> {
-        let clear = self.entry.unwrap(call.block);
+    fn accept(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
         let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
-        let pin = pin_block::read(&clear, call.pan, formats)?;
-        let block = self.pek.encrypt(&*pin_block::iso0(&pin, call.pan)?);
-        Some(PinReference { block, key_version: PEK_VERSION })
+        let clear = self.entry.unwrap(call.block).ok_or(AcceptPinError::BadPinBlock)?;
+        let read = pin_block::read(&clear, call.pan, formats);
+        let (pin, _) = read.ok_or(AcceptPinError::BadPinBlock)?;
+        self.ring.load().make_reference(&pin, &call)
     }
+
+    fn adopt(
+        &self,
+        method: &PinMethod,
+        value: ReferenceValue,
+    ) -> Result<PinReference, AcceptPinError> {
+        let ring = self.ring.load();
+        let pvk = match (method, value) {
+            (PinMethod::VisaPvv(VisaPvv { pvk, .. }), ReferenceValue::Pvv { .. })
+            | (PinMethod::Ibm3624(Ibm3624 { pvk, .. }), ReferenceValue::Offset(_)) => pvk,
+            _ => return Err(AcceptPinError::OtherMethod),
+        };
+        Ok(PinReference { value, key: ring.newest_pvk(pvk)?.kcv })
+    }
+}
+
+/// The PIN in the block of a request, and its format.
+fn read_block(
+    key: &Loaded,
+    call: &VerifyPin<'_>,
+) -> Result<Option<(ClearPin, PinBlockFormat)>, KeyFault> {
+    let cipher = key.cipher(KeyUsage::PinEncryption, Operation::Decrypt)?;
+    let block = call.block.bytes();
+    Ok(match cipher {
+        Cipher::Tdes(key) => block
+            .try_into()
+            .ok()
+            .and_then(|block| pin_block::read(&key.decrypt(block), call.pan, call.formats)),
+        Cipher::Aes(key) if call.formats.contains(PinBlockFormat::Iso4) => {
+            let block = block.try_into().ok();
+            let pin = block.and_then(|block| pin_block::read_iso4(key, block, call.pan));
+            pin.map(|pin| (pin, PinBlockFormat::Iso4))
+        }
+        Cipher::Aes(_) => None,
+    })
 }
 
 impl Hsm for SoftwareHsm {
@@ -77,7 +331,23 @@ impl Hsm for SoftwareHsm {
     }
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
-        self.accept(call).ok_or(AcceptPinError::BadPinBlock)
+        self.accept(call)
+    }
+
+    async fn adopt_reference(
+        &self,
+        method: &PinMethod,
+        value: ReferenceValue,
+    ) -> Result<PinReference, AcceptPinError> {
+        self.adopt(method, value)
+    }
+
+    fn reload_keys(&self) -> Result<(), KeysError> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = keys.reopen()?;
+        self.ring.store(Arc::new(Ring::load(&now, &self.zone_keys, &self.methods)?));
+        *keys = now;
+        Ok(())
     }
 
     fn entry_key(&self) -> &EntryKey {
@@ -97,68 +367,145 @@ impl Hsm for SoftwareHsm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cards::pan::Pan;
-    use crate::hsm::key_block::{Key, MasterKey, from_hex};
-    use crate::hsm::{ClearPin, PinBlock};
+    use crate::cards::Pan;
+    use crate::hsm::PinBlock;
+    use crate::hsm::key::from_hex;
+    use crate::hsm::key_block::ProtectionKey;
+    use crate::hsm::keys::Addition;
 
     const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
+    const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
 
-    fn hsm() -> SoftwareHsm {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keys = Keys::open(directory.path(), MasterKey::new(&[1; 32]).unwrap()).unwrap();
+    fn name(text: &str) -> KeyName {
+        KeyName::parse(text).unwrap()
+    }
+
+    fn zone_key(algorithm: Algorithm) -> ZoneKey {
+        ZoneKey { name: name("zpk"), algorithm, under_older: Counter::noop() }
+    }
+
+    fn key(usage: KeyUsage, value: &str) -> Key {
+        Key::new(KeyAttributes::usual(usage), from_hex(value).unwrap()).unwrap()
+    }
+
+    fn keys(directory: &tempfile::TempDir) -> Keys {
+        let master = ProtectionKey::master(&[1; 32]).unwrap();
+        let mut keys = Keys::open(directory.path(), master).unwrap();
         keys.generate_own_keys().unwrap();
-        let zpk = Key::new(KeyUsage::PinEncryption, from_hex(ZPK).unwrap()).unwrap();
-        keys.add("zpk", zpk).unwrap();
-        SoftwareHsm::new(&keys, &[KeyName::parse("zpk").unwrap()]).unwrap()
+        keys.add("zpk", key(KeyUsage::PinEncryption, ZPK), Addition::New).unwrap();
+        keys
     }
 
-    fn accept(hsm: &SoftwareHsm, pin: &str, pan: &Pan) -> PinReference {
-        let block = hsm.entry.wrap(&ClearPin::parse(pin.as_bytes()).unwrap(), pan).unwrap();
-        hsm.accept(AcceptPin { block: &block, pan }).unwrap()
+    fn hsm(directory: &tempfile::TempDir) -> SoftwareHsm {
+        let zone_keys = vec![zone_key(Algorithm::Tdes)];
+        SoftwareHsm::new(keys(directory), zone_keys, Vec::new()).unwrap()
     }
 
-    fn block(text: &str) -> PinBlock {
-        PinBlock::new(from_hex(text).unwrap().as_slice().try_into().unwrap())
+    fn pan() -> Pan {
+        Pan::parse(b"4510225522956554").unwrap()
     }
 
-    /// The block is the one of the test vector pb0-0, made by an independent implementation.
+    fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
+        let method = &PinMethod::TranslatedBlock;
+        let block = hsm.entry.wrap(&ClearPin::parse(pin.as_bytes()).unwrap(), &pan()).unwrap();
+        hsm.accept(AcceptPin { block: &block, pan: &pan(), method }).unwrap()
+    }
+
+    fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> Verification {
+        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
+        hsm.verify(VerifyPin {
+            block: &PinBlock::new(&from_hex(block).unwrap()).unwrap(),
+            zpk: &name(zpk),
+            formats,
+            pan: &pan(),
+            reference,
+            method: &PinMethod::TranslatedBlock,
+        })
+    }
+
+    /// The test vector pb0-0, made by an independent implementation.
+    const BLOCK_OF_8245: &str = "BBB1A378AD8325EF";
+
     #[test]
     fn verifies_a_block_made_elsewhere() {
-        let hsm = hsm();
-        let pan = Pan::parse(b"4510225522956554").unwrap();
-        let (right, wrong) = (accept(&hsm, "8245", &pan), accept(&hsm, "8246", &pan));
-        let outcome = |reference, zpk: &str, block: PinBlock| {
-            let zpk = KeyName::parse(zpk).unwrap();
-            let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
-            hsm.verify(VerifyPin { block: &block, zpk: &zpk, formats, pan: &pan, reference })
-        };
-        let sent = || block("BBB1A378AD8325EF");
-        assert_eq!(outcome(&right, "zpk", sent()), Verification::Ok);
-        assert_eq!(outcome(&wrong, "zpk", sent()), Verification::Mismatch);
-        assert_eq!(outcome(&right, "no-such-key", sent()), Verification::Unavailable);
-        let damaged = outcome(&right, "zpk", block("BBB1A378AD8325EE"));
+        let directory = tempfile::tempdir().unwrap();
+        let hsm = hsm(&directory);
+        let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &wrong), Verification::Mismatch);
+        assert_eq!(verify(&hsm, "no-key", BLOCK_OF_8245, &right), Verification::Unavailable);
+        let damaged = verify(&hsm, "zpk", "BBB1A378AD8325EE", &right);
         assert_eq!(damaged, Verification::BadPinBlock);
+        let long = format!("{BLOCK_OF_8245}{BLOCK_OF_8245}");
+        assert_eq!(verify(&hsm, "zpk", &long, &right), Verification::BadPinBlock);
     }
 
-    /// Under another PEK a comparison says nothing: that must not count as a wrong PIN.
+    /// Under another key a comparison says nothing: that must not count as a wrong PIN.
     #[test]
-    fn a_reference_under_another_pek_is_no_mismatch() {
-        let hsm = hsm();
-        let pan = Pan::parse(b"4510225522956554").unwrap();
-        let reference = PinReference { key_version: 2, ..accept(&hsm, "8245", &pan) };
-        let zpk = KeyName::parse("zpk").unwrap();
-        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
-        let block = block("BBB1A378AD8325EF");
-        let call =
-            VerifyPin { block: &block, zpk: &zpk, formats, pan: &pan, reference: &reference };
-        assert_eq!(hsm.verify(call), Verification::Unavailable);
+    fn a_reference_under_another_key_is_no_mismatch() {
+        let directory = tempfile::tempdir().unwrap();
+        let hsm = hsm(&directory);
+        let reference = PinReference { key: Kcv([0; 3]), ..accept(&hsm, "8245") };
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
+        let pvv = ReferenceValue::Pvv { pvv: [1; 4], pvki: 1 };
+        let reference = PinReference { value: pvv, ..reference };
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
     }
 
     #[test]
     fn a_pin_of_another_length_is_another_pin() {
-        let hsm = hsm();
-        let pan = Pan::parse(b"4510225522956554").unwrap();
-        assert_ne!(accept(&hsm, "8245", &pan).block, accept(&hsm, "82450", &pan).block);
-        assert_eq!(accept(&hsm, "8245", &pan).block, accept(&hsm, "8245", &pan).block);
+        let directory = tempfile::tempdir().unwrap();
+        let hsm = hsm(&directory);
+        assert!(accept(&hsm, "8245") != accept(&hsm, "82450"));
+        assert!(accept(&hsm, "8245") == accept(&hsm, "8245"));
+    }
+
+    #[test]
+    fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
+        let directory = tempfile::tempdir().unwrap();
+        let hsm = hsm(&directory);
+        let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
+        let mut keys = hsm.keys.lock().unwrap().reopen().unwrap();
+        let zpk = key(KeyUsage::PinEncryption, OTHER_ZPK);
+        let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
+        let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
+        let under_new = crate::hsm::key::hex(&under_new.encrypt(&clear));
+        assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::BadPinBlock);
+        keys.add("zpk", zpk, Addition::Rotation).unwrap();
+        hsm.reload_keys().unwrap();
+        for block in [BLOCK_OF_8245, &under_new] {
+            assert_eq!(verify(&hsm, "zpk", block, &right), Verification::Ok);
+            assert_eq!(verify(&hsm, "zpk", block, &wrong), Verification::Mismatch);
+        }
+        keys.retire("zpk").unwrap();
+        hsm.reload_keys().unwrap();
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::BadPinBlock);
+        assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::Ok);
+    }
+
+    #[test]
+    fn a_reload_that_fails_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let hsm = hsm(&directory);
+        let right = accept(&hsm, "8245");
+        std::fs::remove_file(directory.path().join("zpk.key")).unwrap();
+        assert!(hsm.reload_keys().is_err());
+        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
+    }
+
+    #[test]
+    fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keys = keys(&directory);
+        let refused =
+            SoftwareHsm::new(keys.reopen().unwrap(), vec![zone_key(Algorithm::Aes)], Vec::new());
+        assert!(refused.is_err(), "format 4 needs AES");
+        keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
+        let method = |pvk| PinMethod::VisaPvv(VisaPvv { pvk: name(pvk), pvki: 1 });
+        let start = |pvk| {
+            let zone_keys = vec![zone_key(Algorithm::Tdes)];
+            SoftwareHsm::new(keys.reopen().unwrap(), zone_keys, vec![method(pvk)]).is_ok()
+        };
+        assert!(start("pvk") && !start("zpk") && !start("no-key"));
     }
 }

@@ -51,9 +51,10 @@ use super::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look}
 use super::record::{self, Part, TransactionRecord};
 use super::{AddCardError, Claimed, Commit, CommitError, Store, StoreFailed};
 use crate::cards::cache::NewCard;
-use crate::cards::{Card, CardKey, Cards};
+use crate::cards::{Card, CardEntry, CardKey, Cards};
 use crate::clock::Clock;
 use crate::config::SyncMode;
+use crate::hsm::Kcv;
 use journal::Journal;
 use types::{AppendError, Failed, Position, ReadError, Sequence};
 
@@ -244,6 +245,13 @@ impl Store for EmbeddedStore {
 
     async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreFailed> {
         Ok(self.shared.cards.load_by_token(token))
+    }
+
+    async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreFailed> {
+        let made = |entry: &Arc<CardEntry>| {
+            entry.state().pin.reference.is_some_and(|reference| reference.key == kcv)
+        };
+        Ok(self.shared.cards.entries().iter().filter(|entry| made(entry)).count())
     }
 
     async fn commit(

@@ -1,7 +1,7 @@
 //! What the store keeps, and its bytes. All numbers are little-endian; `text` is one byte of
 //! length and that many bytes of UTF-8.
 //!
-//! An entry (the payload of one journal record) is a format byte, 1, and parts one after
+//! An entry (the payload of one journal record) is a format byte, 2, and parts one after
 //! another, each with a kind byte:
 //!
 //! ```text
@@ -15,11 +15,12 @@
 //! 4 event         kind u8 (1: state.suspended), time i64, card key 16
 //!
 //! state:          status u8, reason u8, PIN version u32, tries u32,
-//!                 reference 1 + key version u16 + block 8,
+//!                 reference kind u8 (0: none) and, if there is one, check value of its key 3,
+//!                 then 1: PIN block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill),
 //!                 plastics u8 times (expiry 4 digits, sequence u8)
 //! ```
 //!
-//! A snapshot record is a format byte, 1, version u64, last record u64 and the part
+//! A snapshot record is a format byte, 2, version u64, last record u64 and the part
 //! `card added`. A card's version is the sequence number of the record that changed it.
 
 use bytes::{Buf, BufMut, TryGetError};
@@ -32,16 +33,21 @@ use crate::cards::{
     StatusReason,
 };
 use crate::clock::Timestamp;
-use crate::hsm::{PinReference, Verification};
+use crate::hsm::pin_method::Digits;
+use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;
 const EVENT: u8 = 4;
 const STATE_SUSPENDED: u8 = 1;
 const ANSWER_IS_KEPT: u8 = 1;
+const NO_REFERENCE: u8 = 0;
+const BLOCK: u8 = 1;
+const PVV: u8 = 2;
+const OFFSET: u8 = 3;
 
 /// One authorized or declined transaction, without any clear data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,19 +346,48 @@ fn put_state(out: &mut Vec<u8>, state: &CardState) {
     out.put_u8(state.status_reason.0);
     out.put_u32_le(state.pin.version);
     out.put_u32_le(state.pin.tries);
-    match &state.pin.reference {
-        None => out.put_u8(0),
-        Some(reference) => {
-            out.put_u8(1);
-            out.put_u16_le(reference.key_version);
-            out.put_slice(&reference.block);
-        }
-    }
+    put_reference(out, state.pin.reference.as_ref());
     out.put_u8(u8::try_from(state.plastics.len()).unwrap_or(u8::MAX));
     for plastic in state.plastics.iter().take(usize::from(u8::MAX)) {
         out.put_slice(plastic.expiry.to_string().as_bytes());
         out.put_u8(plastic.sequence);
     }
+}
+
+fn put_reference(out: &mut Vec<u8>, reference: Option<&PinReference>) {
+    let Some(PinReference { value, key }) = reference else { return out.put_u8(NO_REFERENCE) };
+    out.put_u8(match value {
+        ReferenceValue::Block(_) => BLOCK,
+        ReferenceValue::Pvv { .. } => PVV,
+        ReferenceValue::Offset(_) => OFFSET,
+    });
+    out.put_slice(&key.0);
+    match value {
+        ReferenceValue::Block(block) => out.put_slice(block),
+        ReferenceValue::Pvv { pvv, pvki } => {
+            out.put_slice(pvv);
+            out.put_u8(*pvki);
+        }
+        ReferenceValue::Offset(digits) => out.put_slice(&digits.to_bytes()),
+    }
+}
+
+fn read_reference(bytes: &mut &[u8]) -> Result<Option<PinReference>, Unreadable> {
+    let kind = bytes.try_get_u8()?;
+    if kind == NO_REFERENCE {
+        return Ok(None);
+    }
+    let key = Kcv(array(bytes)?);
+    let value = match kind {
+        BLOCK => ReferenceValue::Block(array(bytes)?),
+        PVV => ReferenceValue::Pvv { pvv: array(bytes)?, pvki: bytes.try_get_u8()? },
+        OFFSET => {
+            let digits = Digits::from_bytes(array(bytes)?);
+            ReferenceValue::Offset(digits.ok_or(Unreadable("a PIN offset is no digits"))?)
+        }
+        _ => return Err(Unreadable("unknown kind of PIN reference")),
+    };
+    Ok(Some(PinReference { value, key }))
 }
 
 fn read_state(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
@@ -370,14 +405,7 @@ fn read_state(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
 
 fn read_pin(bytes: &mut &[u8]) -> Result<OnlinePin, Unreadable> {
     let (version, tries) = (bytes.try_get_u32_le()?, bytes.try_get_u32_le()?);
-    let reference = match bytes.try_get_u8()? {
-        0 => None,
-        _ => {
-            let key_version = bytes.try_get_u16_le()?;
-            Some(PinReference { key_version, block: array(bytes)? })
-        }
-    };
-    Ok(OnlinePin { reference, version, tries })
+    Ok(OnlinePin { reference: read_reference(bytes)?, version, tries })
 }
 
 fn read_plastic(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
@@ -436,10 +464,14 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
 mod tests {
     use super::*;
 
+    fn reference(value: ReferenceValue) -> PinReference {
+        PinReference { value, key: Kcv([1, 2, 3]) }
+    }
+
     fn state() -> CardState {
         let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
         CardState::new(plastic)
-            .with_pin(PinReference { block: *b"ABCDEFGH", key_version: 1 })
+            .with_pin(reference(ReferenceValue::Block(*b"ABCDEFGH")))
             .with_tries(2)
     }
 
@@ -488,6 +520,24 @@ mod tests {
             let read = read_entry(&out[..length], |_| count += 1);
             assert!(read.is_err() || count < expected.len(), "{length}");
         }
+    }
+
+    #[test]
+    fn every_kind_of_pin_reference_reads_back() {
+        let kinds = [
+            ReferenceValue::Block([7; 8]),
+            ReferenceValue::Pvv { pvv: [0, 9, 1, 2], pvki: 6 },
+            ReferenceValue::Offset(Digits::parse("12345").unwrap()),
+        ];
+        for given in kinds.map(reference).map(Some).into_iter().chain([None]) {
+            let mut out = Vec::new();
+            put_reference(&mut out, given.as_ref());
+            let mut rest = &out[..];
+            assert_eq!(read_reference(&mut rest), Ok(given));
+            assert!(rest.is_empty());
+            assert!(read_reference(&mut &out[..out.len() - 1]).is_err());
+        }
+        assert!(read_reference(&mut &[9; 20][..]).is_err());
     }
 
     #[test]

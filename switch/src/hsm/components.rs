@@ -1,0 +1,268 @@
+//! A key that comes in components, under dual control: each custodian brings one, in a call of
+//! its own, and nobody ever sees another's. Between the calls a file `NAME.components` holds
+//! what was combined so far, sealed under the master key.
+
+use std::fs;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::KeyName;
+use super::cipher::set_odd_parity;
+use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value};
+use super::keys::{Addition, Keys, KeysError, sync_directory, write_private};
+
+/// Components a key may come in.
+pub const COMPONENTS: std::ops::RangeInclusive<u8> = 2..=3;
+
+/// One component, and what the key shall be.
+pub struct Component<'a> {
+    /// Name of the key.
+    pub name: &'a KeyName,
+    /// What the key shall be; the same for all its components.
+    pub attributes: KeyAttributes,
+    /// Whether the key is new.
+    pub addition: Addition,
+    /// Which component this is, from 1.
+    pub number: u8,
+    /// How many there are.
+    pub count: u8,
+    /// Who brings it: a custodian brings one only.
+    pub custodian: &'a str,
+    /// As long as the key.
+    pub value: Zeroizing<Vec<u8>>,
+    /// Check value that the whole key must have, six hexadecimal digits; used with the last one.
+    pub expected: Option<&'a str>,
+}
+
+/// What a component led to.
+#[derive(Debug)]
+pub enum Combined {
+    /// Others are still to come: the check value of this component, and how many.
+    Waiting {
+        /// Check value of the component.
+        component: Kcv,
+        /// Components that are missing.
+        missing: u8,
+    },
+    /// It was the last one: the key is in the directory.
+    Complete {
+        /// Check value of the component.
+        component: Kcv,
+        /// Its key block.
+        block: String,
+        /// Its check value.
+        kcv: Kcv,
+    },
+}
+
+/// What was combined so far.
+struct Gathered {
+    count: u8,
+    /// Number and custodian of each component.
+    components: Vec<(u8, String)>,
+    value: Zeroizing<Vec<u8>>,
+}
+
+impl Keys {
+    /// Takes one component in; the last one makes the key. The parity bits of the result are set
+    /// odd: they are no part of a triple DES key.
+    ///
+    /// # Errors
+    /// If it does not go together with those before it, or the components make no usable key or
+    /// not the one expected. The components before it stay then.
+    pub fn add_component(&mut self, component: &Component<'_>) -> Result<Combined, KeysError> {
+        let Component { name, attributes, .. } = component;
+        let fault = |fault| KeysError::key(name.as_str(), fault);
+        let algorithm = attributes.algorithm;
+        let own = check_value(algorithm, &component.value).map_err(fault)?;
+        if self.versions(name.as_str()).is_ok() && component.addition == Addition::New {
+            return Err(KeysError::Exists(name.as_str().to_owned()));
+        }
+        let gathered = self.gather(component)?;
+        let missing = usize::from(gathered.count) - gathered.components.len();
+        let Some(missing) = u8::try_from(missing).ok().filter(|missing| *missing > 0) else {
+            let (block, kcv) = self.complete(component, gathered)?;
+            return Ok(Combined::Complete { component: own, block, kcv });
+        };
+        self.keep(component, &gathered)?;
+        Ok(Combined::Waiting { component: own, missing })
+    }
+
+    /// Forgets the components of a key that was not completed.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn discard_components(&self, name: &KeyName) -> Result<(), KeysError> {
+        let path = self.components_file(name);
+        fs::remove_file(&path)
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(|source| KeysError::File { path, source })
+    }
+
+    fn components_file(&self, name: &KeyName) -> PathBuf {
+        self.directory.join(format!("{name}.components"))
+    }
+
+    fn gather(&self, component: &Component<'_>) -> Result<Gathered, KeysError> {
+        let refused = |text: &str| Err(KeysError::Components(text.to_owned()));
+        let Component { number, count, custodian, value, .. } = component;
+        if !COMPONENTS.contains(count) || !(1..=*count).contains(number) {
+            return refused("a key comes in two or three components, numbered from 1");
+        }
+        if custodian.is_empty() || custodian.len() > 64 || custodian.contains(char::is_control) {
+            return refused("a custodian is a name of 1 to 64 characters");
+        }
+        let Some(mut gathered) = self.kept(component)? else {
+            let components = vec![(*number, (*custodian).to_owned())];
+            return Ok(Gathered { count: *count, components, value: value.clone() });
+        };
+        if gathered.count != *count || gathered.value.len() != value.len() {
+            return refused("the components before it were for another number or length");
+        }
+        if gathered.components.iter().any(|(known, _)| known == number) {
+            return refused("this component is there already");
+        }
+        if gathered.components.iter().any(|(_, known)| known == custodian) {
+            return refused("this custodian has brought a component already; each brings one");
+        }
+        gathered.components.push((*number, (*custodian).to_owned()));
+        gathered.value.iter_mut().zip(value.iter()).for_each(|(to, from)| *to ^= from);
+        Ok(gathered)
+    }
+
+    fn complete(
+        &mut self,
+        component: &Component<'_>,
+        mut gathered: Gathered,
+    ) -> Result<(String, Kcv), KeysError> {
+        let Component { name, attributes, addition, expected, .. } = component;
+        let fault = |fault: KeyFault| KeysError::key(name.as_str(), fault);
+        if attributes.algorithm == Algorithm::Tdes {
+            set_odd_parity(&mut gathered.value);
+        }
+        let key = Key::new(*attributes, gathered.value).map_err(fault)?;
+        let kcv = key.kcv();
+        if expected.is_some_and(|text| !text.eq_ignore_ascii_case(&kcv.to_string())) {
+            let text = format!("the check value of the key is {kcv}, not the one expected");
+            return Err(KeysError::Components(text));
+        }
+        let block = self.add(name.as_str(), key, *addition)?;
+        // The key is in place: a file that stays would only stand in the way of the next one.
+        match fs::remove_file(self.components_file(name)) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(KeysError::File { path: self.components_file(name), source })
+            }
+            _ => Ok((block, kcv)),
+        }
+    }
+
+    /// The first line is the number of components, then one line for each that came, then the
+    /// block.
+    fn keep(&self, component: &Component<'_>, gathered: &Gathered) -> Result<(), KeysError> {
+        let Component { name, attributes, .. } = component;
+        let block = self.master.wrap_value(*attributes, &gathered.value);
+        let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        let came =
+            gathered.components.iter().map(|(number, custodian)| format!("{number} {custodian}\n"));
+        let text = format!("{}\n{}{block}", gathered.count, came.collect::<String>());
+        let path = self.components_file(name);
+        write_private(&path, &text)
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(|source| KeysError::File { path, source })
+    }
+
+    fn kept(&self, component: &Component<'_>) -> Result<Option<Gathered>, KeysError> {
+        let Component { name, attributes, .. } = component;
+        let path = self.components_file(name);
+        let text = match fs::read_to_string(&path) {
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|source| KeysError::File { path: path.clone(), source })?,
+        };
+        let lines: Vec<&str> = text.lines().collect();
+        let [count, came @ .., block] = &lines[..] else {
+            return Err(unreadable(path));
+        };
+        let sealed = self.master.unwrap_value(block);
+        let (known, value) = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        if known != *attributes {
+            let text = "the components before it were for another usage, algorithm or mode of use";
+            return Err(KeysError::Components(text.to_owned()));
+        }
+        let came = came.iter().map(|line| {
+            let (number, custodian) = line.split_once(' ')?;
+            Some((number.parse().ok()?, custodian.to_owned()))
+        });
+        let components = came.collect::<Option<Vec<_>>>();
+        match (count.parse(), components) {
+            (Ok(count), Some(components)) => Ok(Some(Gathered { count, components, value })),
+            _ => Err(unreadable(path)),
+        }
+    }
+}
+
+fn unreadable(path: PathBuf) -> KeysError {
+    KeysError::File { path, source: std::io::Error::other("it is no file of components") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::{KeyUsage, from_hex};
+    use super::super::key_block::ProtectionKey;
+    use super::*;
+
+    const KEY: &str = "ECC25208B6FD2023E9767A5489BC9415";
+
+    fn component<'a>(
+        name: &'a KeyName,
+        number: u8,
+        custodian: &'a str,
+        text: &str,
+    ) -> Component<'a> {
+        Component {
+            name,
+            attributes: KeyAttributes::usual(KeyUsage::PinEncryption),
+            addition: Addition::New,
+            number,
+            count: 2,
+            custodian,
+            value: from_hex(text).unwrap(),
+            expected: None,
+        }
+    }
+
+    #[test]
+    fn two_custodians_make_a_key_and_one_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let master = || ProtectionKey::master(&[1; 32]).unwrap();
+        let mut keys = Keys::open(directory.path(), master()).unwrap();
+        let name = KeyName::parse("zpk-a").unwrap();
+        let one = "00112233445566778899AABBCCDDEEFF";
+        let two: Vec<u8> = from_hex(KEY)
+            .unwrap()
+            .iter()
+            .zip(from_hex(one).unwrap().iter())
+            .map(|(a, b)| a ^ b)
+            .collect();
+        let two = super::super::key::hex(&two);
+        let waiting = keys.add_component(&component(&name, 1, "ann", one)).unwrap();
+        assert!(matches!(waiting, Combined::Waiting { missing: 1, .. }));
+        let said = |keys: &mut Keys, component: &Component<'_>| {
+            keys.add_component(component).unwrap_err().to_string()
+        };
+        assert!(said(&mut keys, &component(&name, 2, "ann", &two)).contains("custodian"));
+        assert!(said(&mut keys, &component(&name, 1, "bob", &two)).contains("already"));
+        let short = component(&name, 2, "bob", &format!("{two}{}", &two[..16]));
+        assert!(said(&mut keys, &short).contains("length"));
+        let wrong = Component { expected: Some("000000"), ..component(&name, 2, "bob", &two) };
+        assert!(said(&mut keys, &wrong).contains("check value"));
+        // Another process goes on.
+        let mut keys = keys.reopen().unwrap();
+        let last = Component { expected: Some("666ea8"), ..component(&name, 2, "bob", &two) };
+        let done = keys.add_component(&last).unwrap();
+        assert!(matches!(done, Combined::Complete { .. }));
+        assert!(keys.newest("zpk-a").unwrap().has_value(&from_hex(KEY).unwrap()));
+        assert!(!keys.components_file(&name).exists());
+        assert!(said(&mut keys, &component(&name, 1, "ann", one)).contains("exists"));
+    }
+}

@@ -1,0 +1,341 @@
+//! How the PINs of a product are verified, and the two methods that keep no PIN block but a value
+//! computed from the PIN: Visa PVV and IBM 3624 with offset. Clear PINs, so inside the software
+//! HSM only.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::cipher::TdesKey;
+use super::key::Kcv;
+use super::{ClearPin, KeyName};
+use crate::cards::pan::Pan;
+
+/// How the PINs of a product are verified. It rules the PINs that are set from now on: a card
+/// whose reference was made by another method is verified by that one, with the product's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PinMethod {
+    /// The incoming block, translated to the issuer's PEK, is compared with the one kept.
+    #[default]
+    TranslatedBlock,
+    /// Visa PIN verification value.
+    VisaPvv(VisaPvv),
+    /// IBM 3624 with offset.
+    Ibm3624(Ibm3624),
+}
+
+/// Parameters of the Visa method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisaPvv {
+    /// The PIN verification key, usage V2.
+    pub pvk: KeyName,
+    /// PIN verification key index of new PINs, 1 to 6.
+    pub pvki: u8,
+}
+
+/// Parameters of the IBM method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ibm3624 {
+    /// The PIN verification key, usage V1.
+    pub pvk: KeyName,
+    /// What the hexadecimal digits of the encrypted validation data become.
+    pub decimalisation_table: DecimalisationTable,
+    /// What is encrypted.
+    pub validation_data: ValidationData,
+}
+
+/// Sixteen decimal digits: what each hexadecimal digit becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DecimalisationTable([u8; 16]);
+
+impl DecimalisationTable {
+    /// From sixteen digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<DecimalisationTable> {
+        let digits: [u8; 16] = text.as_bytes().try_into().ok()?;
+        let all = digits.iter().all(u8::is_ascii_digit);
+        all.then(|| DecimalisationTable(digits.map(|digit| digit - b'0')))
+    }
+
+    /// Whether it holds at least eight different digits, none more than four times: with a
+    /// poorer table PINs are guessed in a few tries (payShield checks the same).
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        let count = |digit| self.0.iter().filter(|own| **own == digit).count();
+        let counts: Vec<usize> = (0..10).map(count).filter(|count| *count > 0).collect();
+        counts.len() >= 8 && counts.iter().all(|count| *count <= 4)
+    }
+
+    fn digit(&self, nibble: u8) -> u8 {
+        self.0.get(usize::from(nibble & 0xF)).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for DecimalisationTable {
+    /// Hidden: an HSM takes it encrypted, because who can change it can find PINs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DecimalisationTable(..)")
+    }
+}
+
+/// The sixteen hexadecimal digits that the IBM method encrypts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValidationData {
+    /// The rightmost 16 digits of the PAN, the check digit among them.
+    Rightmost16,
+    /// So many leftmost digits of the PAN, then this hexadecimal digit.
+    Leftmost {
+        /// Digits of the PAN, 1 to 16.
+        digits: u8,
+        /// What fills up, 0 to 15.
+        fill: u8,
+    },
+    /// Eleven fixed hexadecimal digits and, at one place, the last five digits of the PAN
+    /// before its check digit.
+    Template {
+        /// The fixed digits.
+        fixed: [u8; 11],
+        /// How many of them stand before the five.
+        before: u8,
+    },
+}
+
+impl ValidationData {
+    /// From its name: `rightmost-16`; `leftmost-N-F`, such as `leftmost-11-F`; or eleven
+    /// hexadecimal digits and one `N`, such as `6615552N0010`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<ValidationData> {
+        if text == "rightmost-16" {
+            return Some(ValidationData::Rightmost16);
+        }
+        if let Some(rest) = text.strip_prefix("leftmost-") {
+            let (digits, fill) = rest.split_once('-')?;
+            let digits: u8 = digits.parse().ok().filter(|digits| (1..=16).contains(digits))?;
+            let [fill] = hex_digits(fill)?;
+            return Some(ValidationData::Leftmost { digits, fill });
+        }
+        let (before, after) = text.split_once('N')?;
+        let fixed = hex_digits(&[before, after].concat())?;
+        Some(ValidationData::Template { fixed, before: u8::try_from(before.len()).ok()? })
+    }
+
+    fn of(&self, pan: &Pan) -> Option<Zeroizing<[u8; 8]>> {
+        let decimal = |digits: &[u8]| digits.iter().map(|digit| digit - b'0').collect::<Vec<u8>>();
+        let nibbles = Zeroizing::new(match self {
+            ValidationData::Rightmost16 => decimal(pan.digits().last_chunk::<16>()?),
+            ValidationData::Leftmost { digits, fill } => {
+                let mut nibbles = decimal(pan.digits().get(..usize::from(*digits))?);
+                nibbles.resize(16, *fill);
+                nibbles
+            }
+            ValidationData::Template { fixed, before } => {
+                let (before, after) = fixed.split_at_checked(usize::from(*before))?;
+                let account = pan.account_digits()?.last_chunk::<5>()?;
+                [before, &decimal(account), after].concat()
+            }
+        });
+        let (pairs, _) = nibbles.as_chunks::<2>();
+        let mut block = Zeroizing::new([0; 8]);
+        block.iter_mut().zip(pairs).for_each(|(byte, [high, low])| *byte = high << 4 | low);
+        Some(block)
+    }
+}
+
+fn hex_digits<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.chars().map(|digit| u8::try_from(digit.to_digit(16)?).ok());
+    digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
+/// Digits of a PIN verification value.
+pub const PVV_DIGITS: usize = 4;
+
+/// The PIN verification value: the security parameter (eleven digits of the PAN, PVKI, the first
+/// four digits of the PIN) encrypted, of which the first four decimal digits count; where there
+/// are fewer, the first of the others, less ten. `None` for a PAN below 13 digits.
+pub(super) fn visa_pvv(
+    pvk: &TdesKey,
+    pvki: u8,
+    pin: &ClearPin,
+    pan: &Pan,
+) -> Option<[u8; PVV_DIGITS]> {
+    let account: &[u8; 11] = pan.account_digits()?.last_chunk()?;
+    let first_four = pin.digits().first_chunk::<PVV_DIGITS>()?;
+    let pvki = pvki + b'0';
+    let digits = account.iter().chain([&pvki]).chain(first_four);
+    let parameter = digits.fold(0_u64, |block, digit| block << 4 | u64::from(digit - b'0'));
+    let parameter = Zeroizing::new(parameter.to_be_bytes());
+    let nibbles = nibbles(&pvk.encrypt(&parameter));
+    let decimal = nibbles.iter().copied().filter(|nibble| *nibble < 10);
+    let others = nibbles.iter().copied().filter(|nibble| *nibble >= 10).map(|nibble| nibble - 10);
+    let mut pvv = [0; PVV_DIGITS];
+    pvv.iter_mut().zip(decimal.chain(others)).for_each(|(to, digit)| *to = digit);
+    Some(pvv)
+}
+
+/// The offset that leads from the natural PIN to this PIN, one digit for each of the PIN's: the
+/// natural PIN is the start of the encrypted validation data, decimalised. `None` for a PAN that
+/// is too short for the validation data.
+pub(super) fn ibm3624_offset(
+    pvk: &TdesKey,
+    method: &Ibm3624,
+    pin: &ClearPin,
+    pan: &Pan,
+) -> Option<Digits> {
+    let encrypted = Zeroizing::new(nibbles(&pvk.encrypt(&*method.validation_data.of(pan)?)));
+    let natural = encrypted.iter().map(|nibble| method.decimalisation_table.digit(*nibble));
+    let offset = pin.digits().iter().zip(natural).map(|(digit, natural)| {
+        let digit = digit - b'0';
+        (10 + digit - natural) % 10
+    });
+    Digits::new(offset)
+}
+
+fn nibbles(block: &[u8; 8]) -> [u8; 16] {
+    let mut nibbles = [0; 16];
+    let (pairs, _) = nibbles.as_chunks_mut::<2>();
+    pairs.iter_mut().zip(block).for_each(|(pair, byte)| *pair = [byte >> 4, byte & 0xF]);
+    nibbles
+}
+
+/// Four to twelve digits in little room: an offset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digits {
+    /// Two digits a byte, the first one high; F where there is none.
+    packed: [u8; Digits::BYTES],
+}
+
+impl Digits {
+    /// Bytes of [`Digits::to_bytes`].
+    pub const BYTES: usize = ClearPin::DIGITS_MAX / 2;
+
+    /// From values 0 to 9; `None` for fewer than four, more than twelve, or a greater value.
+    pub fn new(digits: impl Iterator<Item = u8>) -> Option<Digits> {
+        let mut places = [0xF; ClearPin::DIGITS_MAX];
+        let mut count = 0;
+        for digit in digits {
+            *places.get_mut(count)? = Some(digit).filter(|digit| *digit < 10)?;
+            count += 1;
+        }
+        let (pairs, _) = places.as_chunks::<2>();
+        let mut packed = [0; Self::BYTES];
+        packed.iter_mut().zip(pairs).for_each(|(byte, [high, low])| *byte = high << 4 | low);
+        (count >= ClearPin::DIGITS_MIN).then_some(Digits { packed })
+    }
+
+    /// From ASCII digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Digits> {
+        Digits::new(text.bytes().map(|byte| byte.wrapping_sub(b'0')))
+    }
+
+    /// Two digits a byte, filled with F.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; Digits::BYTES] {
+        self.packed
+    }
+
+    /// The reverse of [`Digits::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(packed: [u8; Digits::BYTES]) -> Option<Digits> {
+        let digits = packed.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+        Digits::new(digits.take_while(|digit| *digit < 0xF)).filter(|own| own.packed == packed)
+    }
+}
+
+impl fmt::Debug for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digits(..)")
+    }
+}
+
+/// What an entered PIN is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PinReference {
+    /// The value.
+    pub value: ReferenceValue,
+    /// Check value of the PEK or PVK that it was made with: under another key it says nothing.
+    pub key: Kcv,
+}
+
+/// The value of a [`PinReference`]: each method has its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ReferenceValue {
+    /// `translated_block`: the PIN as a format 0 block under the issuer's PIN encryption key.
+    Block([u8; 8]),
+    /// `visa_pvv`.
+    Pvv {
+        /// The value, digits 0 to 9.
+        pvv: [u8; PVV_DIGITS],
+        /// Key index it was made with.
+        pvki: u8,
+    },
+    /// `ibm3624`: the offset, as long as the PIN.
+    Offset(Digits),
+}
+
+impl fmt::Debug for PinReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinReference(key {})", self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_data_has_a_name() {
+        let leftmost = ValidationData::Leftmost { digits: 11, fill: 15 };
+        assert_eq!(ValidationData::parse("leftmost-11-F"), Some(leftmost));
+        assert_eq!(ValidationData::parse("rightmost-16"), Some(ValidationData::Rightmost16));
+        let template = ValidationData::parse("6615552N0010").unwrap();
+        assert!(matches!(template, ValidationData::Template { before: 7, .. }));
+        let wrong = [
+            "",
+            "N",
+            "leftmost-0-F",
+            "leftmost-17-F",
+            "leftmost-11",
+            "leftmost-11-G",
+            "leftmost-11-FF",
+            "6615552N001",
+            "6615552N00100",
+            "66155520010",
+            "661N552N0010",
+            "661555XN0010",
+            "rightmost",
+        ];
+        for wrong in wrong {
+            assert_eq!(ValidationData::parse(wrong), None, "{wrong}");
+        }
+        // Five digits of the account number where the N stands.
+        let pan = Pan::parse(b"6615552900102496").unwrap();
+        assert_eq!(*template.of(&pan).unwrap(), 0x6615_5521_0249_0010_u64.to_be_bytes());
+        let short = Pan::parse(b"4761340000001").unwrap();
+        assert!(ValidationData::Rightmost16.of(&short).is_none());
+    }
+
+    #[test]
+    fn a_poor_decimalisation_table_is_known() {
+        let strong = |text| DecimalisationTable::parse(text).unwrap().is_strong();
+        assert!(strong("0123456789012345") && strong("1265924354385076"));
+        assert!(!strong("0000000000000000") && !strong("0123456012345600"));
+        assert!(!strong("0000012345678912"), "five zeros");
+        for wrong in ["", "012345678901234", "01234567890123456", "012345678901234A"] {
+            assert_eq!(DecimalisationTable::parse(wrong), None);
+        }
+    }
+
+    #[test]
+    fn digits_keep_their_count() {
+        for text in ["0000", "12345", "123456789012"] {
+            let digits = Digits::parse(text).unwrap();
+            assert_eq!(Digits::from_bytes(digits.to_bytes()), Some(digits));
+        }
+        assert_ne!(Digits::parse("0000"), Digits::parse("00000"));
+        for wrong in ["", "123", "1234567890123", "12a4"] {
+            assert_eq!(Digits::parse(wrong), None);
+        }
+        assert_eq!(Digits::from_bytes([0x12, 0x3F, 0x4F, 0xFF, 0xFF, 0xFF]), None);
+    }
+}
