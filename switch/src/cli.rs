@@ -1,5 +1,6 @@
 //! The command line: its words, and what each of them does.
 
+mod bulk;
 mod check_config;
 mod keys;
 
@@ -7,14 +8,15 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
-use switch::control::{self, Command, Outcome};
+use switch::control::{self, Command, Conversation, Outcome};
 use switch::hsm::keys::KeysError;
 use switch::issuer::{AddCard, PinText};
-use switch::run::{self, RunError};
+use switch::run::{self, PinSwitch, RunError};
 
 use keys::KeyAction;
 
@@ -40,6 +42,15 @@ pub(crate) enum Action {
     /// Show and change cards, on a running switch or on its data directory.
     #[command(subcommand)]
     Card(CardAction),
+    /// Add made-up cards of the product demo-debit, to test with.
+    Seed {
+        /// How many, counted from the first.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+        cards: u32,
+        /// Remove them again.
+        #[arg(long)]
+        remove: bool,
+    },
     /// Make keys, bring them in, take them out, rotate and list them.
     #[command(subcommand)]
     Key(KeyAction),
@@ -71,6 +82,19 @@ pub(crate) enum CardAction {
     /// Add a card, read as JSON from standard input: token, pan, expiration (YYMM),
     /// pan_sequence_number, card_product_token, pin.
     Add,
+    /// Add the cards of a file: CSV with a head line (.csv), or one JSON object a line (.jsonl).
+    /// Names as for `add`, and perhaps state (ACTIVE), and pvv and pvki, or pin_offset, in place
+    /// of pin.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Remove cards for good.
+    Remove {
+        /// Their tokens.
+        #[arg(required = true)]
+        tokens: Vec<String>,
+    },
 }
 
 /// Why a command ended without success.
@@ -115,6 +139,8 @@ impl Cli {
 pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
+        Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
+        Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
         Action::CheckConfig { .. } => Ok(check_config::print_summary(config)?),
         Action::Key(action) => keys::act(action, config),
     }
@@ -128,14 +154,16 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
             let pin = PinText::new(Zeroizing::new(read_line()?.trim().to_owned()));
             Command::SetPin { token: token.clone(), pin }
         }
-        CardAction::Add => Command::Add(read_card()?),
+        CardAction::Add => Command::Add(Box::new(read_card()?)),
+        CardAction::Import { file } => return bulk::import(config, file),
+        CardAction::Remove { tokens } => return bulk::remove(config, tokens),
     };
-    match ask(config, &command)? {
+    match ask(config, command)? {
         Some(Outcome::Card(card)) => {
             let text = serde_json::to_string_pretty(&card).map_err(io::Error::from)?;
             Ok(writeln!(io::stdout(), "{text}")?)
         }
-        Some(Outcome::Done) => Ok(()),
+        Some(Outcome::Done | Outcome::Each { .. }) => Ok(()),
         Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
         None => {
             let data_dir = config.data_dir.display();
@@ -145,17 +173,47 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
     }
 }
 
-/// Asks the running switch, or opens the store itself where none runs; `None` where there is
-/// neither.
-fn ask(config: &Config, command: &Command) -> Result<Option<Outcome>, CliError> {
-    let outcome = control::ask(&control::socket(&config.data_dir), command)?;
-    if outcome.is_some() || !config.data_dir.join("journal").exists() {
-        return Ok(outcome);
+/// Who carries commands out: the running switch, or this process on the store where none runs.
+pub(crate) enum Target {
+    Running(Conversation),
+    Store(Box<PinSwitch>, Runtime),
+}
+
+impl Target {
+    /// `None` where no switch runs and there is no store, unless one may be made.
+    pub(crate) fn open(config: &Config, create: bool) -> Result<Option<Target>, CliError> {
+        if let Some(running) = Conversation::begin(&control::socket(&config.data_dir))? {
+            return Ok(Some(Target::Running(running)));
+        }
+        if !create && !config.data_dir.join("journal").exists() {
+            return Ok(None);
+        }
+        let (switch, _) = run::open(config, SystemClock)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok(Some(Target::Store(Box::new(switch), runtime)))
     }
-    let (switch, _) = run::open(config, SystemClock)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = runtime.block_on(control::execute(&switch, command.clone()));
-    switch.store.close().map_err(RunError::from)?;
+
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Outcome, CliError> {
+        match self {
+            Target::Running(running) => Ok(running.ask(&command)?),
+            Target::Store(switch, runtime) => {
+                Ok(runtime.block_on(control::execute(switch, command)))
+            }
+        }
+    }
+
+    pub(crate) fn close(self) -> Result<(), CliError> {
+        match self {
+            Target::Running(_) => Ok(()),
+            Target::Store(switch, _) => Ok(switch.store.close().map_err(RunError::from)?),
+        }
+    }
+}
+
+fn ask(config: &Config, command: Command) -> Result<Option<Outcome>, CliError> {
+    let Some(mut target) = Target::open(config, false)? else { return Ok(None) };
+    let outcome = target.ask(command)?;
+    target.close()?;
     Ok(Some(outcome))
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use iso_specs::toml_keys::{Keys, Mistakes, Place};
 
 use crate::authorization::Product;
+use crate::cards::cache::BadPinBlocks;
 use crate::demo;
 pub use link::LinkConfig;
 use link::Links;
@@ -265,7 +266,7 @@ impl Limits {
             write_seconds_max,
             drain_seconds_max,
             bad_pin_blocks_per_minute: keys
-                .optional_number("bad_pin_blocks_per_minute", 1..=1_000_000)
+                .optional_number("bad_pin_blocks_per_minute", 1..=BadPinBlocks::COUNT_MAX)
                 .unwrap_or(5),
         };
         keys.finish();

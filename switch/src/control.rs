@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::cards::Card;
+use crate::cards::{Card, PanVault};
 use crate::clock::Clock;
 use crate::hsm::{Hsm, Kcv};
 use crate::issuer::{self, AddCard, PinText, Refusal};
@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::switch::Switch;
 
 /// Longest request or answer, in bytes.
-const LINE_BYTES_MAX: u64 = 16 << 10;
+const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// What the command line may ask.
 #[derive(Clone, Serialize, Deserialize)]
@@ -46,7 +46,14 @@ pub enum Command {
         pin: PinText,
     },
     /// A new card.
-    Add(AddCard),
+    Add(Box<AddCard>),
+    /// New cards, each or not.
+    AddMany(Vec<AddCard>),
+    /// Removes cards, each or not.
+    Remove {
+        /// Their tokens.
+        tokens: Vec<String>,
+    },
     /// Takes the keys of the key directory into use.
     ReloadKeys,
     /// Whether no card's PIN reference was made with the key of this check value.
@@ -64,6 +71,11 @@ pub enum Outcome {
     Card(CardView),
     /// Done, and nothing to show.
     Done,
+    /// Done for all but these: their places among those asked for, from 0, and why not.
+    Each {
+        /// Those that were refused.
+        refused: Vec<(usize, String)>,
+    },
     /// Nothing was changed, and why.
     Refused(String),
 }
@@ -94,8 +106,10 @@ pub struct CardView {
 }
 
 impl CardView {
-    fn of(Card { entry, state }: &Card) -> CardView {
+    fn of(vault: &PanVault, Card { entry, state }: &Card) -> CardView {
         let plastic = state.plastics.last();
+        let identity = &entry.identity;
+        let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
         CardView {
             token: entry.identity.token.to_string(),
             card_product_token: entry.product.name.to_string(),
@@ -103,8 +117,8 @@ impl CardView {
             reason_code: state.status_reason.to_string(),
             pin_is_set: state.pin.reference.is_some(),
             pin_try_counter: state.pin.tries,
-            pan: entry.identity.masked_pan.to_string(),
-            last_four: entry.identity.masked_pan.last_four().to_owned(),
+            pan: pan.map(|pan| pan.to_string()).unwrap_or_default(),
+            last_four: pan.map(|pan| pan.last_four().to_owned()).unwrap_or_default(),
             expiration: plastic.map(|plastic| plastic.expiry.to_string()).unwrap_or_default(),
             pan_sequence_number: plastic
                 .map(|plastic| format!("{:02}", plastic.sequence))
@@ -126,7 +140,13 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
         Command::SetPin { token, pin } => {
             ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await)
         }
-        Command::Add(card) => ("add", card.token.clone(), issuer::add(switch, &card).await),
+        Command::Add(card) => ("add", card.token.clone(), add(switch, &card).await),
+        Command::AddMany(cards) => {
+            return each("add", cards.len(), issuer::add(switch, &cards).await);
+        }
+        Command::Remove { tokens } => {
+            return each("remove", tokens.len(), issuer::remove(switch, &tokens).await);
+        }
         Command::ReloadKeys => return outcome(reload_keys(switch)),
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
     };
@@ -137,9 +157,33 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     let refused = done.as_ref().err();
     tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
     match done {
-        Ok(card) => Outcome::Card(CardView::of(&card)),
+        Ok(card) => Outcome::Card(CardView::of(&switch.vault, &card)),
         Err(refusal) => Outcome::Refused(refusal),
     }
+}
+
+async fn add<C: Clock, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
+    card: &AddCard,
+) -> Result<Card, Refusal> {
+    let added = issuer::add(switch, std::slice::from_ref(card)).await?;
+    added.into_iter().collect::<Result<(), Refusal>>()?;
+    issuer::load(switch, &card.token).await
+}
+
+/// One audit line for all: their tokens are the issuer's to know.
+fn each(
+    action: &str,
+    asked: usize,
+    outcomes: Result<Vec<Result<(), Refusal>>, Refusal>,
+) -> Outcome {
+    let refused: Result<Vec<(usize, String)>, Refusal> = outcomes.map(|outcomes| {
+        let outcomes = outcomes.into_iter().enumerate();
+        outcomes.filter_map(|(place, outcome)| outcome.err().map(|why| (place, why))).collect()
+    });
+    let count = refused.as_ref().map_or(asked, Vec::len);
+    tracing::info!(target: "audit", action, cards = asked - count, refused = count);
+    refused.map_or_else(Outcome::Refused, |refused| Outcome::Each { refused })
 }
 
 fn outcome(done: Result<(), Refusal>) -> Outcome {
@@ -167,29 +211,46 @@ pub fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
-/// Asks a running switch; `None` if none listens on the socket.
+/// A conversation with a running switch.
+pub struct Conversation {
+    reader: BufReader<BlockingStream>,
+}
+
+impl Conversation {
+    /// Begins one; `None` if no switch listens on the socket.
+    ///
+    /// # Errors
+    /// As of the operating system.
+    pub fn begin(socket: &Path) -> io::Result<Option<Conversation>> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        match BlockingStream::connect(socket) {
+            Ok(stream) => Ok(Some(Conversation { reader: BufReader::new(stream) })),
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One command and its outcome.
+    ///
+    /// # Errors
+    /// If the conversation breaks.
+    pub fn ask(&mut self, command: &Command) -> io::Result<Outcome> {
+        let mut line = Zeroizing::new(serde_json::to_vec(command)?);
+        line.push(b'\n');
+        self.reader.get_mut().write_all(&line)?;
+        let mut answer = String::new();
+        io::Read::take(&mut self.reader, LINE_BYTES_MAX).read_line(&mut answer)?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+/// Asks a running switch one thing; `None` if none listens on the socket.
 ///
 /// # Errors
 /// If the conversation breaks.
 pub fn ask(socket: &Path, command: &Command) -> io::Result<Option<Outcome>> {
-    let mut stream = match BlockingStream::connect(socket) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    let mut line = Zeroizing::new(serde_json::to_vec(command)?);
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(io::Read::take(stream, LINE_BYTES_MAX)).read_line(&mut answer)?;
-    Ok(Some(serde_json::from_str(&answer)?))
+    let conversation = Conversation::begin(socket)?;
+    conversation.map(|mut conversation| conversation.ask(command)).transpose()
 }
 
 /// The bound socket.
@@ -236,20 +297,27 @@ impl ControlListener {
     }
 }
 
+/// Command after command, until the other side has no more.
 async fn converse<C: Clock, H: Hsm, S: Store>(switch: Arc<Switch<C, H, S>>, stream: UnixStream) {
     let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader);
     let mut line = Zeroizing::new(Vec::new());
-    let mut reader = tokio::io::BufReader::new(reader.take(LINE_BYTES_MAX));
-    let read = reader.read_until(b'\n', &mut line).await;
-    let outcome = match read.map(|_| serde_json::from_slice::<Command>(&line)) {
-        Ok(Ok(command)) => execute(&switch, command).await,
-        // The text of the error could quote what was sent, and so a PIN.
-        Ok(Err(_)) => Outcome::Refused("the command cannot be read".to_owned()),
-        Err(_) => return,
-    };
-    if let Ok(mut answer) = serde_json::to_vec(&outcome) {
+    loop {
+        line.zeroize();
+        match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            Ok(bytes) if bytes > 0 => {}
+            _ => return,
+        }
+        let outcome = match serde_json::from_slice::<Command>(&line) {
+            Ok(command) => execute(&switch, command).await,
+            // The text of the error could quote what was sent, and so a PIN.
+            Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
+        };
+        let Ok(mut answer) = serde_json::to_vec(&outcome) else { return };
         answer.push(b'\n');
-        // Who has gone does not need the answer.
-        let _ = writer.write_all(&answer).await;
+        // Who has gone does not need the answer. What is no whole line has no next one.
+        if writer.write_all(&answer).await.is_err() || line.last() != Some(&b'\n') {
+            return;
+        }
     }
 }

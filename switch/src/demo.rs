@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use zeroize::Zeroizing;
 
-use crate::cards::CardStatus;
+use crate::cards::pan::check_digit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::Hsm;
 use crate::hsm::key::KeyUsage;
-use crate::issuer::{self, AddCard, PinText, Refusal};
+use crate::issuer::{self, AddCard, NewState, PinText, Refusal};
 use crate::listener::Listening;
 use crate::store::Store;
 use crate::switch::Switch;
@@ -66,6 +66,29 @@ pub const CARDS: [DemoCard; 4] = [
     card("demo-card-4", "4761340000000035", "8264", "demo-nolimit"),
 ];
 
+/// The product of seeded cards.
+pub const SEED_PRODUCT: &str = "demo-debit";
+
+/// The token of a seeded card.
+#[must_use]
+pub fn seed_token(index: u32) -> String {
+    format!("seed-{index:09}")
+}
+
+/// A made-up card: PAN 476135, nine digits of the index and the check digit; PIN 1000 +
+/// (index x 7919 + 1357) mod 9000; active. The index is below 10^9.
+#[must_use]
+pub fn seed_card(index: u32) -> AddCard {
+    let digits = Zeroizing::new(format!("476135{index:09}"));
+    let pan = Zeroizing::new(format!("{}{}", *digits, check_digit(digits.as_bytes())));
+    let pin = 1_000 + (u64::from(index) * 7_919 + 1_357) % 9_000;
+    AddCard {
+        token: seed_token(index),
+        pan,
+        ..request(SEED_PRODUCT, PinText::new(Zeroizing::new(pin.to_string())))
+    }
+}
+
 /// The demo's keys in the key directory: name, usage, and value in hexadecimal.
 pub const KEYS: [(&str, KeyUsage, &str); 2] =
     [("demo-zpk", KeyUsage::PinEncryption, ZPK), ("demo-pvk", KeyUsage::VisaPvv, PVK)];
@@ -89,25 +112,31 @@ async fn add_card<C: Clock, H: Hsm, S: Store>(
     switch: &Switch<C, H, S>,
     card: &DemoCard,
 ) -> Result<(), Refusal> {
-    let state = match issuer::load(switch, card.token).await {
-        Ok(known) => known.state,
-        Err(_) => issuer::add(switch, &request(card)).await?.state,
-    };
-    // A start that was cut short may have left it added and not active.
-    if state.status == CardStatus::Unactivated {
-        issuer::activate(switch, card.token).await?;
+    if issuer::load(switch, card.token).await.is_ok() {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn request(card: &DemoCard) -> AddCard {
-    AddCard {
+    let request = AddCard {
         token: card.token.to_owned(),
         pan: Zeroizing::new(card.pan.to_owned()),
+        ..request(card.product, PinText::new(Zeroizing::new(card.pin.to_owned())))
+    };
+    let added = issuer::add(switch, &[request]).await?;
+    added.into_iter().collect()
+}
+
+/// What all cards of the demo have in common.
+fn request(product: &str, pin: PinText) -> AddCard {
+    AddCard {
+        token: String::new(),
+        pan: Zeroizing::default(),
         expiration: EXPIRY.to_owned(),
         pan_sequence_number: SEQUENCE.to_owned(),
-        card_product_token: card.product.to_owned(),
-        pin: PinText::new(Zeroizing::new(card.pin.to_owned())),
+        card_product_token: product.to_owned(),
+        state: Some(NewState::Active),
+        pin: Some(pin),
+        pvv: None,
+        pvki: None,
+        pin_offset: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the issuer does with cards: add, activate, set a PIN. Each change is committed durably, or
-//! refused with a text that holds no secret.
+//! What the issuer does with cards: add, activate, set a PIN, remove. Each change is committed
+//! durably, or refused with a text that holds no secret.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 use crate::authorization::Product;
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{Card, CardState, Expiry, Pan, Plastic};
+use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
-use crate::hsm::{AcceptPin, ClearPin, Hsm, PinReference};
-use crate::store::{AddCardError, COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
+use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
+use crate::hsm::{AcceptPin, ClearPin, Hsm, PinReference, ReferenceValue};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
 
 /// Why a change was refused.
@@ -51,8 +52,32 @@ pub struct AddCard {
     pub pan_sequence_number: String,
     /// The product.
     pub card_product_token: String,
-    /// 4 to 12 digits.
-    pub pin: PinText,
+    /// UNACTIVATED if left out, or ACTIVE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<NewState>,
+    /// The PIN, 4 to 12 digits. Of this, `pvv` and `pin_offset` one at most; with none of them
+    /// the card has no PIN yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PinText>,
+    /// A Visa PVV that was computed elsewhere with the product's PVK: four digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvv: Option<String>,
+    /// PIN verification key index of `pvv`: one digit, 1 to 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvki: Option<String>,
+    /// An IBM 3624 offset that was computed elsewhere with the product's PVK: 4 to 12 digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_offset: Option<String>,
+}
+
+/// State that a card may begin in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NewState {
+    /// Waits for its activation.
+    Unactivated,
+    /// In use at once.
+    Active,
 }
 
 pub(crate) async fn load<C, H, S: Store>(
@@ -60,7 +85,7 @@ pub(crate) async fn load<C, H, S: Store>(
     token: &str,
 ) -> Result<Card, Refusal> {
     let card = switch.store.load_by_token(token).await.map_err(|error| error.to_string())?;
-    card.ok_or_else(|| "there is no card with this token".to_owned())
+    card.ok_or_else(no_card)
 }
 
 pub(crate) async fn activate<C, H, S: Store>(
@@ -68,7 +93,7 @@ pub(crate) async fn activate<C, H, S: Store>(
     token: &str,
 ) -> Result<Card, Refusal> {
     let terminated = || "the card is TERMINATED, which is final".to_owned();
-    change(switch, token, |card| card.activated().ok_or_else(terminated)).await
+    change(switch, token, |card| card.state.activated().ok_or_else(terminated)).await
 }
 
 pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
@@ -76,22 +101,31 @@ pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
     token: &str,
     pin: &PinText,
 ) -> Result<Card, Refusal> {
-    let card = load(switch, token).await?;
-    let pan = switch.vault.open(&card.entry.identity.key, &card.entry.identity.sealed_pan);
+    let CardEntry { identity, product, .. } = &*load(switch, token).await?.entry;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(|fault| fault.to_string())?;
-    let reference = accept_pin(switch, &card.entry.product, &pan, pin).await?;
-    change(switch, token, |card| Ok(card.with_pin(reference))).await
+    let reference = accept_pin(switch, product, &pan, pin).await?;
+    change(switch, token, |card| {
+        // Meanwhile the token may stand for another card, of another PAN.
+        let is_same = card.entry.identity.key == identity.key;
+        is_same.then(|| card.state.with_pin(reference)).ok_or_else(no_card)
+    })
+    .await
+}
+
+fn no_card() -> Refusal {
+    "there is no card with this token".to_owned()
 }
 
 /// Changes a card, again if somebody else changed it meanwhile.
 async fn change<C, H, S: Store>(
     switch: &Switch<C, H, S>,
     token: &str,
-    next: impl Fn(&CardState) -> Result<CardState, Refusal>,
+    next: impl Fn(&Card) -> Result<CardState, Refusal>,
 ) -> Result<Card, Refusal> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let change = Some(next(&card.state)?);
+        let change = Some(next(&card)?);
         let commit = Commit { card: Some(&card), change, transaction: None, event: None };
         match switch.store.commit(commit, &mut None).await {
             Ok(()) => return load(switch, token).await,
@@ -118,22 +152,93 @@ async fn accept_pin<C: Clock, H: Hsm, S: Store>(
     accepted.map_err(|error| error.to_string())
 }
 
+/// Adds cards, each or not: for each whether it was added, or why not.
+///
+/// # Errors
+/// If the store has failed: nobody knows which were kept.
 pub(crate) async fn add<C: Clock, H: Hsm, S: Store>(
     switch: &Switch<C, H, S>,
+    requests: &[AddCard],
+) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+    let mut cards = Vec::with_capacity(requests.len());
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for request in requests {
+        let card = new_card(switch, request).await;
+        outcomes.push(card.map(|card| cards.push(card)));
+    }
+    let added = switch.store.add_cards(cards).await.map_err(|failed| failed.to_string())?;
+    let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
+    accepted.zip(added).for_each(|(outcome, added)| {
+        *outcome = added.map_err(|taken| taken.to_string());
+    });
+    Ok(outcomes)
+}
+
+async fn new_card<C: Clock, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
     request: &AddCard,
-) -> Result<Card, Refusal> {
+) -> Result<NewCard, Refusal> {
     let product = switch.products.iter().find(|known| *known.name == request.card_product_token);
     let product = product.ok_or("card_product_token: there is no such product")?;
-    let (pan, state) = checked(request)?;
+    let (pan, mut state) = checked(request)?;
     if !product.has_bin_of(&pan) {
         return Err("pan: it starts with no BIN of the product".to_owned());
     }
-    let reference = accept_pin(switch, product, &pan, &request.pin).await?;
+    if let Some(reference) = reference(switch, product, &pan, request).await? {
+        state = state.with_pin(reference);
+    }
+    if request.state == Some(NewState::Active) {
+        state.status = CardStatus::Active;
+    }
     let identity =
         switch.vault.identify(&request.token, &pan).map_err(|fault| fault.to_string())?;
-    let card = NewCard { identity, product: Arc::clone(product), state: state.with_pin(reference) };
-    switch.store.add_card(card).await.map_err(|error: AddCardError| error.to_string())?;
-    load(switch, &request.token).await
+    Ok(NewCard { identity, product: Arc::clone(product), state })
+}
+
+async fn reference<C: Clock, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
+    product: &Product,
+    pan: &Pan,
+    request: &AddCard,
+) -> Result<Option<PinReference>, Refusal> {
+    let AddCard { pin, pvv, pvki, pin_offset, .. } = request;
+    let value = match (pin, pvv, pvki, pin_offset) {
+        (None, None, None, None) => return Ok(None),
+        (Some(pin), None, None, None) => {
+            return accept_pin(switch, product, pan, pin).await.map(Some);
+        }
+        (None, Some(pvv), Some(pvki), None) => pvv_of(pvv, pvki),
+        (None, None, None, Some(offset)) => Digits::parse(offset).map(ReferenceValue::Offset),
+        _ => return Err("expected one of pin, pvv with pvki, and pin_offset".to_owned()),
+    };
+    let value = value.ok_or("expected pvv: 4 digits, pvki: 1 to 6, pin_offset: 4 to 12 digits")?;
+    let adopted = switch.hsm.adopt_reference(&product.pin_method, value).await;
+    adopted.map(Some).map_err(|error| error.to_string())
+}
+
+fn pvv_of(pvv: &str, pvki: &str) -> Option<ReferenceValue> {
+    let digits: [u8; PVV_DIGITS] = pvv.as_bytes().try_into().ok()?;
+    let pvki = pvki.parse().ok().filter(|pvki| PVKI.contains(pvki))?;
+    let valid = digits.iter().all(u8::is_ascii_digit);
+    valid.then(|| ReferenceValue::Pvv { pvv: digits.map(|digit| digit - b'0'), pvki })
+}
+
+/// Removes cards; for each whether there was one.
+///
+/// # Errors
+/// If the store has failed: nobody knows which are gone.
+pub(crate) async fn remove<C, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    tokens: &[String],
+) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+    let mut cards = Vec::with_capacity(tokens.len());
+    let mut outcomes = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let card = load(switch, token).await;
+        outcomes.push(card.map(|card| cards.push(card)));
+    }
+    switch.store.remove_cards(&cards).await.map_err(|failed| failed.to_string())?;
+    Ok(outcomes)
 }
 
 fn checked(request: &AddCard) -> Result<(Pan, CardState), Refusal> {

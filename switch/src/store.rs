@@ -65,11 +65,21 @@ pub trait Store: Send + Sync + 'static {
         claim: &mut Option<Self::Claim>,
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-    /// Adds a card, durably.
+    /// Adds cards, each or not, and says which; durably, with one sync for all.
     ///
     /// # Errors
-    /// If its PAN or token is taken, or the store has failed.
-    fn add_card(&self, card: NewCard) -> impl Future<Output = Result<(), AddCardError>> + Send;
+    /// If the store has failed: nobody knows which were kept.
+    fn add_cards(
+        &self,
+        cards: Vec<NewCard>,
+    ) -> impl Future<Output = Result<Vec<Result<(), Taken>>, StoreFailed>> + Send;
+
+    /// Removes cards, durably, with one sync for all. What was read of one before can be committed
+    /// no more. Its transaction records stay as long as others.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn remove_cards(&self, cards: &[Card]) -> impl Future<Output = Result<(), StoreFailed>> + Send;
 
     /// How many cards have a PIN reference that was made with the key of this check value.
     ///
@@ -129,17 +139,6 @@ pub enum CommitError {
     /// The card has changed since it was read: decide again.
     #[error("the card has changed meanwhile")]
     CardChanged,
-    /// The store has failed.
-    #[error(transparent)]
-    Failed(#[from] StoreFailed),
-}
-
-/// Why a card was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddCardError {
-    /// Its PAN or token is taken.
-    #[error(transparent)]
-    Taken(#[from] Taken),
     /// The store has failed.
     #[error(transparent)]
     Failed(#[from] StoreFailed),

@@ -194,7 +194,8 @@ impl SwitchUnderTest {
         let identity = self.switch.vault.identify(token, &pan).unwrap();
         let product = Arc::clone(self.config.product(product).expect("a product of the table"));
         let card = NewCard { identity, product, state };
-        self.switch.store.add_card(card).await.unwrap();
+        let added = self.switch.store.add_cards(vec![card]).await.unwrap();
+        assert_eq!(added, [Ok(())]);
     }
 
     /// The card as it is.

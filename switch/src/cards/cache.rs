@@ -1,13 +1,17 @@
 //! All cards in memory, found by card key or token. The state of a card is one immutable
 //! snapshot, moved by compare-and-swap only; reading takes no lock and no map guard leaves
 //! this file.
+//!
+//! A card takes about 250 bytes: two allocations, entry and state, and a pointer in each of two
+//! tables. So what is rare is not here, and small things are small.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use dashmap::DashSet;
 
 use super::card::{CardIdentity, CardState};
 use super::vault::CardKey;
@@ -25,6 +29,8 @@ pub struct CardEntry {
     /// Where its last transaction record stands; 0 for none.
     last_record: AtomicU64,
     bad_pin_blocks: BadPinBlocks,
+    /// Set when it leaves the cache: who still holds it must not commit on it.
+    is_removed: AtomicBool,
 }
 
 /// What a card is made of, before it is in the cache.
@@ -49,10 +55,10 @@ pub struct Card {
 }
 
 impl Card {
-    /// Whether the card still has the state that was read.
+    /// Whether the card is still there and has the state that was read.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        Arc::ptr_eq(&self.state, &self.entry.state.load())
+        Arc::ptr_eq(&self.state, &self.entry.state.load()) && !self.entry.is_removed()
     }
 }
 
@@ -82,6 +88,12 @@ impl CardEntry {
         self.last_record.store(position, Ordering::Relaxed);
     }
 
+    /// Whether it was removed.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
+    }
+
     /// Puts a state in place that was read from the store at start.
     pub fn restore(&self, state: CardState) {
         self.state.store(Arc::new(state));
@@ -96,45 +108,42 @@ impl CardEntry {
 
 /// Unusable PIN blocks of one card: a window of 60 seconds that starts with the first one.
 /// Kept in memory only: it limits how fast somebody may probe, nothing more.
+///
+/// Start in seconds modulo 2^24 (194 days) and count, 24 and 8 bits.
 #[derive(Debug, Default)]
-pub struct BadPinBlocks(AtomicU64);
+pub struct BadPinBlocks(AtomicU32);
 
 impl BadPinBlocks {
+    /// The largest count; it stays there.
+    pub const COUNT_MAX: u32 = 0xFF;
     const WINDOW_SECONDS: u32 = 60;
+    const SECONDS: u32 = 0xFF_FFFF;
 
     /// How many came in the window that runs at `now`.
     #[must_use]
     pub fn count(&self, now: Timestamp) -> u32 {
-        let (start, count) = Self::unpack(self.0.load(Ordering::Relaxed));
-        if Self::seconds(now).wrapping_sub(start) < Self::WINDOW_SECONDS { count } else { 0 }
+        Self::running(self.0.load(Ordering::Relaxed), now).map_or(0, |(_, count)| count)
     }
 
     /// Counts one more.
     pub fn add(&self, now: Timestamp) {
         let next = |packed| {
-            let (start, count) = Self::unpack(packed);
-            let running = Self::seconds(now).wrapping_sub(start) < Self::WINDOW_SECONDS;
-            Some(match running && count > 0 {
-                true => Self::pack(start, count.saturating_add(1)),
-                false => Self::pack(Self::seconds(now), 1),
-            })
+            let (start, count) = Self::running(packed, now).unwrap_or((Self::seconds(now), 0));
+            Some(start << 8 | count.saturating_add(1).min(Self::COUNT_MAX))
         };
         // The closure never says no, so there is no failure to handle.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    /// Start and count of the window, if it still runs.
+    fn running(packed: u32, now: Timestamp) -> Option<(u32, u32)> {
+        let (start, count) = (packed >> 8, packed & Self::COUNT_MAX);
+        let age = Self::seconds(now).wrapping_sub(start) & Self::SECONDS;
+        (count > 0 && age < Self::WINDOW_SECONDS).then_some((start, count))
+    }
+
     fn seconds(now: Timestamp) -> u32 {
-        // Modulo 2^32: only differences below a minute are ever used.
-        u32::try_from(now.seconds() & 0xFFFF_FFFF).unwrap_or_default()
-    }
-
-    fn unpack(packed: u64) -> (u32, u32) {
-        let [a, b, c, d, e, f, g, h] = packed.to_be_bytes();
-        (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
-    }
-
-    fn pack(start: u32, count: u32) -> u64 {
-        u64::from(start) << 32 | u64::from(count)
+        u32::try_from(now.seconds() & i64::from(Self::SECONDS)).unwrap_or_default()
     }
 }
 
@@ -152,15 +161,63 @@ pub enum Taken {
 /// The cache of all cards.
 #[derive(Debug, Default)]
 pub struct Cards {
-    by_key: DashMap<CardKey, Arc<CardEntry>, foldhash::fast::RandomState>,
-    by_token: DashMap<Box<str>, CardKey, foldhash::fast::RandomState>,
+    by_key: DashSet<ByKey, foldhash::fast::RandomState>,
+    by_token: DashSet<ByToken, foldhash::fast::RandomState>,
+}
+
+/// A card, found by its key.
+#[derive(Debug)]
+struct ByKey(Arc<CardEntry>);
+
+impl Borrow<CardKey> for ByKey {
+    fn borrow(&self) -> &CardKey {
+        &self.0.identity.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &ByKey) -> bool {
+        self.0.identity.key == other.0.identity.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity.key.hash(state);
+    }
+}
+
+/// A card, found by its token.
+#[derive(Debug)]
+struct ByToken(Arc<CardEntry>);
+
+impl Borrow<str> for ByToken {
+    fn borrow(&self) -> &str {
+        &self.0.identity.token
+    }
+}
+
+impl PartialEq for ByToken {
+    fn eq(&self, other: &ByToken) -> bool {
+        self.0.identity.token == other.0.identity.token
+    }
+}
+
+impl Eq for ByToken {}
+
+impl Hash for ByToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity.token.as_str().hash(state);
+    }
 }
 
 impl Cards {
     /// The card with this key as it is now.
     #[must_use]
     pub fn load(&self, key: &CardKey) -> Option<Card> {
-        let entry = self.by_key.get(key).map(|entry| Arc::clone(&entry))?;
+        let entry = self.by_key.get(key).map(|entry| Arc::clone(&entry.0))?;
         let state = entry.state();
         Some(Card { entry, state })
     }
@@ -168,8 +225,9 @@ impl Cards {
     /// The card with this token as it is now.
     #[must_use]
     pub fn load_by_token(&self, token: &str) -> Option<Card> {
-        let key = self.by_token.get(token).map(|key| *key)?;
-        self.load(&key)
+        let entry = self.by_token.get(token).map(|entry| Arc::clone(&entry.0))?;
+        let state = entry.state();
+        Some(Card { entry, state })
     }
 
     /// Whether a card with this key and token can be added.
@@ -177,39 +235,37 @@ impl Cards {
     /// # Errors
     /// What is taken.
     pub fn is_free(&self, card: &CardIdentity) -> Result<(), Taken> {
-        if self.by_key.contains_key(&card.key) {
+        if self.by_key.contains(&card.key) {
             return Err(Taken::Pan);
         }
-        if self.by_token.contains_key(&card.token) { Err(Taken::Token) } else { Ok(()) }
+        if self.by_token.contains(card.token.as_str()) { Err(Taken::Token) } else { Ok(()) }
     }
 
-    /// Adds a card.
+    /// Adds a card. Additions and removals are made by one at a time: the store does both under
+    /// the lock of its journal's end.
     ///
     /// # Errors
     /// If its PAN or token is taken; nothing has changed then.
     pub fn add(&self, card: NewCard) -> Result<(), Taken> {
-        let CardIdentity { key, token, .. } = card.identity.clone();
-        match self.by_token.entry(token.clone()) {
-            Entry::Occupied(_) => return Err(Taken::Token),
-            Entry::Vacant(place) => place.insert(key),
-        };
-        let entry = CardEntry {
+        self.is_free(&card.identity)?;
+        let entry = Arc::new(CardEntry {
             identity: card.identity,
             product: card.product,
             state: ArcSwap::from_pointee(card.state),
             last_record: AtomicU64::new(0),
             bad_pin_blocks: BadPinBlocks::default(),
-        };
-        match self.by_key.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(Arc::new(entry));
-                Ok(())
-            }
-            Entry::Occupied(_) => {
-                self.by_token.remove(&token);
-                Err(Taken::Pan)
-            }
-        }
+            is_removed: AtomicBool::new(false),
+        });
+        self.by_token.insert(ByToken(Arc::clone(&entry)));
+        self.by_key.insert(ByKey(entry));
+        Ok(())
+    }
+
+    /// Takes a card out. Nothing can be committed on it from then on.
+    pub fn remove(&self, card: &CardEntry) {
+        card.is_removed.store(true, Ordering::Release);
+        self.by_key.remove(&card.identity.key);
+        self.by_token.remove(card.identity.token.as_str());
     }
 
     /// How many cards there are.
@@ -227,7 +283,7 @@ impl Cards {
     /// Every card; one that is added meanwhile may be among them or not.
     #[must_use]
     pub fn entries(&self) -> Vec<Arc<CardEntry>> {
-        self.by_key.iter().map(|entry| Arc::clone(&entry)).collect()
+        self.by_key.iter().map(|entry| Arc::clone(&entry.0)).collect()
     }
 }
 
@@ -246,5 +302,16 @@ mod tests {
         assert_eq!(blocks.count(at(1_060)), 0);
         blocks.add(at(1_060));
         assert_eq!(blocks.count(at(1_061)), 1);
+        (0..300).for_each(|_| blocks.add(at(1_061)));
+        assert_eq!(blocks.count(at(1_062)), BadPinBlocks::COUNT_MAX);
+    }
+
+    #[test]
+    fn a_card_is_small() {
+        // Each with the two counters of its Arc and the word that the allocator puts before it,
+        // in steps of 16 bytes.
+        let allocated = |bytes: usize| (bytes + 16 + 8).next_multiple_of(16);
+        assert_eq!(allocated(size_of::<CardEntry>()), 128);
+        assert_eq!(allocated(size_of::<CardState>()), 80);
     }
 }

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use jiff::tz::Offset;
+use smallvec::{SmallVec, smallvec};
 
-use crate::cards::pan::MaskedPan;
 use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
 use crate::hsm::PinReference;
@@ -134,8 +135,8 @@ pub struct CardState {
     pub status_reason: StatusReason,
     /// The online PIN and its counter of wrong tries.
     pub pin: OnlinePin,
-    /// Newest last; never empty.
-    pub plastics: Box<[Plastic]>,
+    /// Newest last; never empty. Most cards have one, which needs no memory of its own.
+    pub plastics: SmallVec<[Plastic; 1]>,
 }
 
 impl CardState {
@@ -147,7 +148,7 @@ impl CardState {
             status: CardStatus::Unactivated,
             status_reason: StatusReason::NONE,
             pin: OnlinePin::default(),
-            plastics: Box::new([plastic]),
+            plastics: smallvec![plastic],
         }
     }
 
@@ -208,10 +209,8 @@ impl CardState {
 pub struct CardIdentity {
     /// Digest of its PAN.
     pub key: CardKey,
-    /// The issuer's name for it, unique.
-    pub token: Box<str>,
-    /// Its PAN as it may be shown.
-    pub masked_pan: MaskedPan,
+    /// The issuer's name for it, unique. Up to 24 bytes need no memory of their own.
+    pub token: CompactString,
     /// Its PAN as it rests.
     pub sealed_pan: SealedPan,
 }

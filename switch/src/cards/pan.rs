@@ -45,11 +45,8 @@ impl Pan {
     /// Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B).
     #[must_use]
     pub fn has_valid_check_digit(&self) -> bool {
-        let sum: u32 = self.digits().iter().rev().enumerate().fold(0, |sum, (place, digit)| {
-            let value = u32::from(digit - b'0') * if place % 2 == 0 { 1 } else { 2 };
-            sum + value / 10 + value % 10
-        });
-        sum.is_multiple_of(10)
+        let front = self.digits().split_last();
+        front.is_some_and(|(last, front)| u32::from(last - b'0') == check_digit(front))
     }
 
     /// What may be shown of it.
@@ -57,6 +54,16 @@ impl Pan {
     pub fn masked(&self) -> MaskedPan {
         MaskedPan::of(self)
     }
+}
+
+/// The check digit that follows these ASCII digits (ISO/IEC 7812-1, annex B).
+#[must_use]
+pub fn check_digit(digits: &[u8]) -> u32 {
+    let sum: u32 = digits.iter().rev().enumerate().fold(0, |sum, (place, digit)| {
+        let value = u32::from(digit.wrapping_sub(b'0')) * if place % 2 == 0 { 2 } else { 1 };
+        sum + value / 10 + value % 10
+    });
+    (10 - sum % 10) % 10
 }
 
 impl fmt::Debug for Pan {
@@ -131,6 +138,7 @@ mod tests {
     fn check_digit_of_luhn() {
         assert!(Pan::parse(b"4761340000000019").unwrap().has_valid_check_digit());
         assert!(!Pan::parse(b"4761340000000018").unwrap().has_valid_check_digit());
+        assert_eq!(check_digit(b"476134000000001"), 9);
     }
 
     #[test]

@@ -3,15 +3,17 @@
 
 use std::fmt;
 
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use aes_gcm::aes::Aes256;
+use aes_gcm::{AesGcm, Nonce, Tag};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::cards::card::CardIdentity;
 use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
-use crate::hsm::{KeyFault, random};
+use crate::hsm::KeyFault;
 
 /// Key of a card: the first 16 bytes of HMAC-SHA-256 over the ASCII digits of its PAN.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,14 +31,18 @@ impl fmt::Debug for CardKey {
     }
 }
 
-/// A PAN under AES-256-GCM, bound to its card key: 12 bytes nonce, 19 bytes of PAN filled with
-/// F, 16 bytes tag. The fixed size hides the length of the PAN.
+/// A PAN under AES-256-GCM, bound to its card key: 19 bytes of PAN filled with FF, 12 bytes tag.
+/// The fixed size hides the length of the PAN.
+///
+/// The nonce is the first 12 bytes of the card key, which is a keyed digest of the PAN: one nonce
+/// never stands for two PANs, and the same PAN sealed twice gives the same bytes, which tells no
+/// more than its card key does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedPan(pub [u8; SealedPan::BYTES]);
 
 impl SealedPan {
     /// Bytes of a sealed PAN.
-    pub const BYTES: usize = NONCE_BYTES + PAN_DIGITS_MAX + TAG_BYTES;
+    pub const BYTES: usize = PAN_DIGITS_MAX + TAG_BYTES;
 }
 
 impl fmt::Debug for SealedPan {
@@ -45,13 +51,15 @@ impl fmt::Debug for SealedPan {
     }
 }
 
-const NONCE_BYTES: usize = 12;
-const TAG_BYTES: usize = 16;
+const TAG_BYTES: usize = 12;
+
+/// 96 bits are the shortest tag that NIST SP 800-38D allows for any use; a card is small in memory.
+type Cipher = AesGcm<Aes256, U12, U12>;
 
 /// The switch's own keys for card data.
 pub struct PanVault {
     digest: Hmac<Sha256>,
-    cipher: Aes256Gcm,
+    cipher: Cipher,
 }
 
 impl PanVault {
@@ -64,7 +72,7 @@ impl PanVault {
             .ok()
             .filter(|_| digest_key.len() == 32)
             .ok_or(KeyFault::Length)?;
-        let cipher = Aes256Gcm::new_from_slice(pan_key).map_err(|_| KeyFault::Length)?;
+        let cipher = Cipher::new_from_slice(pan_key).map_err(|_| KeyFault::Length)?;
         Ok(PanVault { digest, cipher })
     }
 
@@ -95,28 +103,26 @@ impl PanVault {
     /// What a new card of this PAN is stored under.
     ///
     /// # Errors
-    /// If the machine gives no random bytes.
+    /// Never for a PAN.
     pub fn identify(&self, token: &str, pan: &Pan) -> Result<CardIdentity, KeyFault> {
         let key = self.card_key(pan);
         let sealed_pan = self.seal(&key, pan)?;
-        Ok(CardIdentity { key, token: token.into(), masked_pan: pan.masked(), sealed_pan })
+        Ok(CardIdentity { key, token: token.into(), sealed_pan })
     }
 
     /// Seals a PAN for storage.
     ///
     /// # Errors
-    /// If the machine gives no random bytes.
+    /// Never for a PAN.
     pub fn seal(&self, key: &CardKey, pan: &Pan) -> Result<SealedPan, KeyFault> {
-        let nonce: [u8; NONCE_BYTES] = random::bytes()?;
         let mut text = Zeroizing::new([0xFF; PAN_DIGITS_MAX]);
         text.iter_mut().zip(pan.digits()).for_each(|(to, from)| *to = *from);
         let tag = self
             .cipher
-            .encrypt_inout_detached(&Nonce::from(nonce), &key.0, text.as_mut_slice().into())
+            .encrypt_inout_detached(&nonce(key), &key.0, text.as_mut_slice().into())
             .map_err(|_| KeyFault::Length)?;
         let mut sealed = [0; SealedPan::BYTES];
-        let parts = nonce.iter().chain(text.iter()).chain(tag.iter());
-        sealed.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        sealed.iter_mut().zip(text.iter().chain(tag.iter())).for_each(|(to, from)| *to = *from);
         Ok(SealedPan(sealed))
     }
 
@@ -125,12 +131,11 @@ impl PanVault {
     /// # Errors
     /// If it was sealed with another key, for another card, or was altered.
     pub fn open(&self, key: &CardKey, sealed: &SealedPan) -> Result<Pan, KeyFault> {
-        let (nonce, rest) = sealed.0.split_first_chunk::<NONCE_BYTES>().ok_or(KeyFault::Length)?;
-        let (text, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(KeyFault::Length)?;
+        let (text, tag) = sealed.0.split_last_chunk::<TAG_BYTES>().ok_or(KeyFault::Length)?;
         let mut text = Zeroizing::new(text.to_vec());
         self.cipher
             .decrypt_inout_detached(
-                &Nonce::from(*nonce),
+                &nonce(key),
                 &key.0,
                 text.as_mut_slice().into(),
                 &Tag::from(*tag),
@@ -139,6 +144,11 @@ impl PanVault {
         let digits = text.split(|byte| *byte == 0xFF).next().unwrap_or_default();
         Pan::parse(digits).ok_or(KeyFault::Authentication)
     }
+}
+
+fn nonce(key: &CardKey) -> Nonce<U12> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = key.0;
+    Nonce::from([a, b, c, d, e, f, g, h, i, j, k, l])
 }
 
 #[cfg(test)]
@@ -153,7 +163,9 @@ mod tests {
         let sealed = vault.seal(&key, &pan).unwrap();
         assert_eq!(vault.open(&key, &sealed).unwrap(), pan);
         assert!(vault.open(&CardKey([0; 16]), &sealed).is_err());
-        assert_ne!(sealed.0, vault.seal(&key, &pan).unwrap().0);
+        let other = Pan::parse(b"4761340000000027").unwrap();
+        let other = vault.seal(&vault.card_key(&other), &other).unwrap();
+        assert_ne!(sealed.0.first_chunk::<12>(), other.0.first_chunk::<12>());
     }
 
     #[test]

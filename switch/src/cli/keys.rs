@@ -297,7 +297,7 @@ impl<'a> Directory<'a> {
         });
         if let Some((_, kcv)) = makes_references {
             let command = Command::CheckUnused { kcv: kcv.to_string() };
-            if let Some(Outcome::Refused(refusal)) = ask(self.config, &command)? {
+            if let Some(Outcome::Refused(refusal)) = ask(self.config, command)? {
                 return Err(CliError::Refused(refusal));
             }
         }

@@ -6,13 +6,11 @@ use iso_specs::toml_keys::{Keys, integer};
 use jiff::tz::Offset;
 
 use crate::authorization::{PinRequired, Product};
-use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, ValidationData, VisaPvv};
+use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
 use crate::hsm::{KeyName, PinMethod};
 
 /// Largest amount that DE4 can hold, in minor units.
 const AMOUNT_MAX: u64 = 999_999_999_999;
-/// PIN verification key indices of Visa: 0 says that there is no PVV.
-const PVKI: std::ops::RangeInclusive<u8> = 1..=6;
 /// ISO 4217 numeric codes.
 const CURRENCY_MAX: u16 = 999;
 

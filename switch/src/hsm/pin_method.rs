@@ -148,6 +148,8 @@ fn hex_digits<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// Digits of a PIN verification value.
 pub const PVV_DIGITS: usize = 4;
+/// PIN verification key indices of Visa: 0 says that there is no PVV.
+pub const PVKI: std::ops::RangeInclusive<u8> = 1..=6;
 
 /// The PIN verification value: the security parameter (eleven digits of the PAN, PVKI, the first
 /// four digits of the PIN) encrypted, of which the first four decimal digits count; where there

@@ -34,6 +34,8 @@ mod journal_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
+mod removal_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod store_tests;
@@ -49,8 +51,8 @@ pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
 use super::record::{self, Part, TransactionRecord};
-use super::{AddCardError, Claimed, Commit, CommitError, Store, StoreFailed};
-use crate::cards::cache::NewCard;
+use super::{Claimed, Commit, CommitError, Store, StoreFailed};
+use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
 use crate::clock::Clock;
 use crate::config::SyncMode;
@@ -174,7 +176,8 @@ impl Shared {
             let previous = commit.card.map_or(0, |card| card.entry.last_record());
             record::put_transaction(&mut payload, transaction, previous);
         }
-        let (sequence, position) = tail.append(&payload).map_err(append_failed)?;
+        let (sequence, position) =
+            tail.append(&payload).map_err(|error| CommitError::Failed(append_failed(error)))?;
         let decided_on = commit.card.map_or(0, |card| card.state.version);
         let waits = self.sync == SyncMode::All
             || commit.change.is_some()
@@ -197,20 +200,35 @@ impl Shared {
         Ok(Appended { sequence, waits })
     }
 
-    fn append_card(&self, mut card: NewCard) -> Result<Sequence, AddCardError> {
+    fn append_card(&self, mut card: NewCard) -> Result<Result<Sequence, Taken>, StoreFailed> {
         let mut payload = Vec::with_capacity(ENTRY_BYTES);
         record::begin_entry(&mut payload);
         record::put_card_added(&mut payload, &card.identity, &card.product, &card.state);
         let mut tail = self.journal.lock();
-        self.cards.is_free(&card.identity)?;
-        let (sequence, _) = tail
-            .append(&payload)
-            .map_err(|error| AddCardError::Failed(StoreFailed(error.to_string())))?;
+        if let Err(taken) = self.cards.is_free(&card.identity) {
+            return Ok(Err(taken));
+        }
+        let (sequence, _) = tail.append(&payload).map_err(append_failed)?;
         card.state.version = sequence.get();
-        self.cards.add(card)?;
+        let added = self.cards.add(card);
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        Ok(sequence)
+        Ok(added.map(|()| sequence))
+    }
+
+    fn append_removal(&self, card: &CardEntry) -> Result<Option<Sequence>, StoreFailed> {
+        let mut payload = Vec::with_capacity(ENTRY_BYTES);
+        record::begin_entry(&mut payload);
+        record::put_card_removed(&mut payload, &card.identity.key);
+        let mut tail = self.journal.lock();
+        if card.is_removed() {
+            return Ok(None);
+        }
+        let (sequence, _) = tail.append(&payload).map_err(append_failed)?;
+        self.cards.remove(card);
+        drop(tail);
+        self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        Ok(Some(sequence))
     }
 }
 
@@ -266,9 +284,26 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
-    async fn add_card(&self, card: NewCard) -> Result<(), AddCardError> {
-        let sequence = self.shared.append_card(card)?;
-        Ok(self.shared.journal.synced(sequence).await.map_err(failed)?)
+    async fn add_cards(&self, cards: Vec<NewCard>) -> Result<Vec<Result<(), Taken>>, StoreFailed> {
+        let appended: Vec<Result<Sequence, Taken>> = cards
+            .into_iter()
+            .map(|card| self.shared.append_card(card))
+            .collect::<Result<_, StoreFailed>>()?;
+        if let Some(last) = appended.iter().filter_map(|card| card.ok()).max() {
+            self.shared.journal.synced(last).await.map_err(failed)?;
+        }
+        Ok(appended.into_iter().map(|card| card.map(|_| ())).collect())
+    }
+
+    async fn remove_cards(&self, cards: &[Card]) -> Result<(), StoreFailed> {
+        let mut last = None;
+        for card in cards {
+            last = self.shared.append_removal(&card.entry)?.max(last);
+        }
+        match last {
+            Some(last) => self.shared.journal.synced(last).await.map_err(failed),
+            None => Ok(()),
+        }
     }
 
     fn flush(&self) -> Result<(), StoreFailed> {
@@ -286,6 +321,6 @@ fn failed(error: Failed) -> StoreFailed {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
-fn append_failed(error: AppendError) -> CommitError {
-    CommitError::Failed(StoreFailed(error.to_string()))
+fn append_failed(error: AppendError) -> StoreFailed {
+    StoreFailed(error.to_string())
 }

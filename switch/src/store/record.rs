@@ -5,7 +5,7 @@
 //! another, each with a kind byte:
 //!
 //! ```text
-//! 1 card added    card key 16, token text, masked PAN 10, sealed PAN 47, product text, state
+//! 1 card added    card key 16, token text, sealed PAN 31, product text, state
 //! 2 card changed  card key 16, state
 //! 3 transaction   time i64 (us since 1970), card key 16, masked PAN 10, network text,
 //!                 MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12,
@@ -13,6 +13,7 @@
 //!                 kept for repeats), duplicate key u128, body digest u64,
 //!                 previous record of the card u64 (0: none)
 //! 4 event         kind u8 (1: state.suspended), time i64, card key 16
+//! 5 card removed  card key 16
 //!
 //! state:          status u8, reason u8, PIN version u32, tries u32,
 //!                 reference kind u8 (0: none) and, if there is one, check value of its key 3,
@@ -42,6 +43,7 @@ const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;
 const EVENT: u8 = 4;
+const CARD_REMOVED: u8 = 5;
 const STATE_SUSPENDED: u8 = 1;
 const ANSWER_IS_KEPT: u8 = 1;
 const NO_REFERENCE: u8 = 0;
@@ -164,6 +166,8 @@ pub enum Part {
     CardAdded(Box<StoredCard>),
     /// A card with another state.
     CardChanged(CardKey, CardState),
+    /// A card that is no more.
+    CardRemoved(CardKey),
     /// A transaction.
     Transaction(Box<TransactionRecord>),
     /// Something to tell.
@@ -196,7 +200,6 @@ pub fn put_card_added(
     out.put_u8(CARD_ADDED);
     out.put_slice(&identity.key.0);
     put_text(out, &identity.token);
-    out.put_slice(&identity.masked_pan.to_bytes());
     out.put_slice(&identity.sealed_pan.0);
     put_text(out, &product.name);
     put_state(out, state);
@@ -207,6 +210,12 @@ pub fn put_card_changed(out: &mut Vec<u8>, key: &CardKey, state: &CardState) {
     out.put_u8(CARD_CHANGED);
     out.put_slice(&key.0);
     put_state(out, state);
+}
+
+/// Appends the part `card removed`.
+pub fn put_card_removed(out: &mut Vec<u8>, key: &CardKey) {
+    out.put_u8(CARD_REMOVED);
+    out.put_slice(&key.0);
 }
 
 /// Appends the part `transaction`.
@@ -292,6 +301,7 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
     Ok(match bytes.try_get_u8()? {
         CARD_ADDED => Part::CardAdded(Box::new(read_card(bytes)?)),
         CARD_CHANGED => Part::CardChanged(CardKey(array(bytes)?), read_state(bytes)?),
+        CARD_REMOVED => Part::CardRemoved(CardKey(array(bytes)?)),
         TRANSACTION => Part::Transaction(Box::new(read_transaction(bytes)?)),
         EVENT => match bytes.try_get_u8()? {
             STATE_SUSPENDED => Part::Event(Event::StateSuspended {
@@ -307,11 +317,10 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
 fn read_card(bytes: &mut &[u8]) -> Result<StoredCard, Unreadable> {
     let identity = CardIdentity {
         key: CardKey(array(bytes)?),
-        token: text(bytes)?,
-        masked_pan: MaskedPan::from_bytes(array(bytes)?),
+        token: text(bytes)?.into(),
         sealed_pan: SealedPan(array(bytes)?),
     };
-    Ok(StoredCard { identity, product: text(bytes)?, state: read_state(bytes)? })
+    Ok(StoredCard { identity, product: text(bytes)?.into(), state: read_state(bytes)? })
 }
 
 fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {
@@ -319,7 +328,7 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
         time: Timestamp::from_micros(bytes.try_get_i64_le()?),
         card: CardKey(array(bytes)?),
         masked_pan: MaskedPan::from_bytes(array(bytes)?),
-        network: text(bytes)?,
+        network: text(bytes)?.into(),
         mti: Mti::new(array(bytes)?).ok_or(Unreadable("MTI"))?,
         processing_code: array(bytes)?,
         amount: Money { minor_units: bytes.try_get_u64_le()?, currency: bytes.try_get_u16_le()? },
@@ -436,11 +445,11 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.put_slice(bytes);
 }
 
-fn text(bytes: &mut &[u8]) -> Result<Box<str>, Unreadable> {
+fn text<'b>(bytes: &mut &'b [u8]) -> Result<&'b str, Unreadable> {
     let length = usize::from(bytes.try_get_u8()?);
     let (text, rest) = bytes.split_at_checked(length).ok_or(Unreadable("it is cut short"))?;
     *bytes = rest;
-    std::str::from_utf8(text).map(Box::from).map_err(|_| Unreadable("a name is not UTF-8"))
+    std::str::from_utf8(text).map_err(|_| Unreadable("a name is not UTF-8"))
 }
 
 fn put_optional<const N: usize>(out: &mut Vec<u8>, value: Option<&[u8; N]>) {
@@ -506,6 +515,7 @@ mod tests {
         put_card_changed(&mut out, &CardKey([7; 16]), &state());
         put_transaction(&mut out, &record(), 99);
         put_event(&mut out, &event);
+        put_card_removed(&mut out, &CardKey([7; 16]));
         let mut parts = Vec::new();
         read_entry(&out, |part| parts.push(part)).unwrap();
         let transaction = TransactionRecord { previous: 99, ..record() };
@@ -513,6 +523,7 @@ mod tests {
             Part::CardChanged(CardKey([7; 16]), state()),
             Part::Transaction(Box::new(transaction)),
             Part::Event(event),
+            Part::CardRemoved(CardKey([7; 16])),
         ];
         assert_eq!(parts, expected);
         for length in 0..out.len() {

@@ -1,21 +1,22 @@
 //! Opening the store: the newest whole snapshot, then the journal from there on.
 
-use std::cell::Cell;
-use std::path::PathBuf;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::journal::Journal;
 use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay, SYNC_INTERVAL};
-use super::segment::SegmentInfo;
+use super::segment::{SegmentInfo, segment_path};
 use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
 use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
 use crate::authorization::{Product, Reason};
 use crate::cards::cache::NewCard;
-use crate::cards::{CardState, Cards};
+use crate::cards::{CardKey, CardState, Cards};
 use crate::clock::{Clock, Timestamp};
 use crate::config::StoreConfig;
 use crate::store::duplicates::{Duplicates, Kept, WINDOW};
@@ -124,12 +125,14 @@ impl EmbeddedStore {
             now: options.clock.now(),
             start: Sequence::FIRST,
             replayed_bytes: Cell::new(0),
+            to_be_removed: RefCell::default(),
         };
         let snapshot = snapshot_read::read_newest(&options.snapshots(), &mut |bytes| {
             loading.snapshot_card(bytes)
         })?;
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
         let (journal, recovered) = open_journal(options, create_new, &snapshot, &loading)?;
+        loading.check_removals(&options.journal())?;
         // Now that the journal is ours, what a crash left unfinished is nobody else's.
         snapshot_read::remove_drafts(&options.snapshots())?;
         if let Some(info) = snapshot.info {
@@ -232,6 +235,8 @@ struct Loading<'a> {
     start: Sequence,
     /// Of the records from there on.
     replayed_bytes: Cell<u64>,
+    /// Cards that records speak of and the snapshot has no more: a removal must follow.
+    to_be_removed: RefCell<HashMap<CardKey, Position>>,
 }
 
 impl Loading<'_> {
@@ -257,23 +262,74 @@ impl Loading<'_> {
                 self.transaction(position, &transaction);
                 Ok(())
             }
-            Part::CardAdded(card) if sequence >= self.start => self.card_added(sequence, *card),
+            Part::CardAdded(card) if sequence >= self.start => {
+                self.card_added(sequence, position, *card)
+            }
             Part::CardChanged(key, state) if sequence >= self.start => {
-                let card = self.cards.load(&key).ok_or("it changes a card that does not exist")?;
-                // The snapshot may have a later state, and every record holds a whole one.
-                if card.state.version < sequence.get() {
-                    card.entry.restore(CardState { version: sequence.get(), ..state });
-                }
+                self.card_changed(sequence, position, key, state);
                 Ok(())
             }
-            Part::CardAdded(_) | Part::CardChanged(..) | Part::Event(_) => Ok(()),
+            Part::CardRemoved(key) if sequence >= self.start => {
+                self.card_removed(sequence, &key);
+                Ok(())
+            }
+            Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
+                Ok(())
+            }
         })
     }
 
-    fn card_added(&self, sequence: Sequence, mut card: StoredCard) -> Result<(), String> {
+    fn card_added(
+        &self,
+        sequence: Sequence,
+        position: Position,
+        mut card: StoredCard,
+    ) -> Result<(), String> {
         card.state.version = sequence.get();
+        let key = card.identity.key;
         // A snapshot taken meanwhile may have it already.
-        if self.cards.load(&card.identity.key).is_none() { self.add(card) } else { Ok(()) }
+        if self.cards.load(&key).is_some() {
+            return Ok(());
+        }
+        // Or a later card, which got its token.
+        let holder = self.cards.load_by_token(&card.identity.token);
+        if holder.is_some_and(|holder| holder.state.version > sequence.get()) {
+            self.to_be_removed.borrow_mut().insert(key, position);
+            return Ok(());
+        }
+        self.to_be_removed.borrow_mut().remove(&key);
+        self.add(card)
+    }
+
+    fn card_changed(&self, sequence: Sequence, position: Position, key: CardKey, state: CardState) {
+        let Some(card) = self.cards.load(&key) else {
+            self.to_be_removed.borrow_mut().entry(key).or_insert(position);
+            return;
+        };
+        // The snapshot may have a later state, and every record holds a whole one.
+        if card.state.version < sequence.get() {
+            card.entry.restore(CardState { version: sequence.get(), ..state });
+        }
+    }
+
+    fn card_removed(&self, sequence: Sequence, key: &CardKey) {
+        self.to_be_removed.borrow_mut().remove(key);
+        // The snapshot may have the card that came after it with the same PAN.
+        let card = self.cards.load(key).filter(|card| card.state.version < sequence.get());
+        card.iter().for_each(|card| self.cards.remove(&card.entry));
+    }
+
+    /// Every card that records speak of is there, or was removed.
+    fn check_removals(&self, journal: &Path) -> Result<(), Damaged> {
+        let first = self.to_be_removed.borrow().values().copied().min_by_key(|at| at.to_u64());
+        match first {
+            None => Ok(()),
+            Some(Position { segment, offset }) => {
+                let file = segment_path(journal, segment);
+                let reason = "it changes a card that does not exist";
+                Err(Damaged::new(&file, offset.into(), reason))
+            }
+        }
     }
 
     fn transaction(&self, position: Position, transaction: &TransactionRecord) {

@@ -84,6 +84,10 @@ pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed
     let mut writer = SnapshotWriter::create(directory, from)?;
     let mut bytes = Vec::new();
     for entry in shared.cards.entries() {
+        // Its token may stand for another card by now, which would be in here too.
+        if entry.is_removed() {
+            continue;
+        }
         bytes.clear();
         record::put_snapshot_card(&mut bytes, &entry);
         writer.push(&bytes)?;

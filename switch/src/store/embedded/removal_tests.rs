@@ -1,0 +1,118 @@
+//! Removed cards: gone for good, whatever was read of them before, and whatever moment a
+//! snapshot was taken at.
+
+use std::path::Path;
+
+use super::EmbeddedStore;
+use super::snapshot::SnapshotWriter;
+use super::store_tests::{add, count, new_card, open, options, states};
+use super::types::Sequence;
+use crate::cards::CardKey;
+use crate::cards::cache::{NewCard, Taken};
+use crate::store::{Commit, CommitError, Store, record};
+
+async fn remove(store: &EmbeddedStore, number: u8) {
+    let card = store.load(&CardKey([number; 16])).await.unwrap().unwrap();
+    store.remove_cards(&[card]).await.unwrap();
+}
+
+/// The card of this number under the token of another.
+fn named(number: u8, token: &str) -> NewCard {
+    let mut card = new_card(number);
+    card.identity.token = token.into();
+    card
+}
+
+#[tokio::test]
+async fn nothing_is_committed_on_a_removed_card() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    add(&store, new_card(1)).await.unwrap();
+    let read = store.load(&CardKey([1; 16])).await.unwrap().unwrap();
+    remove(&store, 1).await;
+    let change = Some(read.state.with_tries(1));
+    let commit = Commit { card: Some(&read), change, transaction: None, event: None };
+    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::CardChanged));
+    // Nor a second time by who read it before.
+    store.remove_cards(&[read]).await.unwrap();
+    assert!(store.load_by_token("card-1").await.unwrap().is_none());
+    assert_eq!(add(&store, named(2, "card-1")).await, Ok(()));
+    assert_eq!(add(&store, new_card(2)).await, Err(Taken::Pan));
+    assert_eq!(add(&store, new_card(1)).await, Err(Taken::Token));
+    let expected = states(&store);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(states(&open(directory.path(), false)), expected);
+}
+
+/// What a snapshot of this moment would hold.
+fn snapshot_of(store: &EmbeddedStore) -> Vec<Vec<u8>> {
+    let record = |entry: &_| {
+        let mut bytes = Vec::new();
+        record::put_snapshot_card(&mut bytes, entry);
+        bytes
+    };
+    store.cards().entries().iter().map(|entry| record(entry)).collect()
+}
+
+/// Cards that come and go, with one PAN and one token more than once. One record each.
+async fn play(store: &EmbeddedStore) -> Vec<Vec<Vec<u8>>> {
+    let mut moments = vec![snapshot_of(store)];
+    for step in 0..12 {
+        match step {
+            0 => add(store, new_card(1)).await.unwrap(),
+            1 | 2 | 8 => drop(count(store, 1).await),
+            3 | 10 => remove(store, 1).await,
+            4 => add(store, named(2, "card-1")).await.unwrap(),
+            5 => drop(count(store, 2).await),
+            6 => remove(store, 2).await,
+            7 => add(store, new_card(1)).await.unwrap(),
+            9 => add(store, new_card(2)).await.unwrap(),
+            _ => add(store, named(3, "card-1")).await.unwrap(),
+        }
+        moments.push(snapshot_of(store));
+    }
+    moments
+}
+
+fn write_snapshot(data_dir: &Path, from: usize, cards: &[Vec<u8>], through: usize) {
+    let _ = std::fs::remove_dir_all(options(data_dir).snapshots());
+    let sequence = |number: usize| Sequence::new(number as u64);
+    let path = options(data_dir).snapshots();
+    let mut writer = SnapshotWriter::create(&path, sequence(from)).unwrap();
+    cards.iter().for_each(|card| writer.push(card).unwrap());
+    writer.finish(sequence(through)).unwrap();
+}
+
+/// A snapshot says from where the journal goes on, and may hold what came later: replay settles
+/// it for every such pair of moments.
+#[tokio::test]
+async fn a_snapshot_of_any_moment_and_the_journal_give_the_same_cards() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    let moments = play(&store).await;
+    let expected = states(&store);
+    store.close().unwrap();
+    drop(store);
+    for (through, cards) in moments.iter().enumerate() {
+        for from in 1..=through + 1 {
+            write_snapshot(directory.path(), from, cards, through);
+            let opened = open(directory.path(), false);
+            assert_eq!(states(&opened), expected, "from {from}, state after record {through}");
+        }
+    }
+}
+
+/// A change to a card that is nowhere, and is not removed later, is a damaged store.
+#[tokio::test]
+async fn a_card_that_a_snapshot_has_lost_is_a_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    add(&store, new_card(1)).await.unwrap();
+    count(&store, 1).await;
+    store.close().unwrap();
+    drop(store);
+    write_snapshot(directory.path(), 2, &[], 1);
+    let error = EmbeddedStore::open(&options(directory.path()), false).err().unwrap().to_string();
+    assert!(error.contains(".journal") && error.contains("does not exist"), "{error}");
+}
