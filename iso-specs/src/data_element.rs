@@ -2,8 +2,9 @@
 
 use crate::encoding::Encoding;
 use crate::error::{EncodeErrorKind, FieldErrorKind};
-use crate::length::Length;
-use crate::padding::Padding;
+use crate::length::{Length, PrefixCounts};
+use crate::padding::{Padded, Padding};
+use crate::wrapper::Wrapper;
 
 /// What the characters of an element may be (ISO 8583:1987, 4.3.1). Checked on the canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +61,18 @@ impl ContentType {
     #[must_use]
     #[inline]
     pub fn accepts(self, value: &[u8]) -> bool {
+        self.accepts_as(value, |ascii| ascii)
+    }
+
+    /// The same for a value of which `ascii` gives the characters, byte by byte.
+    #[inline]
+    pub(crate) fn accepts_as(self, value: &[u8], ascii: impl Fn(u8) -> u8 + Copy) -> bool {
+        let all = |value, allowed| all(value, allowed, ascii);
         match self {
             Self::LettersOrDigits => all(value, LETTER) || all(value, DIGIT),
             Self::SignedDigits => match value.split_first() {
-                Some((b'C' | b'D', digits)) => all(digits, DIGIT),
-                _ => value.is_empty(),
+                Some((sign, digits)) => matches!(ascii(*sign), b'C' | b'D') && all(digits, DIGIT),
+                None => true,
             },
             Self::Binary => true,
             Self::Digits => all(value, DIGIT),
@@ -120,9 +128,9 @@ const fn sets_of(byte: u8) -> u8 {
 }
 
 /// Without an early exit: a value is nearly always right.
-fn all(value: &[u8], allowed: u8) -> bool {
+fn all(value: &[u8], allowed: u8, ascii: impl Fn(u8) -> u8) -> bool {
     value.iter().fold(true, |right, &byte| {
-        right & SETS.get(usize::from(byte)).is_some_and(|sets| sets & allowed != 0)
+        right & SETS.get(usize::from(ascii(byte))).is_some_and(|sets| sets & allowed != 0)
     })
 }
 
@@ -240,6 +248,8 @@ pub struct DataElement {
     pub(crate) content: ContentType,
     pub(crate) encoding: Encoding,
     pub(crate) length: Length,
+    pub(crate) counts: PrefixCounts,
+    pub(crate) wrapper: Option<Wrapper>,
     pub(crate) min: u16,
     pub(crate) max: u16,
     pub(crate) padding: Padding,
@@ -249,13 +259,17 @@ pub struct DataElement {
 
 /// Where the content of an element lies behind its first byte, and what is wrong with it.
 pub(crate) struct Found {
-    pub(crate) prefix_len: usize,
-    pub(crate) wire_len: usize,
+    /// Bytes before the content: length prefix and wrapper.
+    pub(crate) start: usize,
+    /// Characters or bytes of content.
+    pub(crate) units: usize,
+    /// Bytes of the element in all.
+    pub(crate) end: usize,
     pub(crate) fault: Option<FieldErrorKind>,
 }
 
 impl DataElement {
-    /// Number, 2 to 128.
+    /// Number, 2 to 192.
     #[must_use]
     pub const fn number(&self) -> u8 {
         self.number
@@ -283,6 +297,18 @@ impl DataElement {
     #[must_use]
     pub const fn length(&self) -> Length {
         self.length
+    }
+
+    /// What the length prefix counts; it means nothing for a fixed length.
+    #[must_use]
+    pub const fn prefix_counts(&self) -> PrefixCounts {
+        self.counts
+    }
+
+    /// What stands around the value on the wire.
+    #[must_use]
+    pub const fn wrapper(&self) -> Option<&Wrapper> {
+        self.wrapper.as_ref()
     }
 
     /// Least length of a value that can be set, in characters, or bytes for type `b`.
@@ -319,45 +345,73 @@ impl DataElement {
     /// whose end is known is a fault of what was found.
     #[inline]
     pub(crate) fn find(&self, rest: &[u8]) -> Result<Found, FieldErrorKind> {
-        let prefix_len = self.length.prefix_len();
-        let wire_len = match self.length.read(rest)? {
-            Some(count) => self.encoding.announced_len(count),
-            None => self.encoding.wire_len(self.max()),
-        };
-        let wire = rest.get(prefix_len..).and_then(|rest| rest.get(..wire_len));
-        let fault = self.check_wire(wire.ok_or(FieldErrorKind::Truncated)?).err();
-        Ok(Found { prefix_len, wire_len, fault })
+        match self.length.read(rest)? {
+            None => self.find_fixed(rest),
+            Some((prefix_len, count)) => self.find_counted(rest, prefix_len, count),
+        }
     }
 
     #[inline]
-    fn check_wire(&self, wire: &[u8]) -> Result<(), FieldErrorKind> {
-        let units = self.encoding.content_len(wire.len());
-        if wire.len() > self.encoding.wire_len(self.max()) {
+    fn find_fixed(&self, rest: &[u8]) -> Result<Found, FieldErrorKind> {
+        let (units, end) = (self.max(), self.encoding.wire_len(self.max()));
+        let wire = rest.get(..end).ok_or(FieldErrorKind::Truncated)?;
+        // Spaces that fill up are no characters of the type; zeros always are.
+        let text = match self.padding.character() {
+            Some(b' ') => self.padding.strip_spaces(wire, self.encoding.character(b' ')),
+            _ => wire,
+        };
+        let checked = self.encoding.check(self.content, text, units);
+        let fault = checked.and_then(|()| self.check_pattern(wire)).err();
+        Ok(Found { start: 0, units, end, fault })
+    }
+
+    #[inline]
+    fn check_pattern(&self, wire: &[u8]) -> Result<(), FieldErrorKind> {
+        let Some(pattern) = &self.pattern else { return Ok(()) };
+        let mut digits = [0; Pattern::PARTS_MAX * 2];
+        let value = self.encoding.canonical(wire, self.max(), &mut digits).unwrap_or_default();
+        pattern.accepts(value).then_some(()).ok_or(FieldErrorKind::BadPattern)
+    }
+
+    /// The same behind a prefix that says `count`.
+    #[inline]
+    fn find_counted(
+        &self,
+        rest: &[u8],
+        prefix_len: usize,
+        count: usize,
+    ) -> Result<Found, FieldErrorKind> {
+        let wire_len = match self.counts {
+            PrefixCounts::Value => self.encoding.wire_len(count),
+            PrefixCounts::Wire => count,
+        };
+        let end = prefix_len + wire_len;
+        let wire = rest.get(prefix_len..end).ok_or(FieldErrorKind::Truncated)?;
+        let (wire, unwrapped) = match &self.wrapper {
+            None => (wire, Ok(())),
+            Some(wrapper) => wrapper.open(wire),
+        };
+        let units = match self.counts {
+            PrefixCounts::Value => count,
+            PrefixCounts::Wire => self.encoding.content_len(wire),
+        };
+        let fault = unwrapped.and_then(|()| self.check_counted(wire, units)).err();
+        Ok(Found { start: end - wire.len(), units, end, fault })
+    }
+
+    #[inline]
+    fn check_counted(&self, wire: &[u8], units: usize) -> Result<(), FieldErrorKind> {
+        // The second for hexadecimal digits of which half a byte is too much.
+        if units > self.max() || wire.len() > self.encoding.wire_len(self.max()) {
             return Err(FieldErrorKind::TooLong);
         }
-        if units < self.min() && self.length != Length::Fixed {
+        if units < self.min() {
             return Err(FieldErrorKind::TooShort);
         }
-        self.encoding.check(self.content, self.unpadded(wire))?;
-        match &self.pattern {
-            Some(pattern) => {
-                let mut digits = [0; Pattern::PARTS_MAX * 2];
-                let value = self.encoding.canonical(wire, &mut digits).unwrap_or_default();
-                pattern.accepts(value).then_some(()).ok_or(FieldErrorKind::BadPattern)
-            }
-            None => Ok(()),
-        }
+        self.encoding.check(self.content, wire, units)
     }
 
-    /// Spaces that fill up are no characters of the type; zeros always are.
-    fn unpadded<'b>(&self, value: &'b [u8]) -> &'b [u8] {
-        match self.padding.character() {
-            Some(b' ') => self.padding.strip(value),
-            _ => value,
-        }
-    }
-
-    /// Appends a canonical value with its prefix and padding.
+    /// Appends a canonical value with its prefix, wrapper and padding.
     #[inline]
     pub(crate) fn write(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErrorKind> {
         if value.len() > self.max() {
@@ -366,20 +420,39 @@ impl DataElement {
         if value.len() < self.min() {
             return Err(EncodeErrorKind::TooShort);
         }
-        if !self.content.accepts(self.unpadded(value)) {
+        let text = match self.padding.character() {
+            Some(b' ') => self.padding.strip_spaces(value, b' '),
+            _ => value,
+        };
+        if !self.content.accepts(text) || !self.encoding.can_write(value) {
             return Err(EncodeErrorKind::BadCharacter);
         }
         if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) {
             return Err(EncodeErrorKind::BadPattern);
         }
-        let wire_len = self.encoding.wire_len(value.len());
-        self.length.write(self.encoding.prefix_count(wire_len), out);
         let value = match self.length {
             Length::Fixed => self.padding.fill(value, self.max()),
-            Length::Prefix { .. } => Padding::None.fill(value, 0),
+            Length::Prefix { encoding, digits } => {
+                encoding.write(self.prefix_count(value.len()), digits, out);
+                if let Some(wrapper) = &self.wrapper {
+                    wrapper.write(value.len(), out);
+                }
+                Padded::whole(value)
+            }
         };
         self.encoding.write(value, out);
         Ok(())
+    }
+
+    /// What a length prefix holds before a value of so many characters or bytes.
+    #[inline]
+    pub(crate) fn prefix_count(&self, units: usize) -> usize {
+        match self.counts {
+            PrefixCounts::Value => units,
+            PrefixCounts::Wire => {
+                self.wrapper.map_or(0, Wrapper::len) + self.encoding.wire_len(units)
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a frame to a message, in one pass over the frame.
 
-use crate::bitmap::ElementSet;
+use crate::bitmap::{Bitmaps, ElementSet};
 use crate::data_element::Found;
 use crate::error::{FieldError, FieldErrorKind, FramingError, FramingErrorKind};
 use crate::message::{Message, Span};
@@ -36,22 +36,36 @@ pub fn decode<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Decoded<'a>, Framin
         return Err(FramingError { offset: MAX_FRAME_BYTES, kind });
     }
     let (mti, at) = spec.mti_encoding().read(frame)?;
-    let (announced, at) = spec.bitmap_encoding().read(frame, at)?;
+    let (announced, at) = spec.bitmaps().read(frame, at)?;
     let mut decoded = Decoded { message: Message::new(spec, frame, mti), fault: None };
     read_elements(&mut decoded, announced, at, frame);
     Ok(decoded)
 }
 
-fn read_elements(decoded: &mut Decoded<'_>, announced: ElementSet, at: usize, frame: &[u8]) {
+fn read_elements(decoded: &mut Decoded<'_>, mut announced: ElementSet, at: usize, frame: &[u8]) {
     let spec = decoded.message.spec();
     let mut rest = frame.get(at..).unwrap_or_default();
     let mut readable = announced;
-    for number in announced {
+    let mut walk = announced.iter();
+    while let Some(number) = walk.next() {
         let offset = frame.len() - rest.len();
-        let element = spec.element(number).ok_or(FieldErrorKind::NotDefined);
-        let kind = match element.and_then(|element| element.find(rest)) {
+        let element = match spec.element(number) {
+            Some(element) => element.find(rest),
+            None => match third_bitmap(spec, number, rest) {
+                Ok((third, len)) => {
+                    rest = rest.get(len..).unwrap_or_default();
+                    readable.remove(number);
+                    readable = readable.union(third);
+                    announced = announced.union(third);
+                    walk.follow_with(third);
+                    continue;
+                }
+                Err(kind) => Err(kind),
+            },
+        };
+        let kind = match element {
             Ok(found) => {
-                rest = rest.get(found.prefix_len + found.wire_len..).unwrap_or_default();
+                rest = rest.get(found.end..).unwrap_or_default();
                 decoded.message.locate(number, span(offset, &found));
                 match found.fault {
                     None => continue,
@@ -77,8 +91,22 @@ fn read_elements(decoded: &mut Decoded<'_>, announced: ElementSet, at: usize, fr
     }
 }
 
+/// The third bitmap, where it stands in the place of an element.
+#[cold]
+fn third_bitmap(
+    spec: &Spec,
+    number: u8,
+    rest: &[u8],
+) -> Result<(ElementSet, usize), FieldErrorKind> {
+    match number {
+        Bitmaps::THIRD_PLACE => spec.bitmaps().read_third(rest),
+        _ => Err(FieldErrorKind::NotDefined),
+    }
+}
+
 fn span(offset: usize, found: &Found) -> Span {
-    // Both fit: a frame has at most `MAX_FRAME_BYTES`.
-    let start = u16::try_from(offset + found.prefix_len).unwrap_or_default();
-    Span { start, len: u16::try_from(found.wire_len).unwrap_or_default() }
+    // Both fit: a frame has at most `MAX_FRAME_BYTES`, and no digit count that is not too long
+    // passes what a dialect can say.
+    let start = u16::try_from(offset + found.start).unwrap_or_default();
+    Span { start, units: u16::try_from(found.units).unwrap_or_default() }
 }

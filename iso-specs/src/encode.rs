@@ -1,6 +1,6 @@
 //! From values to a frame.
 
-use crate::bitmap::ElementSet;
+use crate::bitmap::{ElementSet, PerElement};
 use crate::decode::MAX_FRAME_BYTES;
 use crate::error::{EncodeError, EncodeErrorKind};
 use crate::message::Message;
@@ -16,19 +16,14 @@ pub struct OutgoingMessage<'a> {
     present: ElementSet,
     /// The first number set that is none of a data element; reported by `encode`.
     no_element: Option<u8>,
-    values: [Option<&'a [u8]>; ElementSet::MAX as usize + 1],
+    values: PerElement<Option<&'a [u8]>>,
 }
 
 impl<'a> OutgoingMessage<'a> {
     /// A message without elements.
     #[must_use]
     pub const fn new(mti: Mti) -> Self {
-        Self {
-            mti,
-            present: ElementSet::EMPTY,
-            no_element: None,
-            values: [None; ElementSet::MAX as usize + 1],
-        }
+        Self { mti, present: ElementSet::EMPTY, no_element: None, values: PerElement::new(None) }
     }
 
     /// The message type identifier.
@@ -46,29 +41,23 @@ impl<'a> OutgoingMessage<'a> {
     /// The canonical value of an element that is set.
     #[must_use]
     pub fn value(&self, element: u8) -> Option<&'a [u8]> {
-        self.values.get(usize::from(element)).copied().flatten()
+        self.values.get(element).flatten()
     }
 
     /// Sets an element, in any order; the last value counts. The value is canonical: ASCII text,
     /// or plain bytes for type `b`. Element 1 is the bitmap and written without being set.
     pub fn set(&mut self, element: u8, value: &'a [u8]) -> &mut Self {
-        match self.values.get_mut(usize::from(element)) {
-            Some(slot) if element > 1 => {
-                *slot = Some(value);
-                self.present.insert(element);
-            }
-            _ => {
-                self.no_element.get_or_insert(element);
-            }
+        if element > 1 && self.present.insert(element) {
+            self.values.set(element, Some(value));
+        } else {
+            self.no_element.get_or_insert(element);
         }
         self
     }
 
     /// Takes an element out.
     pub fn unset(&mut self, element: u8) -> &mut Self {
-        if let Some(slot) = self.values.get_mut(usize::from(element)) {
-            *slot = None;
-        }
+        self.values.set(element, None);
         self.present.remove(element);
         self
     }
@@ -87,12 +76,13 @@ impl<'a> OutgoingMessage<'a> {
     ) -> Result<&'a mut [u8], EncodeError> {
         for element in elements.intersection(message.present()) {
             let Some(field) = message.field(element) else { continue };
-            let (own, rest) = match field.is_canonical() {
-                true => (&mut [][..], scratch),
-                false => scratch
-                    .split_at_mut_checked(field.len())
-                    .ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?,
-            };
+            if field.is_canonical() {
+                self.set(element, field.wire());
+                continue;
+            }
+            let (own, rest) = scratch
+                .split_at_mut_checked(field.len())
+                .ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?;
             scratch = rest;
             if let Some(value) = field.canonical(own) {
                 self.set(element, value);
@@ -102,8 +92,8 @@ impl<'a> OutgoingMessage<'a> {
     }
 
     /// Appends the frame (without length header) to `out`, which is left as it was on an error.
-    /// Nothing is allocated but what `out` needs to grow. The secondary bitmap is written where an
-    /// element from 65 on is set.
+    /// Nothing is allocated but what `out` needs to grow. A secondary bitmap is written where an
+    /// element from 65 on is set, and a third one where one from 129 on is.
     ///
     /// # Errors
     ///
@@ -123,12 +113,19 @@ impl<'a> OutgoingMessage<'a> {
         }
         let start = out.len();
         spec.mti_encoding().write(self.mti, out);
-        spec.bitmap_encoding().write(self.present, out);
-        for number in self.present {
+        let bitmaps = spec.bitmaps();
+        bitmaps.write(self.present, out);
+        for number in bitmaps.places(self.present) {
             let error = |kind| EncodeError { element: number, kind };
-            let element = spec.element(number).ok_or(error(EncodeErrorKind::NotDefined))?;
-            let value = self.value(number).unwrap_or_default();
-            element.write(value, out).map_err(error)?;
+            match spec.element(number) {
+                Some(element) => {
+                    let value = self.value(number).unwrap_or_default();
+                    element.write(value, out).map_err(error)?;
+                }
+                // The only place without a value.
+                None if self.value(number).is_none() => bitmaps.write_third(self.present, out),
+                None => return Err(error(EncodeErrorKind::NotDefined)),
+            }
             if out.len() - start > MAX_FRAME_BYTES {
                 return Err(error(EncodeErrorKind::FrameTooLong));
             }

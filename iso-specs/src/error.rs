@@ -30,7 +30,7 @@ pub enum FramingErrorKind {
     /// A character of the message type identifier is no digit.
     #[error("MTI is not four digits")]
     MtiNotDigits,
-    /// The frame ends inside the primary bitmap, or inside the secondary one that bit 1 announces.
+    /// The frame ends inside the primary bitmap, or inside another one that is announced.
     #[error("bitmap truncated")]
     BitmapTruncated,
     /// A character of a hexadecimal bitmap is no hexadecimal digit.
@@ -42,7 +42,7 @@ pub enum FramingErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("DE{element}: {kind} at byte {offset}")]
 pub struct FieldError {
-    /// Number of the data element, 1 to 128. 1 stands for the bitmap: bytes follow a bitmap that
+    /// Number of the data element, 1 to 192. 1 stands for the bitmap: bytes follow a bitmap that
     /// announces no element.
     pub element: u8,
     /// Byte offset in the frame where the element begins, with its length prefix, from 0.
@@ -81,13 +81,22 @@ pub enum FieldErrorKind {
     /// Not the date or time that the element's pattern asks for.
     #[error("not a date or time")]
     BadPattern,
+    /// The unused nibble of an odd number of packed digits holds something else than it should.
+    #[error("unused nibble is not what fills up")]
+    UnusedNibble,
+    /// The wrapper around the value has another id, or its length is not what follows it.
+    #[error("wrapper with another id or length")]
+    BadWrapper,
+    /// The third bitmap in the place of element 65 is not hexadecimal. Ends the pass.
+    #[error("bitmap is not hexadecimal")]
+    BadBitmap,
 }
 
 impl FieldErrorKind {
     /// True where the end of the element is unknown and later elements cannot be found.
     #[must_use]
     pub const fn is_structural(self) -> bool {
-        matches!(self, Self::NotDefined | Self::BadLengthPrefix | Self::Truncated)
+        matches!(self, Self::NotDefined | Self::BadLengthPrefix | Self::Truncated | Self::BadBitmap)
     }
 }
 
@@ -104,7 +113,7 @@ pub struct EncodeError {
 /// Why a data element cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EncodeErrorKind {
-    /// The dialect does not define the element, or its number is not 2 to 128.
+    /// The dialect does not define the element, or its number is not 2 to 192.
     #[error("not defined by the dialect")]
     NotDefined,
     /// Longer than the dialect allows.

@@ -39,18 +39,20 @@ pub mod redact;
 mod spec;
 pub mod tlv;
 pub mod toml_keys;
+mod wrapper;
 
-pub use bitmap::{BitmapEncoding, ElementSet, Elements};
+pub use bitmap::{BitmapEncoding, ElementSet, Elements, ThirdBitmap};
 pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
 pub use decode::{Decoded, MAX_FRAME_BYTES, decode};
 pub use encode::OutgoingMessage;
-pub use encoding::Encoding;
+pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};
 pub use error::{
     EncodeError, EncodeErrorKind, FieldError, FieldErrorKind, FramingError, FramingErrorKind,
     SpecErrors,
 };
-pub use length::{Length, PrefixEncoding};
+pub use length::{Length, PrefixCounts, PrefixEncoding};
 pub use message::{Field, Message, Value};
 pub use mti::{Mti, MtiEncoding};
 pub use padding::Padding;
 pub use spec::{ResponseCodeColumn, Spec};
+pub use wrapper::Wrapper;

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::bitmap::ElementSet;
+use crate::bitmap::{ElementSet, PerElement};
 use crate::data_element::{ContentType, DataElement};
 use crate::mti::Mti;
 use crate::spec::Spec;
 
-/// Where the content of an element lies in the frame, in bytes.
+/// Where the content of an element lies in the frame.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Span {
+    /// In bytes.
     pub(crate) start: u16,
-    pub(crate) len: u16,
+    /// In characters or bytes of content: of packed digits the bytes would not tell how many.
+    pub(crate) units: u16,
 }
 
 /// A message over the frame that it was read from: a table of offsets, no copies.
@@ -25,7 +27,7 @@ pub struct Message<'a> {
     frame: &'a [u8],
     mti: Mti,
     readable: ElementSet,
-    spans: [Span; ElementSet::MAX as usize + 1],
+    spans: PerElement<Span>,
 }
 
 impl<'a> Message<'a> {
@@ -36,15 +38,13 @@ impl<'a> Message<'a> {
             frame,
             mti,
             readable: ElementSet::EMPTY,
-            spans: [Span { start: 0, len: 0 }; ElementSet::MAX as usize + 1],
+            spans: PerElement::new(Span { start: 0, units: 0 }),
         }
     }
 
     /// Notes where an element lies; it can be read once [`Message::set_readable`] says so.
     pub(crate) fn locate(&mut self, element: u8, span: Span) {
-        if let Some(slot) = self.spans.get_mut(usize::from(element)) {
-            *slot = span;
-        }
+        self.spans.set(element, span);
     }
 
     pub(crate) const fn set_readable(&mut self, elements: ElementSet) {
@@ -86,9 +86,11 @@ impl<'a> Message<'a> {
         if !self.has(element) {
             return None;
         }
-        let span = self.spans.get(usize::from(element))?;
-        let wire = self.frame.get(span.start.into()..)?.get(..span.len.into())?;
-        Some(Field { element: self.spec.element(element)?, wire })
+        let span = self.spans.get(element)?;
+        let element = self.spec.element(element)?;
+        let len = element.encoding.wire_len(span.units.into());
+        let wire = self.frame.get(span.start.into()..)?.get(..len)?;
+        Some(Field { element, wire, units: span.units })
     }
 
     /// A copy of an element's canonical text; `None` where it is absent, binary or longer than
@@ -121,6 +123,7 @@ impl<'a> Message<'a> {
 pub struct Field<'a> {
     element: &'a DataElement,
     wire: &'a [u8],
+    units: u16,
 }
 
 impl<'a> Field<'a> {
@@ -130,8 +133,8 @@ impl<'a> Field<'a> {
         self.element
     }
 
-    /// The content as it is on the wire, without length prefix. For comparing and counting; what
-    /// it means depends on the dialect, so read it through the other calls.
+    /// The content as it is on the wire, without length prefix and wrapper. For comparing and
+    /// counting; what it means depends on the dialect, so read it through the other calls.
     #[must_use]
     pub const fn wire(&self) -> &'a [u8] {
         self.wire
@@ -139,14 +142,15 @@ impl<'a> Field<'a> {
 
     /// Length of the canonical form, in characters, or bytes for type `b`.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.element.encoding.content_len(self.wire.len())
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.units as usize
     }
 
     /// True for an empty value.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.units == 0
     }
 
     /// True where the wire form is canonical, so that [`Field::canonical`] needs no buffer.
@@ -161,7 +165,7 @@ impl<'a> Field<'a> {
     where
         'a: 'b,
     {
-        self.element.encoding.canonical(self.wire, out)
+        self.element.encoding.canonical(self.wire, self.len(), out)
     }
 
     /// The ASCII text, with its padding, of every type but `b`; see [`Field::canonical`].

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::encoding::ebcdic_digit;
 use crate::error::{FramingError, FramingErrorKind};
 
 /// A message type identifier: version, class, function and origin, one digit each.
@@ -132,37 +133,53 @@ impl fmt::Debug for Mti {
 pub enum MtiEncoding {
     /// Four ASCII digits.
     Ascii,
+    /// Four EBCDIC digits.
+    Ebcdic,
+    /// Two bytes of two digits.
+    Bcd,
 }
 
 impl MtiEncoding {
-    pub(crate) const NAMES: &str = "\"ascii\"";
+    pub(crate) const NAMES: &str = "\"ascii\", \"ebcdic\" or \"bcd\"";
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "ascii" => Some(Self::Ascii),
+            "ebcdic" => Some(Self::Ebcdic),
+            "bcd" => Some(Self::Bcd),
             _ => None,
         }
     }
 
     /// Reads the MTI at the head of a frame and says how many bytes it took.
     pub(crate) fn read(self, frame: &[u8]) -> Result<(Mti, usize), FramingError> {
-        match self {
-            Self::Ascii => {
-                let digits = frame.first_chunk().ok_or(FramingError {
-                    offset: frame.len(),
-                    kind: FramingErrorKind::MtiTruncated,
-                })?;
-                Mti::new(*digits).map(|mti| (mti, Mti::DIGITS)).ok_or_else(|| FramingError {
-                    offset: digits.iter().take_while(|byte| byte.is_ascii_digit()).count(),
-                    kind: FramingErrorKind::MtiNotDigits,
-                })
+        let truncated = FramingError { offset: frame.len(), kind: FramingErrorKind::MtiTruncated };
+        let (digits, wire_len) = match self {
+            Self::Ascii => (*frame.first_chunk().ok_or(truncated)?, Mti::DIGITS),
+            Self::Ebcdic => {
+                let codes: [u8; Mti::DIGITS] = *frame.first_chunk().ok_or(truncated)?;
+                (codes.map(|code| ebcdic_digit(code).map_or(0, |digit| b'0' + digit)), Mti::DIGITS)
             }
-        }
+            Self::Bcd => {
+                let [first, second] = *frame.first_chunk().ok_or(truncated)?;
+                ([first >> 4, first & 0x0f, second >> 4, second & 0x0f].map(|n| b'0' + n), 2)
+            }
+        };
+        Mti::new(digits).map(|mti| (mti, wire_len)).ok_or_else(|| FramingError {
+            offset: digits.iter().take_while(|byte| byte.is_ascii_digit()).count() * wire_len
+                / Mti::DIGITS,
+            kind: FramingErrorKind::MtiNotDigits,
+        })
     }
 
     pub(crate) fn write(self, mti: Mti, out: &mut Vec<u8>) {
+        let [a, b, c, d] = mti.digits();
         match self {
-            Self::Ascii => out.extend_from_slice(&mti.digits()),
+            Self::Ascii => out.extend_from_slice(&[a, b, c, d]),
+            Self::Ebcdic => out.extend_from_slice(&[a, b, c, d].map(|digit| 0xf0 | digit)),
+            Self::Bcd => {
+                out.extend_from_slice(&[(a & 0x0f) << 4 | b & 0x0f, (c & 0x0f) << 4 | d & 0x0f]);
+            }
         }
     }
 }
@@ -216,5 +233,24 @@ mod tests {
         let error = |frame| MtiEncoding::Ascii.read(frame).unwrap_err();
         assert_eq!(error(b"010").kind, FramingErrorKind::MtiTruncated);
         assert_eq!(error(b"01x0").to_string(), "MTI is not four digits at byte 2");
+        let error = |name, frame| MtiEncoding::from_name(name).unwrap().read(frame).unwrap_err();
+        assert_eq!(error("ebcdic", &[0xf0, 0xf1, 0xf0, 0x30]).offset, 3);
+        assert_eq!(error("ebcdic", &[0xf0, 0xf1, 0xf0]).kind, FramingErrorKind::MtiTruncated);
+        assert_eq!(error("bcd", &[0x01, 0x0a]).offset, 1);
+        assert_eq!(error("bcd", &[0xa1, 0x00]).offset, 0);
+        assert_eq!(error("bcd", &[0x01]).kind, FramingErrorKind::MtiTruncated);
+    }
+
+    #[test]
+    fn heads_on_the_wire() {
+        for (name, wire) in
+            [("ascii", &b"0421"[..]), ("ebcdic", &[0xf0, 0xf4, 0xf2, 0xf1]), ("bcd", &[0x04, 0x21])]
+        {
+            let encoding = MtiEncoding::from_name(name).unwrap();
+            let mut out = Vec::new();
+            encoding.write(mti("0421"), &mut out);
+            assert_eq!(out, wire, "{name}");
+            assert_eq!(encoding.read(&[wire, b"more"].concat()), Ok((mti("0421"), wire.len())));
+        }
     }
 }

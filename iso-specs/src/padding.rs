@@ -38,15 +38,19 @@ impl Padding {
         }
     }
 
-    /// The canonical value without the characters that fill it up.
-    pub(crate) fn strip(self, value: &[u8]) -> &[u8] {
-        let end = |with| value.iter().rposition(|&byte| byte != with).map_or(0, |last| last + 1);
-        let start = |with| value.iter().position(|&byte| byte != with).unwrap_or(value.len());
-        match self {
-            Self::None => value,
-            Self::Left(with) => value.get(start(with)..).unwrap_or_default(),
-            Self::Right(with) => value.get(..end(with)).unwrap_or_default(),
-        }
+    /// A value without the spaces that fill it up; `space` is what one is on the wire.
+    pub(crate) fn strip_spaces(self, value: &[u8], space: u8) -> &[u8] {
+        let is_text = |byte: &u8| *byte != space;
+        let stripped = match self {
+            Self::Left(b' ') => {
+                value.iter().position(is_text).map_or(Some(&[][..]), |start| value.get(start..))
+            }
+            Self::Right(b' ') => {
+                value.get(..value.iter().rposition(is_text).map_or(0, |last| last + 1))
+            }
+            _ => return value,
+        };
+        stripped.unwrap_or_default()
     }
 
     /// The value filled up to `units` characters; a longer one stays as it is.
@@ -76,6 +80,16 @@ impl<'a> Padded<'a> {
 
     pub(crate) const fn content(self) -> &'a [u8] {
         self.value
+    }
+
+    /// Characters in all, with those that fill up.
+    pub(crate) const fn len(self) -> usize {
+        self.left + self.value.len() + self.right
+    }
+
+    /// Characters that fill up before the value.
+    pub(crate) const fn left(self) -> usize {
+        self.left
     }
 
     /// Appends the value and what fills it up, as they are.
@@ -110,11 +124,14 @@ mod tests {
 
     #[test]
     fn either_side_is_stripped() {
-        let strip = |padding: &str, value| Padding::from_name(padding).unwrap().strip(value);
+        let strip =
+            |padding: &str, value| Padding::from_name(padding).unwrap().strip_spaces(value, b' ');
         assert_eq!(strip("right-space", b" ab  "), b" ab");
         assert_eq!(strip("left-space", b" ab  "), b"ab  ");
         assert_eq!(strip("right-space", b"   "), b"");
         assert_eq!(strip("left-space", b"   "), b"");
         assert_eq!(strip("none", b"  "), b"  ");
+        assert_eq!(strip("left-zero", b"001 "), b"001 ", "zeros are digits");
+        assert_eq!(Padding::Right(b' ').strip_spaces(&[0xc1, 0x40], 0x40), [0xc1]);
     }
 }

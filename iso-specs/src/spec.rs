@@ -3,9 +3,12 @@
 //! ```toml
 //! name = "my-network"
 //! description = "What my network speaks"
-//! mti = "ascii"                    # encoding of the MTI
+//! mti = "ascii"                    # ascii, ebcdic or bcd
 //! bitmap = "hex"                   # hex or raw
-//! length_prefix = "ascii"          # encoding of length prefixes, unless an element says its own
+//! third_bitmap = "none"            # optional: none, leading or element-65
+//! length_prefix = "ascii"          # ascii, ebcdic, bcd or binary, unless an element says its own
+//! prefix_counts = "digits"         # optional: digits or bytes, unless an element says its own
+//! unused_nibble = "left-zero"      # optional: for bcd, unless an element says its own
 //! response_code_column = "1987"    # 1987, 1993 or 2003: which codes DE39 speaks
 //! reason_code_field = 44           # optional: where declines carry the four-digit reason
 //!
@@ -20,25 +23,45 @@
 //! 2 = {name = "PAN", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan"}
 //! ```
 //!
+//! Elements are numbered 2 to 128, and to 192 with a third bitmap. It stands `leading`, behind the
+//! secondary one where bit 65 says so, or in the place of `element-65` (ISO 8583:1987, "bitmap,
+//! extended"). In both cases 65 is no element. Without it (`none`, the default) it may be one.
+//!
 //! Keys of an element:
 //!
 //! - `type`: `n`, `a`, `an`, `ans`, `as`, `ns`, `a or n`, `x+n`, `z` or `b`.
-//! - `length`: `fixed`, or a prefix of 1 to 4 digits: `L`, `LL`, `LLL`, `LLLL`.
-//! - `max`: greatest length in characters, for type `b` in bytes; for `fixed` the length.
+//! - `length`: `fixed`, or a prefix: `L`, `LL`, `LLL`, `LLLL`.
+//! - `max`: greatest length in characters, for type `b` in bytes; for `fixed` the length. The sign
+//!   of `x+n` is a character.
 //! - `min` (optional, only with a prefix): least length; 1 unless said.
-//! - `encoding`: of the content; `ascii` for text, `hex` or `raw` for type `b`. With `hex` a length
-//!   prefix counts hexadecimal digits.
-//! - `prefix` (optional): encoding of this element's length prefix.
+//! - `encoding`: of the content. Text is `ascii`, `ebcdic-037` or `ebcdic-1047`, type `b` is `hex`
+//!   or `raw`. `bcd`, two digits a byte, is for `n`, for `z` (nibble D is `=`), and for `x+n` (one
+//!   byte for the sign, then the digits).
+//! - `sign` (optional, only `x+n` in `bcd`): `ascii` (the default) or `ebcdic`.
+//! - `unused_nibble` (optional, only `bcd`): where half a byte is left over beside an odd number
+//!   of digits, and what it holds: `left-zero` (the default), `left-f`, `right-zero`, `right-f`.
+//! - `prefix` (optional): encoding of this element's length prefix. In `ascii` and `ebcdic` it has
+//!   a character for each L. In `bcd`, `L` and `LL` are one byte, `LLL` and `LLLL` two. In
+//!   `binary`, `L` is one byte (to 255) and `LL` two, the most significant first; there are no
+//!   longer ones.
+//! - `prefix_counts` (optional, only `bcd` and `hex` with a prefix): `digits` (the default), or
+//!   `bytes`, each of two digits. What counts the bytes of `bcd` needs an unused nibble of F: the
+//!   number of digits is known from nothing else. Of other encodings the prefix counts characters
+//!   or bytes, which are the same; with a `wrapper` its bytes too.
+//! - `wrapper` (optional, only `raw` with a prefix), such as `{id = "01", length = 2}`: before the
+//!   value stand the bytes of an id and the value's length in 1 or 2 bytes, the most significant
+//!   first. Exactly one such data set is read and written; `max` counts what is inside.
 //! - `padding` (optional, only `fixed`): `none`, `left-zero`, `right-space`, `left-space`,
 //!   `right-zero`.
 //! - `pattern` (optional, only `fixed` digits): date or time parts `CC YY MM DD hh mm ss`.
 //! - `sensitivity`: `public`, `pan`, `track`, `secret` or `chip`.
 
+mod element;
 mod file;
 
 use std::fmt;
 
-use crate::bitmap::{BitmapEncoding, ElementSet};
+use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
 use crate::data_element::DataElement;
 use crate::error::SpecErrors;
 use crate::mti::{Mti, MtiEncoding};
@@ -77,7 +100,7 @@ pub struct Spec {
     name: String,
     description: String,
     mti: MtiEncoding,
-    bitmap: BitmapEncoding,
+    bitmaps: Bitmaps,
     response_code_column: ResponseCodeColumn,
     /// Four-digit reason and text of DE39, sorted by reason.
     response_codes: Vec<(String, String)>,
@@ -141,7 +164,17 @@ impl Spec {
     /// How bitmaps are written.
     #[must_use]
     pub const fn bitmap_encoding(&self) -> BitmapEncoding {
-        self.bitmap
+        self.bitmaps.encoding
+    }
+
+    /// Where the third bitmap stands, if the dialect has one.
+    #[must_use]
+    pub const fn third_bitmap(&self) -> ThirdBitmap {
+        self.bitmaps.third
+    }
+
+    pub(crate) const fn bitmaps(&self) -> Bitmaps {
+        self.bitmaps
     }
 
     /// Which family of codes DE39 speaks.
@@ -171,7 +204,7 @@ impl Spec {
 }
 
 impl fmt::Debug for Spec {
-    /// The name only: the table has up to 127 elements.
+    /// The name only: the table has up to 191 elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Spec({})", self.name)
     }

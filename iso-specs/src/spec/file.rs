@@ -1,17 +1,12 @@
 //! From the text of a dialect file to a checked [`Spec`].
 
+use super::element::{self, Defaults};
 use super::{ResponseCodeColumn, Spec};
-use crate::bitmap::{BitmapEncoding, ElementSet};
-use crate::data_element::{ContentType, DataElement, Pattern, Sensitivity};
-use crate::encoding::Encoding;
+use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
+use crate::data_element::{ContentType, DataElement};
 use crate::error::SpecErrors;
-use crate::length::{Length, PrefixEncoding};
 use crate::mti::MtiEncoding;
-use crate::padding::Padding;
 use crate::toml_keys::{Keys, Mistakes};
-
-/// Longest element of any dialect, in characters or bytes: what `LLLL` can count.
-const ELEMENT_MAX_LEN: u16 = 9_999;
 
 /// PIN blocks and full track data are in no answer, whatever a file says.
 const NEVER_ECHOED: [u8; 5] = [35, 36, 45, 52, 53];
@@ -34,12 +29,14 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     let description = keys.text("description");
     let mti = keys.name("mti", MtiEncoding::NAMES, MtiEncoding::from_name);
     let bitmap = keys.name("bitmap", BitmapEncoding::NAMES, BitmapEncoding::from_name);
-    let prefix = keys.name("length_prefix", PrefixEncoding::NAMES, PrefixEncoding::from_name);
+    let third = keys.optional_name("third_bitmap", ThirdBitmap::NAMES, ThirdBitmap::from_name);
+    let third = third.unwrap_or(ThirdBitmap::None);
+    let defaults = Defaults::read(keys);
     let column =
         keys.name("response_code_column", ResponseCodeColumn::NAMES, ResponseCodeColumn::from_name);
     let elements = match keys.table("elements") {
-        Some(table) => Elements::read(&table, prefix.unwrap_or(PrefixEncoding::Ascii), mistakes),
-        None => Elements::default(),
+        Some(table) => Elements::read(&table, third, defaults, mistakes),
+        None => Elements { last: last_element(third), ..Elements::default() },
     };
     let response_codes = keys.optional_table("response_codes");
     let response_codes = response_codes.map(|table| read_response_codes(&table, &elements));
@@ -57,7 +54,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         name: name?,
         description: description?,
         mti: mti?,
-        bitmap: bitmap?,
+        bitmaps: Bitmaps { encoding: bitmap?, third },
         response_code_column: column?,
         response_codes: response_codes.unwrap_or_default(),
         reason_code_field,
@@ -74,22 +71,32 @@ struct Elements {
     table: Vec<Option<DataElement>>,
     /// Every number that has a line, right or wrong.
     listed: ElementSet,
+    /// The highest number that the bitmaps of the dialect can announce.
+    last: u8,
 }
 
 impl Elements {
-    fn read<'t>(keys: &Keys<'_, 't>, prefix: PrefixEncoding, mistakes: &Mistakes<'t>) -> Self {
-        let mut elements = Self::default();
-        elements.table.resize(usize::from(ElementSet::MAX) + 1, None);
+    fn read<'t>(
+        keys: &Keys<'_, 't>,
+        third: ThirdBitmap,
+        defaults: Defaults,
+        mistakes: &Mistakes<'t>,
+    ) -> Self {
+        let last = last_element(third);
+        let mut elements = Self { last, ..Self::default() };
+        elements.table.resize(usize::from(last) + 1, None);
         for (key, node) in keys.entries() {
-            let Some(number) = element_number(key) else {
-                let expected = format!("expected an element from 2 to {}", ElementSet::MAX);
-                keys.mistake_at(key, node, expected);
+            let Some(number) = element_number(key, last) else {
+                keys.mistake_at(key, node, format!("expected an element from 2 to {last}"));
                 continue;
             };
+            if number == Bitmaps::THIRD_PLACE && third != ThirdBitmap::None {
+                keys.mistake_at(key, node, "stands for the third bitmap and is no element");
+            }
             elements.listed.insert(number);
             let line = Keys::of(node, format!("element {number}"), mistakes);
             if let Some(slot) = elements.table.get_mut(usize::from(number)) {
-                *slot = line.and_then(|mut line| read_element(&mut line, number, prefix));
+                *slot = line.and_then(|mut line| element::read(&mut line, number, defaults));
             }
         }
         elements
@@ -100,95 +107,18 @@ impl Elements {
     }
 }
 
+/// The highest number that the bitmaps can announce.
+const fn last_element(third: ThirdBitmap) -> u8 {
+    match third {
+        ThirdBitmap::None => 128,
+        ThirdBitmap::Leading | ThirdBitmap::Element65 => ElementSet::MAX,
+    }
+}
+
 /// An element's number as it is written in a file: without sign or leading zeros.
-fn element_number(key: &str) -> Option<u8> {
+fn element_number(key: &str, last: u8) -> Option<u8> {
     let number = key.parse::<u8>().ok().filter(|number| number.to_string() == key);
-    number.filter(|number| (2..=ElementSet::MAX).contains(number))
-}
-
-fn read_element(
-    keys: &mut Keys<'_, '_>,
-    number: u8,
-    default_prefix: PrefixEncoding,
-) -> Option<DataElement> {
-    let name = keys.text("name");
-    let content = keys.name("type", ContentType::NAMES, ContentType::from_name);
-    let prefix = keys.optional_name("prefix", PrefixEncoding::NAMES, PrefixEncoding::from_name);
-    let has_prefix_key = prefix.is_some();
-    let prefix = prefix.unwrap_or(default_prefix);
-    let length = keys.name("length", Length::NAMES, |name| Length::from_name(name, prefix));
-    let max = keys.number("max", 1..=ELEMENT_MAX_LEN);
-    let min = keys.optional_number("min", 0..=ELEMENT_MAX_LEN);
-    let encoding = keys.name("encoding", Encoding::NAMES, Encoding::from_name);
-    let padding = keys.optional_name("padding", Padding::NAMES, Padding::from_name);
-    let pattern = keys.optional_name("pattern", PATTERN_NAMES, Pattern::from_name);
-    let sensitivity = keys.name("sensitivity", Sensitivity::NAMES, Sensitivity::from_name);
-    keys.finish();
-
-    let (length, max) = (length?, max?);
-    if length == Length::Fixed && (min.is_some() || has_prefix_key) {
-        keys.mistake("`min` and `prefix` are for elements with a length prefix");
-    }
-    let padding = padding.unwrap_or(Padding::None);
-    let element = DataElement {
-        number,
-        content: content?,
-        encoding: encoding?,
-        length,
-        min: min.unwrap_or(if length == Length::Fixed && padding == Padding::None {
-            max
-        } else {
-            1
-        }),
-        max,
-        padding,
-        pattern,
-        // A line without these has its mistake; what follows needs neither.
-        name: name.unwrap_or_default().into(),
-        sensitivity: sensitivity.unwrap_or(Sensitivity::Secret),
-    };
-    check_parts(keys, &element);
-    Some(element)
-}
-
-const PATTERN_NAMES: &str = "up to 7 of CC, YY, MM, DD, hh, mm, ss, such as \"MMDDhhmmss\"";
-
-/// What each part allows alone but not together.
-fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
-    let binary = element.content.is_binary();
-    if binary != element.encoding.is_binary() {
-        keys.mistake(match binary {
-            true => "type `b` needs encoding `hex` or `raw`",
-            false => "only type `b` has encoding `hex` or `raw`",
-        });
-    }
-    if element.min > element.max {
-        keys.mistake("`min` is above `max`");
-    }
-    let counted = element.encoding.prefix_count(element.encoding.wire_len(element.max()));
-    if let Some(most) = element.length.max_count().filter(|most| counted > *most) {
-        keys.mistake(format!("the prefix counts to {most}, but `max` needs {counted}"));
-    }
-    if let Some(with) = element.padding.character() {
-        if element.length != Length::Fixed {
-            keys.mistake("`padding` is for elements of fixed length");
-        }
-        if !element.content.takes_padding(with) {
-            keys.mistake("the type does not allow this `padding`");
-        }
-    }
-    if let Some(pattern) = &element.pattern {
-        let digits = element.content == ContentType::Digits && element.length == Length::Fixed;
-        if !digits || pattern.digits() != element.max() {
-            let digits = pattern.digits();
-            keys.mistake(format!("this `pattern` needs type `n`, length `fixed`, max {digits}"));
-        }
-    }
-    match element.sensitivity {
-        Sensitivity::Pan if binary => keys.mistake("sensitivity `pan` is for text"),
-        Sensitivity::Chip if !binary => keys.mistake("sensitivity `chip` is for type `b`"),
-        _ => {}
-    }
+    number.filter(|number| (2..=last).contains(number))
 }
 
 fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String, String)> {
@@ -216,7 +146,7 @@ fn fits(element: Option<&DataElement>, text: &str) -> bool {
 fn read_reason_code_field(keys: &mut Keys<'_, '_>, elements: &Elements) -> Option<u8> {
     let key = "reason_code_field";
     let node = keys.get(key)?;
-    let field = keys.number_at(key, node, 2..=u16::from(ElementSet::MAX))?;
+    let field = keys.number_at(key, node, 2..=u16::from(elements.last))?;
     let field = u8::try_from(field).ok()?;
     if !fits(elements.get(field), "0000") {
         keys.mistake_at(key, node, "expected an element that can hold four digits");
@@ -230,7 +160,7 @@ impl Keys<'_, '_> {
         let node = self.list(key)?;
         let mut set = ElementSet::EMPTY;
         for item in node.get_ref().as_array()? {
-            let number = self.number_at(key, item, 2..=u16::from(ElementSet::MAX));
+            let number = self.number_at(key, item, 2..=u16::from(elements.last));
             let Some(number) = number.and_then(|number| u8::try_from(number).ok()) else {
                 continue;
             };
