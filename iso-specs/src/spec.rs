@@ -67,8 +67,10 @@ use crate::error::SpecErrors;
 use crate::mti::{Mti, MtiEncoding};
 
 /// The dialects that ship with the crate, by name.
-const BUILTIN: [(&str, &str); 1] =
-    [("iso8583-1987-ascii", include_str!("../specs/iso8583-1987-ascii.toml"))];
+const BUILTIN: [(&str, &str); 2] = [
+    ("iso8583-1987-ascii", include_str!("../specs/iso8583-1987-ascii.toml")),
+    ("iso8583-1987-binary", include_str!("../specs/iso8583-1987-binary.toml")),
+];
 
 /// Which family of codes DE39 speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,28 +2,74 @@
 
 mod support;
 
-use iso_specs::{ContentType, Length, Mti, ResponseCodeColumn, Spec, SpecErrors};
-use support::{SHIPPED, shipped};
+use iso_specs::{
+    BitmapEncoding, ContentType, Encoding, Length, Mti, MtiEncoding, PrefixEncoding,
+    ResponseCodeColumn, Sign, Spec, SpecErrors, UnusedNibble,
+};
+use support::{BINARY, SHIPPED, builtin, shipped};
 
 #[test]
-fn the_shipped_dialect_defines_everything() {
-    assert_eq!(Spec::builtin_names().collect::<Vec<_>>(), [SHIPPED]);
+fn the_shipped_dialects_define_everything() {
+    assert_eq!(Spec::builtin_names().collect::<Vec<_>>(), [SHIPPED, BINARY]);
     assert_eq!(Spec::builtin("no such dialect"), None);
-    let spec = shipped();
-    assert_eq!(spec.name(), SHIPPED);
-    let numbers: Vec<_> = spec.elements().map(|element| element.number()).collect();
-    assert_eq!(numbers, (2..=128).collect::<Vec<_>>());
-    assert_eq!((spec.element(0), spec.element(1), spec.element(129)), (None, None, None));
-    assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1987);
-    assert_eq!(spec.reason_code_field(), Some(44));
-    assert_eq!(spec.response_code_override("1872"), None);
+    for name in [SHIPPED, BINARY] {
+        let spec = builtin(name);
+        assert_eq!(spec.name(), name);
+        let numbers: Vec<_> = spec.elements().map(|element| element.number()).collect();
+        assert_eq!(numbers, (2..=128).collect::<Vec<_>>());
+        assert_eq!((spec.element(0), spec.element(1), spec.element(129)), (None, None, None));
+        assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1987);
+        assert_eq!(spec.reason_code_field(), Some(44));
+        assert_eq!(spec.response_code_override("1872"), None);
+    }
 }
 
 #[test]
 fn an_element_has_one_line() {
-    let text = Spec::builtin(SHIPPED).unwrap();
-    let (_, elements) = text.split_once("[elements]\n").unwrap();
-    assert_eq!(elements.lines().count(), 127);
+    for name in [SHIPPED, BINARY] {
+        let (_, elements) = Spec::builtin(name).unwrap().split_once("[elements]\n").unwrap();
+        assert_eq!(elements.lines().count(), 127);
+    }
+}
+
+/// What an element is does not depend on how it is written.
+#[test]
+fn the_shipped_dialects_have_the_same_elements() {
+    let (ascii, binary) = (shipped(), builtin(BINARY));
+    for (one, other) in ascii.elements().zip(binary.elements()) {
+        assert_eq!(one.number(), other.number());
+        assert_eq!(one.name(), other.name());
+        assert_eq!(one.content_type(), other.content_type(), "{}", one.number());
+        assert_eq!((one.min(), one.max()), (other.min(), other.max()), "{}", one.number());
+        assert_eq!(one.padding(), other.padding(), "{}", one.number());
+        assert_eq!(one.pattern(), other.pattern(), "{}", one.number());
+        assert_eq!(one.sensitivity(), other.sensitivity(), "{}", one.number());
+    }
+    for mti in [Mti::AUTHORIZATION_REQUEST, Mti::NETWORK_MANAGEMENT_REQUEST] {
+        assert_eq!(ascii.echo(mti), binary.echo(mti));
+    }
+}
+
+#[test]
+fn the_binary_dialect_packs_digits_and_nothing_else() {
+    let spec = builtin(BINARY);
+    assert_eq!(
+        (spec.mti_encoding(), spec.bitmap_encoding()),
+        (MtiEncoding::Bcd, BitmapEncoding::Raw)
+    );
+    let unused = UnusedNibble::LeftZero;
+    for element in spec.elements() {
+        let encoding = match element.content_type() {
+            ContentType::Digits | ContentType::Track => Encoding::Bcd(unused),
+            ContentType::SignedDigits => Encoding::SignedBcd(Sign::Ascii, unused),
+            ContentType::Binary => Encoding::Raw,
+            _ => Encoding::Ascii,
+        };
+        assert_eq!(element.encoding(), encoding, "{}", element.number());
+        if let Length::Prefix { encoding, .. } = element.length() {
+            assert_eq!(encoding, PrefixEncoding::Bcd, "{}", element.number());
+        }
+    }
 }
 
 #[test]
@@ -126,32 +172,101 @@ fn five_mistakes_are_five_lines() {
 /// One line of an element each, and the mistake that it is.
 #[test]
 fn parts_that_do_not_go_together() {
-    for (line, mistake) in [
-        ("type='b' length='LLL' max=500 encoding='hex'", "the prefix counts to 999"),
-        ("type='b' length='fixed' max=8 encoding='ascii'", "needs encoding `hex` or `raw`"),
-        ("type='n' length='LL' max=4 min=5 encoding='ascii'", "`min` is above `max`"),
-        ("type='n' length='fixed' max=4 min=1 encoding='ascii'", "`min` and `prefix` are for"),
-        ("type='n' length='fixed' max=4 encoding='ascii' padding='right-space'", "does not allow"),
-        ("type='x+n' length='fixed' max=9 encoding='ascii' padding='left-zero'", "does not allow"),
-        ("type='n' length='fixed' max=6 encoding='ascii' pattern='MMDD'", "fixed`, max 4"),
-        ("type='an' length='fixed' max=4 encoding='ascii' pattern='MMDD'", "type `n`"),
-        ("type='n' length='fixed' max=4 encoding='ascii' pattern='MMDX'", "such as"),
-        ("type='n' length='fixed' max=0 encoding='ascii'", "a number from 1 to 9999"),
-        ("type='n' length='fixed' max=true encoding='ascii'", "a number from 1 to 9999"),
-        ("type='n' length='fixed' encoding='ascii'", "max: is missing"),
-        ("type='n' length='V' max=4 encoding='ascii'", "\"LLLL\""),
-        ("type='n' length='LL' prefix='x' max=4 encoding='ascii'", "prefix: expected \"ascii\""),
+    for (keys, mistake) in [
+        ("type='b', length='LLL', max=500, encoding='hex'", "the prefix counts to 999"),
+        ("type='b', length='fixed', max=8, encoding='ascii'", "needs encoding `hex` or `raw`"),
+        ("type='n', length='LL', max=4, min=5, encoding='ascii'", "`min` is above `max`"),
+        ("type='n', length='fixed', max=4, min=1, encoding='ascii'", "`min` and `prefix` are for"),
+        ("type='n', length='fixed', max=4, encoding='ascii', padding='right-space'", "not allow"),
+        ("type='x+n', length='fixed', max=9, encoding='ascii', padding='left-zero'", "not allow"),
+        ("type='n', length='fixed', max=6, encoding='ascii', pattern='MMDD'", "fixed`, max 4"),
+        ("type='an', length='fixed', max=4, encoding='ascii', pattern='MMDD'", "type `n`"),
+        ("type='n', length='fixed', max=4, encoding='ascii', pattern='MMDX'", "such as"),
+        ("type='n', length='fixed', max=0, encoding='ascii'", "a number from 1 to 9999"),
+        ("type='n', length='fixed', max=true, encoding='ascii'", "a number from 1 to 9999"),
+        ("type='n', length='fixed', encoding='ascii'", "max: is missing"),
+        ("type='n', length='V', max=4, encoding='ascii'", "\"LLLL\""),
+        (
+            "type='n', length='LL', prefix='x', max=4, encoding='ascii'",
+            "prefix: expected \"ascii\"",
+        ),
     ] {
-        let keys = line.replace(" length", ", length").replace(" max", ", max");
-        let keys = keys.replace(" min", ", min").replace(" encoding", ", encoding");
-        let keys = keys.replace(" padding", ", padding").replace(" pattern", ", pattern");
-        let keys = keys.replace(" prefix", ", prefix").replace('\'', "\"");
-        let line = format!("60 = {{ name = \"T\", sensitivity = \"secret\", {keys} }}");
-        let found = mistakes(&file(&line));
-        assert_eq!(found.len(), 1, "{line} {found:?}");
-        assert!(found[0].starts_with("line 12: element 60"), "{found:?}");
-        assert!(found[0].contains(mistake), "{line} {found:?}");
+        assert_mistake(keys, mistake);
     }
+}
+
+/// The same for what is not ASCII.
+#[test]
+fn encodings_that_do_not_go_together() {
+    for (keys, mistake) in [
+        ("type='ans', length='LL', max=4, encoding='bcd'", "`bcd` is for types `n`, `x+n` and `z`"),
+        ("type='b', length='fixed', max=8, encoding='bcd'", "type `b` needs encoding"),
+        (
+            "type='n', length='LL', max=5, encoding='ascii', unused_nibble='right-f'",
+            "`unused_nibble` is for `bcd`",
+        ),
+        (
+            "type='n', length='fixed', max=4, encoding='bcd', unused_nibble='right-f'",
+            "with an odd number of digits",
+        ),
+        (
+            "type='x+n', length='fixed', max=9, encoding='bcd', unused_nibble='right-f'",
+            "with an odd number of digits",
+        ),
+        ("type='n', length='LL', max=5, encoding='bcd', unused_nibble='up'", "or \"right-f\""),
+        ("type='n', length='LL', max=5, encoding='bcd', sign='ascii'", "`sign` is for type `x+n`"),
+        ("type='x+n', length='fixed', max=9, encoding='ascii', sign='ascii'", "encoding `bcd`"),
+        ("type='x+n', length='fixed', max=9, encoding='bcd', sign='x'", "sign: expected"),
+        // What a prefix counts.
+        ("type='ans', length='LL', max=5, encoding='ascii', prefix_counts='digits'", "and `hex`"),
+        ("type='b', length='LL', max=5, encoding='raw', prefix_counts='digits'", "and `hex`"),
+        ("type='b', length='fixed', max=5, encoding='hex', prefix_counts='bytes'", "length prefix"),
+        ("type='b', length='LL', max=5, encoding='hex', prefix_counts='x'", "or \"bytes\""),
+        ("type='n', length='LL', max=5, encoding='bcd', prefix_counts='bytes'", "digit is: F"),
+        ("type='b', length='LLL', prefix='binary', max=5, encoding='raw'", "`LL`, two bytes"),
+        ("type='b', length='L', prefix='binary', max=256, encoding='raw'", "counts to 255"),
+        ("type='b', length='L', prefix='bcd', max=10, encoding='raw'", "counts to 9,"),
+        // Wrappers.
+        (
+            "type='b', length='fixed', max=8, encoding='raw', wrapper={id='01', length=2}",
+            "`wrapper` is for encoding `raw` with a length prefix",
+        ),
+        (
+            "type='b', length='LLL', max=8, encoding='hex', wrapper={id='01', length=2}",
+            "`wrapper` is for encoding `raw`",
+        ),
+        (
+            "type='b', length='L', prefix='binary', max=253, encoding='raw', \
+             wrapper={id='01', length=2}",
+            "counts to 255, but `max` needs 256",
+        ),
+        (
+            "type='b', length='LLL', max=256, encoding='raw', wrapper={id='01', length=1}",
+            "the wrapper's length counts to 255",
+        ),
+        (
+            "type='b', length='LLL', max=9, encoding='raw', wrapper={id='1', length=2}",
+            "hexadecimal",
+        ),
+        ("type='b', length='LLL', max=9, encoding='raw', wrapper={id='', length=2}", "hexadecimal"),
+        ("type='b', length='LLL', max=9, encoding='raw', wrapper={id='01', length=3}", "1 to 2"),
+        ("type='b', length='LLL', max=9, encoding='raw', wrapper={id='01'}", "length: is missing"),
+        ("type='b', length='LLL', max=9, encoding='raw', wrapper='01'", "expected a table"),
+        (
+            "type='b', length='LLL', max=9, encoding='raw', wrapper={id='01', length=2, tag=1}",
+            "wrapper, tag: unknown key",
+        ),
+    ] {
+        assert_mistake(keys, mistake);
+    }
+}
+
+fn assert_mistake(keys: &str, mistake: &str) {
+    let line = format!("60 = {{ name = 'T', sensitivity = 'secret', {keys} }}");
+    let found = mistakes(&file(&line));
+    assert_eq!(found.len(), 1, "{line} {found:?}");
+    let found = found.concat();
+    assert!(found.starts_with("line 12: ") && found.contains(mistake), "{line} {found}");
 }
 
 #[test]
@@ -169,7 +284,14 @@ fn headers_are_checked() {
         ("default = [11]", "default = [52]", "element 52 is never echoed"),
         ("default = [11]", "default = [1]", "a number from 2 to 128"),
         ("default = [11]", "default = 11", "echo, default: expected a list"),
+        ("default = [11]", "default = [129]", "a number from 2 to 128"),
         ("default = [11], ", "", "echo, default: is missing"),
+        ("mti = \"ascii\"", "mti = \"hex\"", "line 3: mti: expected \"ascii\", \"ebcdic\""),
+        ("mti =", "third_bitmap = \"no\"\nmti =", "line 3: third_bitmap: expected \"none\""),
+        ("mti =", "prefix_counts = 1\nmti =", "line 3: prefix_counts: expected \"digits\""),
+        ("mti =", "unused_nibble = 0\nmti =", "line 3: unused_nibble: expected \"left-zero\""),
+        ("length_prefix = \"ascii\"", "length_prefix = \"hex\"", "length_prefix: expected"),
+        ("11 = {", "129 = {", "129: expected an element from 2 to 128"),
         ("mti =", "reason_code_field = 39\nmti =", "can hold four digits"),
         ("mti =", "surprise = 1\nmti =", "line 3: surprise: unknown key"),
         ("11 = {", "11 = 5\n12 = {", "element 11: expected a table"),
@@ -181,6 +303,25 @@ fn headers_are_checked() {
         assert!(good.contains(part), "{part}");
         let found = mistakes(&good.replacen(part, bad, 1));
         assert!(found.iter().any(|found| found.contains(mistake)), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn a_third_bitmap_takes_the_place_of_element_65() {
+    let line = |number: u8| {
+        format!(
+            "{number} = {{ name = 'T', type = 'b', length = 'fixed', max = 8, encoding = 'raw', \
+             sensitivity = 'secret' }}\n"
+        )
+    };
+    for mode in ["leading", "element-65"] {
+        let head = format!("third_bitmap = \"{mode}\"\nmti =");
+        let with = |lines: &str| file(lines).replacen("mti =", &head, 1);
+        assert_eq!(mistakes(&with(&(line(64) + &line(192)))), [""; 0], "{mode}");
+        let found = mistakes(&with(&line(65)));
+        assert_eq!(found, ["line 13: elements, 65: stands for the third bitmap and is no element"]);
+        let found = mistakes(&with(&line(193)));
+        assert_eq!(found, ["line 13: elements, 193: expected an element from 2 to 192"]);
     }
 }
 

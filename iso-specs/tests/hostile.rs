@@ -1,11 +1,10 @@
 //! Frames that are not what they should be: no panic, the right element, the rest still readable.
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may stop")]
 
 mod support;
 
 use iso_specs::{FieldErrorKind, FramingErrorKind, Spec, decode, redact, tlv};
-use support::{frame, full_frame, raw, shipped};
-
-const HEAD: usize = 4 + 32;
+use support::{BINARY, builtin, dialects, frame, full_frame, shipped};
 
 /// Everything that can be read of a frame.
 fn read_all(spec: &Spec, frame: &[u8]) {
@@ -23,11 +22,18 @@ fn read_all(spec: &Spec, frame: &[u8]) {
 
 #[test]
 fn a_full_message_cut_at_every_byte() {
+    // Bytes of the MTI and both bitmaps.
+    for (spec, head) in [(shipped(), 4 + 32), (builtin(BINARY), 2 + 16)] {
+        cut_at_every_byte(&spec, head);
+    }
+}
+
+fn cut_at_every_byte(spec: &Spec, head: usize) {
     for long in [false, true] {
-        let (spec, frame) = (shipped(), full_frame(&shipped(), long));
+        let frame = full_frame(spec, long);
         for len in 0..frame.len() {
-            match decode(&spec, &frame[..len]) {
-                Err(error) => assert!(len < HEAD && error.offset <= len, "{len} {error}"),
+            match decode(spec, &frame[..len]) {
+                Err(error) => assert!(len < head && error.offset <= len, "{len} {error}"),
                 Ok(decoded) => {
                     let fault = decoded.fault.expect("something is missing");
                     assert_eq!(fault.kind, FieldErrorKind::Truncated, "{len} {fault}");
@@ -41,7 +47,7 @@ fn a_full_message_cut_at_every_byte() {
 
 #[test]
 fn every_byte_flipped() {
-    for spec in [shipped(), raw()] {
+    for spec in dialects() {
         let frame = full_frame(&spec, false);
         for at in 0..frame.len() {
             for flip in [0x01, 0x10, 0x80, 0xff] {
@@ -55,14 +61,19 @@ fn every_byte_flipped() {
 
 #[test]
 fn every_byte_of_a_short_message_replaced_by_every_byte() {
-    let spec = shipped();
+    for spec in dialects() {
+        replaced_by_every_byte(&spec);
+    }
+}
+
+fn replaced_by_every_byte(spec: &Spec) {
     let chip = [0x9f, 0x26, 2, 1, 2, 0x70, 3, 0x82, 1, 0];
-    let frame = frame(&spec, b"0100", &[(2, b"4761340000000019"), (4, b"1"), (55, &chip)]);
+    let frame = frame(spec, b"0100", &[(2, b"4761340000000019"), (4, b"1"), (55, &chip)]);
     for at in 0..frame.len() {
         for byte in 0..=255 {
             let mut bad = frame.clone();
             bad[at] = byte;
-            read_all(&spec, &bad);
+            read_all(spec, &bad);
         }
     }
 }
@@ -70,7 +81,7 @@ fn every_byte_of_a_short_message_replaced_by_every_byte() {
 #[test]
 fn noise() {
     let mut choices = support::Choices::from_seed(7);
-    let specs = [shipped(), raw()];
+    let specs = dialects();
     for _ in 0..20_000 {
         let len = choices.below(200);
         let mut noise: Vec<u8> =

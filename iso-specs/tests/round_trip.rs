@@ -4,12 +4,14 @@
 mod support;
 
 use iso_specs::{EncodeErrorKind, Mti, OutgoingMessage, Spec, decode};
-use support::{Choices, as_read, canonical, frame, full_frame, least_len, raw, shipped, value};
+use support::{
+    Choices, as_read, canonical, dialects, frame, full_frame, least_len, shipped, value,
+};
 
 #[test]
 fn every_element_at_its_lengths() {
     let mut choices = Choices::from_seed(1);
-    for spec in [shipped(), raw()] {
+    for spec in dialects() {
         for element in spec.elements() {
             // All the short ones, the longest, and some between.
             let (min, max) = (element.min(), element.max());
@@ -27,7 +29,7 @@ fn every_element_at_its_lengths() {
 
 #[test]
 fn generated_messages() {
-    for spec in [shipped(), raw()] {
+    for spec in dialects() {
         for seed in 0..500 {
             generated_message(&spec, seed);
         }

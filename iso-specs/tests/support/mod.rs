@@ -6,8 +6,19 @@ use iso_specs::{ContentType, DataElement, Length, Padding, Spec};
 
 pub(crate) const SHIPPED: &str = "iso8583-1987-ascii";
 
+pub(crate) const BINARY: &str = "iso8583-1987-binary";
+
 pub(crate) fn shipped() -> Spec {
-    Spec::from_toml(Spec::builtin(SHIPPED).expect("embedded")).expect("no mistakes")
+    builtin(SHIPPED)
+}
+
+pub(crate) fn builtin(name: &str) -> Spec {
+    Spec::from_toml(Spec::builtin(name).expect("embedded")).expect("no mistakes")
+}
+
+/// Every dialect that the tests of all messages go through.
+pub(crate) fn dialects() -> [Spec; 3] {
+    [shipped(), raw(), builtin(BINARY)]
 }
 
 /// The shipped dialect with a raw bitmap and raw binary elements: another file, no other code.
