@@ -2,7 +2,7 @@
 
 use crate::encoding::Encoding;
 use crate::error::{EncodeErrorKind, FieldErrorKind};
-use crate::length::{Length, PrefixCounts};
+use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::{Padded, Padding};
 use crate::wrapper::Wrapper;
 
@@ -291,6 +291,16 @@ impl DataElement {
     #[must_use]
     pub const fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// True where the element is ASCII text on the wire, with its length prefix.
+    pub(crate) fn is_text(&self) -> bool {
+        let ascii = PrefixEncoding::Ascii;
+        let length = match self.length {
+            Length::Fixed => true,
+            Length::Prefix { encoding, .. } => encoding == ascii,
+        };
+        length && matches!(self.encoding, Encoding::Ascii | Encoding::Hex)
     }
 
     /// How the length is known.

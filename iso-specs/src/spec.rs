@@ -179,6 +179,15 @@ impl Spec {
         self.bitmaps
     }
 
+    /// True where a frame is ASCII text throughout: MTI, bitmap, lengths and every element. No
+    /// control character is ever in it.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.mti, MtiEncoding::Ascii)
+            && matches!(self.bitmap_encoding(), BitmapEncoding::Hex)
+            && self.elements().all(DataElement::is_text)
+    }
+
     /// Which family of codes DE39 speaks.
     #[must_use]
     pub const fn response_code_column(&self) -> ResponseCodeColumn {

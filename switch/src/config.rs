@@ -45,7 +45,7 @@ pub struct Config {
 pub struct Limits {
     /// Open connections of all links together; one more is accepted and closed at once.
     pub connections_max: usize,
-    /// Largest frame, without its length header.
+    /// Largest frame: fixed header and message together, without the length before it.
     pub frame_bytes_max: usize,
     /// Requests of one connection that wait for HSM or store; at this number it is not read.
     pub in_flight_per_connection_max: usize,

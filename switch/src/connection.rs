@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use iso_specs::FramingError;
@@ -18,7 +18,7 @@ use tokio::task::{unconstrained, yield_now};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::frame::{self, Oversize};
+use crate::frame::{self, Frame, FrameError};
 use crate::hsm::Hsm;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreFailed};
@@ -28,9 +28,9 @@ use crate::transaction;
 /// Why a connection ended other than by its peer.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// A frame is too long.
+    /// The stream cannot be cut into frames any further.
     #[error(transparent)]
-    Oversize(#[from] Oversize),
+    Frame(#[from] FrameError),
     /// A frame has no readable MTI or bitmap.
     #[error("a frame cannot be read: {0}")]
     Framing(#[from] FramingError),
@@ -166,10 +166,14 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     /// Takes complete frames while there is room; `true` if there may be more of them.
     fn take(&mut self, input: &mut BytesMut, output: &mut Output) -> bool {
         while self.ended.is_none() && self.has_room() {
-            match frame::next(input, self.switch.limits.frame_bytes_max) {
-                Ok(Some(frame)) => self.begin(frame, output),
+            let frames = self.session.link.frames;
+            match frame::next(input, frames, self.switch.limits.frame_bytes_max) {
+                Ok(Some(frame)) => match frames.header.reject_code(&frame.header) {
+                    None => self.begin(frame, output),
+                    Some(code) => self.session.rejected(code),
+                },
                 Ok(None) => return false,
-                Err(oversize) => self.end(oversize.into()),
+                Err(error) => self.end(error.into()),
             }
         }
         self.ended.is_none()
@@ -182,7 +186,7 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     }
 
     /// Runs a request as far as it goes at once, and parks it if it has to wait.
-    fn begin(&mut self, frame: Bytes, output: &mut Output) {
+    fn begin(&mut self, frame: Frame, output: &mut Output) {
         let mut reply = self.switch.respond(self.session, frame).boxed();
         self.session.metrics.in_flight.increment(1.0);
         match (&mut reply).now_or_never() {

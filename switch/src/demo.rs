@@ -149,7 +149,8 @@ pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> 
     writeln!(out, "pinswitch {} - demo, loopback only", env!("CARGO_PKG_VERSION"))?;
     for link in links {
         let (address, dialect) = (link.address()?, link.link().dialect.name());
-        writeln!(out, "  ISO 8583   {address}  {dialect}, 2-byte length header")?;
+        let frames = link.link().frames;
+        writeln!(out, "  ISO 8583   {address}  {dialect}, {frames}")?;
     }
     writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
     writeln!(out, "  data       {}", config.data_dir.display())?;

@@ -1,106 +1,116 @@
 //! Frames on the wire. Pure: bytes in, frames out.
 //!
-//! A frame is a 2-byte big-endian length that does not count itself, and that many bytes. A
-//! frame of length zero is a keep-alive.
+//! A frame is a fixed header, if the link has one, and a message. A frame of length zero is a
+//! keep-alive: it is skipped, and never answered.
+
+mod framing;
+mod header;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Bytes of the length header.
-pub const HEADER_BYTES: usize = 2;
+pub use framing::Framing;
+pub use header::Header;
 
-/// A frame is longer than the link allows: what follows cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of {bytes} bytes is above the limit of {bytes_max}")]
-pub struct Oversize {
-    /// Length of the frame.
-    pub bytes: usize,
-    /// The limit.
-    pub bytes_max: usize,
+/// What the frames of a link look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameFormat {
+    /// How they are told apart.
+    pub framing: Framing,
+    /// What stands before each message.
+    pub header: Header,
 }
 
-/// Takes the next complete frame out of `input`, without its header; keep-alives are skipped.
-/// `None`: more must be read first.
+impl fmt::Display for FrameFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "framing {}, {}", self.framing, self.header)
+    }
+}
+
+/// A frame as it came. It may hold card data: there is no `Debug`.
+pub struct Frame {
+    /// Its fixed header; empty where the link has none.
+    pub header: Bytes,
+    /// Its message.
+    pub message: Bytes,
+}
+
+/// What makes it impossible to go on reading. No text holds anything of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A frame is longer than the link allows.
+    #[error("a frame of {bytes} bytes is above the limit of {bytes_max}")]
+    Oversize {
+        /// Its length, header and message together.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// No end after as many bytes as the link allows.
+    #[error("a frame has no end within the limit of {bytes_max} bytes")]
+    Endless {
+        /// The limit, header and message together.
+        bytes_max: usize,
+    },
+    /// What stands before a frame is not what the framing says.
+    #[error("what stands before a frame is none of framing {0}")]
+    BadLength(Framing),
+    /// A frame is shorter than its header, or the header too short by its own length.
+    #[error("a frame is too short for its {0}")]
+    BadHeader(Header),
+}
+
+/// Takes the next complete frame out of `input`; keep-alives are skipped. `None`: more must be
+/// read first. A frame may have `bytes_max` bytes, header and message together.
 ///
 /// # Errors
-/// If the header says more than `bytes_max`.
-pub fn next(input: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, Oversize> {
-    while let Some(header) = input.first_chunk::<HEADER_BYTES>() {
-        let bytes = usize::from(u16::from_be_bytes(*header));
-        if bytes > bytes_max {
-            return Err(Oversize { bytes, bytes_max });
+/// Where the stream cannot be read any further.
+#[inline]
+pub fn next(
+    input: &mut BytesMut,
+    format: FrameFormat,
+    bytes_max: usize,
+) -> Result<Option<Frame>, FrameError> {
+    while let Some(extent) = format.framing.extent(input, bytes_max)? {
+        if input.len() < extent.before + extent.bytes + extent.after {
+            break;
         }
-        if input.len() < HEADER_BYTES + bytes {
-            return Ok(None);
-        }
-        input.advance(HEADER_BYTES);
-        if bytes > 0 {
-            return Ok(Some(input.split_to(bytes).freeze()));
+        input.advance(extent.before);
+        let mut message = input.split_to(extent.bytes).freeze();
+        input.advance(extent.after);
+        if extent.bytes > 0 {
+            let header = format.header.split(&mut message)?;
+            return Ok(Some(Frame { header, message }));
         }
     }
     Ok(None)
 }
 
-/// Appends a frame: the header, then what `write` appends. `None` if it is longer than a header
-/// can say; nothing was appended then.
+/// Appends the frame of a reply: the header of its request, turned round, then what `write`
+/// appends. `None` if it is longer than the framing can say; nothing was appended then.
+///
+/// # Errors
+/// As of `write`; nothing was appended then.
 pub fn append<E>(
     out: &mut Vec<u8>,
+    format: FrameFormat,
+    header: &[u8],
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<Option<()>, E> {
     let start = out.len();
-    out.extend_from_slice(&[0; HEADER_BYTES]);
+    format.framing.begin(out);
+    out.extend_from_slice(header);
     let written = write(out);
-    let length = u16::try_from(out.len() - start - HEADER_BYTES).ok().filter(|_| written.is_ok());
-    match (length, out.get_mut(start..).and_then(|frame| frame.first_chunk_mut())) {
-        (Some(length), Some(header)) => *header = length.to_be_bytes(),
-        _ => out.truncate(start),
+    let finished = written.as_ref().ok().and_then(|()| {
+        let frame = format.framing.frame(out.get_mut(start..)?);
+        format.header.turn_round(frame)?;
+        format.framing.finish(out, start)
+    });
+    if finished.is_none() {
+        out.truncate(start);
     }
-    written.map(|()| length.map(|_| ()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_complete_frame_comes_out_and_keep_alives_do_not() {
-        let bytes = [0, 1, b'a', 0, 0, 0, 0, 0, 2, b'b', b'c', 0, 3, b'd'];
-        for cut in 0..=bytes.len() {
-            let mut input = BytesMut::new();
-            let mut frames = Vec::new();
-            for part in [&bytes[..cut], &bytes[cut..]] {
-                input.extend_from_slice(part);
-                while let Some(frame) = next(&mut input, 3).unwrap() {
-                    frames.push(frame);
-                }
-            }
-            assert_eq!(frames, [&b"a"[..], b"bc"]);
-            assert_eq!(&input[..], [0, 3, b'd']);
-        }
-    }
-
-    #[test]
-    fn an_oversize_frame_is_an_error_before_it_is_read() {
-        let mut input = BytesMut::from(&[0x10, 0x01][..]);
-        assert_eq!(next(&mut input, 4096), Err(Oversize { bytes: 4097, bytes_max: 4096 }));
-    }
-
-    #[test]
-    fn a_frame_that_fails_leaves_nothing() {
-        let mut out = vec![9];
-        let put = |bytes: &'static [u8]| {
-            move |out: &mut Vec<u8>| {
-                out.extend_from_slice(bytes);
-                Ok::<(), ()>(())
-            }
-        };
-        assert_eq!(append(&mut out, put(b"ab")), Ok(Some(())));
-        assert_eq!(out, [9, 0, 2, b'a', b'b']);
-        let fail = |out: &mut Vec<u8>| {
-            out.push(1);
-            Err(())
-        };
-        assert_eq!(append(&mut out, fail), Err(()));
-        assert_eq!(append(&mut out, put(&[0; 70_000])), Ok(None));
-        assert_eq!(out, [9, 0, 2, b'a', b'b']);
-    }
+    written.map(|()| finished)
 }

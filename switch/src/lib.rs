@@ -7,7 +7,7 @@
 pub mod listener;
 // One connection: read, in-flight window, write.
 pub mod connection;
-// The length header.
+// Frames: lengths and fixed headers.
 pub mod frame;
 // The script of one request: the order of all steps.
 pub mod transaction;

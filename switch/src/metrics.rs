@@ -144,6 +144,10 @@ fn describe() {
         "PIN blocks that only the older version of a zone PIN key could read, by key: its peer has \
          not changed over yet."
     );
+    describe_counter!(
+        "pinswitch_reject_headers_total",
+        "Messages of ours that the network sent back with a reject header."
+    );
     describe_histogram!(
         "pinswitch_journal_sync_seconds",
         Unit::Seconds,
@@ -164,6 +168,7 @@ pub struct LinkMetrics {
     authorization_duration: Histogram,
     network_management_duration: Histogram,
     bad_pin_blocks: Counter,
+    rejected: Counter,
     /// Requests being answered.
     pub in_flight: Gauge,
     /// Open connections.
@@ -197,6 +202,7 @@ impl LinkMetrics {
             authorization_duration: duration("authorization"),
             network_management_duration: duration("network_management"),
             bad_pin_blocks: counter!("pinswitch_bad_pin_blocks_total", &own),
+            rejected: counter!("pinswitch_reject_headers_total", &own),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
         })
@@ -222,6 +228,11 @@ impl LinkMetrics {
     /// Counts a PIN block that could not be read.
     pub fn bad_pin_block(&self) {
         self.bad_pin_blocks.increment(1);
+    }
+
+    /// Counts a message of ours that came back with a reject header.
+    pub fn rejected(&self) {
+        self.rejected.increment(1);
     }
 }
 

@@ -120,4 +120,13 @@ impl Session {
     pub fn sign(&self, on: bool) {
         self.signed_on.store(on, Ordering::Relaxed);
     }
+
+    /// The network sent one of our messages back: nothing waits for an answer, somebody has to
+    /// look.
+    pub fn rejected(&self, code: u16) {
+        self.metrics.rejected();
+        let (link, peer) = (&*self.link.name, &*self.peer);
+        let code = format!("{code:04X}");
+        tracing::warn!(target: "connection", link, peer, code, "the network rejected a message");
+    }
 }

@@ -5,7 +5,6 @@
 //!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
 //! ```
 
-use bytes::Bytes;
 use iso_specs::{Decoded, FramingError, Message, decode};
 
 use crate::authorization::network_management::NetworkManagement;
@@ -16,7 +15,7 @@ use crate::authorization::{
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp};
 use crate::config::LinkConfig;
-use crate::frame;
+use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::store::record::{Event, Place, TransactionRecord};
 use crate::store::{
@@ -29,7 +28,7 @@ const REPLY_BYTES: usize = 256;
 
 /// A reply on its way out.
 pub struct Reply {
-    /// With its length header.
+    /// As it goes over the wire.
     pub frame: Vec<u8>,
     /// Whether the store has something that this reply speaks of, which must be written first.
     pub rests_on_store: bool,
@@ -70,10 +69,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     pub async fn respond(
         &self,
         session: &Session,
-        frame: Bytes,
+        frame: Frame,
     ) -> Result<Option<Reply>, FramingError> {
         let arrived = self.clock.monotonic();
-        let decoded = decode(&session.link.dialect, &frame)?;
+        let decoded = decode(&session.link.dialect, &frame.message)?;
         let message = &decoded.message;
         session.metrics.received(message.mti());
         let outcome = match route(message.mti()) {
@@ -83,12 +82,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::Authorization if session.must_sign_on() => Outcome::of(Reason::Unavailable),
             Route::Authorization => self.authorize(session, &decoded).await,
         };
-        // The dialect was checked at start, so there is a frame.
-        let Some(frame) = encode(session, message, outcome) else { return Ok(None) };
+        // The dialect was checked at start, so there is a reply.
+        let reply = encode(session, &frame.header, message, outcome);
+        let Some(reply) = reply else { return Ok(None) };
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
         self.account(session, message, Accounted { reason, repeat, fault, took });
-        Ok(Some(Reply { frame, rests_on_store }))
+        Ok(Some(Reply { frame: reply, rests_on_store }))
     }
 
     async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
@@ -250,15 +250,26 @@ fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
     Outcome::of(reason)
 }
 
-fn encode(session: &Session, message: &Message<'_>, outcome: Outcome) -> Option<Vec<u8>> {
+fn encode(
+    session: &Session,
+    header: &[u8],
+    message: &Message<'_>,
+    outcome: Outcome,
+) -> Option<Vec<u8>> {
     let Outcome { answer, fault, .. } = outcome;
     let mut reply = Vec::with_capacity(REPLY_BYTES);
-    let written = frame::append(&mut reply, |out| response::encode(message, answer, fault, out));
+    let written = frame::append(&mut reply, session.link.frames, header, |out| {
+        response::encode(message, answer, fault, out)
+    });
+    let link = &*session.link.name;
     match written {
         Ok(Some(())) => Some(reply),
-        Ok(None) => None,
+        Ok(None) => {
+            let text = "a reply is longer than the framing can say";
+            tracing::error!(target: "transaction", link, text);
+            None
+        }
         Err(error) => {
-            let link = &*session.link.name;
             tracing::error!(target: "transaction", link, %error, "a reply cannot be encoded");
             None
         }

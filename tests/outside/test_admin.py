@@ -21,6 +21,7 @@ TYPES = {
     "pinswitch_pin_verifications": "counter",
     "pinswitch_pin_suspensions": "counter",
     "pinswitch_bad_pin_blocks": "counter",
+    "pinswitch_reject_headers": "counter",
     "pinswitch_journal_sync_seconds": "histogram",
     "pinswitch_duplicate_window_seconds": "gauge",
     "pinswitch_log_lines_dropped": "counter",

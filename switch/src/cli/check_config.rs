@@ -9,7 +9,7 @@ pub(super) fn print_summary(config: &Config) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for link in &config.links {
         let (name, listen, dialect) = (&link.name, link.listen, link.dialect.name());
-        writeln!(out, "link     {name}  {listen}  {dialect}")?;
+        writeln!(out, "link     {name}  {listen}  {dialect}, {}", link.frames)?;
     }
     for product in &config.products {
         let (name, bins, currency) = (&product.name, product.bins.join(", "), product.currency);

@@ -8,6 +8,7 @@ use iso_specs::toml_keys::{Keys, Place, integer};
 
 use super::{File, listen, name_of};
 use crate::authorization::response::check_dialect;
+use crate::frame::{FrameFormat, Framing, Header};
 use crate::hsm::key::Algorithm;
 use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
 
@@ -22,6 +23,8 @@ pub struct LinkConfig {
     pub listen: SocketAddr,
     /// What its peer speaks.
     pub dialect: Arc<Spec>,
+    /// What its frames look like.
+    pub frames: FrameFormat,
     /// Whether only a signed-on connection may send requests.
     pub sign_on_required: bool,
     /// The zone PIN key of DE52.
@@ -79,6 +82,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         let network = name_of(keys, "network");
         let listen = listen(keys, self.is_demo);
         let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, name));
+        let frames = frames(keys, dialect.as_deref());
         let sign_on_required = keys.optional_boolean("sign_on_required");
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
         let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
@@ -92,6 +96,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             network: network?.0.into(),
             listen: listen?.0,
             dialect: dialect?,
+            frames,
             sign_on_required: sign_on_required.unwrap_or(false),
             zpk: zpk?,
             pin_block_formats,
@@ -134,6 +139,38 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         })?;
         Ok(spec)
     }
+}
+
+fn frames(keys: &mut Keys<'_, '_>, dialect: Option<&Spec>) -> FrameFormat {
+    let names = Framing::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
+    let framing = keys.optional_name("framing", &format!("one of {names}"), Framing::from_name);
+    let framing = framing.unwrap_or(Framing::Binary2);
+    let header_bytes = keys.optional_number("header_bytes", 1..=u8::MAX);
+    let header = keys.optional_name("header", Header::NAMES, |name| match name {
+        "none" => Some(Header::None),
+        "tpdu" => Some(Header::Tpdu),
+        "base-i" => Some(Header::BaseI),
+        "echo" => Some(Header::Echo(header_bytes.unwrap_or_default())),
+        _ => None,
+    });
+    let header = header.unwrap_or(Header::None);
+    let is_echo = matches!(header, Header::Echo(_));
+    if is_echo && keys.get("header_bytes").is_none() {
+        keys.mistake_of("header", "\"echo\" needs header_bytes, a number from 1 to 255");
+    }
+    if !is_echo && keys.get("header_bytes").is_some() {
+        keys.mistake_of("header_bytes", "only header = \"echo\" has it");
+    }
+    if framing == Framing::StxEtx {
+        if header != Header::None {
+            keys.mistake_of("header", "framing \"stx-etx\" allows none: a header may hold 03");
+        }
+        if dialect.is_some_and(|dialect| !dialect.is_text()) {
+            let text = "\"stx-etx\" is for dialects that are text throughout: bytes may be 03";
+            keys.mistake_of("framing", text);
+        }
+    }
+    FrameFormat { framing, header }
 }
 
 /// Format 4 has 16 bytes and the others 8, as DE52 of the dialect: they never share a link.
