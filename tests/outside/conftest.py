@@ -17,10 +17,20 @@ def pytest_sessionstart(session):
 @pytest.fixture
 def make_switch(tmp_path):
     """Makes switches that are stopped when the test ends. A panic in any log is a failure."""
+    yield from maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_shared(tmp_path_factory):
+    """The same, for all tests of a file."""
+    yield from maker(tmp_path_factory.mktemp("shared"))
+
+
+def maker(directory):
     made, numbers = [], itertools.count(1)
 
     def make(**changes):
-        made.append(Switch(tmp_path / f"switch-{next(numbers)}", **changes))
+        made.append(Switch(directory / f"switch-{next(numbers)}", **changes))
         return made[-1]
 
     yield make

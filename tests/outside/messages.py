@@ -10,6 +10,9 @@ from iso8583.specs import default_ascii
 from psec import des, pinblock
 
 SPEC = copy.deepcopy(default_ascii)
+# With the DE52 of a dialect for PIN blocks of format 4: 16 bytes.
+WIDE_SPEC = copy.deepcopy(default_ascii)
+WIDE_SPEC["52"]["max_len"] = 32
 
 # What the answer to a request may bring back, besides DE38, DE39 and DE44.
 ECHOED = {"2", "3", "4", "7", "11", "12", "13", "15", "32", "33", "37", "41", "42", "49"}
@@ -18,6 +21,7 @@ NETWORK_MANAGEMENT_ECHOED = {"7", "11", "33", "70"}
 DEMO_ZPK = bytes.fromhex("ECC25208B6FD2023E9767A5489BC9415")
 
 _numbers = itertools.count(1)
+_fill = random.Random(9564)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,19 @@ def other_pin(pin):
     return pin[:-1] + str((int(pin[-1]) + 1) % 10)
 
 
+def iso_1(pin, _pan=None):
+    """A clear block of format 1 (ISO 9564-1): 1, PIN length, the PIN, any fill; it knows no PAN."""
+    fill = f"{_fill.getrandbits(56):014X}"
+    return bytes.fromhex(f"1{len(pin):X}" + (pin + fill)[:14])
+
+
+CLEAR_BLOCKS = {0: pinblock.encode_pinblock_iso_0, 1: iso_1, 3: pinblock.encode_pinblock_iso_3}
+
+
 def pin_block(pin, pan, zpk=DEMO_ZPK, iso_format=0):
-    encode = {0: pinblock.encode_pinblock_iso_0, 3: pinblock.encode_pinblock_iso_3}[iso_format]
-    return des.encrypt_tdes_ecb(zpk, encode(pin, pan)).hex().upper()
+    if iso_format == 4:
+        return pinblock.encipher_pinblock_iso_4(zpk, pin, pan).hex().upper()
+    return encrypted(CLEAR_BLOCKS[iso_format](pin, pan), zpk)
 
 
 def encrypted(clear_block, zpk=DEMO_ZPK):
@@ -103,7 +117,8 @@ def changed(message, changes):
 
 
 def encode(message):
-    raw, _ = iso8583.encode(dict(message), SPEC)
+    is_wide = len(message.get("52", "")) == 32
+    raw, _ = iso8583.encode(dict(message), WIDE_SPEC if is_wide else SPEC)
     return bytes(raw)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import settings
@@ -18,6 +19,8 @@ from link import Link
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PINSWITCH", REPOSITORY / "target/release/pinswitch")).resolve()
+# A master key of the tests' own, where the demo's will not do.
+MASTER = bytes(range(7, 39))
 START_SECONDS = 20
 STOP_SECONDS = 30
 
@@ -43,6 +46,23 @@ def run(*words, stdin="", **options):
         [BINARY, *map(str, words)], input=stdin, capture_output=True, text=True,
         timeout=START_SECONDS, **options,
     )
+
+
+def components(key, count):
+    """Random parts that give the key by exclusive-or, in hexadecimal."""
+    parts = [os.urandom(len(key)) for _ in range(count - 1)]
+    last = key
+    for part in parts:
+        last = bytes(a ^ b for a, b in zip(last, part))
+    return [part.hex().upper() for part in [*parts, last]]
+
+
+def of_card(card):
+    """A card as the switch wants a new one."""
+    return {
+        "token": card.token, "pan": card.pan, "expiration": card.expiry,
+        "pan_sequence_number": card.sequence, "card_product_token": card.product, "pin": card.pin,
+    }
 
 
 class Switch:
@@ -81,7 +101,8 @@ class Switch:
     def start(self):
         self.launch()
         deadline = time.monotonic() + START_SECONDS
-        while len(self.ports()) < 2:
+        links = self.config.read_text().count("[[links]]")
+        while len(self.ports()) < links:
             assert self.process.poll() is None, f"it ended:\n{self.log()}"
             assert time.monotonic() < deadline, f"it does not listen:\n{self.log()}"
             time.sleep(0.005)
@@ -159,15 +180,64 @@ class Switch:
                 break
         return result
 
+    def write_master_key(self, text=MASTER.hex(), mode=0o600):
+        path = self.directory / "master.key"
+        path.write_text(text)
+        path.chmod(mode)
+
+    def write_aes_dialect(self):
+        """aes.toml: the built-in dialect with the 16 bytes of format 4 in DE52."""
+        builtin = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
+        text, changed = re.subn(r"(?m)^(52 = .*max = )8,", r"\g<1>16,", builtin)
+        assert changed == 1
+        (self.directory / "aes.toml").write_text(text)
+
+    def bring_in_key(self, name, key, *words, usage="P0"):
+        result = self.bring_in(name, components(key, 2), *words, usage=usage)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def key_list(self):
+        """Lines of `key list`, split into words."""
+        return [line.split() for line in self.done("key", "list").splitlines()]
+
+    def metric(self, name):
+        """Sum of a metric over its labels."""
+        lines = re.findall(rf"(?m)^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics")[1])
+        return sum(map(float, lines))
+
+    def ask(self, command):
+        """One command on the control socket, which costs no process; the card as it is then, or
+        why not."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(STOP_SECONDS)
+            control.connect(str(self.data / "control.sock"))
+            control.sendall(json.dumps(command).encode() + b"\n")
+            outcome = json.loads(control.makefile().readline())
+        assert outcome != "done", command
+        ((kind, said),) = outcome.items()
+        assert kind in ("card", "refused"), kind
+        return said
+
+    def asked(self, command):
+        said = self.ask(command)
+        assert isinstance(said, dict), said
+        return said
+
+    def add_all(self, cards):
+        """Adds and activates cards, many at once, so that they share their waits for the disk."""
+        def add(card):
+            self.asked({"add": of_card(card)})
+            return self.asked({"activate": {"token": card.token}})
+
+        with ThreadPoolExecutor(16) as threads:
+            return list(threads.map(add, cards))
+
     def show(self, token):
         return json.loads(self.done("card", "show", token))
 
     def add(self, card, activate=True):
-        self.done("card", "add", stdin=json.dumps({
-            "token": card.token, "pan": card.pan, "expiration": card.expiry,
-            "pan_sequence_number": card.sequence, "card_product_token": card.product,
-            "pin": card.pin,
-        }))
+        self.done("card", "add", stdin=json.dumps(of_card(card)))
         if activate:
             self.done("card", "activate", card.token)
         return card

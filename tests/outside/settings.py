@@ -1,5 +1,7 @@
 """Configuration files of the switches under test: free ports, small journal segments."""
 
+import json
+
 TEMPLATE = """\
 data_dir = "data"
 profile = "{profile}"
@@ -68,6 +70,8 @@ bins = ["476134"]
 currency = 978
 limit_per_transaction = 1250
 allowed_currencies = [978]
+
+{tables}
 """
 
 DEFAULTS = {
@@ -86,6 +90,7 @@ DEFAULTS = {
     "listen": "127.0.0.1:0",
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
+    "tables": "",
 }
 
 
@@ -93,3 +98,30 @@ def text(**settings):
     unknown = settings.keys() - DEFAULTS.keys() - {"admin_port"}
     assert not unknown, unknown
     return TEMPLATE.format(**{**DEFAULTS, **settings})
+
+
+def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"]):
+    """One more link, for the setting `tables`."""
+    listed = "" if formats is None else f"pin_block_formats = {formats}\n"
+    return f"""
+[[links]]
+name = "{name}"
+network = "net"
+listen = "127.0.0.1:0"
+dialect = "{dialect}"
+zpk = "{zpk}"
+{listed}"""
+
+
+def product(name, pin_verification, pin_retry_limit="3"):
+    """One more product, for the setting `tables`; `pin_verification` is its table as a dict."""
+    verification = "\n".join(f"{key} = {json.dumps(v)}" for key, v in pin_verification.items())
+    return f"""
+[[products]]
+name = "{name}"
+bins = ["476134"]
+currency = 978
+pin_retry_limit = {pin_retry_limit}
+[products.pin_verification]
+{verification}
+"""

@@ -1,13 +1,11 @@
 """Keys: components in, key block and check value out; psec agrees on both."""
 
-import os
-
 import messages
 import pytest
 from messages import CARD_1, DEMO_ZPK, Card, authorization, pan_of
+from process import MASTER, components
 from psec import des, tr31
 
-MASTER = bytes(range(7, 39))
 ZPK = bytes.fromhex("B0852A9D7A3B8C1FEA4561F77CD9029B")
 TRIPLE = des.adjust_key_parity(bytes(range(100, 124)))
 
@@ -20,26 +18,11 @@ def no_keys(switch):
     return switch.command("key", "list").stdout == ""
 
 
-def components(key, count):
-    """Random parts that give the key by exclusive-or, in hexadecimal."""
-    parts = [os.urandom(len(key)) for _ in range(count - 1)]
-    last = key
-    for part in parts:
-        last = bytes(a ^ b for a, b in zip(last, part))
-    return [part.hex().upper() for part in [*parts, last]]
-
-
-def write_master_key(switch, text=MASTER.hex(), mode=0o600):
-    path = switch.directory / "master.key"
-    path.write_text(text)
-    path.chmod(mode)
-
-
 @pytest.fixture
 def own(make_switch):
     """A switch with a master key of its own and no keys yet; it does not run."""
     switch = make_switch(master_key_file="master.key", zpk="zpk-net")
-    write_master_key(switch)
+    switch.write_master_key()
     return switch
 
 
@@ -148,21 +131,21 @@ def test_a_link_without_its_key_does_not_start(own):
 
 def test_another_master_key_does_not_open_the_keys(own):
     assert bring_in(own, ZPK).returncode == 0
-    write_master_key(own, bytes(range(1, 33)).hex())
+    own.write_master_key(bytes(range(1, 33)).hex())
     assert "key" in own.refuses_to_start()
     assert own.command("key", "list").returncode == 1
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601])
 def test_a_master_key_file_that_others_may_read_is_refused(own, mode):
-    write_master_key(own, mode=mode)
+    own.write_master_key(mode=mode)
     said = own.refuses_to_start()
     assert "master.key" in said and f"{mode:04o}" in said and "0600" in said
 
 
 @pytest.mark.parametrize("text", ["", "00", MASTER.hex()[:-2], MASTER.hex() + "00", "X" * 64])
 def test_a_master_key_is_64_hexadecimal_digits(own, text):
-    write_master_key(own, text)
+    own.write_master_key(text)
     said = own.refuses_to_start()
     assert "master.key" in said and "64 hexadecimal digits" in said
     assert not text or len(text) < 10 or text not in said
@@ -184,7 +167,7 @@ def test_the_value_of_the_demo_master_key_in_a_file_refuses_any_address_but_loop
     make_switch, listen, text
 ):
     switch = make_switch(master_key_file="master.key", zpk="zpk-net")
-    write_master_key(switch, text)
+    switch.write_master_key(text)
     assert bring_in(switch, ZPK).returncode == 0
     switch.configure(master_key_file="master.key", zpk="zpk-net", listen=listen)
     said = switch.refuses_to_start()
@@ -213,7 +196,7 @@ def test_the_demo_keys_under_an_own_master_key_refuse_too(make_switch, key, even
     switch = make_switch(
         master_key_file="master.key", zpk="zpk-net", listen="0.0.0.0:0"
     )
-    write_master_key(switch)
+    switch.write_master_key()
     imported = bytes(byte ^ 1 for byte in key) if even_parity else key
     assert bring_in(switch, imported).returncode == 0
     said = switch.refuses_to_start()
