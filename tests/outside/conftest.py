@@ -38,6 +38,14 @@ def maker(directory):
 
 
 @pytest.fixture
+def own(make_switch):
+    """A switch with a master key of its own and no keys yet; it does not run."""
+    switch = make_switch(master_key_file="master.key", zpk="zpk-net")
+    switch.write_master_key()
+    return switch
+
+
+@pytest.fixture
 def switch(make_switch):
     return make_switch().start()
 

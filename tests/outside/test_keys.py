@@ -1,29 +1,25 @@
-"""Keys: components in, key block and check value out; psec agrees on both."""
+"""Keys: components in, key block and check value out, psec agrees on both; one purpose for each
+key; what the audit says."""
 
+import itertools
+
+import canaries
 import messages
 import pytest
+import settings
+from canaries import of_bytes
 from messages import CARD_1, DEMO_ZPK, Card, authorization, pan_of
-from process import MASTER, components
+from process import MASTER, components, of_card
 from psec import des, tr31
+from verification import kcv, visa_pvv
 
 ZPK = bytes.fromhex("B0852A9D7A3B8C1FEA4561F77CD9029B")
 TRIPLE = des.adjust_key_parity(bytes(range(100, 124)))
-
-
-def kcv(key):
-    return des.generate_kcv(key, 3).hex().upper()
+PVK = des.adjust_key_parity(bytes(range(60, 76)))
 
 
 def no_keys(switch):
     return switch.command("key", "list").stdout == ""
-
-
-@pytest.fixture
-def own(make_switch):
-    """A switch with a master key of its own and no keys yet; it does not run."""
-    switch = make_switch(master_key_file="master.key", zpk="zpk-net")
-    switch.write_master_key()
-    return switch
 
 
 def bring_in(switch, key, name="zpk-net", count=2, *words):
@@ -149,6 +145,178 @@ def test_a_master_key_is_64_hexadecimal_digits(own, text):
     said = own.refuses_to_start()
     assert "master.key" in said and "64 hexadecimal digits" in said
     assert not text or len(text) < 10 or text not in said
+
+
+# One purpose for each key.
+
+
+@pytest.mark.parametrize("first, second", list(itertools.permutations(("P0", "V1", "E0", "K1"), 2)))
+def test_one_value_never_has_two_usages(own, first, second):
+    words = ("--algorithm", "T")
+    own.bring_in_key("one", ZPK, *words, usage=first)
+    for parity in (0, 1):
+        parts = components(bytes(byte ^ parity for byte in ZPK), 2)
+        refused = own.bring_in(f"two-{parity}", parts, *words, usage=second)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "serves one purpose" in refused.stderr
+    assert [line[0] for line in own.key_list()] == ["one"]
+
+
+def test_a_value_that_serves_another_purpose_is_no_next_version_either(own):
+    own.bring_in_key("one", ZPK, usage="V1")
+    own.bring_in_key("two", TRIPLE[:16])
+    refused = own.bring_in("two", components(ZPK, 2), "--rotate")
+    assert refused.returncode == 1 and "serves one purpose" in refused.stderr
+    assert kcv(TRIPLE[:16]) in own.done("key", "list")
+
+
+def test_a_file_put_there_by_hand_is_under_the_same_rule(own):
+    assert bring_in(own, ZPK).returncode == 0
+    path = own.data / "keys" / "a-pvk.key"
+    path.write_text(tr31.wrap(MASTER, tr31.Header("D", "V2", "T", "C", "01", "N"), ZPK))
+    assert "serves one purpose" in own.refuses_to_start()
+    refused = own.command("key", "list")
+    assert refused.returncode == 1 and "zpk-net" in refused.stderr and "a-pvk" in refused.stderr
+    path.write_text(tr31.wrap(MASTER, tr31.Header("D", "V2", "T", "C", "01", "N"), TRIPLE))
+    own.start()
+
+
+def test_the_switchs_own_keys_are_under_the_same_rule(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    pek = tr31.unwrap(MASTER, (own.data / "keys/own-pek.key").read_text().strip())[1]
+    refused = own.bring_in("pvk", components(pek, 2), usage="V2")
+    assert refused.returncode == 1 and "serves one purpose" in refused.stderr
+
+
+def test_one_zone_key_may_have_two_names(own):
+    own.bring_in_key("one", ZPK)
+    own.bring_in_key("two", ZPK)
+    assert [line[0] for line in own.key_list()] == ["one", "two"]
+
+
+@pytest.mark.parametrize("mode, starts", [("B", True), ("D", True), ("N", True), ("E", False)])
+def test_a_zone_key_must_be_allowed_to_decrypt(own, mode, starts):
+    assert bring_in(own, ZPK, "zpk-net", 2, "--mode", mode).returncode == 0
+    if not starts:
+        said = own.refuses_to_start()
+        assert "zpk-net" in said and f"mode of use {mode}" in said and "decrypt" in said
+        return
+    own.start()
+    card = own.add(Card("one", pan_of("476134", 1), "123456"))
+    with own.connect() as link:
+        assert link.ask(authorization(card, "123456", zpk=ZPK)).code == "00"
+
+
+@pytest.mark.parametrize("usage, algorithm", [("V1", "T"), ("V2", "T"), ("K1", "T"), ("E0", "T")])
+def test_a_zone_key_has_its_usage(own, usage, algorithm):
+    words = ("--algorithm", algorithm)
+    own.bring_in_key("zpk-net", ZPK, *words, usage=usage)
+    said = own.refuses_to_start()
+    assert "zpk-net" in said and usage in said and "P0" in said
+
+
+def test_a_zone_key_of_aes_is_for_format_4_only(own):
+    own.bring_in_key("zpk-net", bytes(range(16)), "--algorithm", "A")
+    said = own.refuses_to_start()
+    assert "zpk-net" in said and "algorithm A" in said
+
+
+def with_pvk(switch, usage, mode):
+    """`switch` with a product whose PVK is put there by hand."""
+    method = visa_pvv("pvv", "pvk", PVK)
+    switch.configure(
+        master_key_file="master.key", zpk="zpk-net", tables=settings.product("pvv", method.table)
+    )
+    (switch.data / "keys").mkdir(parents=True, exist_ok=True)
+    header = tr31.Header("D", usage, "T", mode, "01", "N")
+    (switch.data / "keys" / "pvk.key").write_text(tr31.wrap(MASTER, header, PVK))
+
+
+@pytest.mark.parametrize("usage, mode, named", [
+    ("V2", "G", "mode of use G"), ("V1", "C", "V1"), ("P0", "B", "P0"), ("E0", "X", "E0"),
+])
+def test_a_pvk_must_be_for_its_method_and_allowed_to_verify(own, usage, mode, named):
+    with_pvk(own, usage, mode)
+    assert bring_in(own, ZPK).returncode == 0
+    said = own.refuses_to_start()
+    assert "key pvk" in said and named in said
+
+
+def test_a_pvk_that_may_only_verify_sets_no_pin(own):
+    with_pvk(own, "V2", "C")
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    card = own.add(Card("one", pan_of("476134", 1), "1234", "pvv"))
+    assert own.terminate() == 0
+    with_pvk(own, "V2", "V")
+    own.start()
+    another = Card("two", pan_of("476134", 2), "1234", "pvv")
+    for refused in (own.ask({"set_pin": {"token": "one", "pin": "9999"}}),
+                    own.ask({"add": of_card(another)})):
+        assert "mode of use V" in refused and "generate" in refused
+    with own.connect() as link:
+        requests = [authorization(card, pin, zpk=ZPK) for pin in ("9999", "1234")]
+        assert link.codes(requests) == ["55", "00"]
+
+
+# What the audit says.
+
+
+def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
+    kek = bytes(range(32))
+    block = tr31.wrap(kek, tr31.Header("D", "V2", "T", "C", "00", "E"), TRIPLE)
+    first, second = components(ZPK, 2)
+    said = []
+
+    def audited(*words, stdin=""):
+        result = own.command("key", *words, stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        said.append(result.stderr)
+        return result.stderr
+
+    def component(name, part, number, *words):
+        return audited("import", name, "--usage", "P0", "--component", str(number), "--of", "2",
+                       "--custodian", f"custodian-{number}", *words, stdin=part + "\n")
+
+    line = component("zpk-net", first, 1)
+    assert 'action="key component" name=zpk-net number=1 custodian="custodian-1"' in line
+    line = component("zpk-net", second, 2)
+    assert 'action="key component" name=zpk-net number=2 custodian="custodian-2"' in line
+    assert f'action="key import" name=zpk-net kcv={kcv(ZPK)}' in line
+    own.bring_in_key("kek", kek, "--algorithm", "A", usage="K1")
+    own.start()
+    line = audited("import", "pvk", "--usage", "V2", "--under", "kek", stdin=block)
+    assert f'action="key import" name=pvk kcv={kcv(TRIPLE)}' in line
+    line = audited("export", "pvk", "--under", "kek")
+    assert f'action="key export" name="pvk" under="kek" kcv={kcv(TRIPLE)}' in line
+    assert 'action="key generate" name=zpk-net kcv=' in audited(
+        "generate", "zpk-net", "--usage", "P0", "--rotate"
+    )
+    line = audited("retire", "zpk-net")
+    assert f'action="key retire" name="zpk-net" kcv={kcv(ZPK)}' in line
+    component("other", first, 1)
+    assert 'action="key discard" name=other' in audited("discard", "other")
+    assert own.log().count('action="reload keys" done=true') == 3
+    blocks = [path.read_text().strip() for path in (own.data / "keys").iterdir()]
+    values = [ZPK, TRIPLE, kek, MASTER, *(tr31.unwrap(MASTER, text)[1] for text in blocks)]
+    secrets = [canary for value in values for canary in of_bytes("key", value)]
+    texts = "".join([*said, own.log()])
+    assert canaries.search({"said": texts.encode()}, secrets) == []
+    for secret in (first, second, block, *blocks):
+        assert secret not in texts
+
+
+def test_a_reload_that_fails_is_told_and_changes_nothing(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    card = own.add(Card("one", pan_of("476134", 1), "1234"))
+    (own.data / "keys" / "zpk-net.key").unlink()
+    refused = own.command("key", "generate", "other", "--usage", "P0")
+    assert refused.returncode == 1 and "goes on with the keys it has" in refused.stderr
+    assert 'action="reload keys" done=false' in own.log()
+    with own.connect() as link:
+        assert link.ask(authorization(card, "1234", zpk=ZPK)).code == "00"
 
 
 # Keys that everybody knows stay on loopback.

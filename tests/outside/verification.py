@@ -1,7 +1,10 @@
-"""PIN verification methods as a product's table names them, and what psec computes for each."""
+"""PIN verification methods as a product's table names them, what psec computes for each, and check
+values of keys."""
 
 from dataclasses import dataclass, field, replace
 
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 from psec import des, pin
 
 DECIMALISATION_TABLE = "0123456789012345"
@@ -67,3 +70,12 @@ def ibm3624(name, pvk_name, pvk, form, decimalisation_table=DECIMALISATION_TABLE
 
 def tdes_key(source, length=16):
     return des.adjust_key_parity(source.randbytes(length))
+
+
+def kcv(key, algorithm="T"):
+    """The check value; that of an AES key is a CMAC, which psec has not."""
+    if algorithm == "T":
+        return des.generate_kcv(key, 3).hex().upper()
+    cmac = CMAC(AES(key))
+    cmac.update(bytes(16))
+    return cmac.finalize()[:3].hex().upper()
