@@ -1,0 +1,447 @@
+"""Rotation: two versions of a key are live until the older is retired. Under load no answer is
+wrong while the senders change over, whatever format their PIN blocks have."""
+
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+
+import pytest
+import settings
+from messages import Card, authorization, other_pin, pan_of, random_pin
+from process import BINARY, MASTER, components
+from psec import tr31
+from verification import ibm3624, kcv, tdes_key, translated_block, visa_pvv
+
+SOURCE = random.Random(9797)
+ZPK, NEW_ZPK = tdes_key(SOURCE), tdes_key(SOURCE)
+AES_ZPK = SOURCE.randbytes(16)
+KEK = SOURCE.randbytes(32)
+PVK_VISA, PVK_IBM = tdes_key(SOURCE), tdes_key(SOURCE)
+METRIC = "pinswitch_pin_blocks_under_older_key_total"
+METHODS = [
+    translated_block(),
+    visa_pvv("pvv", "pvk-visa", PVK_VISA),
+    ibm3624("offset", "pvk-ibm", PVK_IBM, "leftmost-11-F"),
+]
+WAIT_SECONDS = 20
+
+
+@pytest.fixture
+def ready(make_switch):
+    """A switch with all keys and one card of each product; it does not run."""
+    switch = make_switch()
+    products = [settings.product(m.name, m.table, '"none"') for m in METHODS]
+    products.append(settings.product("limited", METHODS[0].table))
+    links = [
+        settings.link("format-0-1-3", "zpk", [0, 1, 3]), settings.link("format-1", "zpk", [1]),
+        settings.link("format-4", "zpk-aes", [4], "aes.toml"),
+    ]
+    switch.configure(
+        master_key_file="master.key", zpk="zpk", tables="".join(links + products),
+        bad_pin_blocks_per_minute=1000,
+    )
+    switch.write_master_key()
+    switch.write_aes_dialect()
+    switch.bring_in_key("zpk", ZPK)
+    switch.bring_in_key("zpk-aes", AES_ZPK, "--algorithm", "A")
+    switch.bring_in_key("pvk-visa", PVK_VISA, usage="V2")
+    switch.bring_in_key("pvk-ibm", PVK_IBM, usage="V1")
+    return switch
+
+
+@pytest.fixture
+def running(ready):
+    return ready.start()
+
+
+def new_card(switch, number, product):
+    card = Card(f"{product}-{number}", pan_of("476134", number), random_pin(SOURCE, 8), product)
+    switch.add_all([card])
+    return card
+
+
+def codes(switch, requests, link="link-a"):
+    with switch.connect(link) as link:
+        return link.codes(requests)
+
+
+def versions(switch, name="zpk"):
+    """Version and check value of each, as `key list` has them."""
+    return [(words[2], words[4]) for words in switch.key_list() if words[0] == name]
+
+
+# What the senders do.
+
+
+class Sender(threading.Thread):
+    """Sends right and wrong PINs all the time, two batches in flight, and notes every answer."""
+
+    BATCH = 40
+
+    def __init__(self, switch, link, card, iso_formats, zpk):
+        super().__init__(daemon=True)
+        self.link = switch.connect(link)
+        self.card, self.iso_formats, self.zpk = card, iso_formats, zpk
+        self.source = random.Random(card.token)
+        self.ended, self.fault = threading.Event(), None
+        # What each request in flight must be answered, by DE11.
+        self.flying = {}
+        # Answers by the key of their requests.
+        self.said, self.wrong_answers = Counter(), []
+        self.start()
+
+    def run(self):
+        try:
+            self.work()
+        except BaseException as fault:
+            self.fault = fault
+
+    def work(self):
+        while not self.ended.is_set():
+            if len(self.flying) <= self.BATCH:
+                self.send_batch()
+            self.read_one()
+        while self.flying:
+            self.read_one()
+
+    def send_batch(self):
+        """Two of three PINs are right, so that answers which wait for the disk and answers which
+        do not overtake each other."""
+        requests = []
+        for _ in range(self.BATCH):
+            is_right, zpk = self.source.random() < 0.67, self.zpk
+            pin = self.card.pin if is_right else wrong_pin(self.card)
+            iso_format = self.source.choice(self.iso_formats)
+            request = authorization(self.card, pin, zpk=zpk, iso_format=iso_format)
+            requests.append(request)
+            self.flying[request["11"]] = ("00" if is_right else "55", zpk, iso_format)
+        self.link.send(*requests)
+
+    def read_one(self):
+        answer = self.link.read()
+        self.note(*self.flying.pop(answer.stan), answer.code)
+
+    def note(self, expected, zpk, iso_format, code):
+        self.said[zpk] += 1
+        if code != expected:
+            self.wrong_answers.append((iso_format, expected, code))
+
+    def stop(self):
+        self.ended.set()
+        self.join(WAIT_SECONDS)
+        assert not self.is_alive() and self.fault is None, self.fault
+        self.link.close()
+
+    def wait_for(self, count, zpk):
+        """Until it has had so many more answers to requests under a key."""
+        goal, deadline = self.said[zpk] + count, time.monotonic() + WAIT_SECONDS
+        while self.said[zpk] < goal:
+            assert self.fault is None and time.monotonic() < deadline, self.fault
+            time.sleep(0.005)
+
+
+class Counting(Sender):
+    """One wrong, one wrong, one right, again and again, on a card whose third wrong PIN in a row
+    would suspend it; one in flight."""
+
+    def work(self):
+        wrong, right = wrong_pin(self.card), self.card.pin
+        while not self.ended.is_set():
+            for pin, expected in ((wrong, "55"), (wrong, "55"), (right, "00")):
+                zpk, iso_format = self.zpk, self.source.choice(self.iso_formats)
+                request = authorization(self.card, pin, zpk=zpk, iso_format=iso_format)
+                self.note(expected, zpk, iso_format, self.link.ask(request).code)
+
+
+def wrong_pin(card):
+    """Another PIN, with another PVV too: the first digit differs, as psec has it below."""
+    return str((int(card.pin[0]) + 5) % 10) + card.pin[1:]
+
+
+def senders_of(switch, zpk, is_aes):
+    if is_aes:
+        plans = [("format-4", product, [4]) for product in ("translated", "pvv", "offset")]
+    else:
+        plans = [
+            ("format-0-1-3", "translated", [0, 1, 3]), ("format-1", "translated", [1]),
+            ("format-0-1-3", "pvv", [0, 3]), ("link-a", "offset", [0, 3]),
+        ]
+    cards = [new_card(switch, number, plan[1]) for number, plan in enumerate(plans, 1)]
+    (pvv,) = (card for card in cards if card.product == "pvv")
+    assert METHODS[1].value(pvv) != METHODS[1].value_of(wrong_pin(pvv), pvv.pan)
+    senders = [Sender(switch, link, card, formats, zpk)
+               for card, (link, _, formats) in zip(cards, plans)]
+    limited = new_card(switch, 99, "limited")
+    return [*senders, Counting(switch, plans[0][0], limited, plans[0][2], zpk)]
+
+
+# How a new version comes in; each gives the new key.
+
+
+def generated(switch, name, algorithm):
+    said = switch.done(
+        "key", "generate", name, "--usage", "P0", "--algorithm", algorithm, "--rotate"
+    )
+    return tr31.unwrap(MASTER, said.splitlines()[0])[1]
+
+
+def imported_in_components(switch, name, algorithm):
+    key = NEW_ZPK if algorithm == "T" else MASTER
+    switch.bring_in_key(name, key, "--algorithm", algorithm, "--rotate")
+    return key
+
+
+def imported_as_a_block(switch, name, algorithm):
+    switch.bring_in_key("kek", KEK, "--algorithm", "A", usage="K1")
+    header = tr31.Header("D", "P0", algorithm, "B", "00", "N")
+    words = ("--usage", "P0", "--algorithm", algorithm, "--under", "kek", "--rotate")
+    switch.done("key", "import", name, *words, stdin=tr31.wrap(KEK, header, NEW_ZPK) + "\n")
+    return NEW_ZPK
+
+
+@pytest.mark.parametrize("is_aes, bring_in", [
+    (False, generated), (False, imported_in_components), (False, imported_as_a_block),
+    (True, generated),
+])
+def test_a_zone_key_is_rotated_under_load_without_a_wrong_answer(running, is_aes, bring_in):
+    name, old = ("zpk-aes", AES_ZPK) if is_aes else ("zpk", ZPK)
+    senders = senders_of(running, old, is_aes)
+    for sender in senders:
+        sender.wait_for(60, old)
+    assert running.metric(METRIC) == 0
+
+    new = bring_in(running, name, "A" if is_aes else "T")
+    for sender in senders:
+        sender.wait_for(60, old)
+    risen = running.metric(METRIC)
+    assert risen > 0
+
+    for sender in senders:
+        sender.zpk = new
+        sender.wait_for(60, new)
+    assert running.metric(METRIC) > risen
+    for sender in senders:
+        # What was in flight under the old key is answered by now.
+        sender.wait_for(3 * Sender.BATCH, new)
+    risen = running.metric(METRIC)
+    for sender in senders:
+        sender.wait_for(60, new)
+    assert running.metric(METRIC) == risen
+
+    assert running.done("key", "retire", name).startswith("retired KCV ")
+    for sender in senders:
+        sender.wait_for(60, new)
+        sender.stop()
+    assert [sender.wrong_answers for sender in senders] == [[]] * len(senders)
+    # Before the rotation nothing was counted.
+    assert risen < sum(sender.said[old] for sender in senders)
+    limited = running.show(senders[-1].card.token)
+    assert (limited["state"], limited["pin_try_counter"]) == ("ACTIVE", 0)
+
+    link, iso_format = ("format-4", 4) if is_aes else ("link-a", 0)
+    card = senders[-1].card
+    requests = [authorization(card, card.pin, zpk=zpk, iso_format=iso_format) for zpk in (old, new)]
+    assert codes(running, requests, link) == ["81", "00"]
+    assert running.metric(METRIC) == risen
+
+
+def under_each_key(card, *zpks):
+    """The right and a wrong PIN in formats 0 and 3 under each key."""
+    return [
+        authorization(card, pin, zpk=zpk, iso_format=iso_format)
+        for zpk in zpks for iso_format in (0, 3) for pin in (card.pin, other_pin(card.pin))
+    ]
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_both_versions_are_live_after_a_restart(running, end):
+    card = new_card(running, 1, "translated")
+    new = generated(running, "zpk", "T")
+    getattr(running, end)()
+    running.start()
+    assert codes(running, under_each_key(card, ZPK, new)) == ["00", "55"] * 4
+    assert versions(running) == [("1", kcv(ZPK)), ("2", kcv(new))]
+    running.done("key", "retire", "zpk")
+    getattr(running, end)()
+    running.start()
+    assert codes(running, under_each_key(card, ZPK, new)) == ["81"] * 4 + ["00", "55"] * 2
+    assert versions(running) == [("2", kcv(new))]
+
+
+def test_a_rotation_while_the_switch_is_down_is_in_use_when_it_starts(ready):
+    new = generated(ready, "zpk", "T")
+    ready.start()
+    card = new_card(ready, 1, "translated")
+    assert codes(ready, under_each_key(card, ZPK, new)) == ["00", "55"] * 4
+    assert ready.terminate() == 0
+    ready.done("key", "retire", "zpk")
+    ready.start()
+    assert codes(ready, under_each_key(card, ZPK, new)) == ["81"] * 4 + ["00", "55"] * 2
+
+
+def test_rotations_go_on_one_after_another(running):
+    card, live = new_card(running, 1, "translated"), ZPK
+    for version in range(2, 8):
+        new = generated(running, "zpk", "T")
+        assert versions(running) == [(str(version - 1), kcv(live)), (str(version), kcv(new))]
+        assert codes(running, under_each_key(card, live, new)) == ["00", "55"] * 4
+        running.done("key", "retire", "zpk")
+        live = new
+
+
+def test_a_key_command_that_is_killed_leaves_the_old_or_the_new_keys(running):
+    card, source = new_card(running, 1, "translated"), random.Random(99)
+    seen = Counter()
+    for _ in range(40):
+        words = ["key", "generate", "zpk", "--usage", "P0", "--rotate"]
+        command = subprocess.Popen(
+            [BINARY, *running.words, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        time.sleep(source.uniform(0, 0.012))
+        command.kill()
+        command.communicate()
+        live = versions(running)
+        seen[len(live)] += 1
+        if len(live) == 2:
+            running.done("key", "retire", "zpk")
+    assert seen.keys() == {1, 2}
+    running.kill()
+    running.start()
+    block = (running.data / "keys" / "zpk.key").read_text().strip()
+    zpk = tr31.unwrap(MASTER, block)[1]
+    assert codes(running, [authorization(card, card.pin, zpk=zpk)]) == ["00"]
+
+
+# What is refused.
+
+
+def refused(switch, *words, stdin=""):
+    before = (switch.data / "keys" / "zpk.key").read_text()
+    result = switch.command("key", *words, stdin=stdin)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert (switch.data / "keys" / "zpk.key").read_text() == before
+    return result.stderr
+
+
+def test_a_third_live_version_is_refused(running):
+    card = new_card(running, 1, "translated")
+    new = generated(running, "zpk", "T")
+    said = refused(running, "generate", "zpk", "--usage", "P0", "--rotate")
+    assert "two versions are live already" in said
+    assert codes(running, under_each_key(card, ZPK, new)) == ["00", "55"] * 4
+
+
+def test_the_live_value_is_no_new_version(running):
+    for parity in (0, 1):
+        key = bytes(byte ^ parity for byte in ZPK)
+        result = running.bring_in("zpk", components(key, 2), "--rotate")
+        assert result.returncode == 1 and "value of the live one" in result.stderr
+        running.done("key", "discard", "zpk")
+    assert versions(running) == [("1", kcv(ZPK))]
+
+
+@pytest.mark.parametrize("words, named", [
+    (("zpk", "--usage", "P0", "--algorithm", "A"), "same usage and algorithm"),
+    (("zpk", "--usage", "V2"), "same usage and algorithm"),
+    (("none", "--usage", "P0"), "does not exist"),
+])
+def test_a_rotation_to_another_kind_or_of_no_key_is_refused(running, words, named):
+    assert named in refused(running, "generate", *words, "--rotate")
+
+
+@pytest.mark.parametrize("name, named", [
+    ("zpk", "only one version"), ("own-pek", "only one version"), ("none", "does not exist"),
+])
+def test_the_only_version_is_never_retired(running, name, named):
+    assert named in refused(running, "retire", name)
+
+
+# PIN verification keys.
+
+
+@pytest.mark.parametrize("product, pvk, usage", [
+    ("pvv", "pvk-visa", "V2"), ("offset", "pvk-ibm", "V1"),
+])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_pvk_stays_as_long_as_a_card_has_a_pin_under_it(
+    running, product, pvk, usage, is_running
+):
+    cards = [new_card(running, number, product) for number in range(1, 6)]
+    old = versions(running, pvk)[0]
+    running.done("key", "generate", pvk, "--usage", usage, "--rotate")
+    later = [new_card(running, number, product) for number in range(6, 9)]
+    assert codes(running, rights(cards + later)) == ["00"] * 8
+
+    def retired():
+        if not is_running:
+            assert running.terminate() == 0
+        result = running.command("key", "retire", pvk)
+        if not is_running:
+            running.start()
+        return result
+
+    for left in range(5, 0, -1):
+        result = retired()
+        assert (result.returncode, result.stdout) == (1, "")
+        assert f"{left} card" in result.stderr and old[1] in result.stderr
+        assert len(versions(running, pvk)) == 2
+        running.asked({"set_pin": {"token": cards[left - 1].token, "pin": "86420975"}})
+    result = retired()
+    assert result.returncode == 0 and f"retired KCV {old[1]}" in result.stdout
+    (now,) = versions(running, pvk)
+    assert now != old
+    pins = [authorization(card, "86420975", zpk=ZPK) for card in cards]
+    assert codes(running, pins + rights(later)) == ["00"] * 8
+
+
+def rights(cards):
+    return [authorization(card, card.pin, zpk=ZPK) for card in cards]
+
+
+# Commands at the same time.
+
+
+def at_once(switch, commands):
+    """Exit codes of key commands that all run at the same time."""
+    started = []
+    for words, stdin in commands:
+        command = subprocess.Popen(
+            [BINARY, *switch.words, "key", *words], stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        started.append((command, stdin))
+    for command, stdin in started:
+        command.stdin.write(stdin.encode())
+        command.stdin.close()
+    return [command.wait(WAIT_SECONDS) for command, _ in started]
+
+
+def test_no_key_is_lost_when_commands_run_at_once(running):
+    names = [f"key-{number}" for number in range(12)]
+    commands = [(["generate", name, "--usage", "V1"], "") for name in names]
+    assert at_once(running, commands) == [0] * 12
+    assert {words[0] for words in running.key_list()} >= {*names, "zpk"}
+
+
+def test_of_rotations_at_once_one_is_done(running):
+    card = new_card(running, 1, "translated")
+    commands = [(["generate", "zpk", "--usage", "P0", "--rotate"], "")] * 6
+    assert sorted(at_once(running, commands)) == [0] + [1] * 5
+    assert [version for version, _ in versions(running)] == ["1", "2"]
+    blocks = (running.data / "keys" / "zpk.key").read_text().split()
+    zpks = [tr31.unwrap(MASTER, block)[1] for block in blocks]
+    assert codes(running, under_each_key(card, *zpks)) == ["00", "55"] * 4
+
+
+def test_two_custodians_at_once_make_the_key(running):
+    for attempt in range(5):
+        name, key = f"new-{attempt}", tdes_key(SOURCE)
+        commands = [
+            (["import", name, "--usage", "P0", "--component", str(number), "--of", "2",
+              "--custodian", f"custodian-{number}"], part + "\n")
+            for number, part in enumerate(components(key, 2), 1)
+        ]
+        assert at_once(running, commands) == [0, 0]
+        assert versions(running, name) == [("1", kcv(key))]
