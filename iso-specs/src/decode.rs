@@ -4,6 +4,7 @@ use crate::bitmap::{Bitmaps, ElementSet};
 use crate::data_element::Found;
 use crate::error::{FieldError, FieldErrorKind, FramingError, FramingErrorKind};
 use crate::message::{Message, Span};
+use crate::mti::Mti;
 use crate::spec::Spec;
 
 /// The longest frame that is read or written, in bytes, without any length header.
@@ -31,21 +32,74 @@ pub struct Decoded<'a> {
 ///
 /// Where the MTI or a bitmap cannot be read; nothing of such a frame can be answered.
 pub fn decode<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Decoded<'a>, FramingError> {
+    let mut head = read_head(spec, frame)?;
+    let mut decoded = Decoded { message: Message::new(spec, frame, head.mti), fault: None };
+    let (message, fault) = (&mut decoded.message, &mut decoded.fault);
+    read_elements(message, &mut head, frame, |found| {
+        fault.get_or_insert(found);
+    });
+    Ok(decoded)
+}
+
+/// Everything that can be known of a frame, for a person to look at.
+#[derive(Clone)]
+pub struct Examined<'a> {
+    /// The elements that could be read.
+    pub message: Message<'a>,
+    /// The bitmaps as they are on the wire.
+    pub bitmaps: &'a [u8],
+    /// The elements that the bitmaps announce, read or not.
+    pub announced: ElementSet,
+    /// All faults, in the order of the frame.
+    pub faults: Vec<FieldError>,
+}
+
+/// Reads a frame as [`decode`] does, and keeps every fault.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn examine<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Examined<'a>, FramingError> {
+    let mut head = read_head(spec, frame)?;
+    let mut message = Message::new(spec, frame, head.mti);
+    let mut faults = Vec::new();
+    read_elements(&mut message, &mut head, frame, |found| faults.push(found));
+    let bitmaps = frame.get(head.bitmaps_at..head.elements_at).unwrap_or_default();
+    Ok(Examined { message, bitmaps, announced: head.announced, faults })
+}
+
+/// What stands before the elements of a frame.
+struct Head {
+    mti: Mti,
+    announced: ElementSet,
+    /// Byte offset of the bitmaps.
+    bitmaps_at: usize,
+    /// Byte offset of the first element.
+    elements_at: usize,
+}
+
+#[inline]
+fn read_head(spec: &Spec, frame: &[u8]) -> Result<Head, FramingError> {
     if frame.len() > MAX_FRAME_BYTES {
         let kind = FramingErrorKind::FrameTooLong;
         return Err(FramingError { offset: MAX_FRAME_BYTES, kind });
     }
-    let (mti, at) = spec.mti_encoding().read(frame)?;
-    let (announced, at) = spec.bitmaps().read(frame, at)?;
-    let mut decoded = Decoded { message: Message::new(spec, frame, mti), fault: None };
-    read_elements(&mut decoded, announced, at, frame);
-    Ok(decoded)
+    let (mti, bitmaps_at) = spec.mti_encoding().read(frame)?;
+    let (announced, elements_at) = spec.bitmaps().read(frame, bitmaps_at)?;
+    Ok(Head { mti, announced, bitmaps_at, elements_at })
 }
 
-fn read_elements(decoded: &mut Decoded<'_>, mut announced: ElementSet, at: usize, frame: &[u8]) {
-    let spec = decoded.message.spec();
+/// Reads the elements into `message` and tells `fault` what is wrong with them.
+#[inline]
+fn read_elements(
+    message: &mut Message<'_>,
+    head: &mut Head,
+    frame: &[u8],
+    mut fault: impl FnMut(FieldError),
+) {
+    let (spec, at, announced) = (message.spec(), head.elements_at, &mut head.announced);
     let mut rest = frame.get(at..).unwrap_or_default();
-    let mut readable = announced;
+    let mut readable = *announced;
     let mut walk = announced.iter();
     while let Some(number) = walk.next() {
         let offset = frame.len() - rest.len();
@@ -56,7 +110,7 @@ fn read_elements(decoded: &mut Decoded<'_>, mut announced: ElementSet, at: usize
                     rest = rest.get(len..).unwrap_or_default();
                     readable.remove(number);
                     readable = readable.union(third);
-                    announced = announced.union(third);
+                    *announced = announced.union(third);
                     walk.follow_with(third);
                     continue;
                 }
@@ -66,7 +120,7 @@ fn read_elements(decoded: &mut Decoded<'_>, mut announced: ElementSet, at: usize
         let kind = match element {
             Ok(found) => {
                 rest = rest.get(found.end..).unwrap_or_default();
-                decoded.message.locate(number, span(offset, &found));
+                message.locate(number, span(offset, &found));
                 match found.fault {
                     None => continue,
                     Some(kind) => kind,
@@ -74,16 +128,16 @@ fn read_elements(decoded: &mut Decoded<'_>, mut announced: ElementSet, at: usize
             }
             Err(kind) => kind,
         };
-        decoded.fault.get_or_insert(FieldError { element: number, offset, kind });
+        fault(FieldError { element: number, offset, kind });
         readable.remove(number);
         if kind.is_structural() {
-            decoded.message.set_readable(readable.below(number));
+            message.set_readable(readable.below(number));
             return;
         }
     }
-    decoded.message.set_readable(readable);
+    message.set_readable(readable);
     if !rest.is_empty() {
-        decoded.fault.get_or_insert(FieldError {
+        fault(FieldError {
             element: announced.last().unwrap_or(1),
             offset: frame.len() - rest.len(),
             kind: FieldErrorKind::TrailingBytes,

@@ -43,7 +43,7 @@ mod wrapper;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements, ThirdBitmap};
 pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
-pub use decode::{Decoded, MAX_FRAME_BYTES, decode};
+pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine};
 pub use encode::OutgoingMessage;
 pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};
 pub use error::{

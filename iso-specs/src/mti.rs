@@ -1,5 +1,7 @@
 //! The message type identifier (ISO 8583:1987, 4.1).
 
+mod words;
+
 use std::fmt;
 
 use crate::encoding::ebcdic_digit;

@@ -1,8 +1,10 @@
 //! The only way to show a message to a person: masked, whatever the caller does.
 //!
-//! `Display` and `Debug` of a [`Message`] give one line for a log, [`listing`] one line per
-//! element with its name. What is shown of an element is its [`Sensitivity`] in the dialect.
+//! `Display` and `Debug` of a [`Message`] give one line for a log, [`listing`] several lines with
+//! names and faults. What is shown of an element is its [`Sensitivity`] in the dialect.
 //! Control characters and quotes are escaped, so that a value cannot forge a line or a field.
+
+mod listing;
 
 use std::fmt::{self, Display, Formatter};
 
@@ -11,6 +13,7 @@ use crate::decode::Decoded;
 use crate::encode::OutgoingMessage;
 use crate::message::{Field, Message};
 use crate::tlv;
+pub use listing::{Listing, listing};
 
 /// A shorter PAN is hidden wholly: six and four of it would be too much of it.
 const PAN_MASKED_MIN_DIGITS: usize = 13;
@@ -92,26 +95,6 @@ impl fmt::Debug for Decoded<'_> {
 impl fmt::Debug for OutgoingMessage<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", self.mti(), self.present())
-    }
-}
-
-/// A listing of several lines: the MTI, then number, name and masked value of each element.
-#[must_use]
-pub const fn listing<'a>(message: &'a Message<'a>) -> Listing<'a> {
-    Listing(message)
-}
-
-/// Shows what [`listing`] says.
-pub struct Listing<'a>(&'a Message<'a>);
-
-impl Display for Listing<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "MTI   {}", self.0.mti())?;
-        self.0.elements().try_for_each(|field| {
-            let element = field.element();
-            write!(f, "\nDE{:03} {}: ", element.number(), element.name())?;
-            show_value(&field, f)
-        })
     }
 }
 

@@ -4,8 +4,11 @@
 //! definite, in the short form or in the long forms `81` and `82`. Bytes `00` and `FF` between
 //! objects are filler and skipped.
 
+mod names;
+
 use std::fmt;
 
+pub use names::name;
 use thiserror::Error;
 
 /// How many templates may lie inside each other, in levels; the outermost objects are level 1.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use iso_specs::{FieldErrorKind, FramingErrorKind, Spec, decode, redact, tlv};
+use iso_specs::{FieldErrorKind, FramingErrorKind, Spec, decode, examine, redact, tlv};
 use support::{BINARY, builtin, dialects, frame, full_frame, shipped};
 
 /// Everything that can be read of a frame.
@@ -14,7 +14,10 @@ fn read_all(spec: &Spec, frame: &[u8]) {
         assert!(field.canonical(&mut room).is_some());
         let _ = field.number();
     }
-    let _ = format!("{decoded:?} {}", redact::listing(&decoded.message));
+    let examined = examine(spec, frame).ok();
+    assert_eq!(examined.map(|found| found.faults.first().copied()), Some(decoded.fault));
+    let shown = examine(spec, frame).map(|found| redact::listing(&found, |_| None).to_string());
+    let _ = format!("{decoded:?} {shown:?}");
     if let Some(chip) = decoded.message.bytes::<255>(55) {
         let _ = tlv::check(&chip);
     }

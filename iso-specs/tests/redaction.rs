@@ -2,7 +2,7 @@
 
 mod support;
 
-use iso_specs::{OutgoingMessage, Sensitivity, decode, redact, tlv};
+use iso_specs::{OutgoingMessage, Sensitivity, Spec, decode, examine, redact, tlv};
 use support::{Choices, dialects, frame, full_frame, shipped, value};
 
 const PAN: &str = "4761340000000019";
@@ -31,6 +31,11 @@ fn chip() -> Result<Vec<u8>, tlv::TlvError> {
         tlv::push(&mut out, tag, data)?;
     }
     Ok(out)
+}
+
+fn listing(spec: &Spec, frame: &[u8]) -> String {
+    let shown = |examined| redact::listing(&examined, |_| None).to_string();
+    examine(spec, frame).map_or_else(|error| error.to_string(), shown)
 }
 
 #[test]
@@ -65,9 +70,20 @@ fn a_request_is_shown_masked() {
          57=[8 bytes] 5F20=[11 bytes] 5F24=[3 bytes] 99=[8 bytes] 86=[8 bytes] 9F1F=[13 bytes] \
          9F20=[13 bytes] DF01=[8 bytes] 70=[10 bytes] 9F36=[8 bytes]} 102=[16 characters]"
     );
-    let listing = redact::listing(message).to_string();
-    assert!(listing.starts_with("MTI   0100\nDE002 Primary account number: 476134******0019\n"));
-    assert!(listing.contains("\nDE052 Personal identification number data: [8 bytes]\n"));
+    let listing = listing(&spec, &frame);
+    for lines in [
+        "MTI    0100  ISO 8583:1987, authorization, request, acquirer\n\
+         bitmap E0040000602912000000000004000000 2 3 14 34 35 43 45 48 52 55 102\n",
+        "\nDE002  Primary account number, LL ascii, 16 bytes: 476134******0019\n",
+        "\nDE052  Personal identification number data, fixed hex, 16 bytes: [8 bytes]\n",
+        ": \n       9F26  Application cryptogram: A1B2C3D401020304\n",
+        "\n       5A  Application PAN: [8 bytes]\n",
+        "\n       DF01  no name in EMV: [8 bytes]\n",
+        // A template is opened, and what is in it is hidden all the same.
+        "\n       70  Read record response template: \n         5A  Application PAN: [8 bytes]\n",
+    ] {
+        assert!(listing.contains(lines), "{lines} is not in {listing}");
+    }
 
     let fields: String = message.elements().map(|field| format!("{field} {field:?}")).collect();
     let copies = format!("{:?} {:?}", message.text::<19>(2), message.bytes::<8>(52));
@@ -75,7 +91,11 @@ fn a_request_is_shown_masked() {
     outgoing.set(2, PAN.as_bytes());
     let outgoing = format!("{outgoing:?}");
     assert_eq!(outgoing, "0100 {2}");
-    for shown in [line, listing, fields, copies, outgoing, format!("{message:?} {decoded:?}")] {
+    // A bitmap may look like anything.
+    let listing: Vec<_> = listing.lines().filter(|line| !line.starts_with("bitmap")).collect();
+    for shown in
+        [line, listing.join("\n"), fields, copies, outgoing, format!("{message:?} {decoded:?}")]
+    {
         for secret in [PAN, TRACK, "476134000", "1B9C18", "1b9c18", "HOLDER", "DISCRET", "2912"] {
             assert!(!shown.contains(secret), "{secret} is in {shown}");
         }
@@ -91,7 +111,7 @@ fn no_hidden_value_is_in_anything_that_is_shown() {
             let sent = value(element, element.max(), &mut choices);
             let frame = frame(&spec, b"0100", &[(number, &sent)]);
             let decoded = decode(&spec, &frame).unwrap();
-            let shown = format!("{decoded:?}\n{}", redact::listing(&decoded.message));
+            let shown = format!("{decoded:?}\n{}", listing(&spec, &frame));
             let hex: String = sent.iter().map(|byte| format!("{byte:02X}")).collect();
             let whole = shown.contains(&*sent.escape_ascii().to_string()) || shown.contains(&hex);
             // One or two characters are found by chance.
@@ -116,10 +136,10 @@ fn what_may_hold_card_data_or_keys_is_hidden() {
 fn a_line_cannot_be_forged() {
     // A dialect whose text is not checked as strictly would still be escaped, line by line.
     let spec = shipped();
-    let listing =
-        redact::listing(&decode(&spec, &full_frame(&spec, true)).unwrap().message).to_string();
-    assert_eq!(listing.lines().count(), 1 + 127);
-    assert!(listing.lines().skip(1).all(|line| line.starts_with("DE")));
+    let listing = listing(&spec, &full_frame(&spec, true));
+    let lines = || listing.lines().skip(2);
+    assert_eq!(lines().filter(|line| line.starts_with("DE")).count(), 127);
+    assert!(lines().all(|line| line.starts_with("DE") || line.starts_with("       ")));
     assert!(!listing.chars().any(|character| character.is_control() && character != '\n'));
 }
 
@@ -128,4 +148,34 @@ fn a_fault_is_shown_without_its_value() {
     let spec = shipped();
     let decoded = decode(&spec, b"01004000000000000000164761340000000x19").unwrap();
     assert_eq!(format!("{decoded:?}"), "0100 (DE2: character not allowed by the type at byte 20)");
+}
+
+#[test]
+fn all_faults_are_listed_and_a_shifted_row_of_digits_is_hidden() {
+    let spec = shipped();
+    let values = [(4, &b"000000001250"[..]), (11, b"000001"), (37, b"000000000001")];
+    let right = frame(&spec, b"0100", &values);
+    assert!(listing(&spec, &right).ends_with(": 000000000001"));
+    // DE4 and DE11 are no digits.
+    let mut wrong = right;
+    wrong[20 + 3] = b'x';
+    wrong[20 + 12] = b'x';
+    let shown = listing(&spec, &wrong);
+    let faults: Vec<_> = shown.lines().filter(|line| line.starts_with("fault")).collect();
+    assert_eq!(
+        faults,
+        [
+            "fault  DE4: character not allowed by the type at byte 20 (Amount, transaction)",
+            "fault  DE11: character not allowed by the type at byte 32 \
+             (Systems trace audit number)",
+        ]
+    );
+    // The bitmap is lost, so that the PAN stands where public elements are.
+    let lost = [b"0100", &b"0000000000000060"[..], PAN.as_bytes(), PAN.as_bytes()].concat();
+    let lost = [&lost[..], &[b'0'; 200]].concat();
+    let shown = listing(&spec, &lost);
+    assert!(shown.contains("fault") && !shown.contains(PAN), "{shown}");
+    let lost = [b"0100", PAN.as_bytes(), PAN.as_bytes()].concat();
+    let shown = listing(&spec, &lost);
+    assert!(shown.contains("bitmap [16 bytes]") && !shown.contains(PAN), "{shown}");
 }
