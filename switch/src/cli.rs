@@ -2,6 +2,7 @@
 
 mod bulk;
 mod check_config;
+mod decode;
 mod keys;
 
 use std::io::{self, BufRead, Read, Write};
@@ -59,6 +60,8 @@ pub(crate) enum Action {
         /// The file; without it that of --config, or the built-in demo.
         file: Option<PathBuf>,
     },
+    /// List ISO 8583 messages, masked: from hexadecimal digits, base64, pcap or pcapng.
+    Decode(decode::DecodeWords),
 }
 
 /// On cards.
@@ -139,6 +142,7 @@ impl Cli {
 pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
+        Action::Decode(words) => decode::decode(words),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
         Action::CheckConfig { .. } => Ok(check_config::print_summary(config)?),

@@ -63,6 +63,17 @@ pub enum FrameError {
     BadHeader(Header),
 }
 
+impl Frame {
+    /// A frame whose borders are known: all of `bytes`.
+    ///
+    /// # Errors
+    /// If they are too short for the header.
+    pub fn whole(mut bytes: Bytes, header: Header) -> Result<Frame, FrameError> {
+        let header = header.split(&mut bytes)?;
+        Ok(Frame { header, message: bytes })
+    }
+}
+
 /// Takes the next complete frame out of `input`; keep-alives are skipped. `None`: more must be
 /// read first. A frame may have `bytes_max` bytes, header and message together.
 ///
@@ -79,11 +90,10 @@ pub fn next(
             break;
         }
         input.advance(extent.before);
-        let mut message = input.split_to(extent.bytes).freeze();
+        let frame = input.split_to(extent.bytes).freeze();
         input.advance(extent.after);
         if extent.bytes > 0 {
-            let header = format.header.split(&mut message)?;
-            return Ok(Some(Frame { header, message }));
+            return Frame::whole(frame, format.header).map(Some);
         }
     }
     Ok(None)

@@ -38,5 +38,7 @@ pub mod admin;
 pub mod metrics;
 // Where time comes from.
 pub mod clock;
+// Messages for a person to look at.
+pub mod inspect;
 // Stopping.
 pub mod shutdown;

@@ -109,6 +109,35 @@ impl Reason {
         })
     }
 
+    /// What this DE39 means in a dialect; `None` where the switch never says it.
+    #[must_use]
+    pub fn from_response_code(code: &str, dialect: &Spec) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| Reason::response_code(*reason, dialect) == code)
+    }
+
+    /// The reason in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Reason::Approved => "approved",
+            Reason::ExpiredCard => "expired card",
+            Reason::CardBlocked => "card suspended, limited or terminated",
+            Reason::NoSuchCard => "no such card",
+            Reason::PinRequired => "PIN required, or no PIN set",
+            Reason::FunctionNotSupported => "function not supported",
+            Reason::AboveLimit => "above the limit",
+            Reason::CardNotActive => "card not active",
+            Reason::BadPinBlock => "PIN block unusable",
+            Reason::BadCryptogram => "cryptogram wrong or not checked",
+            Reason::InvalidPin => "invalid PIN",
+            Reason::PinTryLimitExceeded => "PIN try limit exceeded",
+            Reason::FormatError => "format error",
+            Reason::Unavailable => "issuer or HSM unavailable",
+            Reason::SystemMalfunction => "system malfunction",
+            Reason::DuplicateConflict => "same key as an earlier request, another body",
+        }
+    }
+
     /// Whether the answer is kept and given again to a repeat. A system fault is not: a repeat
     /// is decided anew.
     #[must_use]
@@ -178,6 +207,11 @@ mod tests {
     fn codes_are_distinct_and_found_again() {
         for reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(reason));
+            for dialect in ["1987", "1993", "2003"].map(dialect) {
+                let code = reason.response_code(&dialect);
+                assert_eq!(Reason::from_response_code(code, &dialect), Some(reason));
+            }
         }
+        assert_eq!(Reason::from_response_code("99", &dialect("1987")), None);
     }
 }

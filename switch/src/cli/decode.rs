@@ -1,0 +1,133 @@
+//! `decode`: messages of a file, of standard input or of the argument itself, masked.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use iso_specs::Spec;
+use switch::frame::{Framing, Header};
+use switch::inspect::text::TextForm;
+use switch::inspect::{Borders, INPUT_BYTES_MAX, InputForm, Inspection};
+
+/// Words of `decode`.
+#[derive(Args)]
+pub(crate) struct DecodeWords {
+    /// What the messages are: a built-in dialect, or the path of a .toml file.
+    #[arg(long, default_value = "iso8583-1987-ascii", value_name = "NAME|FILE.toml")]
+    dialect: String,
+    /// How messages are told apart: a framing of a link, or "none". Without it, none in text and
+    /// binary-2 in a capture.
+    #[arg(long, value_name = "FRAMING", value_parser = framing)]
+    framing: Option<Borders>,
+    /// Fixed header before each message: none, tpdu, base-i, or echo:N for N bytes.
+    #[arg(long, value_name = "HEADER", default_value = "none", value_parser = header)]
+    header: Header,
+    /// Only TCP connections with this port, in a capture.
+    #[arg(long)]
+    port: Option<u16>,
+    /// What the input is; found out if left out.
+    #[arg(long = "input", value_enum, value_name = "FORM")]
+    form: Option<FormWord>,
+    /// A file, "-" for standard input, or the message itself in hexadecimal digits or base64.
+    #[arg(default_value = "-")]
+    input: String,
+}
+
+/// What the input is.
+#[derive(Clone, Copy, ValueEnum)]
+enum FormWord {
+    /// Hexadecimal digits, spaced, in lines, or as a dump with offsets.
+    Hex,
+    /// Base64.
+    Base64,
+    /// A pcap or pcapng file.
+    Pcap,
+}
+
+fn framing(word: &str) -> Result<Borders, String> {
+    let framing = || Framing::from_name(word).map(Borders::Framing);
+    let none = (word == "none").then_some(Borders::Bare);
+    none.or_else(framing).ok_or_else(|| {
+        let names = Framing::ALL.map(|(name, _)| name).join(", ");
+        format!("expected none, {names}")
+    })
+}
+
+fn header(word: &str) -> Result<Header, String> {
+    let echo = || word.strip_prefix("echo:")?.parse().ok().filter(|bytes| *bytes > 0);
+    match word {
+        "none" => Ok(Header::None),
+        "tpdu" => Ok(Header::Tpdu),
+        "base-i" => Ok(Header::BaseI),
+        _ => echo()
+            .map(Header::Echo)
+            .ok_or_else(|| "expected none, tpdu, base-i or echo:N, N from 1 to 255".to_owned()),
+    }
+}
+
+/// Lists the messages on standard output.
+pub(super) fn decode(words: &DecodeWords) -> Result<(), CliError> {
+    let form = words.form.map(|form| match form {
+        FormWord::Hex => InputForm::Text(TextForm::Hex),
+        FormWord::Base64 => InputForm::Text(TextForm::Base64),
+        FormWord::Pcap => InputForm::Capture,
+    });
+    let inspection = Inspection {
+        dialect: dialect(&words.dialect)?,
+        borders: words.framing.unwrap_or(Borders::Usual),
+        header: words.header,
+        port: words.port,
+        form,
+    };
+    let (name, input) = input(&words.input)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let listed = inspection.list(&input, &mut out);
+    out.flush()?;
+    let tally = listed.map_err(|error| CliError::Refused(format!("{name}: {error}")))?;
+    match (tally.messages, tally.faulty, tally.losses) {
+        (0, _, 0) => Err(CliError::Refused(format!("{name}: no message"))),
+        (_, 0, 0) => Ok(()),
+        (messages, faulty, losses) => Err(CliError::Refused(format!(
+            "{name}: {faulty} of {messages} messages have faults; {losses} places were not read"
+        ))),
+    }
+}
+
+fn dialect(name: &str) -> Result<Spec, CliError> {
+    let text = match Spec::builtin(name) {
+        Some(text) => text.to_owned(),
+        None if name.ends_with(".toml") => std::fs::read_to_string(name)
+            .map_err(|error| CliError::Refused(format!("{name}: {error}")))?,
+        None => {
+            let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
+            let text = format!("--dialect: expected {known} or the path of a .toml file");
+            return Err(CliError::Refused(text));
+        }
+    };
+    Spec::from_toml(&text).map_err(|errors| CliError::Refused(format!("{name}: {errors}")))
+}
+
+/// The input and what an error calls it.
+fn input(word: &str) -> Result<(String, Vec<u8>), CliError> {
+    let path = Path::new(word);
+    let (name, reader): (_, Box<dyn Read>) = match word {
+        "-" => ("standard input".to_owned(), Box::new(io::stdin().lock())),
+        _ if path.exists() => (word.to_owned(), Box::new(File::open(path)?)),
+        // What looks like the path of a file that is not there.
+        _ if word.starts_with(['.', '/']) || path.extension().is_some() => {
+            return Err(CliError::Refused(format!("{word}: no such file")));
+        }
+        _ => return Ok(("the argument".to_owned(), word.as_bytes().to_vec())),
+    };
+    let mut bytes = Vec::new();
+    let refused = |error: io::Error| CliError::Refused(format!("{name}: {error}"));
+    let read = reader.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refused)?;
+    if read as u64 > INPUT_BYTES_MAX {
+        let text = format!("{name}: longer than {} MiB", INPUT_BYTES_MAX >> 20);
+        return Err(CliError::Refused(text));
+    }
+    Ok((name, bytes))
+}

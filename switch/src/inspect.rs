@@ -1,0 +1,295 @@
+//! Messages for a person to look at: out of text or a capture, decoded, masked and listed.
+//!
+//! Nothing of it serves requests. What is shown of an element is what [`iso_specs::redact`]
+//! shows; no error holds anything of a message.
+
+mod capture;
+mod stream;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use bytes::{Bytes, BytesMut};
+use iso_specs::{Field, Spec, examine, redact};
+
+use crate::authorization::Reason;
+use crate::frame::{self, Frame, FrameError, FrameFormat, Framing, Header};
+use stream::Found;
+use text::{TextForm, TextMessage};
+
+/// Longest input, in bytes: 256 MiB.
+pub const INPUT_BYTES_MAX: u64 = 256 << 20;
+
+/// Longest frame, header and message together, in bytes.
+const FRAME_BYTES_MAX: usize = 65_535;
+
+const RESPONSE_CODE: u8 = 39;
+
+/// How the input is to be read.
+pub struct Inspection {
+    /// What the messages are.
+    pub dialect: Spec,
+    /// How they are told apart.
+    pub borders: Borders,
+    /// What stands before each.
+    pub header: Header,
+    /// Only TCP connections with this port, in a capture.
+    pub port: Option<u16>,
+    /// What the input is; guessed where it is not said.
+    pub form: Option<InputForm>,
+}
+
+/// How the messages of an input are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Borders {
+    /// Nothing was said: bare messages in text, 2-byte lengths in a capture.
+    Usual,
+    /// Bare messages; a capture has none.
+    Bare,
+    /// By this framing.
+    Framing(Framing),
+}
+
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputForm {
+    /// Text.
+    Text(TextForm),
+    /// A pcap or pcapng file.
+    Capture,
+}
+
+/// How many messages were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub messages: usize,
+    /// Those with a fault.
+    pub faulty: usize,
+    /// Places where something could not be read.
+    pub losses: usize,
+}
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// A character that the form does not have.
+    #[error("line {line}, column {column}: expected {form}")]
+    Character {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What was expected.
+        form: TextForm,
+    },
+    /// Half a byte.
+    #[error("line {line}: an odd number of hexadecimal digits")]
+    OddDigits {
+        /// Where the message begins, from 1.
+        line: usize,
+    },
+    /// Characters that base64 does not have at its end.
+    #[error("line {line}: not a whole number of bytes in base64")]
+    Base64 {
+        /// Where the message begins, from 1.
+        line: usize,
+    },
+    /// Neither text nor a capture.
+    #[error("byte {offset}: neither text nor a capture (pcap, pcapng)")]
+    NotText {
+        /// Byte offset, from 0.
+        offset: usize,
+    },
+    /// A capture that cannot be read.
+    #[error("packet {packet}: {what}")]
+    Capture {
+        /// From 1; 0 is the head of the file.
+        packet: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The output.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl fmt::Display for TextForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TextForm::Hex => "a hexadecimal digit",
+            TextForm::Base64 => "a character of base64",
+        })
+    }
+}
+
+impl Inspection {
+    /// Lists every message of `input` on `out`.
+    ///
+    /// # Errors
+    /// Where the input as a whole cannot be read, and if `out` cannot be written.
+    pub fn list(&self, input: &[u8], out: &mut impl Write) -> Result<Tally, InspectError> {
+        let is_capture = match self.form {
+            Some(form) => form == InputForm::Capture,
+            None => capture::is_capture(input),
+        };
+        let mut listing = Listing { inspection: self, out, tally: Tally::default() };
+        match is_capture {
+            true => listing.capture(input)?,
+            false => listing.text(input)?,
+        }
+        Ok(listing.tally)
+    }
+
+    /// The frames of the bytes of one message in a text.
+    fn frames(&self, bytes: &[u8]) -> Result<Vec<Frame>, Unframed> {
+        let Borders::Framing(framing) = self.borders else {
+            return Ok(vec![Frame::whole(Bytes::copy_from_slice(bytes), self.header)?]);
+        };
+        let format = FrameFormat { framing, header: self.header };
+        let (mut input, mut frames) = (BytesMut::from(bytes), Vec::new());
+        while let Some(frame) = frame::next(&mut input, format, FRAME_BYTES_MAX)? {
+            frames.push(frame);
+        }
+        match input.len() {
+            0 => Ok(frames),
+            bytes => Err(Unframed::Unfinished { bytes }),
+        }
+    }
+
+    fn is_message(&self, bytes: &[u8]) -> bool {
+        let right = |frame: &Frame| {
+            examine(&self.dialect, &frame.message).is_ok_and(|examined| examined.faults.is_empty())
+        };
+        self.frames(bytes).is_ok_and(|frames| frames.iter().all(right))
+    }
+}
+
+/// Why the bytes of a text are no frames.
+#[derive(Debug, thiserror::Error)]
+enum Unframed {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("{bytes} bytes of an unfinished frame")]
+    Unfinished { bytes: usize },
+}
+
+/// The output, and what was counted so far.
+struct Listing<'a, W> {
+    inspection: &'a Inspection,
+    out: &'a mut W,
+    tally: Tally,
+}
+
+impl<W: Write> Listing<'_, W> {
+    fn text(&mut self, input: &[u8]) -> Result<(), InspectError> {
+        let text = str::from_utf8(input)
+            .map_err(|error| InspectError::NotText { offset: error.valid_up_to() })?;
+        let form = match self.inspection.form {
+            Some(InputForm::Text(form)) => Some(form),
+            _ => None,
+        };
+        let messages = text::read(text, form, |bytes| self.inspection.is_message(bytes))?;
+        for TextMessage { line, bytes } in messages {
+            match self.inspection.frames(&bytes) {
+                Ok(frames) => {
+                    for frame in &frames {
+                        self.message(&format!("line {line}"), frame)?;
+                    }
+                }
+                Err(error) => self.loss(&format!("line {line}: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn capture(&mut self, input: &[u8]) -> Result<(), InspectError> {
+        let framing = match self.inspection.borders {
+            Borders::Usual => Framing::Binary2,
+            Borders::Framing(framing) => framing,
+            Borders::Bare => {
+                let what = "the streams of a capture need a framing";
+                return Err(InspectError::Capture { packet: 0, what });
+            }
+        };
+        let format = FrameFormat { framing, header: self.inspection.header };
+        let capture::Capture { segments, remarks } = capture::read(input, self.inspection.port)?;
+        let mut found = Vec::new();
+        let mut summaries = Vec::new();
+        for stream in stream::streams(segments) {
+            let ends = format!("{} -> {}", stream.from, stream.to);
+            let report = stream.read(format, FRAME_BYTES_MAX);
+            if report.packets > 0 {
+                summaries.push((ends.clone(), report.packets, report.frames.len()));
+            }
+            let order = (report.retransmitted, report.out_of_order);
+            found.extend(report.frames.into_iter().map(|frame| (ends.clone(), frame)));
+            if order != (0, 0) {
+                let (again, late) = order;
+                let text = format!("{ends}: {again} packets retransmitted, {late} out of order");
+                writeln!(self.out, "note: {text}")?;
+            }
+            for loss in report.losses {
+                self.loss(&format!("{ends}: {loss}"))?;
+            }
+        }
+        for remark in remarks {
+            self.loss(&remark)?;
+        }
+        for (ends, packets, frames) in summaries {
+            writeln!(self.out, "stream: {ends}: {packets} packets with data, {frames} messages")?;
+        }
+        // In the order of the packets that complete them.
+        found.sort_by_key(|(_, Found { packet, .. })| *packet);
+        for (ends, Found { packet, time, frame }) in found {
+            let time = time.map_or("without time".to_owned(), |time| time.to_string());
+            self.message(&format!("packet {packet}, {time}, {ends}"), &frame)?;
+        }
+        Ok(())
+    }
+
+    fn loss(&mut self, what: &str) -> io::Result<()> {
+        self.tally.losses += 1;
+        writeln!(self.out, "not read: {what}")
+    }
+
+    fn message(&mut self, place: &str, frame: &Frame) -> io::Result<()> {
+        self.tally.messages += 1;
+        let number = self.tally.messages;
+        writeln!(self.out, "\nmessage {number}: {place}, {} bytes", frame.message.len())?;
+        let header = self.inspection.header;
+        if header != Header::None {
+            // Of a frame that is another than was said, it could hold anything.
+            write!(self.out, "{header}, {} bytes", frame.header.len())?;
+            match header.reject_code(&frame.header) {
+                Some(code) => writeln!(self.out, ", rejected with code {code:04X}")?,
+                None => writeln!(self.out)?,
+            }
+        }
+        let dialect = &self.inspection.dialect;
+        match examine(dialect, &frame.message) {
+            Ok(examined) => {
+                self.tally.faulty += usize::from(!examined.faults.is_empty());
+                let listing = redact::listing(&examined, |field| remark(field, dialect));
+                writeln!(self.out, "{listing}")
+            }
+            Err(error) => {
+                self.tally.faulty += 1;
+                writeln!(self.out, "fault  {error}")
+            }
+        }
+    }
+}
+
+/// What DE39 means in the dialect.
+fn remark(field: &Field<'_>, dialect: &Spec) -> Option<&'static str> {
+    if field.element().number() != RESPONSE_CODE {
+        return None;
+    }
+    let mut room = [0; 8];
+    let code = str::from_utf8(field.text(&mut room)?).ok()?;
+    Reason::from_response_code(code, dialect).map(Reason::words)
+}
