@@ -2,10 +2,13 @@
 switch reads and answers is refused at start, before anything is decided that nobody hears."""
 
 import re
+import tomllib
 
+import iso8583
 import pytest
-from messages import CARD_1, authorization
+from messages import CARD_1, authorization, network_management
 from process import REPOSITORY
+from test_codec import SPECS, spec_of
 
 BUILTIN = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
 SETTING = 'dialect = "own.toml"'
@@ -62,6 +65,25 @@ def test_a_copy_of_the_built_in_dialect_works_and_so_does_one_without_a_rare_ele
         answer = link.ask(authorization(CARD_1, "1111"))
         assert (answer.code, answer.reason) == ("55", "1809")
         assert link.echo() == "00"
+
+
+def test_the_binary_dialect_is_answered_in_its_own_encodings(make_switch):
+    name = "iso8583-1987-binary"
+    spec = spec_of(tomllib.loads((SPECS / f"{name}.toml").read_text()))
+    track = {"2": None, "35": f"{CARD_1.pan}D29122010000000000"}
+    wrong_date = {"7": "1321210000"}
+    with make_switch(dialect=name).start().connect() as link:
+        for request, code, reason in [
+            (authorization(CARD_1, CARD_1.pin), "00", None),
+            (authorization(CARD_1, CARD_1.pin, changes=track), "00", None),
+            (authorization(CARD_1, "1111"), "55", "1809"),
+            (authorization(CARD_1, CARD_1.pin, changes=wrong_date), "30", "007"),
+            (network_management("301"), "00", None),
+        ]:
+            link.send_body(bytes(iso8583.encode(dict(request), spec)[0]))
+            answer, _ = iso8583.decode(bytearray(link.read_body()), spec)
+            assert (answer["39"], answer.get("44")) == (code, reason)
+            assert answer["11"] == request["11"]
 
 
 @pytest.mark.parametrize("edit", [without, without_the_line])
