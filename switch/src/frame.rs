@@ -56,7 +56,7 @@ pub enum FrameError {
         bytes_max: usize,
     },
     /// What stands before a frame is not what the framing says.
-    #[error("what stands before a frame is none of framing {0}")]
+    #[error("what stands before a frame does not fit framing {0}")]
     BadLength(Framing),
     /// A frame is shorter than its header, or the header too short by its own length.
     #[error("a frame is too short for its {0}")]

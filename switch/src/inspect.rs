@@ -216,7 +216,8 @@ impl<W: Write> Listing<'_, W> {
             }
         };
         let format = FrameFormat { framing, header: self.inspection.header };
-        let capture::Capture { segments, remarks } = capture::read(input, self.inspection.port)?;
+        let capture::Capture { segments, remarks, .. } =
+            capture::read(input, self.inspection.port)?;
         let mut found = Vec::new();
         let mut summaries = Vec::new();
         for stream in stream::streams(segments) {

@@ -361,6 +361,14 @@ def test_a_capture_that_is_cut_is_read_to_the_cut(tmp_path):
     assert_conversation(result.stdout, requests)
 
 
+def test_packets_of_an_unknown_link_type_are_named_once(tmp_path):
+    _, packets = conversation()
+    file = bytearray(pcap(packets))
+    file[20] = 147
+    result = decode(write(tmp_path, bytes(file)), code=1)
+    assert result.stdout == "not read: packet 1: headers of link type 147\n"
+
+
 def test_a_capture_needs_a_framing(tmp_path):
     _, packets = conversation()
     result = decode("--framing", "none", write(tmp_path, pcap(packets)), code=1)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use jiff::Timestamp;
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
@@ -26,6 +26,8 @@ pub(super) struct Capture {
     pub(super) segments: Vec<Segment>,
     /// Remarks, each with its packet.
     pub(super) remarks: Vec<String>,
+    /// Link types of packets that could not be read.
+    unknown_links: Vec<Linktype>,
 }
 
 /// Room for the longest packet that is read, in bytes.
@@ -168,8 +170,12 @@ fn clip(data: &[u8], bytes: u32) -> &[u8] {
 impl Capture {
     fn add(&mut self, packet: u64, found: &Packet<'_>, port: Option<u16>) {
         let Some(sliced) = slice(found) else {
-            let text = format!("packet {packet}: its link type or its headers cannot be read");
-            self.remarks.push(text);
+            // Once for all packets of a kind: there may be millions.
+            let text = format!("packet {packet}: headers of link type {}", found.link.0);
+            if !self.unknown_links.contains(&found.link) {
+                self.unknown_links.push(found.link);
+                self.remarks.push(text);
+            }
             return;
         };
         let (source, destination, fragmented) = match &sliced.net {
@@ -185,7 +191,8 @@ impl Capture {
             }
             _ => return,
         };
-        if fragmented {
+        let payload = sliced.net.as_ref().and_then(LaxNetSlice::ip_payload_ref);
+        if fragmented && payload.is_some_and(|payload| payload.ip_number == IpNumber::TCP) {
             self.remarks.push(format!("packet {packet}: a fragment of an IP packet is left out"));
         }
         let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return };

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::InspectError;
+use super::{FRAME_BYTES_MAX, InspectError};
 
 /// How bytes are written as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +129,16 @@ fn hex(digits: &[u8]) -> Option<Vec<u8>> {
 /// lines before it lead to, or at 0 where a message begins.
 fn dump(block: &[Line<'_>]) -> Option<Vec<TextMessage>> {
     let mut messages: Vec<TextMessage> = Vec::new();
+    let mut repeats = false;
     for (number, line) in block {
+        if line.trim() == "*" {
+            repeats = true;
+            continue;
+        }
         let (offset, bytes) = dump_line(line)?;
+        if std::mem::take(&mut repeats) {
+            repeat_last_line(&mut messages.last_mut()?.bytes, offset)?;
+        }
         match (offset, messages.last_mut()) {
             (0, _) => messages.push(TextMessage { line: *number, bytes }),
             (_, Some(message)) if message.bytes.len() == offset => message.bytes.extend(bytes),
@@ -139,6 +147,15 @@ fn dump(block: &[Line<'_>]) -> Option<Vec<TextMessage>> {
         }
     }
     Some(messages)
+}
+
+/// `*` stands for lines like the one before, up to the next offset.
+fn repeat_last_line(bytes: &mut Vec<u8>, offset: usize) -> Option<()> {
+    let line = bytes.last_chunk::<DUMP_LINE_BYTES>().copied()?;
+    // A message is no longer than that.
+    let repeated = offset.checked_sub(bytes.len()).filter(|_| offset <= FRAME_BYTES_MAX)?;
+    bytes.extend(line.iter().cycle().take(repeated));
+    Some(())
 }
 
 /// Offset and bytes of a line such as `00000010  30 31 ... 37  38 39 ...  |0178|`,
@@ -215,6 +232,14 @@ mod tests {
             let twice = format!("{dump}\n{dump}");
             assert_eq!(messages(&twice).len(), 2, "{twice}");
         }
+    }
+
+    #[test]
+    fn a_star_repeats_the_line_before_it() {
+        let dump = "00000000: 3030 3030 3030 3030 3030 3030 3030 3030  0000000000000000\n*\n\
+                    00000030: 31  1";
+        assert_eq!(messages(dump), [(1, [&[0x30; 48][..], &[0x31]].concat())]);
+        assert!(read("*\n0000:30", Some(TextForm::Hex), |_| true).is_err());
     }
 
     #[test]
