@@ -26,6 +26,8 @@ METHODS = [
     ibm3624("offset", "pvk-ibm", PVK_IBM, "leftmost-11-F"),
 ]
 WAIT_SECONDS = 20
+# Answers of each sender that are waited for between two steps.
+SOME = 30
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ def versions(switch, name="zpk"):
 class Sender(threading.Thread):
     """Sends right and wrong PINs all the time, two batches in flight, and notes every answer."""
 
-    BATCH = 40
+    BATCH = 20
+    # Answers after which those to all requests of before have come.
+    FLYING_MAX = 2 * BATCH
 
     def __init__(self, switch, link, card, iso_formats, zpk):
         super().__init__(daemon=True)
@@ -146,6 +150,8 @@ class Counting(Sender):
     """One wrong, one wrong, one right, again and again, on a card whose third wrong PIN in a row
     would suspend it; one in flight."""
 
+    FLYING_MAX = 1
+
     def work(self):
         wrong, right = wrong_pin(self.card), self.card.pin
         while not self.ended.is_set():
@@ -209,30 +215,30 @@ def test_a_zone_key_is_rotated_under_load_without_a_wrong_answer(running, is_aes
     name, old = ("zpk-aes", AES_ZPK) if is_aes else ("zpk", ZPK)
     senders = senders_of(running, old, is_aes)
     for sender in senders:
-        sender.wait_for(60, old)
+        sender.wait_for(SOME, old)
     assert running.metric(METRIC) == 0
 
     new = bring_in(running, name, "A" if is_aes else "T")
     for sender in senders:
-        sender.wait_for(60, old)
+        sender.wait_for(SOME, old)
     risen = running.metric(METRIC)
     assert risen > 0
 
     for sender in senders:
         sender.zpk = new
-        sender.wait_for(60, new)
+        sender.wait_for(SOME, new)
     assert running.metric(METRIC) > risen
     for sender in senders:
-        # What was in flight under the old key is answered by now.
-        sender.wait_for(3 * Sender.BATCH, new)
+        # What was in flight under the old key is answered by then.
+        sender.wait_for(sender.FLYING_MAX + 1, new)
     risen = running.metric(METRIC)
     for sender in senders:
-        sender.wait_for(60, new)
+        sender.wait_for(SOME, new)
     assert running.metric(METRIC) == risen
 
     assert running.done("key", "retire", name).startswith("retired KCV ")
     for sender in senders:
-        sender.wait_for(60, new)
+        sender.wait_for(SOME, new)
         sender.stop()
     assert [sender.wrong_answers for sender in senders] == [[]] * len(senders)
     # Before the rotation nothing was counted.
@@ -293,13 +299,17 @@ def test_rotations_go_on_one_after_another(running):
 
 def test_a_key_command_that_is_killed_leaves_the_old_or_the_new_keys(running):
     card, source = new_card(running, 1, "translated"), random.Random(99)
+    began = time.monotonic()
+    generated(running, "zpk", "T")
+    took = time.monotonic() - began
+    running.done("key", "retire", "zpk")
     seen = Counter()
     for _ in range(40):
         words = ["key", "generate", "zpk", "--usage", "P0", "--rotate"]
         command = subprocess.Popen(
             [BINARY, *running.words, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        time.sleep(source.uniform(0, 0.012))
+        time.sleep(source.uniform(0, 1.5 * took))
         command.kill()
         command.communicate()
         live = versions(running)

@@ -7,6 +7,7 @@ import random
 import pytest
 import settings
 from messages import Card, authorization, encrypted, pan_of, pin_block, random_pin
+from process import of_card
 from psec import aes, pinblock, tools
 from verification import ibm3624, tdes_key, translated_block, visa_pvv
 
@@ -179,7 +180,7 @@ def test_format_2_is_for_the_chip_only(lab):
     assert codes(lab, "format-0-1-3", [authorization(card, changes=changes)]) == ["81"]
 
 
-@pytest.mark.parametrize("iso_format", FORMATS)
+@pytest.mark.parametrize("iso_format", [0, 3, 4])
 def test_a_block_under_another_zone_key_is_unusable_and_counts_no_try(lab, iso_format):
     other = OTHER_AES_ZPK if iso_format == 4 else OTHER_ZPK
     for length in LENGTHS:
@@ -187,6 +188,17 @@ def test_a_block_under_another_zone_key_is_unusable_and_counts_no_try(lab, iso_f
         requests = [request(card, card.pin, iso_format, other)]
         assert codes(lab, f"format-{iso_format}", requests) == ["81"]
         assert tries(lab, card) == 0
+
+
+def test_so_is_one_of_format_1_but_for_one_in_600(lab):
+    """It has no fixed fill: what another key made of it may read as a PIN, which is wrong then.
+    These do not."""
+    card = new_card(lab, TRANSLATED, "123456")
+    fields = [f"1{length:X}" + "123456789012"[:length].ljust(14, "5") for length in LENGTHS]
+    changes = [{"52": encrypted(bytes.fromhex(field), OTHER_ZPK)} for field in fields]
+    requests = [authorization(card, changes=change) for change in changes]
+    assert codes(lab, "format-1", requests) == ["81"] * len(LENGTHS)
+    assert tries(lab, card) == 0
 
 
 # Formats 0, 3 and 4 belong to a PAN.
@@ -304,6 +316,18 @@ def test_with_the_other_methods_a_pin_of_another_length_is_wrong(lab, method, is
     pins = [card.pin[:5], card.pin, card.pin[:4], card.pin, card.pin + "0", "482905123456"]
     said = codes(lab, f"format-{iso_format}", [request(card, pin, iso_format) for pin in pins])
     assert said == ["55", "00", "55", "00", "55", "55"]
+
+
+def test_a_pan_that_is_too_short_for_the_validation_data_takes_no_pin(lab):
+    for number, method in enumerate(METHODS):
+        for length in (13, 15, 16, 19):
+            token, pan = f"length-{length}-{number}", pan_of("476134", 880 + number, length)
+            said = lab.ask({"add": of_card(Card(token, pan, "5555", method.name))})
+            if method is OFFSETS[0] and length < 16:
+                assert "PAN is too short" in said
+                assert "no card" in lab.ask({"show": {"token": token}})
+            else:
+                assert said["pin_is_set"]
 
 
 # A card stays with what its PIN was set with.
