@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 import canaries
+from messages import ASCII
 from process import BINARY, Switch
 
 
@@ -45,15 +46,21 @@ def own(make_switch):
     return switch
 
 
+@pytest.fixture(scope="module")
+def dialect():
+    """What the switches speak; a file that tests several has a fixture of its own."""
+    return ASCII
+
+
 @pytest.fixture
-def switch(make_switch):
-    return make_switch().start()
+def switch(make_switch, dialect):
+    return make_switch(dialect=dialect).start()
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, dialect):
     """One running switch for all tests of a file."""
-    switch = Switch(tmp_path_factory.mktemp("shared") / "switch").start()
+    switch = Switch(tmp_path_factory.mktemp("shared") / "switch", dialect=dialect).start()
     yield switch
     code = switch.process.poll()
     end([switch])

@@ -15,7 +15,8 @@ def frame(body):
 
 
 class Link:
-    def __init__(self, address, receive_buffer=None):
+    def __init__(self, address, receive_buffer=None, dialect=messages.ASCII):
+        self.dialect = dialect
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -39,6 +40,9 @@ class Link:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_no_time)
         self.socket.close()
 
+    def encode(self, request):
+        return messages.encode(request, self.dialect)
+
     def write(self, data):
         self.socket.sendall(data)
 
@@ -47,12 +51,12 @@ class Link:
 
     def send(self, *requests):
         """All of them in one write."""
-        self.write(b"".join(frame(messages.encode(request)) for request in requests))
+        self.write(b"".join(frame(self.encode(request)) for request in requests))
 
     def fill(self, request, ended=lambda: False):
         """Sends a request over and over and never reads, until the peer does not read any more
         either."""
-        data = frame(messages.encode(request)) * 200
+        data = frame(self.encode(request)) * 200
         self.socket.settimeout(0.5)
         try:
             while not ended():
@@ -86,7 +90,7 @@ class Link:
 
     def read(self):
         body = self.read_body()
-        return None if body is None else messages.answer(body)
+        return None if body is None else messages.answer(body, self.dialect)
 
     def read_all(self):
         """Every answer until the peer closes cleanly."""

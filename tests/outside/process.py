@@ -14,6 +14,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import messages
 import settings
 from link import Link
 
@@ -79,6 +80,9 @@ class Switch:
         self.configure(**changes)
 
     def configure(self, **changes):
+        dialect = changes.get("dialect", messages.ASCII)
+        # A file of one's own is a copy of the ASCII dialect.
+        self.dialect = dialect if dialect in messages.SPECS else messages.ASCII
         self.config.write_text(settings.text(admin_port=self.admin_port, **changes))
 
     @property
@@ -158,6 +162,7 @@ class Switch:
     # Talking to it.
 
     def connect(self, name="link-a", **options):
+        options = {"dialect": self.dialect, **options}
         return Link(("127.0.0.1", self.ports()[name]), **options)
 
     def command(self, *words, stdin=""):

@@ -13,10 +13,16 @@ from messages import CARD_1, CARD_4, Card, authorization, network_management, ot
 from process import BINARY, START_SECONDS, STOP_SECONDS
 
 
+@pytest.fixture(scope="module", params=[messages.ASCII, messages.BINARY])
+def dialect(request):
+    """Every rule holds in both dialects."""
+    return request.param
+
+
 def read_banner(path, process):
     deadline = time.monotonic() + START_SECONDS
     while "curl" not in path.read_text():
-        assert process.poll() is None, "the demo ended; are ports 8583 and 9464 free?"
+        assert process.poll() is None, "the demo ended; are ports 8583, 8584 and 9464 free?"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return path.read_text()
@@ -31,13 +37,15 @@ def test_without_a_config_the_demo_runs_on_its_ports(tmp_path):
     try:
         text = read_banner(banner, process)
         assert "127.0.0.1:8583" in text and "http://127.0.0.1:9464/metrics" in text
+        assert "127.0.0.1:8584" in text
         assert messages.DEMO_ZPK.hex().upper() in text
         for card in messages.DEMO_CARDS:
             assert f"{card.token}  PAN {card.pan}  PIN {card.pin}  {card.product}" in text
-        with Link(("127.0.0.1", 8583)) as link:
-            assert link.ask(network_management("001")).code == "00"
-            for card in messages.DEMO_CARDS:
-                assert link.ask(authorization(card, card.pin)).code == "00"
+        for port, dialect in [(8583, messages.ASCII), (8584, messages.BINARY)]:
+            with Link(("127.0.0.1", port), dialect=dialect) as link:
+                assert link.ask(network_management("001")).code == "00"
+                for card in messages.DEMO_CARDS:
+                    assert link.ask(authorization(card, card.pin)).code == "00"
         with urllib.request.urlopen("http://127.0.0.1:9464/readyz", timeout=10) as page:
             assert page.status == 200
         process.send_signal(signal.SIGTERM)
