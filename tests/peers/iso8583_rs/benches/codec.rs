@@ -53,7 +53,7 @@ fn codecs(criterion: &mut Criterion) {
     criterion.bench_function("encode/iso-specs", |bench| {
         bench.iter(|| {
             out.clear();
-            black_box(message()).encode(&ours, &mut out).unwrap();
+            black_box(&message()).encode(&ours, &mut out).unwrap();
             black_box(out.len())
         });
     });
