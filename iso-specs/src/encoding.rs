@@ -22,6 +22,8 @@ use packed::{Nibbles, PackedFault};
 pub enum Encoding {
     /// ASCII characters, for every type but `b`.
     Ascii,
+    /// The bytes as they are, for type `b`.
+    Raw,
     /// EBCDIC characters, for every type but `b`. A byte without a printable ASCII character is a
     /// bad character.
     Ebcdic(CodePage),
@@ -33,8 +35,6 @@ pub enum Encoding {
     /// Two ASCII hexadecimal digits per byte, for type `b`; read in either case, written in upper
     /// case.
     Hex,
-    /// The bytes as they are, for type `b`.
-    Raw,
 }
 
 /// How the sign before packed digits is written.
@@ -109,18 +109,19 @@ impl Encoding {
     /// Bytes on the wire of `units` characters or bytes of content.
     #[inline]
     pub(crate) const fn wire_len(self, units: usize) -> usize {
+        // First, and not by `match`: a table of jumps would cost every element more than this.
+        if self.is_canonical() {
+            return units;
+        }
         match self {
-            Self::Ascii | Self::Ebcdic(_) | Self::Raw => units,
+            Self::Ascii | Self::Raw | Self::Ebcdic(_) => units,
             Self::Hex => units.saturating_mul(2),
             Self::Bcd(_) => units.div_ceil(2),
             // One byte for the sign, and half a byte for each other, rounded up.
-            Self::SignedBcd(..) => {
-                if units == 0 {
-                    0
-                } else {
-                    1 + units / 2
-                }
-            }
+            Self::SignedBcd(..) => match units {
+                0 => 0,
+                _ => 1 + units / 2,
+            },
         }
     }
 
@@ -238,7 +239,7 @@ impl Encoding {
     #[inline]
     pub(crate) fn can_write(self, value: &[u8]) -> bool {
         // `?` is the nibble F, which only fills up. No other type that is packed has it.
-        !matches!(self, Self::Bcd(_)) || !value.contains(&b'?')
+        self.is_canonical() || !matches!(self, Self::Bcd(_)) || !value.contains(&b'?')
     }
 
     /// The byte that a printable ASCII character is on the wire, in an encoding of characters.
@@ -252,8 +253,17 @@ impl Encoding {
     /// Writes a canonical value with its padding.
     #[inline]
     pub(crate) fn write(self, value: Padded<'_>, out: &mut Vec<u8>) {
+        if self.is_canonical() {
+            value.write(out);
+        } else {
+            self.write_converted(value, out);
+        }
+    }
+
+    #[inline(never)]
+    fn write_converted(self, value: Padded<'_>, out: &mut Vec<u8>) {
         match self {
-            Self::Ascii | Self::Raw => value.write(out),
+            Self::Ascii | Self::Raw => {}
             Self::Hex => push_hex(value.content(), out),
             Self::Ebcdic(page) => {
                 let start = out.len();

@@ -52,12 +52,7 @@ impl Length {
     pub(crate) fn read(self, rest: &[u8]) -> Result<Option<(usize, usize)>, FieldErrorKind> {
         match self {
             Self::Fixed => Ok(None),
-            Self::Prefix { encoding, digits } => {
-                let len = encoding.wire_len(digits);
-                let wire = rest.get(..len).ok_or(FieldErrorKind::Truncated)?;
-                let count = encoding.read(wire, digits);
-                Ok(Some((len, count.ok_or(FieldErrorKind::BadLengthPrefix)?)))
-            }
+            Self::Prefix { encoding, digits } => encoding.read(rest, digits).map(Some),
         }
     }
 }
@@ -104,17 +99,27 @@ impl PrefixEncoding {
         }
     }
 
-    fn read(self, wire: &[u8], digits: u8) -> Option<usize> {
-        match self {
-            Self::Ascii => wire.iter().try_fold(0_usize, |count, &digit| {
-                digit.is_ascii_digit().then(|| count * 10 + usize::from(digit - b'0'))
-            }),
-            other => other.read_other(wire, digits),
+    #[inline]
+    fn read(self, rest: &[u8], digits: u8) -> Result<(usize, usize), FieldErrorKind> {
+        // Not by `match`: a table of jumps costs more than reading the digits.
+        if self != Self::Ascii {
+            return self.read_other(rest, digits);
         }
+        let wire = rest.get(..digits.into()).ok_or(FieldErrorKind::Truncated)?;
+        let count = wire.iter().try_fold(0_usize, |count, &digit| {
+            digit.is_ascii_digit().then(|| count * 10 + usize::from(digit - b'0'))
+        });
+        Ok((wire.len(), count.ok_or(FieldErrorKind::BadLengthPrefix)?))
     }
 
     #[inline(never)]
-    fn read_other(self, wire: &[u8], digits: u8) -> Option<usize> {
+    fn read_other(self, rest: &[u8], digits: u8) -> Result<(usize, usize), FieldErrorKind> {
+        let wire = rest.get(..self.wire_len(digits)).ok_or(FieldErrorKind::Truncated)?;
+        let count = self.count(wire, digits).ok_or(FieldErrorKind::BadLengthPrefix)?;
+        Ok((wire.len(), count))
+    }
+
+    fn count(self, wire: &[u8], digits: u8) -> Option<usize> {
         match self {
             Self::Ascii => None,
             Self::Ebcdic => wire.iter().try_fold(0_usize, |count, &digit| {
@@ -136,6 +141,16 @@ impl PrefixEncoding {
     /// Writes a number that is at most [`Length::max_count`].
     #[inline]
     pub(crate) fn write(self, count: usize, digits: u8, out: &mut Vec<u8>) {
+        if self != Self::Ascii {
+            return self.write_other(count, digits, out);
+        }
+        let unused = DIGITS_MAX.saturating_sub(digits.into());
+        let all = digits_of::<10>(count);
+        all.iter().skip(unused).for_each(|&digit| out.push(b'0' | digit));
+    }
+
+    #[inline(never)]
+    fn write_other(self, count: usize, digits: u8, out: &mut Vec<u8>) {
         let unused = DIGITS_MAX.saturating_sub(self.wire_len(digits));
         let all = match self {
             Self::Ascii => digits_of::<10>(count).map(|digit| b'0' | digit),

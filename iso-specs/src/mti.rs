@@ -154,6 +154,7 @@ impl MtiEncoding {
     }
 
     /// Reads the MTI at the head of a frame and says how many bytes it took.
+    #[inline]
     pub(crate) fn read(self, frame: &[u8]) -> Result<(Mti, usize), FramingError> {
         let truncated = FramingError { offset: frame.len(), kind: FramingErrorKind::MtiTruncated };
         let (digits, wire_len) = match self {
@@ -167,11 +168,10 @@ impl MtiEncoding {
                 ([first >> 4, first & 0x0f, second >> 4, second & 0x0f].map(|n| b'0' + n), 2)
             }
         };
-        Mti::new(digits).map(|mti| (mti, wire_len)).ok_or_else(|| FramingError {
-            offset: digits.iter().take_while(|byte| byte.is_ascii_digit()).count() * wire_len
-                / Mti::DIGITS,
-            kind: FramingErrorKind::MtiNotDigits,
-        })
+        match Mti::new(digits) {
+            Some(mti) => Ok((mti, wire_len)),
+            None => Err(not_digits(&digits, wire_len)),
+        }
     }
 
     pub(crate) fn write(self, mti: Mti, out: &mut Vec<u8>) {
@@ -184,6 +184,12 @@ impl MtiEncoding {
             }
         }
     }
+}
+
+#[cold]
+fn not_digits(digits: &[u8; Mti::DIGITS], wire_len: usize) -> FramingError {
+    let right = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    FramingError { offset: right * wire_len / Mti::DIGITS, kind: FramingErrorKind::MtiNotDigits }
 }
 
 #[cfg(test)]
