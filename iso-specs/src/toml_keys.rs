@@ -214,9 +214,18 @@ impl<'k, 't> Keys<'k, 't> {
     /// An array of tables, of which there must be one at least; a mistake calls each by `name`
     /// and its number, from 1.
     pub fn tables(&mut self, key: &'static str, name: &str) -> Vec<Self> {
+        if self.get(key).is_none() {
+            self.mistake_of(key, format!("expected at least one [[{key}]]"));
+        }
+        self.optional_tables(key, name)
+    }
+
+    /// The tables of an array that may be absent; each is called `name` and its number, from 1.
+    pub fn optional_tables(&mut self, key: &'static str, name: &str) -> Vec<Self> {
         let nodes = match self.get(key).map(|node| node.get_ref().as_array()) {
+            None => return Vec::new(),
             Some(Some(nodes)) if !nodes.is_empty() => nodes,
-            _ => {
+            Some(_) => {
                 self.mistake_of(key, format!("expected at least one [[{key}]]"));
                 return Vec::new();
             }

@@ -14,6 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::cards::{Card, PanVault};
 use crate::clock::Clock;
+use crate::hsm::keys::KeyChange;
 use crate::hsm::{Hsm, Kcv};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::ACCEPT_PAUSE;
@@ -194,7 +195,11 @@ fn reload_keys<C, H: Hsm, S>(switch: &Switch<C, H, S>) -> Result<(), Refusal> {
     let reloaded = switch.hsm.reload_keys().map_err(|error| error.to_string());
     let refused = reloaded.as_ref().err();
     tracing::info!(target: "audit", action = "reload keys", done = refused.is_none(), refused);
-    reloaded
+    for KeyChange { name, version, kcv, added } in reloaded? {
+        let action = if added { "key added" } else { "key removed" };
+        tracing::info!(target: "audit", action, name, version, %kcv);
+    }
+    Ok(())
 }
 
 async fn check_unused<C, H, S: Store>(switch: &Switch<C, H, S>, kcv: &str) -> Result<(), Refusal> {

@@ -21,11 +21,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use key::{Kcv, KeyFault};
 pub use pin_block::{PinBlockFormat, PinBlockFormats};
-pub use pin_method::{PinMethod, PinReference, ReferenceValue};
+pub use pin_method::{PinMethod, PinMethods, PinReference, ReferenceValue};
 
 use crate::cards::pan::Pan;
 use cipher::TdesKey;
-use keys::KeysError;
+use keys::{KeyChange, KeysError};
 
 /// The calls of the switch to its HSM.
 pub trait Hsm: Send + Sync + 'static {
@@ -52,11 +52,12 @@ pub trait Hsm: Send + Sync + 'static {
         value: ReferenceValue,
     ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
 
-    /// Takes the keys as they are now into use: new versions, and none that was retired.
+    /// Takes the keys as they are now into use: new versions, and none that was retired. Tells
+    /// what has come and gone.
     ///
     /// # Errors
     /// If a key that is needed is missing or not usable; those in use stay then.
-    fn reload_keys(&self) -> Result<(), KeysError>;
+    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError>;
 
     /// The key under which this process wraps a PIN that arrived in clear, at once.
     fn entry_key(&self) -> &EntryKey;
@@ -112,8 +113,8 @@ pub struct VerifyPin<'a> {
     pub pan: &'a Pan,
     /// The card's reference.
     pub reference: &'a PinReference,
-    /// The method of the card's product, for its parameters.
-    pub method: &'a PinMethod,
+    /// The methods of the card's product, for their parameters.
+    pub methods: &'a PinMethods,
 }
 
 /// A request to take over a new PIN.
@@ -123,7 +124,7 @@ pub struct AcceptPin<'a> {
     pub block: &'a PinBlock,
     /// The PAN of the card.
     pub pan: &'a Pan,
-    /// The method of the card's product.
+    /// The current method of the card's product.
     pub method: &'a PinMethod,
 }
 

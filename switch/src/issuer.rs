@@ -147,7 +147,7 @@ async fn accept_pin<C: Clock, H: Hsm, S: Store>(
     let block = switch.hsm.entry_key().wrap(&clear, pan);
     drop(clear);
     let block = block.ok_or_else(|| "pan: expected 13 to 19 digits".to_owned())?;
-    let call = AcceptPin { block: &block, pan, method: &product.pin_method };
+    let call = AcceptPin { block: &block, pan, method: &product.pin_methods.current };
     let accepted = switch.hsm.accept_pin(call).await;
     accepted.map_err(|error| error.to_string())
 }
@@ -212,7 +212,7 @@ async fn reference<C: Clock, H: Hsm, S: Store>(
         _ => return Err("expected one of pin, pvv with pvki, and pin_offset".to_owned()),
     };
     let value = value.ok_or("expected pvv: 4 digits, pvki: 1 to 6, pin_offset: 4 to 12 digits")?;
-    let adopted = switch.hsm.adopt_reference(&product.pin_method, value).await;
+    let adopted = switch.hsm.adopt_reference(&product.pin_methods.current, value).await;
     adopted.map(Some).map_err(|error| error.to_string())
 }
 

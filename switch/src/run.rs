@@ -120,7 +120,7 @@ pub fn open<C: Clock + Clone>(
         algorithm: link.zone_key_algorithm(),
         under_older: metrics.under_older_zone_key(link.zpk.as_str()),
     });
-    let methods = config.products.iter().map(|product| product.pin_method.clone());
+    let methods = config.products.iter().flat_map(|product| product.pin_methods.iter().cloned());
     let switch = Switch {
         clock,
         hsm: SoftwareHsm::new(keys, zone_keys.collect(), methods.collect())?,

@@ -193,8 +193,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
         let Some(block) = pin_block else { return Verification::BadPinBlock };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
-        let method = &card.entry.product.pin_method;
-        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, method };
+        let methods = &card.entry.product.pin_methods;
+        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
         self.hsm.verify_pin(call).await
     }
 }

@@ -11,7 +11,7 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
 use switch::control::{self, Command, Outcome};
-use switch::hsm::keys::KeysError;
+use switch::hsm::keys::{KeyChange, KeysError};
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
     AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinMethod, PinReference,
@@ -116,7 +116,7 @@ impl Hsm for TestHsm {
         self.inner.adopt_reference(method, value).await
     }
 
-    fn reload_keys(&self) -> Result<(), KeysError> {
+    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError> {
         self.inner.reload_keys()
     }
 

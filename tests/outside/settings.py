@@ -113,9 +113,15 @@ zpk = "{zpk}"
 {listed}"""
 
 
-def product(name, pin_verification, pin_retry_limit="3"):
-    """One more product, for the setting `tables`; `pin_verification` is its table as a dict."""
-    verification = "\n".join(f"{key} = {json.dumps(v)}" for key, v in pin_verification.items())
+def product(name, pin_verification, pin_retry_limit="3", earlier=()):
+    """One more product, for the setting `tables`; `pin_verification` is its table as a dict, and
+    `earlier` holds those it had before."""
+    def lines(table):
+        return "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+
+    before = "".join(
+        f"[[products.earlier_pin_verification]]\n{lines(table)}\n" for table in earlier
+    )
     return f"""
 [[products]]
 name = "{name}"
@@ -123,5 +129,5 @@ bins = ["476134"]
 currency = 978
 pin_retry_limit = {pin_retry_limit}
 [products.pin_verification]
-{verification}
-"""
+{lines(pin_verification)}
+{before}"""

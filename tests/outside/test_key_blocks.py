@@ -391,3 +391,7 @@ def test_the_switchs_own_keys_never_go_out(keyed, name):
     keyed.bring_in_key("zpk-net", ZPK)
     keyed.start()
     assert_refused(keyed.command("key", "export", name, "--under", "kek-D"), "not exportable")
+
+
+def test_a_mode_of_use_that_differs_from_the_block_is_refused(keyed):
+    assert_not_in(keyed, import_block(keyed, wrapped("D", ZPK, "P0TB00E"), "--mode", "D"), "mode")

@@ -129,3 +129,9 @@ def test_a_damaged_file_of_components_is_refused(own):
         path.write_text(damaged)
         assert bring_component(own, SECOND, 2).returncode == 1
         assert no_keys(own)
+
+
+def test_a_check_value_given_with_the_first_component_must_match_too(own):
+    one, two = components(ZPK, 2)
+    assert bring_component(own, one, 1, "--kcv", "000000").returncode == 0
+    assert bring_component(own, two, 2).returncode == 1

@@ -2,6 +2,7 @@
 wrong while the senders change over, whatever format their PIN blocks have."""
 
 import random
+import re
 import subprocess
 import threading
 import time
@@ -42,7 +43,7 @@ def ready(make_switch):
     ]
     switch.configure(
         master_key_file="master.key", zpk="zpk", tables="".join(links + products),
-        bad_pin_blocks_per_minute=1000,
+        bad_pin_blocks_per_minute=255,
     )
     switch.write_master_key()
     switch.write_aes_dialect()
@@ -353,8 +354,8 @@ def test_the_live_value_is_no_new_version(running):
 
 
 @pytest.mark.parametrize("words, named", [
-    (("zpk", "--usage", "P0", "--algorithm", "A"), "same usage and algorithm"),
-    (("zpk", "--usage", "V2"), "same usage and algorithm"),
+    (("zpk", "--usage", "P0", "--algorithm", "A"), "usage, algorithm and mode"),
+    (("zpk", "--usage", "V2"), "usage, algorithm and mode"),
     (("none", "--usage", "P0"), "does not exist"),
 ])
 def test_a_rotation_to_another_kind_or_of_no_key_is_refused(running, words, named):
@@ -455,3 +456,50 @@ def test_two_custodians_at_once_make_the_key(running):
         ]
         assert at_once(running, commands) == [0, 0]
         assert versions(running, name) == [("1", kcv(key))]
+
+
+@pytest.mark.parametrize("usage", ["V1", "V2"])
+def test_a_pvk_that_no_product_names_stops_nothing(running, usage):
+    made = running.command("key", "generate", "other", "--usage", usage, "--mode", "G")
+    running.terminate()
+    running.start()
+    assert made.returncode == 0, made.stderr
+
+
+def test_two_keys_with_one_check_value_are_refused(ready):
+    """A PIN reference names its key by it. Some five thousand random keys hold such a pair."""
+    source, found = random.Random(1), {}
+    while kcv(key := tdes_key(source)) not in found:
+        found[kcv(key)] = key
+    ready.bring_in_key("pvk-a", found[kcv(key)], usage="V2")
+    refused = ready.bring_in("pvk-b", components(key, 2), usage="V2")
+    assert refused.returncode == 1 and "pvk-a and pvk-b" in refused.stderr
+    assert "pvk-b" not in [words[0] for words in ready.key_list()]
+
+
+def test_a_rotation_that_the_running_switch_cannot_take_over_changes_no_file(running):
+    before = versions(running)
+    refused = running.command("key", "generate", "zpk", "--usage", "P0", "--mode", "E", "--rotate")
+    assert refused.returncode == 1
+    assert versions(running) == before
+    running.terminate()
+    running.start()
+
+
+def test_a_rotation_that_was_a_mistake_is_taken_back(running):
+    before = versions(running)
+    running.done("key", "generate", "zpk", "--usage", "P0", "--rotate")
+    assert len(versions(running)) == 2
+    running.done("key", "retire", "zpk", "--newer")
+    assert versions(running) == before
+    card = new_card(running, 7, METHODS[0].name)
+    assert codes(running, rights([card])) == ["00"]
+
+
+def test_the_running_switch_logs_what_has_come_and_gone(running):
+    running.done("key", "generate", "zpk", "--usage", "P0", "--rotate")
+    (_, new) = versions(running)
+    running.done("key", "retire", "zpk")
+    log = running.log()
+    assert re.search(rf"key added.*zpk.*version=2.*{new[1]}", log)
+    assert re.search(rf"key removed.*zpk.*version=1.*{kcv(ZPK)}", log)

@@ -3,6 +3,7 @@ PIN blocks are made by psec, and so is what a wrong PIN is: one with another PVV
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 import settings
@@ -36,12 +37,15 @@ def tables(methods):
     links = [settings.link(f"format-{number}", "zpk", [number]) for number in (0, 1, 3)]
     links.append(settings.link("format-4", "zpk-aes", [4], "aes.toml"))
     links.append(settings.link("format-0-1-3", "zpk", [0, 1, 3]))
-    return "".join(links + [settings.product(m.name, m.table) for m in methods])
+    return "".join(links + [
+        settings.product(m.name, m.table, earlier=[before.table for before in m.earlier])
+        for m in methods
+    ])
 
 
 def configure(switch, methods):
     switch.configure(
-        master_key_file="master.key", zpk="zpk", bad_pin_blocks_per_minute=1000,
+        master_key_file="master.key", zpk="zpk", bad_pin_blocks_per_minute=255,
         tables=tables(methods),
     )
 
@@ -209,9 +213,12 @@ PAN, PAN_WITH_OTHER_FILL = pan_of("476134", 770_000_000), pan_of("476134", 770_0
 PAN_WITH_OTHER_PIN = pan_of("476134", 470_000_000)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def of_pan(lab):
-    return new_card(lab, TRANSLATED, "123456", PAN)
+    """Anew for each test: a card may have 255 unusable PIN blocks a minute."""
+    card = new_card(lab, TRANSLATED, "123456", PAN)
+    yield card
+    lab.done("card", "remove", card.token)
 
 
 @pytest.mark.parametrize("iso_format", [0, 3, 4])
@@ -382,6 +389,20 @@ def test_a_new_pin_is_kept_by_the_method_that_the_product_has_now(movable, befor
 def test_a_card_is_verified_by_what_its_pin_was_set_with(movable, before, after):
     card = moved(movable, before, after, "120987")
     assert seen(movable, card) == SEEN[before.name]
+
+
+@pytest.mark.parametrize("after", [TRANSLATED, PVV], ids=lambda method: method.name)
+def test_a_card_with_an_offset_is_verified_by_it_while_the_product_names_the_method(
+    movable, after
+):
+    card = moved(movable, OFFSETS[0], replace(after, earlier=(OFFSETS[0],)), "120987")
+    assert seen(movable, card) == BY_OFFSET
+
+
+def test_two_methods_with_offsets_need_two_keys(movable):
+    after = replace(OFFSETS[0].with_table(validation_data="leftmost-11-F"), earlier=(OFFSETS[0],))
+    configure(movable, [after])
+    assert "need two keys" in movable.refuses_to_start()
 
 
 @pytest.mark.parametrize("before", [PVV, OFFSETS[0]], ids=lambda method: method.name)

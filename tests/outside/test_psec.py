@@ -90,8 +90,8 @@ class Bank:
         card are described in switch/src/store/record.rs."""
         token = bytes([len(card.token)]) + card.token.encode()
         at = self.journal.index(token) + len(token)
-        # Masked PAN, sealed PAN, product, status, reason, PIN version, tries.
-        at += 10 + 47
+        # Sealed PAN, product, status, reason, PIN version, tries.
+        at += 31
         at += 1 + self.journal[at] + 1 + 1 + 4 + 4
         kind, size = self.journal[at], {1: 8, 2: 5, 3: 6}[self.journal[at]]
         return kind, self.journal[at + 1 : at + 4], self.journal[at + 4 : at + 4 + size]

@@ -17,6 +17,8 @@ class Method:
     name: str
     table: dict = field(hash=False)
     pvk: bytes = b""
+    # Methods that the product had before.
+    earlier: tuple = ()
 
     def value(self, card):
         """PVV or offset of a card's PIN."""

@@ -94,7 +94,7 @@ impl Control {
         if let Some(refusal) = answer.get("refused").and_then(Value::as_str) {
             return Err(ControlError::Refused { token, refusal: refusal.to_owned() });
         }
-        answer.get("done").and_then(CardView::read).ok_or(ControlError::NoCard { token })
+        answer.get("card").and_then(CardView::read).ok_or(ControlError::NoCard { token })
     }
 
     fn converse(&self, command: &Value) -> Result<Value, ControlError> {

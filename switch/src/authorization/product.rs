@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use jiff::tz::Offset;
 
 use crate::cards::Pan;
-use crate::hsm::PinMethod;
+use crate::hsm::PinMethods;
 
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Product {
     /// When a PIN must come with the request.
     pub pin_required: PinRequired,
     /// How its PINs are verified.
-    pub pin_method: PinMethod,
+    pub pin_methods: PinMethods,
     /// Consecutive wrong PINs that suspend the card; `None` never suspends.
     pub pin_retry_limit: Option<NonZeroU32>,
     /// Largest amount of one transaction, in minor units of `currency`.

@@ -12,7 +12,7 @@ use switch::control::{Command, Outcome};
 use switch::hsm::components::{Combined, Component};
 use switch::hsm::key::{Algorithm, Key, KeyAttributes, KeyUsage, ModeOfUse, Operation, from_hex};
 use switch::hsm::key_block::ProtectionKey;
-use switch::hsm::keys::{Addition, Keys, KeysError, PEK};
+use switch::hsm::keys::{Addition, Keys, KeysError, Retire};
 use switch::hsm::{KeyFault, KeyName};
 use switch::run;
 
@@ -69,6 +69,9 @@ pub(crate) enum KeyAction {
     Retire {
         /// Its name.
         name: String,
+        /// Take the newer one out instead: the rotation was a mistake.
+        #[arg(long)]
+        newer: bool,
     },
     /// List names, versions, check values and what each key may do.
     List,
@@ -156,7 +159,8 @@ pub(crate) fn act(action: &KeyAction, config: &Config) -> Result<(), CliError> {
         }
         KeyAction::Discard { name } => keys.discard(name),
         KeyAction::Export { name, under } => keys.export(name, under),
-        KeyAction::Retire { name } => keys.retire(name),
+        KeyAction::Retire { name, newer: false } => keys.retire(name, Retire::Older),
+        KeyAction::Retire { name, newer: true } => keys.retire(name, Retire::Newer),
         KeyAction::List => Ok(()),
     }
 }
@@ -255,10 +259,19 @@ impl<'a> Directory<'a> {
         let protection = ProtectionKey::of(self.keys.newest(under)?, Operation::Decrypt);
         let protection = protection.map_err(|fault| key_error(under, fault))?;
         let key = protection.unwrap(read_line()?.trim()).map_err(of_key(&name))?;
-        let (asked, found) = (kind.attributes(), key.attributes());
-        if (asked.usage, asked.algorithm) != (found.usage, found.algorithm) {
-            let (usage, algorithm) = (found.usage, found.algorithm.letter());
-            let text = format!("the block holds a key of usage {usage}, algorithm {algorithm}");
+        let found = key.attributes();
+        let differs = kind.usage != found.usage
+            || kind.algorithm.is_some_and(|asked| asked != found.algorithm)
+            || kind.mode.is_some_and(|asked| asked != found.mode)
+            || kind.exportable && !found.exportable;
+        if differs {
+            let KeyAttributes { usage, algorithm, mode, exportable, .. } = found;
+            let (algorithm, mode) = (algorithm.letter(), mode.letter());
+            let export = if exportable { "exportable" } else { "not exportable" };
+            let text = format!(
+                "the block holds a key of usage {usage}, algorithm {algorithm}, mode of use \
+                 {mode}, {export}"
+            );
             return Err(CliError::Refused(text));
         }
         let kcv = key.kcv();
@@ -290,18 +303,15 @@ impl<'a> Directory<'a> {
     }
 
     /// A key that made PIN references stays as long as a card has one.
-    fn retire(&mut self, name: &str) -> Result<(), CliError> {
-        let oldest = self.keys.versions(name)?.first().map(|key| (key.attributes(), key.kcv()));
-        let makes_references = oldest.filter(|(attributes, _)| {
-            matches!(attributes.usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) || name == PEK
-        });
-        if let Some((_, kcv)) = makes_references {
-            let command = Command::CheckUnused { kcv: kcv.to_string() };
+    fn retire(&mut self, name: &str, which: Retire) -> Result<(), CliError> {
+        let key = self.keys.retiring(name, which)?;
+        if matches!(key.attributes().usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) {
+            let command = Command::CheckUnused { kcv: key.kcv().to_string() };
             if let Some(Outcome::Refused(refusal)) = ask(self.config, command)? {
                 return Err(CliError::Refused(refusal));
             }
         }
-        let kcv = self.keys.retire(name)?;
+        let kcv = self.keys.retire(name, which)?;
         tracing::info!(target: "audit", action = "key retire", name, %kcv);
         writeln!(io::stdout(), "retired KCV {kcv}")?;
         self.take_into_use()

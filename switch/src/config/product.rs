@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 
 use crate::authorization::{PinRequired, Product};
 use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
-use crate::hsm::{KeyName, PinMethod};
+use crate::hsm::{KeyName, PinMethod, PinMethods};
 
 /// Largest amount that DE4 can hold, in minor units.
 const AMOUNT_MAX: u64 = 999_999_999_999;
@@ -35,10 +35,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
     let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
-    let pin_method = match keys.optional_table("pin_verification") {
-        Some(mut keys) => pin_method(&mut keys),
-        None => Some(PinMethod::TranslatedBlock),
-    };
+    let pin_methods = pin_methods(keys);
     keys.finish();
     Some(Product {
         name: name?.into(),
@@ -46,14 +43,39 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         currency: currency?,
         utc_offset: utc_offset.unwrap_or(Offset::UTC),
         pin_required: pin_required.unwrap_or(PinRequired::Cash),
-        pin_method: pin_method?,
+        pin_methods: pin_methods?,
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
     })
 }
 
-/// How new PINs of the product are verified. Which keys there may be depends on the method.
+/// How new PINs of the product are verified, and how those of before are.
+fn pin_methods(keys: &mut Keys<'_, '_>) -> Option<PinMethods> {
+    let current = match keys.optional_table("pin_verification") {
+        Some(mut keys) => pin_method(&mut keys),
+        None => Some(PinMethod::TranslatedBlock),
+    };
+    let tables = keys.optional_tables("earlier_pin_verification", "earlier PIN verification");
+    let earlier = tables.into_iter().map(|mut keys| pin_method(&mut keys));
+    let earlier: Option<Vec<PinMethod>> = earlier.collect();
+    let methods = PinMethods { current: current?, earlier: earlier? };
+    // A card's offset says which key made it, and so must tell the other parameters.
+    let mut pvks = Vec::new();
+    for method in methods.iter() {
+        if let PinMethod::Ibm3624(Ibm3624 { pvk, .. }) = method {
+            if pvks.contains(pvk) {
+                let text = "two methods ibm3624 of one product need two keys: an offset is known \
+                            by the key that made it";
+                keys.mistake_of("earlier_pin_verification", text);
+            }
+            pvks.push(pvk.clone());
+        }
+    }
+    Some(methods)
+}
+
+/// Which keys there may be depends on the method.
 fn pin_method(keys: &mut Keys<'_, '_>) -> Option<PinMethod> {
     let methods = "\"translated_block\", \"visa_pvv\" or \"ibm3624\"";
     let known = ["translated_block", "visa_pvv", "ibm3624"];

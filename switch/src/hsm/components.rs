@@ -31,7 +31,8 @@ pub struct Component<'a> {
     pub custodian: &'a str,
     /// As long as the key.
     pub value: Zeroizing<Vec<u8>>,
-    /// Check value that the whole key must have, six hexadecimal digits; used with the last one.
+    /// Check value that the whole key must have, six hexadecimal digits. Whichever components
+    /// it comes with, it counts.
     pub expected: Option<&'a str>,
 }
 
@@ -59,6 +60,8 @@ pub enum Combined {
 /// What was combined so far.
 struct Gathered {
     count: u8,
+    /// Check values that the key must have, as they were given.
+    expected: Vec<String>,
     /// Number and custodian of each component.
     components: Vec<(u8, String)>,
     value: Zeroizing<Vec<u8>>,
@@ -106,16 +109,21 @@ impl Keys {
 
     fn gather(&self, component: &Component<'_>) -> Result<Gathered, KeysError> {
         let refused = |text: &str| Err(KeysError::Components(text.to_owned()));
-        let Component { number, count, custodian, value, .. } = component;
+        let Component { number, count, value, expected, .. } = component;
+        let (custodian, expected) = (component.custodian.trim(), expected.map(str::to_uppercase));
         if !COMPONENTS.contains(count) || !(1..=*count).contains(number) {
             return refused("a key comes in two or three components, numbered from 1");
         }
         if custodian.is_empty() || custodian.len() > 64 || custodian.contains(char::is_control) {
             return refused("a custodian is a name of 1 to 64 characters");
         }
+        if expected.as_deref().is_some_and(|text| Kcv::parse(text).is_none()) {
+            return refused("a check value is six hexadecimal digits");
+        }
         let Some(mut gathered) = self.kept(component)? else {
-            let components = vec![(*number, (*custodian).to_owned())];
-            return Ok(Gathered { count: *count, components, value: value.clone() });
+            let components = vec![(*number, custodian.to_owned())];
+            let expected = expected.into_iter().collect();
+            return Ok(Gathered { count: *count, expected, components, value: value.clone() });
         };
         if gathered.count != *count || gathered.value.len() != value.len() {
             return refused("the components before it were for another number or length");
@@ -126,7 +134,8 @@ impl Keys {
         if gathered.components.iter().any(|(_, known)| known == custodian) {
             return refused("this custodian has brought a component already; each brings one");
         }
-        gathered.components.push((*number, (*custodian).to_owned()));
+        gathered.expected.extend(expected);
+        gathered.components.push((*number, custodian.to_owned()));
         gathered.value.iter_mut().zip(value.iter()).for_each(|(to, from)| *to ^= from);
         Ok(gathered)
     }
@@ -136,14 +145,14 @@ impl Keys {
         component: &Component<'_>,
         mut gathered: Gathered,
     ) -> Result<(String, Kcv), KeysError> {
-        let Component { name, attributes, addition, expected, .. } = component;
+        let Component { name, attributes, addition, .. } = component;
         let fault = |fault: KeyFault| KeysError::key(name.as_str(), fault);
         if attributes.algorithm == Algorithm::Tdes {
             set_odd_parity(&mut gathered.value);
         }
         let key = Key::new(*attributes, gathered.value).map_err(fault)?;
         let kcv = key.kcv();
-        if expected.is_some_and(|text| !text.eq_ignore_ascii_case(&kcv.to_string())) {
+        if gathered.expected.iter().any(|expected| *expected != kcv.to_string()) {
             let text = format!("the check value of the key is {kcv}, not the one expected");
             return Err(KeysError::Components(text));
         }
@@ -157,15 +166,16 @@ impl Keys {
         }
     }
 
-    /// The first line is the number of components, then one line for each that came, then the
-    /// block.
+    /// The first line is the number of components and the check values to come out, then one line
+    /// for each that came, then the block.
     fn keep(&self, component: &Component<'_>, gathered: &Gathered) -> Result<(), KeysError> {
         let Component { name, attributes, .. } = component;
         let block = self.master.wrap_value(*attributes, &gathered.value);
         let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let came =
             gathered.components.iter().map(|(number, custodian)| format!("{number} {custodian}\n"));
-        let text = format!("{}\n{}{block}", gathered.count, came.collect::<String>());
+        let head = [&[gathered.count.to_string()], &gathered.expected[..]].concat().join(" ");
+        let text = format!("{head}\n{}{block}", came.collect::<String>());
         let path = self.components_file(name);
         write_private(&path, &text)
             .and_then(|()| sync_directory(&self.directory))
@@ -180,9 +190,12 @@ impl Keys {
             text => text.map_err(|source| KeysError::File { path: path.clone(), source })?,
         };
         let lines: Vec<&str> = text.lines().collect();
-        let [count, came @ .., block] = &lines[..] else {
+        let [head, came @ .., block] = &lines[..] else {
             return Err(unreadable(path));
         };
+        let mut head = head.split(' ').map(str::to_owned);
+        let count = head.next().and_then(|count| count.parse().ok());
+        let expected = head.collect();
         let sealed = self.master.unwrap_value(block);
         let (known, value) = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         if known != *attributes {
@@ -194,9 +207,9 @@ impl Keys {
             Some((number.parse().ok()?, custodian.to_owned()))
         });
         let components = came.collect::<Option<Vec<_>>>();
-        match (count.parse(), components) {
-            (Ok(count), Some(components)) => Ok(Some(Gathered { count, components, value })),
-            _ => Err(unreadable(path)),
+        match count.zip(components) {
+            Some((count, components)) => Ok(Some(Gathered { count, expected, components, value })),
+            None => Err(unreadable(path)),
         }
     }
 }

@@ -59,8 +59,11 @@ pub enum KeysError {
     /// A key of this name exists.
     #[error("key {0} exists already; a key is never overwritten (--rotate adds a version)")]
     Exists(String),
-    /// One value under two usages: a key serves one purpose.
-    #[error("keys {0} and {1} have the same value and different usages; a key serves one purpose")]
+    /// One value or check value for two purposes, or one check value for two values.
+    #[error(
+        "keys {0} and {1} have the same value or check value; a key serves one purpose, and is \
+         known by its check value"
+    )]
     SameValue(String, String),
     /// A rotation that is none, or one too many.
     #[error("key {name}: {reason}")]
@@ -115,6 +118,19 @@ pub struct Keys {
     keys: BTreeMap<String, Vec<Key>>,
 }
 
+/// A version of a key that has come or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyChange {
+    /// Name of the key.
+    pub name: String,
+    /// The version.
+    pub version: u8,
+    /// Its check value.
+    pub kcv: Kcv,
+    /// Whether it has come.
+    pub added: bool,
+}
+
 /// Whether a name is new or a key gets another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addition {
@@ -122,6 +138,15 @@ pub enum Addition {
     New,
     /// The key exists and gets its next version; both are live.
     Rotation,
+}
+
+/// Which of two live versions goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retire {
+    /// The end of a rotation.
+    Older,
+    /// The rotation was a mistake.
+    Newer,
 }
 
 impl Keys {
@@ -161,6 +186,23 @@ impl Keys {
         Keys::open(&self.directory, self.master.clone())
     }
 
+    /// What this directory has that `other` has not, as changes of one kind.
+    fn without(&self, other: &Keys, added: bool) -> impl Iterator<Item = KeyChange> {
+        let is_in =
+            |name: &str, kcv| other.iter().any(|(known, key)| known == name && key.kcv() == kcv);
+        let own = self.iter().filter(move |(name, key)| !is_in(name, key.kcv()));
+        own.map(move |(name, key)| {
+            let (version, kcv) = (key.attributes().version, key.kcv());
+            KeyChange { name: name.to_owned(), version, kcv, added }
+        })
+    }
+
+    /// What has come and gone since `earlier`.
+    #[must_use]
+    pub fn changes_since(&self, earlier: &Keys) -> Vec<KeyChange> {
+        self.without(earlier, true).chain(earlier.without(self, false)).collect()
+    }
+
     fn read(&self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
         let file = |source| KeysError::File { path: path.to_owned(), source };
         let format = |text| KeysError::key(name, KeyFault::Format(text));
@@ -173,18 +215,26 @@ impl Keys {
             .map(|block| self.master.unwrap(block.trim()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|fault| KeysError::key(name, fault))?;
-        let rising = versions.is_sorted_by_key(|key| key.attributes().version);
+        let rising = versions.is_sorted_by(|one, next| {
+            one.attributes().version < next.attributes().version && one.kcv() != next.kcv()
+        });
         match versions.len() {
             1..=LIVE_VERSIONS_MAX if rising => Ok(versions),
             _ => Err(format("its file holds no key, too many versions, or not in their order")),
         }
     }
 
-    /// A key serves one purpose: its value stands under no other usage.
+    /// A key serves one purpose: its value, and its check value, stand under no other usage. And
+    /// a check value stands for one value: a PIN reference names by it the key that made it.
     fn check_value(&self, name: &str, key: &Key) -> Result<(), KeysError> {
-        let differs = |other: &Key| other.attributes().usage != key.attributes().usage;
-        let mut others = self.iter();
-        match others.find(|(_, other)| differs(other) && other.has_value(key.value())) {
+        let clashes = |other: &Key| {
+            let is_same = other.has_value(key.value());
+            match other.attributes().usage == key.attributes().usage {
+                true => other.kcv() == key.kcv() && !is_same,
+                false => other.kcv() == key.kcv() || is_same,
+            }
+        };
+        match self.iter().find(|(_, other)| clashes(other)) {
             Some((other, _)) => Err(KeysError::SameValue(other.to_owned(), name.to_owned())),
             None => Ok(()),
         }
@@ -264,16 +314,27 @@ impl Keys {
         self.put(name, versions)
     }
 
-    /// Takes the oldest version of a key out of use; returns its check value.
+    /// The version of a key that [`Keys::retire`] would take out of use.
+    ///
+    /// # Errors
+    /// If it is the only one.
+    pub fn retiring(&self, name: &str, which: Retire) -> Result<&Key, KeysError> {
+        let versions = self.versions(name)?;
+        match (versions, which) {
+            ([oldest, _, ..], Retire::Older) => Ok(oldest),
+            ([_, .., newest], Retire::Newer) => Ok(newest),
+            _ => Err(KeysError::rotation(name, "only one version is live, which stays")),
+        }
+    }
+
+    /// Takes a version of a key out of use; returns its check value.
     ///
     /// # Errors
     /// If it is the only one, or the file cannot be written.
-    pub fn retire(&mut self, name: &str) -> Result<Kcv, KeysError> {
+    pub fn retire(&mut self, name: &str, which: Retire) -> Result<Kcv, KeysError> {
+        let retired = self.retiring(name, which)?.clone();
         let mut versions = self.versions(name)?.to_vec();
-        if versions.len() < 2 {
-            return Err(KeysError::rotation(name, "only one version is live, which stays"));
-        }
-        let retired = versions.remove(0);
+        versions.retain(|key| key.kcv() != retired.kcv());
         self.put(name, versions)?;
         Ok(retired.kcv())
     }
@@ -293,13 +354,15 @@ impl Keys {
 }
 
 fn next_version(name: &str, key: Key, live: &Key, count: usize) -> Result<Key, KeysError> {
+    // What a rotation leaves out of the new version, calls would miss that need it.
     let (old, new) = (live.attributes(), key.attributes());
     if count >= LIVE_VERSIONS_MAX {
         let text = "two versions are live already; retire the older one first";
         return Err(KeysError::rotation(name, text));
     }
-    if (old.usage, old.algorithm) != (new.usage, new.algorithm) {
-        return Err(KeysError::rotation(name, "a new version has the same usage and algorithm"));
+    if (old.usage, old.algorithm, old.mode) != (new.usage, new.algorithm, new.mode) {
+        let text = "a new version has the usage, algorithm and mode of use of the live one";
+        return Err(KeysError::rotation(name, text));
     }
     if live.has_value(key.value()) {
         return Err(KeysError::rotation(name, "the new version has the value of the live one"));
@@ -389,7 +452,8 @@ mod tests {
         let rotate = |keys: &mut Keys, text| keys.add("zpk", zpk(text), Addition::Rotation);
         assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Missing(_))));
         keys.add("zpk", zpk(VALUE), Addition::New).unwrap();
-        assert!(matches!(keys.retire("zpk"), Err(KeysError::Rotation { .. })));
+        let retired = keys.retire("zpk", Retire::Older);
+        assert!(matches!(retired, Err(KeysError::Rotation { .. })));
         assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Rotation { .. })), "the same");
         assert_eq!(rotate(&mut keys, OTHER).unwrap().get(9..11), Some("02"));
         let third = "0123456789ABCDEFFEDCBA9876543210";
@@ -397,7 +461,9 @@ mod tests {
         let keys = &mut keys.reopen().unwrap();
         let kcvs: Vec<_> = keys.versions("zpk").unwrap().iter().map(Key::kcv).collect();
         assert_eq!(kcvs, [zpk(VALUE).kcv(), zpk(OTHER).kcv()]);
-        assert_eq!(keys.retire("zpk").unwrap(), zpk(VALUE).kcv());
+        assert_eq!(keys.retire("zpk", Retire::Newer).unwrap(), zpk(OTHER).kcv());
+        assert_eq!(rotate(keys, OTHER).unwrap().get(9..11), Some("02"));
+        assert_eq!(keys.retire("zpk", Retire::Older).unwrap(), zpk(VALUE).kcv());
         assert_eq!(keys.reopen().unwrap().newest("zpk").unwrap().kcv(), zpk(OTHER).kcv());
         let other = Key::generate(KeyAttributes::usual(KeyUsage::VisaPvv)).unwrap();
         assert!(keys.add("zpk", other, Addition::Rotation).is_err());

@@ -11,8 +11,7 @@ use super::key::Kcv;
 use super::{ClearPin, KeyName};
 use crate::cards::pan::Pan;
 
-/// How the PINs of a product are verified. It rules the PINs that are set from now on: a card
-/// whose reference was made by another method is verified by that one, with the product's keys.
+/// How PINs are verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PinMethod {
     /// The incoming block, translated to the issuer's PEK, is compared with the one kept.
@@ -22,6 +21,30 @@ pub enum PinMethod {
     VisaPvv(VisaPvv),
     /// IBM 3624 with offset.
     Ibm3624(Ibm3624),
+}
+
+/// The methods of a product.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinMethods {
+    /// That of new PINs.
+    pub current: PinMethod,
+    /// Those that PINs set earlier may still have.
+    pub earlier: Vec<PinMethod>,
+}
+
+impl PinMethods {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &PinMethod> {
+        std::iter::once(&self.current).chain(&self.earlier)
+    }
+
+    /// Those of IBM 3624.
+    pub(super) fn ibm3624(&self) -> impl Iterator<Item = &Ibm3624> {
+        self.iter().filter_map(|method| match method {
+            PinMethod::Ibm3624(method) => Some(method),
+            PinMethod::TranslatedBlock | PinMethod::VisaPvv(_) => None,
+        })
+    }
 }
 
 /// Parameters of the Visa method.

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::cipher::{AesKey, TdesKey};
 use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
-use super::keys::{Keys, KeysError, PEK};
+use super::keys::{KeyChange, Keys, KeysError, PEK};
 use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
 use super::{
     AcceptPin, AcceptPinError, ClearPin, EntryKey, Hsm, HsmUnavailable, KeyName, PinBlockFormat,
@@ -120,11 +120,15 @@ impl Ring {
             }
         });
         let zone_keys = zone_keys.collect::<Result<_, KeysError>>()?;
-        let mut pvks = HashMap::new();
+        let mut pvks: HashMap<String, Vec<Loaded>> = HashMap::new();
         for (name, key) in keys.iter() {
-            let usage = key.attributes().usage;
-            if matches!(usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) {
-                pvks.insert(name.to_owned(), load(keys, name, usage, Operation::Verify)?);
+            let KeyAttributes { usage, .. } = key.attributes();
+            let is_pvk = matches!(usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv);
+            // One that verifies nothing is of no use here, and no harm.
+            if is_pvk && key.attributes().permit(usage, Operation::Verify).is_ok() {
+                let loaded = Loaded::of(key, usage, Operation::Verify);
+                let loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
+                pvks.entry(name.to_owned()).or_default().push(loaded);
             }
         }
         for (pvk, usage) in methods.iter().filter_map(pvk_of) {
@@ -133,10 +137,10 @@ impl Ring {
         Ok(Ring { peks, zone_keys, pvks })
     }
 
-    /// The PVK that made a reference.
-    fn pvk(&self, made_with: Kcv, usage: KeyUsage) -> Option<&Loaded> {
+    /// The PVK that made a PVV: no two keys have one check value.
+    fn visa_pvk(&self, made_with: Kcv) -> Option<&Loaded> {
         let mut all = self.pvks.values().flatten();
-        all.find(|key| key.kcv == made_with && key.attributes.usage == usage)
+        all.find(|key| key.kcv == made_with && key.attributes.usage == KeyUsage::VisaPvv)
     }
 
     fn newest_pvk(&self, name: &KeyName) -> Result<&Loaded, AcceptPinError> {
@@ -165,15 +169,18 @@ impl Ring {
             // value is known.
             _ if !format.is_bound_to_pan() => None,
             ReferenceValue::Pvv { pvv, pvki } => {
-                let Some(pvk) = self.pvk(made_with, KeyUsage::VisaPvv) else { return unavailable };
+                let Some(pvk) = self.visa_pvk(made_with) else { return unavailable };
                 let pvk = pvk.tdes(KeyUsage::VisaPvv, Operation::Verify)?;
                 visa_pvv(pvk, pvki, pin, pan).map(|computed| computed.ct_eq(&pvv))
             }
             ReferenceValue::Offset(offset) => {
-                let pvk = self.pvk(made_with, KeyUsage::Ibm3624);
-                let (Some(pvk), PinMethod::Ibm3624(method)) = (pvk, call.method) else {
-                    return unavailable;
-                };
+                let mut methods = call.methods.ibm3624();
+                let found = methods.find_map(|method| {
+                    let versions = self.pvks.get(method.pvk.as_str())?;
+                    let pvk = versions.iter().find(|key| key.kcv == made_with)?;
+                    Some((pvk, method))
+                });
+                let Some((pvk, method)) = found else { return unavailable };
                 let pvk = pvk.tdes(KeyUsage::Ibm3624, Operation::Verify)?;
                 let computed = ibm3624_offset(pvk, method, pin, pan);
                 computed.map(|computed| computed.to_bytes().ct_eq(&offset.to_bytes()))
@@ -342,12 +349,13 @@ impl Hsm for SoftwareHsm {
         self.adopt(method, value)
     }
 
-    fn reload_keys(&self) -> Result<(), KeysError> {
+    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let now = keys.reopen()?;
         self.ring.store(Arc::new(Ring::load(&now, &self.zone_keys, &self.methods)?));
+        let changes = now.changes_since(&keys);
         *keys = now;
-        Ok(())
+        Ok(changes)
     }
 
     fn entry_key(&self) -> &EntryKey {
@@ -368,10 +376,10 @@ impl Hsm for SoftwareHsm {
 mod tests {
     use super::*;
     use crate::cards::Pan;
-    use crate::hsm::PinBlock;
     use crate::hsm::key::from_hex;
     use crate::hsm::key_block::ProtectionKey;
-    use crate::hsm::keys::Addition;
+    use crate::hsm::keys::{Addition, Retire};
+    use crate::hsm::{PinBlock, PinMethods};
 
     const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
     const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
@@ -419,7 +427,7 @@ mod tests {
             formats,
             pan: &pan(),
             reference,
-            method: &PinMethod::TranslatedBlock,
+            methods: &PinMethods::default(),
         })
     }
 
@@ -477,7 +485,7 @@ mod tests {
             assert_eq!(verify(&hsm, "zpk", block, &right), Verification::Ok);
             assert_eq!(verify(&hsm, "zpk", block, &wrong), Verification::Mismatch);
         }
-        keys.retire("zpk").unwrap();
+        keys.retire("zpk", Retire::Older).unwrap();
         hsm.reload_keys().unwrap();
         assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::BadPinBlock);
         assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::Ok);

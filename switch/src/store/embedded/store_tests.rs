@@ -19,7 +19,7 @@ use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{StoreConfig, SyncMode};
-use crate::hsm::PinMethod;
+use crate::hsm::PinMethods;
 use crate::store::embedded::segment::SegmentInfo;
 use crate::store::record::{self, Event, Part, TransactionRecord};
 use crate::store::{BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Store};
@@ -32,7 +32,7 @@ fn product() -> Arc<Product> {
         bins: vec!["476134".into()],
         currency: 978,
         utc_offset: Offset::UTC,
-        pin_method: PinMethod::TranslatedBlock,
+        pin_methods: PinMethods::default(),
         pin_required: PinRequired::Cash,
         pin_retry_limit: None,
         limit_per_transaction: None,
