@@ -145,7 +145,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
         Action::Decode(words) => decode::decode(words),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
-        Action::CheckConfig { .. } => Ok(check_config::print_summary(config)?),
+        Action::CheckConfig { .. } => check_config::print_summary(config),
         Action::Key(action) => keys::act(action, config),
     }
 }

@@ -20,7 +20,7 @@ use crate::hsm::keys::{
     Addition, CARD_DIGEST_KEY, Keys, KeysError, OWN_KEYS, PAN_KEY, make_private_directory,
     read_master_key,
 };
-use crate::hsm::software::{SoftwareHsm, ZoneKey};
+use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, signalled};
@@ -133,6 +133,28 @@ pub fn open<C: Clock + Clone>(
         metrics,
     };
     Ok((switch, recovery))
+}
+
+/// Whether each key that a configuration names is there and can be used; what is wrong, once
+/// each. Without a key directory there is nothing to look at, and the demo brings its own keys.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn check_keys(config: &Config) -> Result<Option<Vec<KeysError>>, RunError> {
+    if config.is_demo || !config.data_dir.join("keys").exists() {
+        return Ok(None);
+    }
+    let keys = open_keys(config)?;
+    let zone_keys = config
+        .links
+        .iter()
+        .map(|link| software::check_zone_key(&keys, &link.zpk, link.zone_key_algorithm()));
+    let methods = config.products.iter().flat_map(|product| product.pin_methods.iter());
+    let pvks = methods.map(|method| software::check_pvk(&keys, method));
+    let mut faults: Vec<KeysError> = zone_keys.chain(pvks).filter_map(Result::err).collect();
+    faults.sort_by_key(KeysError::to_string);
+    faults.dedup_by_key(|fault| fault.to_string());
+    Ok(Some(faults))
 }
 
 fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(), RunError> {

@@ -3,9 +3,13 @@
 use std::io::{self, Write};
 
 use switch::config::Config;
+use switch::run;
 
-/// Prints what would listen, what is issued and where the data is; nothing is opened for it.
-pub(super) fn print_summary(config: &Config) -> io::Result<()> {
+use super::CliError;
+
+/// Prints what would listen, what is issued, where the data is and whether the keys are there.
+/// Nothing is changed.
+pub(super) fn print_summary(config: &Config) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     for link in &config.links {
         let (name, listen, dialect) = (&link.name, link.listen, link.dialect.name());
@@ -17,5 +21,14 @@ pub(super) fn print_summary(config: &Config) -> io::Result<()> {
     }
     writeln!(out, "admin    {}", config.admin)?;
     writeln!(out, "data     {}", config.data_dir.display())?;
-    out.flush()
+    let faults = match run::check_keys(config)? {
+        None => return Ok(out.flush()?),
+        Some(faults) => faults,
+    };
+    if !faults.is_empty() {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        return Err(CliError::Refused(faults.join("\n")));
+    }
+    writeln!(out, "keys     all that it names are there")?;
+    Ok(out.flush()?)
 }

@@ -106,18 +106,10 @@ impl Ring {
         let pin_encryption = KeyUsage::PinEncryption;
         let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
         let zone_keys = zone_keys.iter().map(|zone| {
+            check_zone_key(keys, &zone.name, zone.algorithm)?;
             let versions = load(keys, zone.name.as_str(), pin_encryption, Operation::Decrypt)?;
-            let fault = versions.iter().map(|key| key.attributes.algorithm).find_map(|found| {
-                let wanted = zone.algorithm;
-                (found != wanted).then_some(KeyFault::Algorithm { found, wanted })
-            });
-            match fault {
-                Some(fault) => Err(KeysError::key(zone.name.as_str(), fault)),
-                None => {
-                    let under_older = zone.under_older.clone();
-                    Ok((zone.name.clone(), ZoneVersions { versions, under_older }))
-                }
-            }
+            let under_older = zone.under_older.clone();
+            Ok((zone.name.clone(), ZoneVersions { versions, under_older }))
         });
         let zone_keys = zone_keys.collect::<Result<_, KeysError>>()?;
         let mut pvks: HashMap<String, Vec<Loaded>> = HashMap::new();
@@ -131,9 +123,7 @@ impl Ring {
                 pvks.entry(name.to_owned()).or_default().push(loaded);
             }
         }
-        for (pvk, usage) in methods.iter().filter_map(pvk_of) {
-            load(keys, pvk.as_str(), usage, Operation::Verify)?;
-        }
+        methods.iter().try_for_each(|method| check_pvk(keys, method))?;
         Ok(Ring { peks, zone_keys, pvks })
     }
 
@@ -229,6 +219,31 @@ fn pvk_of(method: &PinMethod) -> Option<(&KeyName, KeyUsage)> {
         PinMethod::TranslatedBlock => None,
         PinMethod::VisaPvv(VisaPvv { pvk, .. }) => Some((pvk, KeyUsage::VisaPvv)),
         PinMethod::Ibm3624(Ibm3624 { pvk, .. }) => Some((pvk, KeyUsage::Ibm3624)),
+    }
+}
+
+/// Whether the zone PIN key of a link is there and can be used.
+///
+/// # Errors
+/// If not.
+pub fn check_zone_key(keys: &Keys, name: &KeyName, wanted: Algorithm) -> Result<(), KeysError> {
+    let name = name.as_str();
+    keys.get(name, KeyUsage::PinEncryption, Operation::Decrypt)?;
+    // All versions of a key have one algorithm.
+    match keys.newest(name)?.attributes().algorithm {
+        found if found == wanted => Ok(()),
+        found => Err(KeysError::key(name, KeyFault::Algorithm { found, wanted })),
+    }
+}
+
+/// Whether the PIN verification key of a method is there and can be used.
+///
+/// # Errors
+/// If not.
+pub fn check_pvk(keys: &Keys, method: &PinMethod) -> Result<(), KeysError> {
+    match pvk_of(method) {
+        Some((pvk, usage)) => keys.get(pvk.as_str(), usage, Operation::Verify).map(|_| ()),
+        None => Ok(()),
     }
 }
 
