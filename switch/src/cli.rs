@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
@@ -169,12 +170,13 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
         }
         Some(Outcome::Done | Outcome::Each { .. }) => Ok(()),
         Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
-        None => {
-            let data_dir = config.data_dir.display();
-            let text = format!("{data_dir}: no switch runs on it, and it holds no store");
-            Err(CliError::Refused(text))
-        }
+        None => Err(no_store(config)),
     }
+}
+
+fn no_store(config: &Config) -> CliError {
+    let data_dir = config.data_dir.display();
+    CliError::Refused(format!("{data_dir}: no switch runs on it, and it holds no store"))
 }
 
 /// Who carries commands out: the running switch, or this process on the store where none runs.
@@ -221,18 +223,30 @@ fn ask(config: &Config, command: Command) -> Result<Option<Outcome>, CliError> {
     Ok(Some(outcome))
 }
 
+/// A secret: what is typed at a terminal is not shown.
 fn read_line() -> io::Result<Zeroizing<String>> {
-    let mut line = Zeroizing::new(String::new());
-    io::stdin().lock().take(STDIN_BYTES_MAX).read_line(&mut line)?;
-    Ok(line)
+    let stdin = io::stdin().lock();
+    let shown = tcgetattr(&stdin).ok();
+    if let Some(mut hidden) = shown.clone() {
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+    }
+    // Room for all of it: a buffer that grows leaves copies behind.
+    let mut line = Zeroizing::new(String::with_capacity(STDIN_BYTES_MAX));
+    let mut limited = stdin.take(STDIN_BYTES_MAX as u64);
+    let read = limited.read_line(&mut line);
+    if let Some(shown) = shown {
+        tcsetattr(limited.into_inner(), OptionalActions::Now, &shown)?;
+    }
+    read.map(|_| line)
 }
 
 /// Longest input, in bytes.
-const STDIN_BYTES_MAX: u64 = 16 << 10;
+const STDIN_BYTES_MAX: usize = 16 << 10;
 
 fn read_card() -> Result<AddCard, CliError> {
     let mut text = Zeroizing::new(String::new());
-    io::stdin().lock().take(STDIN_BYTES_MAX).read_to_string(&mut text)?;
+    io::stdin().lock().take(STDIN_BYTES_MAX as u64).read_to_string(&mut text)?;
     // The parser's own text could quote a PAN or a PIN.
     serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());

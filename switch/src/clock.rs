@@ -1,7 +1,8 @@
 //! Time, the first of the four seams: everything that depends on time takes it as an argument,
 //! and this is the one place where it comes from.
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +33,27 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// The moment of a file's time.
+    #[must_use]
+    pub fn from_system_time(time: SystemTime) -> Timestamp {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339, in UTC.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => f.write_str("-"),
+        }
     }
 }
 
@@ -55,8 +73,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> Timestamp {
-        let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+        Timestamp::from_system_time(SystemTime::now())
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]

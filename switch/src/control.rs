@@ -7,14 +7,15 @@ use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::BufMut;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::cards::{Card, PanVault};
 use crate::clock::Clock;
-use crate::hsm::keys::KeyChange;
+use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::ACCEPT_PAUSE;
@@ -23,7 +24,7 @@ use crate::store::Store;
 use crate::switch::Switch;
 
 /// Longest request or answer, in bytes.
-const LINE_BYTES_MAX: u64 = 4 << 20;
+pub const LINE_BYTES_MAX: usize = 4 << 20;
 
 /// What the command line may ask.
 #[derive(Clone, Serialize, Deserialize)]
@@ -146,7 +147,9 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
             return each("add", cards.len(), issuer::add(switch, &cards).await);
         }
         Command::Remove { tokens } => {
-            return each("remove", tokens.len(), issuer::remove(switch, &tokens).await);
+            let removed = issuer::remove(switch, &tokens).await;
+            audit_removals(&tokens, &removed);
+            return each("remove", tokens.len(), removed);
         }
         Command::ReloadKeys => return outcome(reload_keys(switch)),
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
@@ -172,7 +175,15 @@ async fn add<C: Clock, H: Hsm, S: Store>(
     issuer::load(switch, &card.token).await
 }
 
-/// One audit line for all: their tokens are the issuer's to know.
+/// A line for each card: with it went its PIN, its counter and perhaps a suspension.
+fn audit_removals(tokens: &[String], removed: &Result<Vec<Result<(), Refusal>>, Refusal>) {
+    let removed = removed.iter().flatten();
+    for (token, _) in tokens.iter().zip(removed).filter(|(_, removed)| removed.is_ok()) {
+        tracing::info!(target: "audit", action = "card removed", token);
+    }
+}
+
+/// One audit line for all.
 fn each(
     action: &str,
     asked: usize,
@@ -195,11 +206,17 @@ fn reload_keys<C, H: Hsm, S>(switch: &Switch<C, H, S>) -> Result<(), Refusal> {
     let reloaded = switch.hsm.reload_keys().map_err(|error| error.to_string());
     let refused = reloaded.as_ref().err();
     tracing::info!(target: "audit", action = "reload keys", done = refused.is_none(), refused);
-    for KeyChange { name, version, kcv, added } in reloaded? {
-        let action = if added { "key added" } else { "key removed" };
+    let KeyChanges { added, removed } = reloaded?;
+    audit_keys("key added", &added);
+    audit_keys("key removed", &removed);
+    Ok(())
+}
+
+/// A line for each key that has come into use, or gone.
+pub(crate) fn audit_keys(action: &str, keys: &[KeyVersion]) {
+    for KeyVersion { name, version, kcv } in keys {
         tracing::info!(target: "audit", action, name, version, %kcv);
     }
-    Ok(())
 }
 
 async fn check_unused<C, H, S: Store>(switch: &Switch<C, H, S>, kcv: &str) -> Result<(), Refusal> {
@@ -244,7 +261,7 @@ impl Conversation {
         line.push(b'\n');
         self.reader.get_mut().write_all(&line)?;
         let mut answer = String::new();
-        io::Read::take(&mut self.reader, LINE_BYTES_MAX).read_line(&mut answer)?;
+        io::Read::take(&mut self.reader, LINE_BYTES_MAX as u64).read_line(&mut answer)?;
         Ok(serde_json::from_str(&answer)?)
     }
 }
@@ -303,26 +320,49 @@ impl ControlListener {
 }
 
 /// Command after command, until the other side has no more.
-async fn converse<C: Clock, H: Hsm, S: Store>(switch: Arc<Switch<C, H, S>>, stream: UnixStream) {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = tokio::io::BufReader::new(reader);
-    let mut line = Zeroizing::new(Vec::new());
+async fn converse<C: Clock, H: Hsm, S: Store>(
+    switch: Arc<Switch<C, H, S>>,
+    mut stream: UnixStream,
+) {
+    // Room for the longest line at once: a buffer that grows leaves copies of PINs behind. What
+    // is not used of it takes no memory.
+    let mut input = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
     loop {
-        line.zeroize();
-        match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-            Ok(bytes) if bytes > 0 => {}
-            _ => return,
-        }
-        let outcome = match serde_json::from_slice::<Command>(&line) {
+        let Some(end) = read_line(&mut stream, &mut input).await else { return };
+        let line = input.get(..end).unwrap_or_default();
+        let outcome = match serde_json::from_slice::<Command>(line) {
             Ok(command) => execute(&switch, command).await,
             // The text of the error could quote what was sent, and so a PIN.
             Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
         };
         let Ok(mut answer) = serde_json::to_vec(&outcome) else { return };
         answer.push(b'\n');
-        // Who has gone does not need the answer. What is no whole line has no next one.
-        if writer.write_all(&answer).await.is_err() || line.last() != Some(&b'\n') {
+        // Who has gone does not need the answer.
+        if stream.write_all(&answer).await.is_err() {
             return;
+        }
+        let rest = input.len().saturating_sub(end + 1);
+        input.copy_within(end + 1.., 0);
+        // The rest is wiped, not only forgotten.
+        input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
+        input.truncate(rest);
+    }
+}
+
+/// Reads until there is a whole line; its length. `None` where no more come, or it is too long.
+async fn read_line(stream: &mut UnixStream, input: &mut Vec<u8>) -> Option<usize> {
+    let mut searched = 0;
+    loop {
+        let new = input.get(searched..).unwrap_or_default();
+        if let Some(end) = new.iter().position(|byte| *byte == b'\n') {
+            return Some(searched + end);
+        }
+        searched = input.len();
+        let room = LINE_BYTES_MAX.saturating_sub(input.len());
+        // Never more than there is room for, so that the buffer stays where it is.
+        match stream.read_buf(&mut (&mut *input).limit(room)).await {
+            Ok(bytes) if bytes > 0 => {}
+            _ => return None,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cards::pan::check_digit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::Hsm;
-use crate::hsm::key::KeyUsage;
+use crate::hsm::key::{Key, KeyUsage, from_hex};
 use crate::issuer::{self, AddCard, NewState, PinText, Refusal};
 use crate::listener::Listening;
 use crate::store::Store;
@@ -29,7 +29,13 @@ pub const PVK: &str = "D9867045BC1343B3025D7A0EE3BC2AE9";
 
 /// All keys that were ever printed as the demo's, in hexadecimal: the ZPK, the PVK, the
 /// embosser's ZPK.
-pub const PUBLIC_KEYS: [&str; 3] = [ZPK, PVK, "A179FDC85E70C4FDFE015486024654A7"];
+const PUBLIC_KEYS: [&str; 3] = [ZPK, PVK, "A179FDC85E70C4FDFE015486024654A7"];
+
+/// Whether a key has a value that was ever printed as the demo's.
+#[must_use]
+pub fn is_public(key: &Key) -> bool {
+    PUBLIC_KEYS.iter().any(|text| key.has_value(&from_hex(text).unwrap_or_default()))
+}
 
 /// A card of the demo.
 #[derive(Clone, Copy)]

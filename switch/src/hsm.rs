@@ -25,7 +25,7 @@ pub use pin_method::{PinMethod, PinMethods, PinReference, ReferenceValue};
 
 use crate::cards::pan::Pan;
 use cipher::TdesKey;
-use keys::{KeyChange, KeysError};
+use keys::{KeyChanges, KeysError};
 
 /// The calls of the switch to its HSM.
 pub trait Hsm: Send + Sync + 'static {
@@ -42,14 +42,16 @@ pub trait Hsm: Send + Sync + 'static {
         call: AcceptPin<'_>,
     ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
 
-    /// Takes over a PVV or an offset that was computed elsewhere with the product's key.
+    /// Takes over a PVV or an offset that was computed elsewhere with the product's key, for a
+    /// card with this PAN.
     ///
     /// # Errors
     /// [`AcceptPinError`]; nothing has changed then.
     fn adopt_reference(
         &self,
         method: &PinMethod,
-        value: ReferenceValue,
+        value: GivenReference,
+        pan: &Pan,
     ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
 
     /// Takes the keys as they are now into use: new versions, and none that was retired. Tells
@@ -57,7 +59,7 @@ pub trait Hsm: Send + Sync + 'static {
     ///
     /// # Errors
     /// If a key that is needed is missing or not usable; those in use stay then.
-    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError>;
+    fn reload_keys(&self) -> Result<KeyChanges, KeysError>;
 
     /// The key under which this process wraps a PIN that arrived in clear, at once.
     fn entry_key(&self) -> &EntryKey;
@@ -126,6 +128,15 @@ pub struct AcceptPin<'a> {
     pub pan: &'a Pan,
     /// The current method of the card's product.
     pub method: &'a PinMethod,
+}
+
+/// What an issuer brings from elsewhere in place of a PIN.
+#[derive(Clone, Copy)]
+pub enum GivenReference {
+    /// A PIN verification value, digits 0 to 9, and its key index.
+    Pvv([u8; pin_method::PVV_DIGITS], u8),
+    /// An offset of IBM 3624, as long as the PIN.
+    Offset(pin_method::Digits),
 }
 
 /// Why a new PIN was not taken over.

@@ -12,7 +12,7 @@ use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
-use crate::hsm::{AcceptPin, ClearPin, Hsm, PinReference, ReferenceValue};
+use crate::hsm::{AcceptPin, ClearPin, GivenReference, Hsm, PinReference};
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
 
@@ -113,8 +113,11 @@ pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
     .await
 }
 
+/// How it is refused.
+pub const NO_CARD: &str = "there is no card with this token";
+
 fn no_card() -> Refusal {
-    "there is no card with this token".to_owned()
+    NO_CARD.to_owned()
 }
 
 /// Changes a card, again if somebody else changed it meanwhile.
@@ -208,19 +211,19 @@ async fn reference<C: Clock, H: Hsm, S: Store>(
             return accept_pin(switch, product, pan, pin).await.map(Some);
         }
         (None, Some(pvv), Some(pvki), None) => pvv_of(pvv, pvki),
-        (None, None, None, Some(offset)) => Digits::parse(offset).map(ReferenceValue::Offset),
+        (None, None, None, Some(offset)) => Digits::parse(offset).map(GivenReference::Offset),
         _ => return Err("expected one of pin, pvv with pvki, and pin_offset".to_owned()),
     };
     let value = value.ok_or("expected pvv: 4 digits, pvki: 1 to 6, pin_offset: 4 to 12 digits")?;
-    let adopted = switch.hsm.adopt_reference(&product.pin_methods.current, value).await;
+    let adopted = switch.hsm.adopt_reference(&product.pin_methods.current, value, pan).await;
     adopted.map(Some).map_err(|error| error.to_string())
 }
 
-fn pvv_of(pvv: &str, pvki: &str) -> Option<ReferenceValue> {
+fn pvv_of(pvv: &str, pvki: &str) -> Option<GivenReference> {
     let digits: [u8; PVV_DIGITS] = pvv.as_bytes().try_into().ok()?;
     let pvki = pvki.parse().ok().filter(|pvki| PVKI.contains(pvki))?;
     let valid = digits.iter().all(u8::is_ascii_digit);
-    valid.then(|| ReferenceValue::Pvv { pvv: digits.map(|digit| digit - b'0'), pvki })
+    valid.then(|| GivenReference::Pvv(digits.map(|digit| digit - b'0'), pvki))
 }
 
 /// Removes cards; for each whether there was one.
@@ -237,7 +240,12 @@ pub(crate) async fn remove<C, H, S: Store>(
         let card = load(switch, token).await;
         outcomes.push(card.map(|card| cards.push(card)));
     }
-    switch.store.remove_cards(&cards).await.map_err(|failed| failed.to_string())?;
+    let removed = switch.store.remove_cards(&cards).await.map_err(|failed| failed.to_string())?;
+    let found = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
+    // One that is named twice is there once.
+    found.zip(removed).filter(|(_, removed)| !removed).for_each(|(outcome, _)| {
+        *outcome = Err(no_card());
+    });
     Ok(outcomes)
 }
 

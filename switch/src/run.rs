@@ -8,17 +8,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::cards::PanVault;
+use crate::cards::{CardEntry, PanVault};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, LinkConfig};
+use crate::config::Config;
 use crate::control::{self, ControlListener};
 use crate::demo;
+use crate::hsm::Hsm;
 use crate::hsm::KeyFault;
 use crate::hsm::key::{Key, KeyAttributes, KeyUsage, Operation, from_hex};
 use crate::hsm::key_block::ProtectionKey;
 use crate::hsm::keys::{
-    Addition, CARD_DIGEST_KEY, Keys, KeysError, OWN_KEYS, PAN_KEY, make_private_directory,
-    read_master_key,
+    Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY,
+    make_private_directory, read_master_key,
 };
 use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::listener::{Listening, Workers};
@@ -86,7 +87,11 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     if *value == demo::MASTER_KEY && !config.is_loopback_only() {
         return Err(RunError::DemoKey("the master key".to_owned()));
     }
-    Ok(Keys::open(&config.data_dir.join("keys"), ProtectionKey::master(&value)?)?)
+    Ok(Keys::open(KeySource {
+        directory: config.data_dir.join("keys"),
+        master: ProtectionKey::master(&value)?,
+        allows_public: config.is_loopback_only(),
+    })?)
 }
 
 /// Opens keys, store and HSM; nothing listens yet.
@@ -123,7 +128,7 @@ pub fn open<C: Clock + Clone>(
     let methods = config.products.iter().flat_map(|product| product.pin_methods.iter().cloned());
     let switch = Switch {
         clock,
-        hsm: SoftwareHsm::new(keys, zone_keys.collect(), methods.collect())?,
+        hsm: SoftwareHsm::new(&keys, zone_keys.collect(), methods.collect())?,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
@@ -168,19 +173,7 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
             keys.add(name, Key::new(KeyAttributes::usual(usage), value)?, Addition::New)?;
         }
     }
-    let is_public = |name: &str| {
-        let value = |text: &&str| from_hex(text).unwrap_or_default();
-        let mut keys = keys.iter().filter(|(known, _)| *known == name);
-        keys.any(|(_, key)| demo::PUBLIC_KEYS.iter().any(|text| key.has_value(&value(text))))
-    };
-    let exposed = config
-        .links
-        .iter()
-        .find(|link| !link.listen.ip().is_loopback() && is_public(link.zpk.as_str()));
-    let refusal = |link: &Arc<LinkConfig>| {
-        Err(RunError::DemoKey(format!("link {}: its zone PIN key", link.name)))
-    };
-    exposed.map_or(Ok(()), refusal)
+    Ok(())
 }
 
 /// Runs the switch until it is told to stop (SIGTERM, SIGINT). `dropped_lines` tells how many
@@ -197,6 +190,10 @@ pub async fn run(
     let switch = Arc::new(switch);
     report(&config, &recovery);
     let control = ControlListener::bind(&config.data_dir)?;
+    // Who changed a key before now could not tell us.
+    switch.hsm.reload_keys()?;
+    control::audit_keys("key in use", &switch.hsm.inventory());
+    warn_of_lost_references(&switch);
     if config.is_demo {
         demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
     }
@@ -280,6 +277,22 @@ fn report(config: &Config, recovery: &Recovery) {
     }
     let data_dir = config.data_dir.display();
     tracing::info!(cards = recovery.cards, %data_dir, "the store is open");
+}
+
+/// Cards that no PIN can be verified for are declined with 91: somebody should know.
+fn warn_of_lost_references(switch: &PinSwitch) {
+    let is_lost = |entry: &Arc<CardEntry>| {
+        let reference = entry.state().pin.reference;
+        reference.is_some_and(|known| !switch.hsm.knows(&known, &entry.product.pin_methods))
+    };
+    let cards = switch.store.cards().entries().iter().filter(|entry| is_lost(entry)).count();
+    if cards > 0 {
+        tracing::error!(
+            cards,
+            "no key or method is there any more by which the PINs of these cards were set: every \
+             PIN of theirs is answered with 91 (see earlier_pin_verification)"
+        );
+    }
 }
 
 async fn upkeep(

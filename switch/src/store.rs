@@ -74,12 +74,16 @@ pub trait Store: Send + Sync + 'static {
         cards: Vec<NewCard>,
     ) -> impl Future<Output = Result<Vec<Result<(), Taken>>, StoreFailed>> + Send;
 
-    /// Removes cards, durably, with one sync for all. What was read of one before can be committed
-    /// no more. Its transaction records stay as long as others.
+    /// Removes cards, durably, with one sync for all; says of each whether it was still there.
+    /// What was read of one before can be committed no more. Its transaction records stay as long
+    /// as others.
     ///
     /// # Errors
-    /// If the store has failed.
-    fn remove_cards(&self, cards: &[Card]) -> impl Future<Output = Result<(), StoreFailed>> + Send;
+    /// If the store has failed: nobody knows which are gone.
+    fn remove_cards(
+        &self,
+        cards: &[Card],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreFailed>> + Send;
 
     /// How many cards have a PIN reference that was made with the key of this check value.
     ///

@@ -11,11 +11,11 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
 use switch::control::{self, Command, Outcome};
-use switch::hsm::keys::{KeyChange, KeysError};
+use switch::hsm::keys::{KeyChanges, KeysError};
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, EntryKey, Hsm, HsmUnavailable, PinMethod, PinReference,
-    ReferenceValue, Verification, VerifyPin,
+    AcceptPin, AcceptPinError, EntryKey, GivenReference, Hsm, HsmUnavailable, PinMethod,
+    PinReference, Verification, VerifyPin,
 };
 use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
@@ -111,12 +111,13 @@ impl Hsm for TestHsm {
     async fn adopt_reference(
         &self,
         method: &PinMethod,
-        value: ReferenceValue,
+        value: GivenReference,
+        pan: &Pan,
     ) -> Result<PinReference, AcceptPinError> {
-        self.inner.adopt_reference(method, value).await
+        self.inner.adopt_reference(method, value, pan).await
     }
 
-    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError> {
+    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
         self.inner.reload_keys()
     }
 

@@ -21,6 +21,11 @@ OPTIONAL = ["state", "pin", "pvv", "pvki", "pin_offset"]
 PIPELINE = 500
 
 
+def counted(count):
+    """As the command line counts cards."""
+    return "1 card" if count == 1 else f"{count} cards"
+
+
 def started(switch):
     return switch if switch.process else switch.start()
 
@@ -96,7 +101,7 @@ def import_file(switch, name, content):
 
 def imported(switch, name, content, count):
     result = import_file(switch, name, content)
-    assert (result.returncode, result.stdout) == (0, f"{count} cards added\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, f"{counted(count)} added\n"), result.stderr
 
 
 def refusals(result, source):
@@ -111,7 +116,7 @@ def refusals(result, source):
 
 def remove(switch, *cards):
     said = switch.done("card", "remove", *(card.token for card in cards))
-    assert said == f"{len(cards)} cards removed\n"
+    assert said == f"{counted(len(cards))} removed\n"
 
 
 def wait_for_snapshot(switch, count=1):

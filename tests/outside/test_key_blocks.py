@@ -173,11 +173,12 @@ def test_generate_never_overwrites_a_key(own):
 def test_a_block_of_psec_comes_in_with_its_attributes(keyed, version, key, kind, exportable):
     usage, algorithm = kind[:2], kind[2]
     block = wrapped(version, key, f"{kind}00{exportable}")
-    result = import_block(keyed, block, "--algorithm", algorithm, usage=usage,
-                          under=f"kek-{version}")
+    words = ["--algorithm", algorithm, *(["--exportable"] if exportable == "E" else [])]
+    result = import_block(keyed, block, *words, usage=usage, under=f"kek-{version}")
     assert result.returncode == 0, result.stderr
     block, check_value = printed(result.stdout)
-    assert opened(block) == (f"{kind}00{exportable}", key)
+    # Its first version here, whatever it was there.
+    assert opened(block) == (f"{kind}01{exportable}", key)
     assert check_value == kcv(key, algorithm)
 
 
@@ -189,7 +190,8 @@ def test_a_block_of_psec_comes_in_with_its_attributes(keyed, version, key, kind,
 def test_optional_blocks_are_read_past(keyed, version, blocks):
     result = import_block(keyed, wrapped(version, ZPK, blocks=blocks), under=f"kek-{version}")
     assert result.returncode == 0, result.stderr
-    assert opened(printed(result.stdout)[0]) == ("P0TB00E", ZPK)
+    # Exportable only where both sides say so.
+    assert opened(printed(result.stdout)[0]) == ("P0TB01N", ZPK)
 
 
 @pytest.mark.parametrize("version", "DB")
@@ -203,7 +205,7 @@ def test_the_fill_does_not_matter(keyed, version):
 
 def test_what_is_exportable_with_conditions_is_not_exportable_here(keyed):
     said = import_block(keyed, wrapped("D", ZPK, "P0TB00S")).stdout
-    assert opened(printed(said)[0])[0] == "P0TB00N"
+    assert opened(printed(said)[0])[0] == "P0TB01N"
 
 
 @pytest.mark.parametrize("version", "DB")

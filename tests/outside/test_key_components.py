@@ -1,6 +1,9 @@
 """Components of a key come from two or three people, who need not come on one day; none of them
 ever sees another's, and nothing in between is there in clear."""
 
+import os
+import time
+
 import canaries
 import pytest
 from canaries import of_bytes
@@ -31,7 +34,8 @@ def test_components_come_in_any_order(own, count, order):
         assert result.returncode == 0, result.stderr
         first, *rest = result.stdout.splitlines()
         last = left == count - 1
-        still = "the key is complete" if last else f"{count - 1 - left} to come"
+        custodians = ", ".join(f"{n} by custodian-{n}" for n in order[: left + 1])
+        still = f"complete: {custodians}" if last else f"of {count}: {custodians}"
         component = kcv(bytes.fromhex(parts[number - 1]))
         assert first == f"component {number} KCV {component}; {still}"
         assert no_keys(own) != last
@@ -46,10 +50,10 @@ FIRST, SECOND = components(ZPK, 2)
     (2, (), {"custodian": "custodian-1"}, "custodian has brought"),
     (1, (), {"custodian": "another"}, "there already"),
     (2, (), {"of": 3}, "another number or length"),
-    (2, (), {"usage": "V2"}, "another usage, algorithm or mode of use"),
-    (2, ("--mode", "D"), {}, "another usage, algorithm or mode of use"),
-    (2, ("--algorithm", "A"), {}, "another usage, algorithm or mode of use"),
-    (2, ("--exportable",), {}, "another usage, algorithm or mode of use"),
+    (2, (), {"usage": "V2"}, "another version, usage, algorithm or mode of use"),
+    (2, ("--mode", "D"), {}, "another version, usage, algorithm or mode of use"),
+    (2, ("--algorithm", "A"), {}, "another version, usage, algorithm or mode of use"),
+    (2, ("--exportable",), {}, "another version, usage, algorithm or mode of use"),
     (0, (), {}, "numbered from 1"), (3, (), {}, "numbered from 1"),
     (2, (), {"of": 1}, "two or three"), (4, (), {"of": 4}, "two or three"),
     (2, (), {"custodian": " " * 65}, "1 to 64"),
@@ -135,3 +139,29 @@ def test_a_check_value_given_with_the_first_component_must_match_too(own):
     one, two = components(ZPK, 2)
     assert bring_component(own, one, 1, "--kcv", "000000").returncode == 0
     assert bring_component(own, two, 2).returncode == 1
+
+
+def test_a_component_of_a_rotation_that_was_given_up_joins_no_later_one(own):
+    own.bring_in_key("zpk-net", bytes.fromhex(FIRST))
+    assert bring_component(own, SECOND, 1, "--rotate").returncode == 0
+    own.done("key", "generate", "zpk-net", "--usage", "P0", "--rotate")
+    own.done("key", "retire", "zpk-net")
+    refused = bring_component(own, SECOND, 2, "--rotate")
+    assert refused.returncode == 1 and "another version" in refused.stderr
+
+
+def test_components_wait_for_a_day_only(own):
+    assert bring_component(own, FIRST, 1).returncode == 0
+    state = own.data / "keys" / "zpk-net.components"
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(state, (two_days_ago, two_days_ago))
+    refused = bring_component(own, SECOND, 2)
+    assert refused.returncode == 1 and "older than a day" in refused.stderr
+    own.done("key", "discard", "zpk-net")
+    assert own.bring_in("zpk-net", [FIRST, SECOND]).returncode == 0
+
+
+def test_a_component_of_zeros_is_none(own):
+    refused = bring_component(own, "00" * 16, 1)
+    assert refused.returncode == 1 and "zeros" in refused.stderr
+    assert no_keys(own)

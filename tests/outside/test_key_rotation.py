@@ -503,3 +503,45 @@ def test_the_running_switch_logs_what_has_come_and_gone(running):
     log = running.log()
     assert re.search(rf"key added.*zpk.*version=2.*{new[1]}", log)
     assert re.search(rf"key removed.*zpk.*version=1.*{kcv(ZPK)}", log)
+
+
+def test_a_key_that_nothing_needs_is_removed_and_another_stays(running):
+    running.done("key", "generate", "wrong", "--usage", "P0", "--mode", "E")
+    assert "names this key" in running.command("key", "remove", "zpk").stderr
+    running.done("key", "remove", "wrong")
+    assert "wrong" not in [words[0] for words in running.key_list()]
+    running.terminate()
+    running.start()
+
+
+def test_a_change_that_nobody_reads_the_output_of_is_in_use_all_the_same(running):
+    words = ["key", "generate", "zpk", "--usage", "P0", "--rotate"]
+    with subprocess.Popen([BINARY, *running.words, *words], stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+    assert "key added" in running.log()
+
+
+def test_a_change_while_the_switch_starts_is_in_use_when_it_runs(ready):
+    """It finds nobody to tell; the switch looks again before it serves."""
+    ready.start()
+    ready.done("seed", "--cards", "200000")
+    ready.terminate()
+    ready.launch()
+    time.sleep(0.05)
+    ready.done("key", "generate", "zpk", "--usage", "P0", "--rotate")
+    deadline = time.monotonic() + 20
+    while "listening" not in ready.log():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    ((_, old), (_, new)) = versions(ready)
+    log = ready.log()
+    assert re.search(rf"(key in use|key added).*zpk.*{new}", log)
+
+
+def test_the_key_of_the_references_is_rotated_and_goes_when_no_card_needs_it(running):
+    card = new_card(running, 3, METHODS[0].name)
+    running.done("key", "generate", "own-pek", "--usage", "P0", "--rotate")
+    assert codes(running, rights([card])) == ["00"]
+    refused = running.command("key", "retire", "own-pek")
+    assert refused.returncode == 1 and "cards have a PIN reference" in refused.stderr
+    assert codes(running, rights([card])) == ["00"]

@@ -31,7 +31,8 @@ def test_psec_unwraps_the_printed_block_to_the_same_key(own, key, count):
     result = bring_in(own, key, "zpk-net", count)
     assert result.returncode == 0, result.stderr
     said, block, check_value = result.stdout.splitlines()
-    assert said.endswith("the key is complete")
+    custodians = ", ".join(f"{n} by custodian-{n}" for n in range(1, count + 1))
+    assert said.endswith(f"; complete: {custodians}")
     header, value = tr31.unwrap(MASTER, block)
     assert value == key
     assert (header.version_id, header.key_usage, header.algorithm) == ("D", "P0", "T")
@@ -280,23 +281,31 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
                        "--custodian", f"custodian-{number}", *words, stdin=part + "\n")
 
     line = component("zpk-net", first, 1)
-    assert 'action="key component" name=zpk-net number=1 custodian="custodian-1"' in line
+    assert 'action="key component" name="zpk-net" what="component 1 of 2 by custodian-1"' in line
     line = component("zpk-net", second, 2)
-    assert 'action="key component" name=zpk-net number=2 custodian="custodian-2"' in line
-    assert f'action="key import" name=zpk-net kcv={kcv(ZPK)}' in line
+    assert 'action="key component" name="zpk-net" what="component 2 of 2 by custodian-2"' in line
+    assert f'action="key import" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
     own.bring_in_key("kek", kek, "--algorithm", "A", usage="K1")
     own.start()
-    line = audited("import", "pvk", "--usage", "V2", "--under", "kek", stdin=block)
-    assert f'action="key import" name=pvk kcv={kcv(TRIPLE)}' in line
+    words = ("--usage", "V2", "--under", "kek", "--exportable")
+    line = audited("import", "pvk", *words, stdin=block)
+    assert f'action="key import" name="pvk" what="KCV {kcv(TRIPLE)}"' in line
     line = audited("export", "pvk", "--under", "kek")
-    assert f'action="key export" name="pvk" under="kek" kcv={kcv(TRIPLE)}' in line
-    assert 'action="key generate" name=zpk-net kcv=' in audited(
+    assert f'action="key export" name="pvk" what="KCV {kcv(TRIPLE)} under kek"' in line
+    assert 'action="key generate" name="zpk-net" what="KCV ' in audited(
         "generate", "zpk-net", "--usage", "P0", "--rotate"
     )
     line = audited("retire", "zpk-net")
-    assert f'action="key retire" name="zpk-net" kcv={kcv(ZPK)}' in line
+    assert f'action="key retire" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
     component("other", first, 1)
-    assert 'action="key discard" name=other' in audited("discard", "other")
+    assert 'action="key discard" name="other"' in audited("discard", "other")
+    actions = [line.split()[1:4] for line in (own.data / "audit.log").read_text().splitlines()]
+    assert [" ".join(words) for words in actions] == [
+        "key component zpk-net", "key component zpk-net", "key import zpk-net",
+        "key component kek", "key component kek", "key import kek", "key import pvk",
+        "key export pvk", "key generate zpk-net", "key retire zpk-net", "key component other",
+        "key discard other",
+    ]
     assert own.log().count('action="reload keys" done=true') == 3
     blocks = [path.read_text().strip() for path in (own.data / "keys").iterdir()]
     values = [ZPK, TRIPLE, kek, MASTER, *(tr31.unwrap(MASTER, text)[1] for text in blocks)]
@@ -366,9 +375,16 @@ def test_the_demo_keys_under_an_own_master_key_refuse_too(make_switch, key, even
     )
     switch.write_master_key()
     imported = bytes(byte ^ 1 for byte in key) if even_parity else key
+    refused = bring_in(switch, imported)
+    assert refused.returncode == 1
+    assert "zpk-net" in refused.stderr and "loopback" in refused.stderr
+    # Nor where it came in while nobody else could reach the switch.
+    switch.configure(master_key_file="master.key", zpk="zpk-net")
+    switch.done("key", "discard", "zpk-net")
     assert bring_in(switch, imported).returncode == 0
+    switch.configure(master_key_file="master.key", zpk="zpk-net", listen="0.0.0.0:0")
     said = switch.refuses_to_start()
-    assert "link-a" in said and "loopback" in said
+    assert "zpk-net" in said and "loopback" in said
     assert key.hex().upper() not in said.upper()
 
 

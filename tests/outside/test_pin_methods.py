@@ -399,10 +399,12 @@ def test_a_card_with_an_offset_is_verified_by_it_while_the_product_names_the_met
     assert seen(movable, card) == BY_OFFSET
 
 
-def test_two_methods_with_offsets_need_two_keys(movable):
+def test_the_parameters_of_an_offset_are_found_among_those_the_product_had(movable):
     after = replace(OFFSETS[0].with_table(validation_data="leftmost-11-F"), earlier=(OFFSETS[0],))
-    configure(movable, [after])
-    assert "need two keys" in movable.refuses_to_start()
+    card = moved(movable, OFFSETS[0], after, "120987")
+    assert seen(movable, card) == BY_OFFSET
+    set_pin(movable, card, card.pin)
+    assert seen(movable, card) == BY_OFFSET
 
 
 @pytest.mark.parametrize("before", [PVV, OFFSETS[0]], ids=lambda method: method.name)
@@ -427,19 +429,20 @@ def test_without_the_pvk_that_a_product_names_the_switch_does_not_start(movable)
     assert "pvk-visa" in movable.refuses_to_start()
 
 
-@pytest.mark.parametrize("length", [4, 8, 12])
-def test_another_table_makes_the_pin_another_one_that_psec_knows(movable, length):
-    """The offset stays, the natural PIN is another. No other PIN is right then."""
+@pytest.mark.parametrize("changes", [
+    {"decimalisation_table": "9876543210123456"}, {"validation_data": "leftmost-11-F"},
+])
+def test_an_offset_with_other_parameters_says_nothing_and_counts_nothing(movable, changes):
     before = OFFSETS[0].renamed("moving")
-    after = before.with_table(
-        decimalisation_table="9876543210123456", validation_data="leftmost-11-F"
-    )
     configure(movable, [before])
     movable.start()
-    cards = [new_card(movable, before, a_pin(length)) for _ in range(50)]
-    restarted(movable, [after])
-    with movable.connect("format-0") as link:
-        for card in cards:
-            pin = after.pin_of(before.value(card), card.pan)
-            expected = ["00", "00" if pin == card.pin else "55"]
-            assert link.codes(request(card, p, 0) for p in (pin, card.pin)) == expected
+    card = new_card(movable, before, "120987")
+    restarted(movable, [before.with_table(**changes)])
+    assert "PINs of these cards" in movable.log() and "cards=1" in movable.log()
+    pins = [card.pin, *["654321"] * 4]
+    assert codes(movable, "format-0", [request(card, pin, 0) for pin in pins]) == ["91"] * 5
+    assert (tries(movable, card), movable.show(card.token)["state"]) == (0, "ACTIVE")
+    restarted(movable, [before])
+    assert codes(movable, "format-0", [request(card, card.pin, 0)]) == ["00"]
+    assert "PINs of these cards" not in movable.log()
+

@@ -2,33 +2,37 @@
 //! store where none runs, in batches with one sync each.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use csv::StringRecord;
+use csv_core::ReadRecordResult;
 use indicatif::{ProgressBar, ProgressStyle};
 use zeroize::Zeroizing;
 
 use switch::cards::cache::Taken;
 use switch::config::Config;
-use switch::control::{Command, Outcome};
+use switch::control::{self, Command, Outcome};
 use switch::demo;
-use switch::issuer::AddCard;
+use switch::issuer::{AddCard, NO_CARD};
 
-use super::{CliError, Target, refused};
+use super::{CliError, Target, no_store, refused};
 
-/// Cards of one batch: a line of up to four megabytes, and one sync.
+/// Cards of one batch, as far as their lines fit into one command.
 const BATCH_CARDS: usize = 10_000;
+/// Bytes of the lines of one batch; as JSON they may be twice as many.
+const BATCH_BYTES: usize = control::LINE_BYTES_MAX / 4;
 /// Refusals that are shown; the others are counted.
 const SHOWN_MAX: usize = 100;
-/// Longest line of a JSON-lines file, in bytes.
-const LINE_BYTES_MAX: u64 = 16 << 10;
+/// Longest line of a file, in bytes.
+const LINE_BYTES_MAX: usize = 16 << 10;
+/// Fields of a line; a card has ten.
+const FIELDS_MAX: usize = 16;
 
-/// A card of a file, and where it stands there.
-struct Listed {
-    line: u64,
-    card: Result<AddCard, String>,
-}
+/// What a mistake in a line is called; the parser's own text could quote a PAN or a PIN.
+const EXPECTED: &str = "expected the texts token, pan, expiration, pan_sequence_number and \
+                        card_product_token, and perhaps state, pin, pvv, pvki and pin_offset";
 
 /// Adds the cards of a CSV or JSON-lines file.
 pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
@@ -37,186 +41,258 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
     let file = File::open(path).map_err(failed)?;
     let bar = bar(file.metadata().map_err(failed)?.len(), "{bytes}/{total_bytes}");
     let reader = BufReader::new(bar.wrap_read(file));
-    let cards: Box<dyn Iterator<Item = Listed>> =
-        match path.extension().and_then(|end| end.to_str()) {
-            Some("csv") => Box::new(of_csv(reader)),
-            Some("jsonl" | "ndjson") => Box::new(of_json_lines(reader)),
-            _ => return Err(refused("expected a file that ends in .csv, .jsonl or .ndjson")),
-        };
-    let mut work = Work::begin(config, name)?;
-    let mut cards = cards.peekable();
-    while cards.peek().is_some() {
-        let mut batch = Vec::with_capacity(BATCH_CARDS);
-        let mut lines = Vec::with_capacity(BATCH_CARDS);
-        for Listed { line, card } in cards.by_ref().take(BATCH_CARDS) {
-            match card {
-                Ok(card) => {
-                    batch.push(card);
-                    lines.push(line);
-                }
-                Err(why) => work.refuse(line, &why),
-            }
+    let mut lines = Lines { reader, number: 0, line: Zeroizing::default() };
+    let mut csv = csv_core::Reader::new();
+    let head = match path.extension().and_then(|end| end.to_str()) {
+        Some("csv") => Some(lines.head(&mut csv).map_err(failed)?),
+        Some("jsonl" | "ndjson") => None,
+        _ => return Err(refused("expected a file that ends in .csv, .jsonl or .ndjson")),
+    };
+    let mut work = Work::begin(config, name.clone(), true)?;
+    let mut batch = Batch::default();
+    while let Some((number, line)) = lines.next().map_err(failed)? {
+        let bytes = line.as_ref().map_or(0, |line| line.len());
+        if batch.cards.len() == BATCH_CARDS || batch.bytes + bytes > BATCH_BYTES {
+            work.add(std::mem::take(&mut batch))?;
         }
-        work.ask(Command::AddMany(batch), &lines)?;
+        batch.bytes += bytes;
+        match line.ok().and_then(|line| read_card(&line, head.as_ref(), &mut csv)) {
+            Some(card) => batch.cards.push((number, card)),
+            None => batch.refused.push((number, EXPECTED.to_owned())),
+        }
     }
+    work.add(batch)?;
     bar.finish_and_clear();
     work.end("added")
 }
 
-/// What a mistake in a line is called; the parser's own text could quote a PAN or a PIN.
-const EXPECTED: &str = "expected the texts token, pan, expiration, pan_sequence_number and \
-                        card_product_token, and perhaps state, pin, pvv, pvki and pin_offset";
-
-fn of_csv(reader: impl io::Read) -> impl Iterator<Item = Listed> {
-    let reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
-    let mut reader = reader;
-    let headers = reader.headers().cloned().unwrap_or_default();
-    let mut record = csv::StringRecord::new();
-    std::iter::from_fn(move || {
-        let line = reader.position().line();
-        let card = match reader.read_record(&mut record) {
-            Ok(false) => return None,
-            Ok(true) => record.deserialize(Some(&headers)).map_err(|_| EXPECTED.to_owned()),
-            Err(_) => Err(EXPECTED.to_owned()),
-        };
-        Some(Listed { line: record.position().map_or(line, csv::Position::line), card })
-    })
+fn read_card(
+    line: &str,
+    head: Option<&StringRecord>,
+    csv: &mut csv_core::Reader,
+) -> Option<AddCard> {
+    match head {
+        Some(head) => {
+            let record = of_csv(line, csv).filter(|record| record.len() == head.len())?;
+            record.deserialize(Some(head)).ok()
+        }
+        None => serde_json::from_str(line).ok(),
+    }
 }
 
-fn of_json_lines(mut reader: impl BufRead) -> impl Iterator<Item = Listed> {
-    let mut number = 0;
-    std::iter::from_fn(move || {
+/// One line, its fields trimmed. No value of a card holds a line break, so a quote that is left
+/// open spoils its own line only; a reader of the whole file would take the others with it.
+fn of_csv(line: &str, reader: &mut csv_core::Reader) -> Option<StringRecord> {
+    let line = Zeroizing::new([line.as_bytes(), b"\n"].concat());
+    let mut fields = Zeroizing::new(vec![0; line.len()]);
+    let mut ends = [0; FIELDS_MAX];
+    reader.reset();
+    let (result, _, _, count) = reader.read_record(&line, &mut fields, &mut ends);
+    let mut record = StringRecord::new();
+    let mut start = 0;
+    for end in ends.iter().take(count) {
+        record.push_field(std::str::from_utf8(fields.get(start..*end)?).ok()?.trim());
+        start = *end;
+    }
+    (result == ReadRecordResult::Record).then_some(record)
+}
+
+/// The lines of a file that are not empty.
+struct Lines<R> {
+    reader: R,
+    number: u64,
+    /// Room for the longest line, used again for each.
+    line: Zeroizing<Vec<u8>>,
+}
+
+/// The line is longer than any card, or not UTF-8.
+struct NoText;
+
+impl<R: BufRead> Lines<R> {
+    /// The first line: names that a card has, all that it must have among them.
+    fn head(&mut self, csv: &mut csv_core::Reader) -> io::Result<StringRecord> {
+        let wrong = || io::Error::other(format!("the head line: {EXPECTED}"));
+        let (_, line) = self.next()?.ok_or_else(wrong)?;
+        let head = line.ok().and_then(|line| of_csv(&line, csv)).ok_or_else(wrong)?;
+        let names = "token pan expiration pan_sequence_number card_product_token state pin pvv \
+                     pvki pin_offset";
+        let mut known = names.split_whitespace();
+        let has = |name: &str| head.iter().filter(|own| *own == name).count();
+        let complete = known.by_ref().take(5).all(|name| has(name) == 1);
+        let optional = head.iter().all(|own| names.split_whitespace().any(|name| name == own));
+        let once = known.all(|name| has(name) <= 1);
+        if complete && optional && once { Ok(head) } else { Err(wrong()) }
+    }
+
+    /// The next line that is not empty, with its number.
+    #[allow(clippy::type_complexity, reason = "a line, or why it is none, at its number")]
+    fn next(&mut self) -> io::Result<Option<(u64, Result<Zeroizing<String>, NoText>)>> {
         loop {
-            let mut line = Zeroizing::new(String::new());
-            number += 1;
-            let read = io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line);
-            let card = match read {
-                Ok(0) => return None,
-                Ok(_) if line.trim().is_empty() => continue,
-                Ok(_) => serde_json::from_str(&line).map_err(|_| EXPECTED.to_owned()),
-                Err(error) => Err(error.to_string()),
-            };
-            return Some(Listed { line: number, card });
+            let Lines { reader, number, line } = self;
+            line.fill(0);
+            line.clear();
+            line.reserve(LINE_BYTES_MAX);
+            *number += 1;
+            if reader.take(LINE_BYTES_MAX as u64).read_until(b'\n', line)? == 0 {
+                return Ok(None);
+            }
+            if line.last() != Some(&b'\n') && line.len() >= LINE_BYTES_MAX {
+                reader.skip_until(b'\n')?;
+                return Ok(Some((*number, Err(NoText))));
+            }
+            match std::str::from_utf8(line) {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => {
+                    let text = Zeroizing::new(text.trim().to_owned());
+                    return Ok(Some((*number, Ok(text))));
+                }
+                Err(_) => return Ok(Some((*number, Err(NoText)))),
+            }
         }
-    })
+    }
 }
 
 /// Adds the first `count` of the made-up cards of the demo programme; those that are there
 /// already stay as they are.
 pub(super) fn seed(config: &Config, count: u32) -> Result<(), CliError> {
     if !config.products.iter().any(|product| *product.name == *demo::SEED_PRODUCT) {
+        let product = demo::SEED_PRODUCT;
         let text = format!(
-            "seeded cards are of the product {}, which the configuration does not \
-                            have",
-            demo::SEED_PRODUCT
+            "seeded cards are of the product {product}, which the configuration does not have"
         );
         return Err(CliError::Refused(text));
     }
-    each_batch(config, count, "added", |indices| {
-        Command::AddMany(indices.map(demo::seed_card).collect())
-    })
+    let mut work = Work::begin(config, "card".to_owned(), true)?;
+    work.known = Some((Taken::Pan.to_string(), "there already"));
+    work.each_batch(count, |indices| Command::AddMany(indices.map(demo::seed_card).collect()))?;
+    work.end("added")
 }
 
 /// Removes them again.
 pub(super) fn remove_seeds(config: &Config, count: u32) -> Result<(), CliError> {
-    each_batch(config, count, "removed", |indices| Command::Remove {
+    let mut work = Work::begin(config, "card".to_owned(), false)?;
+    work.known = Some((NO_CARD.to_owned(), "not there"));
+    work.each_batch(count, |indices| Command::Remove {
         tokens: indices.map(demo::seed_token).collect(),
-    })
-}
-
-fn each_batch(
-    config: &Config,
-    count: u32,
-    done: &str,
-    command: impl Fn(std::ops::Range<u32>) -> Command,
-) -> Result<(), CliError> {
-    let bar = bar(count.into(), "{human_pos}/{human_len} cards");
-    let mut work = Work::begin(config, "card".to_owned())?;
-    work.known = Some(Taken::Pan.to_string());
-    let step = u32::try_from(BATCH_CARDS).unwrap_or(u32::MAX);
-    let mut first = 0;
-    while first < count {
-        let end = first.saturating_add(step).min(count);
-        let lines: Vec<u64> = (first..end).map(u64::from).collect();
-        work.ask(command(first..end), &lines)?;
-        bar.set_position(end.into());
-        first = end;
-    }
-    bar.finish_and_clear();
-    work.end(done)
+    })?;
+    work.end("removed")
 }
 
 /// Removes cards by their tokens.
 pub(super) fn remove(config: &Config, tokens: &[String]) -> Result<(), CliError> {
-    let mut work = Work::begin(config, "card".to_owned())?;
+    let mut work = Work::begin(config, "card".to_owned(), false)?;
     for (tokens, first) in tokens.chunks(BATCH_CARDS).zip((1_u64..).step_by(BATCH_CARDS)) {
-        let lines: Vec<u64> = (first..).take(tokens.len()).collect();
-        work.ask(Command::Remove { tokens: tokens.to_vec() }, &lines)?;
+        let places: Vec<u64> = (first..).take(tokens.len()).collect();
+        work.ask(Command::Remove { tokens: tokens.to_vec() }, &places, Vec::new())?;
     }
     work.end("removed")
+}
+
+/// Lines of a file that go together.
+#[derive(Default)]
+struct Batch {
+    cards: Vec<(u64, AddCard)>,
+    refused: Vec<(u64, String)>,
+    bytes: usize,
 }
 
 /// Batches on their way, and what came of them.
 struct Work {
     target: Target,
-    /// What the lines are lines of.
+    /// What the places are places of.
     source: String,
-    /// A refusal that is none here: the card is there already.
-    known: Option<String>,
-    there_already: usize,
+    /// A refusal that is none here, and what it says.
+    known: Option<(String, &'static str)>,
+    known_count: usize,
     done: usize,
     refused: usize,
 }
 
 impl Work {
-    fn begin(config: &Config, source: String) -> Result<Work, CliError> {
-        let target = Target::open(config, true)?;
-        let target = target.ok_or_else(|| refused("there is no store"))?;
-        Ok(Work { target, source, known: None, there_already: 0, done: 0, refused: 0 })
+    fn begin(config: &Config, source: String, may_create: bool) -> Result<Work, CliError> {
+        let target = Target::open(config, may_create)?.ok_or_else(|| no_store(config))?;
+        Ok(Work { target, source, known: None, known_count: 0, done: 0, refused: 0 })
     }
 
-    /// One batch; `lines` says where each of its cards stands.
-    fn ask(&mut self, command: Command, lines: &[u64]) -> Result<(), CliError> {
-        if lines.is_empty() {
-            return Ok(());
+    fn add(&mut self, batch: Batch) -> Result<(), CliError> {
+        let (places, cards): (Vec<u64>, Vec<AddCard>) = batch.cards.into_iter().unzip();
+        self.ask(Command::AddMany(cards), &places, batch.refused)
+    }
+
+    fn each_batch(
+        &mut self,
+        count: u32,
+        command: impl Fn(std::ops::Range<u32>) -> Command,
+    ) -> Result<(), CliError> {
+        let bar = bar(count.into(), "{human_pos}/{human_len} cards");
+        let step = u32::try_from(BATCH_CARDS).unwrap_or(u32::MAX);
+        let mut first = 0;
+        while first < count {
+            let end = first.saturating_add(step).min(count);
+            let places: Vec<u64> = (first..end).map(u64::from).collect();
+            self.ask(command(first..end), &places, Vec::new())?;
+            bar.set_position(end.into());
+            first = end;
         }
-        match self.target.ask(command)? {
-            Outcome::Each { refused } => {
-                self.done += lines.len().saturating_sub(refused.len());
-                for (place, why) in refused {
-                    self.refuse(lines.get(place).copied().unwrap_or_default(), &why);
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// One batch; `places` says where each of its cards stands, and `refused` what is none.
+    fn ask(
+        &mut self,
+        command: Command,
+        places: &[u64],
+        mut refused: Vec<(u64, String)>,
+    ) -> Result<(), CliError> {
+        if !places.is_empty() {
+            let outcome = match self.target.ask(command)? {
+                Outcome::Each { refused } => refused,
+                Outcome::Refused(refusal) => return Err(CliError::Refused(refusal)),
+                Outcome::Card(_) | Outcome::Done => {
+                    return Err(super::refused("the switch answers something else"));
                 }
-                Ok(())
-            }
-            Outcome::Refused(refusal) => Err(CliError::Refused(refusal)),
-            Outcome::Card(_) | Outcome::Done => Err(refused("the switch answers something else")),
+            };
+            self.done += places.len().saturating_sub(outcome.len());
+            refused.extend(
+                outcome
+                    .into_iter()
+                    .filter_map(|(place, why)| places.get(place).map(|number| (*number, why))),
+            );
         }
+        refused.sort_by_key(|(number, _)| *number);
+        refused.iter().for_each(|(number, why)| self.refuse(*number, why));
+        Ok(())
     }
 
-    fn refuse(&mut self, line: u64, why: &str) {
-        if self.known.as_deref() == Some(why) {
-            self.there_already += 1;
+    fn refuse(&mut self, place: u64, why: &str) {
+        if self.known.as_ref().is_some_and(|(known, _)| known == why) {
+            self.known_count += 1;
             return;
         }
         self.refused += 1;
         if self.refused <= SHOWN_MAX {
             // Nobody is left to tell if this fails.
-            let _ = writeln!(io::stderr(), "{}:{line}: {why}", self.source);
+            let _ = writeln!(io::stderr(), "{}:{place}: {why}", self.source);
         }
     }
 
     fn end(self, what: &str) -> Result<(), CliError> {
         self.target.close()?;
         let mut out = io::stdout();
-        writeln!(out, "{} cards {what}", self.done)?;
-        if self.there_already > 0 {
-            writeln!(out, "{} were there already", self.there_already)?;
+        writeln!(out, "{} {what}", cards(self.done))?;
+        if let Some((_, known)) = self.known.filter(|_| self.known_count > 0) {
+            writeln!(out, "{} were {known}", self.known_count)?;
         }
         match self.refused {
             0 => Ok(()),
-            count => Err(CliError::Refused(format!("{count} cards were not {what}"))),
+            count => Err(CliError::Refused(format!("{} not {what}", cards(count)))),
         }
     }
+}
+
+fn cards(count: usize) -> String {
+    if count == 1 { "1 card".to_owned() } else { format!("{count} cards") }
 }
 
 /// Shown on a terminal only.

@@ -1,22 +1,24 @@
 //! `pinswitch key ...`: keys in, keys out, and their versions. A running switch takes every
 //! change into use at once.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use clap::{Args, Subcommand};
-use zeroize::Zeroizing;
 
+use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
-use switch::control::{Command, Outcome};
+use switch::control::{self, Command, Conversation, Outcome};
 use switch::hsm::components::{Combined, Component};
 use switch::hsm::key::{Algorithm, Key, KeyAttributes, KeyUsage, ModeOfUse, Operation, from_hex};
 use switch::hsm::key_block::ProtectionKey;
-use switch::hsm::keys::{Addition, Keys, KeysError, Retire};
+use switch::hsm::keys::{Addition, Keys, KeysError, PEK, Retire};
+use switch::hsm::software::{check_pvk, check_zone_key, pvk_of};
 use switch::hsm::{KeyFault, KeyName};
 use switch::run;
 
-use super::{CliError, STDIN_BYTES_MAX, ask, refused};
+use super::{CliError, ask, read_line, refused};
 
 /// On keys.
 #[derive(Subcommand)]
@@ -72,6 +74,11 @@ pub(crate) enum KeyAction {
         /// Take the newer one out instead: the rotation was a mistake.
         #[arg(long)]
         newer: bool,
+    },
+    /// Take a key out for good, with all its versions. One that is needed stays.
+    Remove {
+        /// Its name.
+        name: String,
     },
     /// List names, versions, check values and what each key may do.
     List,
@@ -161,6 +168,7 @@ pub(crate) fn act(action: &KeyAction, config: &Config) -> Result<(), CliError> {
         KeyAction::Export { name, under } => keys.export(name, under),
         KeyAction::Retire { name, newer: false } => keys.retire(name, Retire::Older),
         KeyAction::Retire { name, newer: true } => keys.retire(name, Retire::Newer),
+        KeyAction::Remove { name } => keys.remove(name),
         KeyAction::List => Ok(()),
     }
 }
@@ -194,7 +202,11 @@ impl<'a> Directory<'a> {
     }
 
     fn generate(&mut self, name: &str, kind: &KindArguments) -> Result<(), CliError> {
-        let name = key_name(name)?;
+        let name = match KeyName::parse(name).filter(|_| kind.rotate && name == PEK) {
+            // The one key of the switch's own that can be rotated.
+            Some(pek) => pek,
+            None => key_name(name)?,
+        };
         let key = Key::generate(kind.attributes());
         self.add(&name, key.map_err(of_key(&name))?, kind.addition(), "key generate")
     }
@@ -208,9 +220,8 @@ impl<'a> Directory<'a> {
     ) -> Result<(), CliError> {
         let kcv = key.kcv();
         let block = self.keys.add(name.as_str(), key, addition)?;
-        tracing::info!(target: "audit", action, %name, %kcv);
-        writeln!(io::stdout(), "{block}\nKCV {kcv}")?;
-        self.take_into_use()
+        self.audit(action, name.as_str(), &format!("KCV {kcv}"))?;
+        self.take_into_use(&format!("{block}\nKCV {kcv}"))
     }
 
     fn component(
@@ -230,20 +241,26 @@ impl<'a> Directory<'a> {
             custodian: part.custodian,
             value: value.ok_or_else(|| refused("the component is not hexadecimal"))?,
             expected: part.expected,
+            now: SystemClock.now(),
         })?;
-        let (number, custodian) = (part.number, part.custodian);
-        tracing::info!(target: "audit", action = "key component", %name, number, custodian);
-        let mut out = io::stdout();
+        let (number, count, custodian) = (part.number, part.count, part.custodian);
+        let what = format!("component {number} of {count} by {custodian}");
+        self.audit("key component", name.as_str(), &what)?;
+        let list = |present: &[(u8, String)]| {
+            let present = present.iter().map(|(number, by)| format!("{number} by {by}"));
+            present.collect::<Vec<_>>().join(", ")
+        };
         match combined {
-            Combined::Waiting { component, missing } => {
-                writeln!(out, "component {number} KCV {component}; {missing} to come")?;
-                Ok(())
+            Combined::Waiting { component, present } => {
+                let present = list(&present);
+                let text = format!("component {number} KCV {component}; of {count}: {present}");
+                Ok(writeln!(io::stdout(), "{text}")?)
             }
-            Combined::Complete { component, block, kcv } => {
-                tracing::info!(target: "audit", action = "key import", %name, %kcv);
-                writeln!(out, "component {number} KCV {component}; the key is complete")?;
-                writeln!(out, "{block}\nKCV {kcv}")?;
-                self.take_into_use()
+            Combined::Complete { component, present, block, kcv } => {
+                self.audit("key import", name.as_str(), &format!("KCV {kcv}"))?;
+                let present = list(&present);
+                let text = format!("component {number} KCV {component}; complete: {present}");
+                self.take_into_use(&format!("{text}\n{block}\nKCV {kcv}"))
             }
         }
     }
@@ -256,9 +273,20 @@ impl<'a> Directory<'a> {
         expected: Option<&str>,
     ) -> Result<(), CliError> {
         let name = key_name(name)?;
-        let protection = ProtectionKey::of(self.keys.newest(under)?, Operation::Decrypt);
-        let protection = protection.map_err(|fault| key_error(under, fault))?;
-        let key = protection.unwrap(read_line()?.trim()).map_err(of_key(&name))?;
+        let block = read_line()?;
+        // The other side may not have changed over to the newest version yet.
+        let unwrap = |protection: &Key| {
+            let protection = ProtectionKey::of(protection, Operation::Decrypt);
+            let protection = protection.map_err(|fault| key_error(under, fault))?;
+            protection.unwrap(block.trim()).map_err(of_key(&name))
+        };
+        let mut unwrapped = Err(KeysError::Missing(under.to_owned()).into());
+        for version in self.keys.versions(under)?.iter().rev() {
+            if unwrapped.is_err() {
+                unwrapped = unwrap(version);
+            }
+        }
+        let key: Key = unwrapped?;
         let found = key.attributes();
         let differs = kind.usage != found.usage
             || kind.algorithm.is_some_and(|asked| asked != found.algorithm)
@@ -279,14 +307,13 @@ impl<'a> Directory<'a> {
             let text = format!("the check value of the key is {kcv}, not the one expected");
             return Err(CliError::Refused(text));
         }
-        self.add(&name, key, kind.addition(), "key import")
+        self.add(&name, key.exportable_if(kind.exportable), kind.addition(), "key import")
     }
 
     fn discard(&self, name: &str) -> Result<(), CliError> {
         let name = key_name(name)?;
         self.keys.discard_components(&name)?;
-        tracing::info!(target: "audit", action = "key discard", %name);
-        Ok(())
+        self.audit("key discard", name.as_str(), "components")
     }
 
     fn export(&self, name: &str, under: &str) -> Result<(), CliError> {
@@ -298,36 +325,92 @@ impl<'a> Directory<'a> {
         let protection = ProtectionKey::of(self.keys.newest(under)?, Operation::Encrypt);
         let protection = protection.map_err(|fault| key_error(under, fault))?;
         let (block, kcv) = (protection.wrap(key).map_err(fault)?, key.kcv());
-        tracing::info!(target: "audit", action = "key export", name, under, %kcv);
+        self.audit("key export", name, &format!("KCV {kcv} under {under}"))?;
         Ok(writeln!(io::stdout(), "{block}\nKCV {kcv}")?)
     }
 
-    /// A key that made PIN references stays as long as a card has one.
     fn retire(&mut self, name: &str, which: Retire) -> Result<(), CliError> {
         let key = self.keys.retiring(name, which)?;
-        if matches!(key.attributes().usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) {
-            let command = Command::CheckUnused { kcv: key.kcv().to_string() };
-            if let Some(Outcome::Refused(refusal)) = ask(self.config, command)? {
-                return Err(CliError::Refused(refusal));
-            }
+        let makes_references = makes_references(name, key);
+        if makes_references && which == Retire::Newer && self.has_running_switch()? {
+            let text = "the running switch makes references with this version: stop it first";
+            return Err(refused(text));
+        }
+        if makes_references {
+            self.check_unused(key)?;
         }
         let kcv = self.keys.retire(name, which)?;
-        tracing::info!(target: "audit", action = "key retire", name, %kcv);
-        writeln!(io::stdout(), "retired KCV {kcv}")?;
-        self.take_into_use()
+        self.audit("key retire", name, &format!("KCV {kcv}"))?;
+        self.take_into_use(&format!("retired KCV {kcv}"))
     }
 
-    fn take_into_use(&self) -> Result<(), CliError> {
-        let socket = switch::control::socket(&self.config.data_dir);
-        match switch::control::ask(&socket, &Command::ReloadKeys)? {
-            Some(Outcome::Refused(refusal)) => Err(CliError::Refused(format!(
+    fn remove(&mut self, name: &str) -> Result<(), CliError> {
+        let known = key_name(name)?;
+        let (keys, config) = (&self.keys, self.config);
+        let is_zpk = config
+            .links
+            .iter()
+            .filter(|link| link.zpk == known)
+            .any(|link| check_zone_key(keys, &known, link.zone_key_algorithm()).is_ok());
+        let methods = config.products.iter().flat_map(|product| product.pin_methods.iter());
+        let is_pvk = methods
+            .filter(|method| pvk_of(method).is_some_and(|(pvk, _)| *pvk == known))
+            .any(|method| check_pvk(keys, method).is_ok());
+        if is_zpk || is_pvk {
+            return Err(refused("the configuration names this key"));
+        }
+        for key in keys.versions(name)?.iter().filter(|key| makes_references(name, key)) {
+            self.check_unused(key)?;
+        }
+        self.keys.remove(name)?;
+        self.audit("key remove", name, "all versions")?;
+        self.take_into_use("removed")
+    }
+
+    /// A key that made PIN references stays as long as a card has one.
+    fn check_unused(&self, key: &Key) -> Result<(), CliError> {
+        match ask(self.config, Command::CheckUnused { kcv: key.kcv().to_string() })? {
+            Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_running_switch(&self) -> io::Result<bool> {
+        Ok(Conversation::begin(&control::socket(&self.config.data_dir))?.is_some())
+    }
+
+    /// Who did what to which key stays in `audit.log` of the data directory, besides what is logged.
+    fn audit(&self, action: &str, name: &str, what: &str) -> Result<(), CliError> {
+        tracing::info!(target: "audit", action, name, what);
+        let path = self.config.data_dir.join("audit.log");
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        writeln!(file, "{} {action} {name} {what}", SystemClock.now())?;
+        Ok(file.sync_data()?)
+    }
+
+    /// First the running switch, then the output, whose reader may be gone.
+    fn take_into_use(&self, text: &str) -> Result<(), CliError> {
+        let goes_on = |why: &str| {
+            CliError::Refused(format!(
                 "the key directory has changed, but the running switch goes on with the keys it \
-                 has: {refusal}"
-            ))),
-            Some(_) => Ok(writeln!(io::stdout(), "the running switch has it in use")?),
+                 has: {why}"
+            ))
+        };
+        let running = control::ask(&control::socket(&self.config.data_dir), &Command::ReloadKeys)
+            .map_err(|error| goes_on(&error.to_string()))?;
+        let mut out = io::stdout();
+        writeln!(out, "{text}")?;
+        match running {
+            Some(Outcome::Refused(refusal)) => Err(goes_on(&refusal)),
+            Some(_) => Ok(writeln!(out, "the running switch has it in use")?),
             None => Ok(()),
         }
     }
+}
+
+/// Whether PIN references are made with a key, which name it by its check value.
+fn makes_references(name: &str, key: &Key) -> bool {
+    matches!(key.attributes().usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv) || name == PEK
 }
 
 fn key_name(name: &str) -> Result<KeyName, CliError> {
@@ -343,12 +426,6 @@ fn key_error(name: &str, fault: KeyFault) -> CliError {
 fn of_key(name: &KeyName) -> impl FnOnce(KeyFault) -> CliError {
     let name = name.as_str().to_owned();
     move |fault| key_error(&name, fault)
-}
-
-fn read_line() -> io::Result<Zeroizing<String>> {
-    let mut line = Zeroizing::new(String::new());
-    io::stdin().lock().take(STDIN_BYTES_MAX).read_line(&mut line)?;
-    Ok(line)
 }
 
 fn list(config: &Config) -> Result<(), CliError> {

@@ -60,18 +60,6 @@ fn pin_methods(keys: &mut Keys<'_, '_>) -> Option<PinMethods> {
     let earlier = tables.into_iter().map(|mut keys| pin_method(&mut keys));
     let earlier: Option<Vec<PinMethod>> = earlier.collect();
     let methods = PinMethods { current: current?, earlier: earlier? };
-    // A card's offset says which key made it, and so must tell the other parameters.
-    let mut pvks = Vec::new();
-    for method in methods.iter() {
-        if let PinMethod::Ibm3624(Ibm3624 { pvk, .. }) = method {
-            if pvks.contains(pvk) {
-                let text = "two methods ibm3624 of one product need two keys: an offset is known \
-                            by the key that made it";
-                keys.mistake_of("earlier_pin_verification", text);
-            }
-            pvks.push(pvk.clone());
-        }
-    }
     Some(methods)
 }
 

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -11,9 +12,13 @@ use super::KeyName;
 use super::cipher::set_odd_parity;
 use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value};
 use super::keys::{Addition, Keys, KeysError, sync_directory, write_private};
+use crate::clock::Timestamp;
 
 /// Components a key may come in.
 pub const COMPONENTS: std::ops::RangeInclusive<u8> = 2..=3;
+
+/// How long components wait for the others.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// One component, and what the key shall be.
 pub struct Component<'a> {
@@ -31,6 +36,8 @@ pub struct Component<'a> {
     pub custodian: &'a str,
     /// As long as the key.
     pub value: Zeroizing<Vec<u8>>,
+    /// When it is brought.
+    pub now: Timestamp,
     /// Check value that the whole key must have, six hexadecimal digits. Whichever components
     /// it comes with, it counts.
     pub expected: Option<&'a str>,
@@ -39,20 +46,22 @@ pub struct Component<'a> {
 /// What a component led to.
 #[derive(Debug)]
 pub enum Combined {
-    /// Others are still to come: the check value of this component, and how many.
+    /// Others are still to come.
     Waiting {
         /// Check value of the component.
         component: Kcv,
-        /// Components that are missing.
-        missing: u8,
+        /// Number and custodian of those that are there.
+        present: Vec<(u8, String)>,
     },
     /// It was the last one: the key is in the directory.
     Complete {
         /// Check value of the component.
         component: Kcv,
-        /// Its key block.
+        /// Number and custodian of all components.
+        present: Vec<(u8, String)>,
+        /// The key's block.
         block: String,
-        /// Its check value.
+        /// The key's check value.
         kcv: Kcv,
     },
 }
@@ -82,14 +91,17 @@ impl Keys {
         if self.versions(name.as_str()).is_ok() && component.addition == Addition::New {
             return Err(KeysError::Exists(name.as_str().to_owned()));
         }
-        let gathered = self.gather(component)?;
-        let missing = usize::from(gathered.count) - gathered.components.len();
-        let Some(missing) = u8::try_from(missing).ok().filter(|missing| *missing > 0) else {
-            let (block, kcv) = self.complete(component, gathered)?;
-            return Ok(Combined::Complete { component: own, block, kcv });
-        };
-        self.keep(component, &gathered)?;
-        Ok(Combined::Waiting { component: own, missing })
+        // Components of another rotation, long given up, must not become part of this one.
+        let version = self.newest(name.as_str()).map_or(1, |live| live.attributes().version + 1);
+        let attributes = KeyAttributes { version, ..*attributes };
+        let gathered = self.gather(component, attributes)?;
+        let present = gathered.components.clone();
+        if present.len() < usize::from(gathered.count) {
+            self.keep(name, attributes, &gathered)?;
+            return Ok(Combined::Waiting { component: own, present });
+        }
+        let (block, kcv) = self.complete(component, gathered)?;
+        Ok(Combined::Complete { component: own, present, block, kcv })
     }
 
     /// Forgets the components of a key that was not completed.
@@ -99,15 +111,19 @@ impl Keys {
     pub fn discard_components(&self, name: &KeyName) -> Result<(), KeysError> {
         let path = self.components_file(name);
         fs::remove_file(&path)
-            .and_then(|()| sync_directory(&self.directory))
+            .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })
     }
 
     fn components_file(&self, name: &KeyName) -> PathBuf {
-        self.directory.join(format!("{name}.components"))
+        self.source.directory.join(format!("{name}.components"))
     }
 
-    fn gather(&self, component: &Component<'_>) -> Result<Gathered, KeysError> {
+    fn gather(
+        &self,
+        component: &Component<'_>,
+        attributes: KeyAttributes,
+    ) -> Result<Gathered, KeysError> {
         let refused = |text: &str| Err(KeysError::Components(text.to_owned()));
         let Component { number, count, value, expected, .. } = component;
         let (custodian, expected) = (component.custodian.trim(), expected.map(str::to_uppercase));
@@ -120,7 +136,10 @@ impl Keys {
         if expected.as_deref().is_some_and(|text| Kcv::parse(text).is_none()) {
             return refused("a check value is six hexadecimal digits");
         }
-        let Some(mut gathered) = self.kept(component)? else {
+        if value.iter().all(|byte| byte & 0xFE == 0) {
+            return refused("a component of zeros leaves the key to the other custodians");
+        }
+        let Some(mut gathered) = self.kept(component, attributes)? else {
             let components = vec![(*number, custodian.to_owned())];
             let expected = expected.into_iter().collect();
             return Ok(Gathered { count: *count, expected, components, value: value.clone() });
@@ -168,9 +187,13 @@ impl Keys {
 
     /// The first line is the number of components and the check values to come out, then one line
     /// for each that came, then the block.
-    fn keep(&self, component: &Component<'_>, gathered: &Gathered) -> Result<(), KeysError> {
-        let Component { name, attributes, .. } = component;
-        let block = self.master.wrap_value(*attributes, &gathered.value);
+    fn keep(
+        &self,
+        name: &KeyName,
+        attributes: KeyAttributes,
+        gathered: &Gathered,
+    ) -> Result<(), KeysError> {
+        let block = self.source.master.wrap_value(attributes, &gathered.value);
         let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let came =
             gathered.components.iter().map(|(number, custodian)| format!("{number} {custodian}\n"));
@@ -178,17 +201,27 @@ impl Keys {
         let text = format!("{head}\n{}{block}", came.collect::<String>());
         let path = self.components_file(name);
         write_private(&path, &text)
-            .and_then(|()| sync_directory(&self.directory))
+            .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })
     }
 
-    fn kept(&self, component: &Component<'_>) -> Result<Option<Gathered>, KeysError> {
-        let Component { name, attributes, .. } = component;
+    fn kept(
+        &self,
+        component: &Component<'_>,
+        attributes: KeyAttributes,
+    ) -> Result<Option<Gathered>, KeysError> {
+        let Component { name, now, .. } = component;
         let path = self.components_file(name);
         let text = match fs::read_to_string(&path) {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|source| KeysError::File { path: path.clone(), source })?,
         };
+        let changed = fs::metadata(&path).and_then(|file| file.modified());
+        let changed = changed.map_err(|source| KeysError::File { path: path.clone(), source })?;
+        if now.since(Timestamp::from_system_time(changed)) > AGE_MAX {
+            let text = "the components before it are older than a day; discard them and begin anew";
+            return Err(KeysError::Components(text.to_owned()));
+        }
         let lines: Vec<&str> = text.lines().collect();
         let [head, came @ .., block] = &lines[..] else {
             return Err(unreadable(path));
@@ -196,10 +229,11 @@ impl Keys {
         let mut head = head.split(' ').map(str::to_owned);
         let count = head.next().and_then(|count| count.parse().ok());
         let expected = head.collect();
-        let sealed = self.master.unwrap_value(block);
+        let sealed = self.source.master.unwrap_value(block);
         let (known, value) = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
-        if known != *attributes {
-            let text = "the components before it were for another usage, algorithm or mode of use";
+        if known != attributes {
+            let text = "the components before it were for another version, usage, algorithm or \
+                        mode of use; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));
         }
         let came = came.iter().map(|line| {
@@ -222,7 +256,9 @@ fn unreadable(path: PathBuf) -> KeysError {
 mod tests {
     use super::super::key::{KeyUsage, from_hex};
     use super::super::key_block::ProtectionKey;
+    use super::super::keys::KeySource;
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     const KEY: &str = "ECC25208B6FD2023E9767A5489BC9415";
 
@@ -241,14 +277,19 @@ mod tests {
             custodian,
             value: from_hex(text).unwrap(),
             expected: None,
+            now: SystemClock.now(),
         }
     }
 
     #[test]
     fn two_custodians_make_a_key_and_one_does_not() {
         let directory = tempfile::tempdir().unwrap();
-        let master = || ProtectionKey::master(&[1; 32]).unwrap();
-        let mut keys = Keys::open(directory.path(), master()).unwrap();
+        let source = KeySource {
+            directory: directory.path().to_owned(),
+            master: ProtectionKey::master(&[1; 32]).unwrap(),
+            allows_public: true,
+        };
+        let mut keys = Keys::open(source.clone()).unwrap();
         let name = KeyName::parse("zpk-a").unwrap();
         let one = "00112233445566778899AABBCCDDEEFF";
         let two: Vec<u8> = from_hex(KEY)
@@ -259,18 +300,25 @@ mod tests {
             .collect();
         let two = super::super::key::hex(&two);
         let waiting = keys.add_component(&component(&name, 1, "ann", one)).unwrap();
-        assert!(matches!(waiting, Combined::Waiting { missing: 1, .. }));
+        let Combined::Waiting { present, .. } = waiting else { panic!() };
+        assert_eq!(present, [(1, "ann".to_owned())]);
         let said = |keys: &mut Keys, component: &Component<'_>| {
             keys.add_component(component).unwrap_err().to_string()
         };
-        assert!(said(&mut keys, &component(&name, 2, "ann", &two)).contains("custodian"));
+        assert!(said(&mut keys, &component(&name, 2, "ann ", &two)).contains("custodian"));
+        let zeros = component(&name, 2, "bob", "00000000000000000100000000000000");
+        assert!(said(&mut keys, &zeros).contains("zeros"));
+        let later = component(&name, 2, "bob", &two);
+        let day_after_tomorrow = later.now.seconds() + 2 * 24 * 3_600;
+        let later = Component { now: Timestamp::from_seconds(day_after_tomorrow), ..later };
+        assert!(said(&mut keys, &later).contains("older than a day"));
         assert!(said(&mut keys, &component(&name, 1, "bob", &two)).contains("already"));
         let short = component(&name, 2, "bob", &format!("{two}{}", &two[..16]));
         assert!(said(&mut keys, &short).contains("length"));
         let wrong = Component { expected: Some("000000"), ..component(&name, 2, "bob", &two) };
         assert!(said(&mut keys, &wrong).contains("check value"));
         // Another process goes on.
-        let mut keys = keys.reopen().unwrap();
+        let mut keys = Keys::open(source).unwrap();
         let last = Component { expected: Some("666ea8"), ..component(&name, 2, "bob", &two) };
         let done = keys.add_component(&last).unwrap();
         assert!(matches!(done, Combined::Complete { .. }));

@@ -399,8 +399,8 @@ impl Key {
     /// If the attributes do not go together, or the machine gives no random bytes.
     pub fn generate(attributes: KeyAttributes) -> Result<Key, KeyFault> {
         let value = match attributes.algorithm {
-            Tdes => random::tdes_key::<16>()?.to_vec(),
-            Aes | HmacSha256 => random::bytes::<32>()?.to_vec(),
+            Tdes => Zeroizing::new(random::tdes_key::<16>()?).to_vec(),
+            Aes | HmacSha256 => Zeroizing::new(random::bytes::<32>()?).to_vec(),
         };
         Key::new(attributes, Zeroizing::new(value))
     }
@@ -415,6 +415,13 @@ impl Key {
     #[must_use]
     pub fn with_version(self, version: u8) -> Key {
         Key { attributes: KeyAttributes { version, ..self.attributes }, ..self }
+    }
+
+    /// The same key, exportable only if it was and this says so.
+    #[must_use]
+    pub fn exportable_if(self, wanted: bool) -> Key {
+        let exportable = self.attributes.exportable && wanted;
+        Key { attributes: KeyAttributes { exportable, ..self.attributes }, ..self }
     }
 
     /// The bytes, for a call of this usage that does this.

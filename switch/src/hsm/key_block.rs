@@ -21,7 +21,7 @@ use cbc::cipher::{
 use cmac::{Cmac, Mac};
 use des::TdesEde3;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::cipher::triple_length;
 use super::key::{
@@ -203,7 +203,7 @@ impl ProtectionKey {
         Ok(payload)
     }
 
-    fn mac(&self, header: &[u8], payload: &[u8]) -> Result<Vec<u8>, KeyFault> {
+    fn mac(&self, header: &[u8], payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
         mac(self.version, &self.authentication, &[header, payload])
     }
 }
@@ -284,7 +284,8 @@ fn digits(text: &[u8]) -> Option<usize> {
     })
 }
 
-fn mac(version: Version, key: &[u8], parts: &[&[u8]]) -> Result<Vec<u8>, KeyFault> {
+/// Wiped when dropped: derived keys come out of it too.
+fn mac(version: Version, key: &[u8], parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
     match (version, key.len()) {
         (Version::B, _) => cmac(Cmac::<TdesEde3>::new_from_slice(&triple_length(key)?), parts),
         (Version::D, 16) => cmac(Cmac::<Aes128>::new_from_slice(key), parts),
@@ -293,10 +294,13 @@ fn mac(version: Version, key: &[u8], parts: &[&[u8]]) -> Result<Vec<u8>, KeyFaul
     }
 }
 
-fn cmac<M: Mac, E>(mac: Result<M, E>, parts: &[&[u8]]) -> Result<Vec<u8>, KeyFault> {
+fn cmac<M: Mac, E>(mac: Result<M, E>, parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
     let mut mac = mac.map_err(|_| KeyFault::Length)?;
     parts.iter().for_each(|part| mac.update(part));
-    Ok(mac.finalize().into_bytes().to_vec())
+    let mut tag = mac.finalize().into_bytes();
+    let copy = Zeroizing::new(tag.to_vec());
+    tag.as_mut_slice().zeroize();
+    Ok(copy)
 }
 
 enum Direction<'a> {

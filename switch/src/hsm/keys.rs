@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_hex};
 use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
+use crate::demo;
 
 /// Versions of one key that are live at once.
 pub const LIVE_VERSIONS_MAX: usize = 2;
@@ -65,6 +66,9 @@ pub enum KeysError {
          known by its check value"
     )]
     SameValue(String, String),
+    /// A value that everybody knows, where others can reach the switch.
+    #[error("key {0} has the demo's public value, which only loopback addresses may use")]
+    Public(String),
     /// A rotation that is none, or one too many.
     #[error("key {name}: {reason}")]
     Rotation {
@@ -109,26 +113,43 @@ pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     Ok(value)
 }
 
+/// Where keys are, and what opens them.
+#[derive(Clone, Debug)]
+pub struct KeySource {
+    /// The directory; it is made if it does not exist.
+    pub directory: PathBuf,
+    /// The master key.
+    pub master: ProtectionKey,
+    /// Whether the demo's keys, which are public, may be among them.
+    pub allows_public: bool,
+}
+
 /// The keys of a data directory, unwrapped.
 #[derive(Debug)]
 pub struct Keys {
-    pub(super) directory: PathBuf,
-    pub(super) master: ProtectionKey,
+    pub(super) source: KeySource,
     /// The live versions of each key, oldest first, never empty.
     keys: BTreeMap<String, Vec<Key>>,
 }
 
-/// A version of a key that has come or gone.
+/// One version of a key, as it may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyChange {
+pub struct KeyVersion {
     /// Name of the key.
     pub name: String,
     /// The version.
     pub version: u8,
     /// Its check value.
     pub kcv: Kcv,
-    /// Whether it has come.
-    pub added: bool,
+}
+
+/// What has come and gone since the keys were read last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyChanges {
+    /// Versions in use now that were not.
+    pub added: Vec<KeyVersion>,
+    /// Versions that are in use no more.
+    pub removed: Vec<KeyVersion>,
 }
 
 /// Whether a name is new or a key gets another version.
@@ -150,16 +171,17 @@ pub enum Retire {
 }
 
 impl Keys {
-    /// Reads all keys of `directory`, which is made if it does not exist.
+    /// Reads all keys.
     ///
     /// # Errors
-    /// If a file cannot be read, a block does not open under this master key, or two keys of
-    /// different usage have one value.
-    pub fn open(directory: &Path, master: ProtectionKey) -> Result<Keys, KeysError> {
-        let file = |source| KeysError::File { path: directory.to_owned(), source };
-        make_private_directory(directory).map_err(file)?;
-        let mut keys = Keys { directory: directory.to_owned(), master, keys: BTreeMap::new() };
-        let mut paths = fs::read_dir(directory)
+    /// If a file cannot be read, a block does not open under the master key, or a key is not
+    /// allowed beside the others.
+    pub fn open(source: KeySource) -> Result<Keys, KeysError> {
+        let directory = source.directory.clone();
+        let file = |source| KeysError::File { path: directory.clone(), source };
+        make_private_directory(&directory).map_err(file)?;
+        let mut keys = Keys { source, keys: BTreeMap::new() };
+        let mut paths = fs::read_dir(&directory)
             .and_then(|entries| {
                 entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
             })
@@ -178,29 +200,21 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The directory as it is now, under the same master key.
-    ///
-    /// # Errors
-    /// As for [`Keys::open`].
-    pub fn reopen(&self) -> Result<Keys, KeysError> {
-        Keys::open(&self.directory, self.master.clone())
-    }
-
-    /// What this directory has that `other` has not, as changes of one kind.
-    fn without(&self, other: &Keys, added: bool) -> impl Iterator<Item = KeyChange> {
-        let is_in =
-            |name: &str, kcv| other.iter().any(|(known, key)| known == name && key.kcv() == kcv);
-        let own = self.iter().filter(move |(name, key)| !is_in(name, key.kcv()));
-        own.map(move |(name, key)| {
-            let (version, kcv) = (key.attributes().version, key.kcv());
-            KeyChange { name: name.to_owned(), version, kcv, added }
-        })
-    }
-
-    /// What has come and gone since `earlier`.
+    /// Where they came from.
     #[must_use]
-    pub fn changes_since(&self, earlier: &Keys) -> Vec<KeyChange> {
-        self.without(earlier, true).chain(earlier.without(self, false)).collect()
+    pub const fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// All versions, as they may be shown.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<KeyVersion> {
+        let version = |(name, key): (&str, &Key)| KeyVersion {
+            name: name.to_owned(),
+            version: key.attributes().version,
+            kcv: key.kcv(),
+        };
+        self.iter().map(version).collect()
     }
 
     fn read(&self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
@@ -212,7 +226,7 @@ impl Keys {
         let text = fs::read_to_string(path).map_err(file)?;
         let versions = text
             .lines()
-            .map(|block| self.master.unwrap(block.trim()))
+            .map(|block| self.source.master.unwrap(block.trim()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|fault| KeysError::key(name, fault))?;
         let rising = versions.is_sorted_by(|one, next| {
@@ -234,6 +248,9 @@ impl Keys {
                 false => other.kcv() == key.kcv() || is_same,
             }
         };
+        if !self.source.allows_public && demo::is_public(key) {
+            return Err(KeysError::Public(name.to_owned()));
+        }
         match self.iter().find(|(_, other)| clashes(other)) {
             Some((other, _)) => Err(KeysError::SameValue(other.to_owned(), name.to_owned())),
             None => Ok(()),
@@ -306,7 +323,8 @@ impl Keys {
         let mut versions = self.keys.get(name).cloned().unwrap_or_default();
         let key = match (addition, versions.last()) {
             (Addition::New, Some(_)) => return Err(KeysError::Exists(name.to_owned())),
-            (Addition::New, None) => key,
+            // Its version where it comes from is none of ours.
+            (Addition::New, None) => key.with_version(1),
             (Addition::Rotation, None) => return Err(KeysError::Missing(name.to_owned())),
             (Addition::Rotation, Some(live)) => next_version(name, key, live, versions.len())?,
         };
@@ -339,14 +357,32 @@ impl Keys {
         Ok(retired.kcv())
     }
 
+    /// Takes a key out of the directory, with all its versions.
+    ///
+    /// # Errors
+    /// If there is none, or its file cannot be removed.
+    pub fn remove(&mut self, name: &str) -> Result<(), KeysError> {
+        self.versions(name)?;
+        let path = self.file(name);
+        fs::remove_file(&path)
+            .and_then(|()| sync_directory(&self.source.directory))
+            .map_err(|source| KeysError::File { path, source })?;
+        self.keys.remove(name);
+        Ok(())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.source.directory.join(format!("{name}.key"))
+    }
+
     /// Writes all versions of a key, and returns the block of the newest.
     fn put(&mut self, name: &str, versions: Vec<Key>) -> Result<String, KeysError> {
-        let path = self.directory.join(format!("{name}.key"));
+        let path = self.file(name);
         let blocks: Result<Vec<String>, KeyFault> =
-            versions.iter().map(|key| self.master.wrap(key)).collect();
+            versions.iter().map(|key| self.source.master.wrap(key)).collect();
         let mut blocks = blocks.map_err(|fault| KeysError::key(name, fault))?;
         write_private(&path, &blocks.join("\n"))
-            .and_then(|()| sync_directory(&self.directory))
+            .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })?;
         self.keys.insert(name.to_owned(), versions);
         Ok(blocks.pop().unwrap_or_default())
@@ -405,8 +441,10 @@ pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn master(byte: u8) -> ProtectionKey {
-        ProtectionKey::master(&[byte; 32]).unwrap()
+    fn open(directory: &tempfile::TempDir, byte: u8) -> Result<Keys, KeysError> {
+        let master = ProtectionKey::master(&[byte; 32]).unwrap();
+        let directory = directory.path().to_owned();
+        Keys::open(KeySource { directory, master, allows_public: true })
     }
 
     fn key(usage: KeyUsage, text: &str) -> Key {
@@ -419,35 +457,35 @@ mod tests {
     #[test]
     fn own_keys_are_the_same_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keys = Keys::open(directory.path(), master(1)).unwrap();
+        let mut keys = open(&directory, 1).unwrap();
         assert_eq!(keys.missing_own_keys(), OWN_KEYS);
         keys.generate_own_keys().unwrap();
-        let again = keys.reopen().unwrap();
+        let again = open(&directory, 1).unwrap();
         for (name, _) in OWN_KEYS {
             let value = again.newest(name).unwrap().value();
             assert_eq!(keys.newest(name).unwrap().value(), value);
         }
-        assert!(Keys::open(directory.path(), master(2)).is_err());
+        assert!(open(&directory, 2).is_err());
     }
 
     #[test]
     fn one_value_serves_one_purpose() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keys = Keys::open(directory.path(), master(1)).unwrap();
+        let mut keys = open(&directory, 1).unwrap();
         keys.add("zpk", key(KeyUsage::PinEncryption, VALUE), Addition::New).unwrap();
         let pvk = key(KeyUsage::VisaPvv, VALUE);
         let refused = keys.add("pvk", pvk.clone(), Addition::New).unwrap_err();
         assert!(matches!(refused, KeysError::SameValue(..)), "{refused}");
         // The same for a file that came into the directory by another way.
-        let block = master(1).wrap(&pvk).unwrap();
+        let block = keys.source.master.wrap(&pvk).unwrap();
         fs::write(directory.path().join("pvk.key"), block).unwrap();
-        assert!(matches!(keys.reopen().unwrap_err(), KeysError::SameValue(..)));
+        assert!(matches!(open(&directory, 1).unwrap_err(), KeysError::SameValue(..)));
     }
 
     #[test]
     fn two_versions_live_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keys = Keys::open(directory.path(), master(1)).unwrap();
+        let mut keys = open(&directory, 1).unwrap();
         let zpk = |text| key(KeyUsage::PinEncryption, text);
         let rotate = |keys: &mut Keys, text| keys.add("zpk", zpk(text), Addition::Rotation);
         assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Missing(_))));
@@ -458,13 +496,13 @@ mod tests {
         assert_eq!(rotate(&mut keys, OTHER).unwrap().get(9..11), Some("02"));
         let third = "0123456789ABCDEFFEDCBA9876543210";
         assert!(matches!(rotate(&mut keys, third), Err(KeysError::Rotation { .. })), "a third");
-        let keys = &mut keys.reopen().unwrap();
+        let keys = &mut open(&directory, 1).unwrap();
         let kcvs: Vec<_> = keys.versions("zpk").unwrap().iter().map(Key::kcv).collect();
         assert_eq!(kcvs, [zpk(VALUE).kcv(), zpk(OTHER).kcv()]);
         assert_eq!(keys.retire("zpk", Retire::Newer).unwrap(), zpk(OTHER).kcv());
         assert_eq!(rotate(keys, OTHER).unwrap().get(9..11), Some("02"));
         assert_eq!(keys.retire("zpk", Retire::Older).unwrap(), zpk(VALUE).kcv());
-        assert_eq!(keys.reopen().unwrap().newest("zpk").unwrap().kcv(), zpk(OTHER).kcv());
+        assert_eq!(open(&directory, 1).unwrap().newest("zpk").unwrap().kcv(), zpk(OTHER).kcv());
         let other = Key::generate(KeyAttributes::usual(KeyUsage::VisaPvv)).unwrap();
         assert!(keys.add("zpk", other, Addition::Rotation).is_err());
     }

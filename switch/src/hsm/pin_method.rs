@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::cipher::TdesKey;
@@ -67,6 +68,27 @@ pub struct Ibm3624 {
     pub validation_data: ValidationData,
 }
 
+impl Ibm3624 {
+    /// The start of a digest of table and validation data. With others than it was made with, an
+    /// offset says nothing, and a comparison must not count as a wrong PIN.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 2] {
+        let mut digest = Sha256::new();
+        digest.update(self.decimalisation_table.0);
+        match self.validation_data {
+            ValidationData::Rightmost16 => digest.update([0]),
+            ValidationData::Leftmost { digits, fill } => digest.update([1, digits, fill]),
+            ValidationData::Template { fixed, before } => {
+                digest.update([2, before]);
+                digest.update(fixed);
+            }
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        let [first, second, ..] = digest;
+        [first, second]
+    }
+}
+
 /// Sixteen decimal digits: what each hexadecimal digit becomes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DecimalisationTable([u8; 16]);
@@ -124,6 +146,11 @@ pub enum ValidationData {
 }
 
 impl ValidationData {
+    /// Whether the PAN has the digits that it takes.
+    pub(super) fn fits(&self, pan: &Pan) -> bool {
+        self.of(pan).is_some()
+    }
+
     /// From its name: `rightmost-16`; `leftmost-N-F`, such as `leftmost-11-F`; or eleven
     /// hexadecimal digits and one `N`, such as `6615552N0010`.
     #[must_use]
@@ -294,8 +321,13 @@ pub enum ReferenceValue {
         /// Key index it was made with.
         pvki: u8,
     },
-    /// `ibm3624`: the offset, as long as the PIN.
-    Offset(Digits),
+    /// `ibm3624`.
+    Offset {
+        /// The offset, as long as the PIN.
+        digits: Digits,
+        /// What it was made with besides the key: see [`Ibm3624::fingerprint`].
+        parameters: [u8; 2],
+    },
 }
 
 impl fmt::Debug for PinReference {

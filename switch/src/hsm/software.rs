@@ -10,12 +10,14 @@ use subtle::ConstantTimeEq;
 
 use super::cipher::{AesKey, TdesKey};
 use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
-use super::keys::{KeyChange, Keys, KeysError, PEK};
+use super::keys::{KeyChanges, KeySource, KeyVersion, Keys, KeysError, PEK};
 use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
 use super::{
-    AcceptPin, AcceptPinError, ClearPin, EntryKey, Hsm, HsmUnavailable, KeyName, PinBlockFormat,
-    PinBlockFormats, PinMethod, PinReference, ReferenceValue, Verification, VerifyPin, pin_block,
+    AcceptPin, AcceptPinError, ClearPin, EntryKey, GivenReference, Hsm, HsmUnavailable, KeyName,
+    PinBlockFormat, PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue,
+    Verification, VerifyPin, pin_block,
 };
+use crate::cards::Pan;
 
 /// A published test key (NIST SP 800-67 style, no key of anybody), for the health check.
 const KNOWN_ANSWER_KEY: [u8; 16] = [
@@ -33,9 +35,11 @@ pub struct ZoneKey {
     pub under_older: Counter,
 }
 
-/// The software HSM with its keys expanded.
+/// The software HSM with its keys expanded. Of the others it keeps no value.
 pub struct SoftwareHsm {
-    keys: Mutex<Keys>,
+    source: KeySource,
+    /// What was there when the keys were read last.
+    inventory: Mutex<Vec<KeyVersion>>,
     zone_keys: Vec<ZoneKey>,
     methods: Vec<PinMethod>,
     ring: ArcSwap<Ring>,
@@ -133,6 +137,31 @@ impl Ring {
         all.find(|key| key.kcv == made_with && key.attributes.usage == KeyUsage::VisaPvv)
     }
 
+    /// The PVK and the method of a product that made an offset.
+    fn ibm3624<'m>(
+        &self,
+        made_with: Kcv,
+        parameters: [u8; 2],
+        methods: &'m PinMethods,
+    ) -> Option<(&Loaded, &'m Ibm3624)> {
+        methods.ibm3624().filter(|method| method.fingerprint() == parameters).find_map(|method| {
+            let versions = self.pvks.get(method.pvk.as_str())?;
+            Some((versions.iter().find(|key| key.kcv == made_with)?, method))
+        })
+    }
+
+    /// Whether there is all that it takes to verify a PIN against this reference.
+    fn knows(&self, reference: &PinReference, methods: &PinMethods) -> bool {
+        let made_with = reference.key;
+        match reference.value {
+            ReferenceValue::Block(_) => self.peks.iter().any(|key| key.kcv == made_with),
+            ReferenceValue::Pvv { .. } => self.visa_pvk(made_with).is_some(),
+            ReferenceValue::Offset { parameters, .. } => {
+                self.ibm3624(made_with, parameters, methods).is_some()
+            }
+        }
+    }
+
     fn newest_pvk(&self, name: &KeyName) -> Result<&Loaded, AcceptPinError> {
         let newest = self.pvks.get(name.as_str()).and_then(|versions| versions.last());
         newest.ok_or(AcceptPinError::Unavailable)
@@ -163,17 +192,12 @@ impl Ring {
                 let pvk = pvk.tdes(KeyUsage::VisaPvv, Operation::Verify)?;
                 visa_pvv(pvk, pvki, pin, pan).map(|computed| computed.ct_eq(&pvv))
             }
-            ReferenceValue::Offset(offset) => {
-                let mut methods = call.methods.ibm3624();
-                let found = methods.find_map(|method| {
-                    let versions = self.pvks.get(method.pvk.as_str())?;
-                    let pvk = versions.iter().find(|key| key.kcv == made_with)?;
-                    Some((pvk, method))
-                });
+            ReferenceValue::Offset { digits, parameters } => {
+                let found = self.ibm3624(made_with, parameters, call.methods);
                 let Some((pvk, method)) = found else { return unavailable };
                 let pvk = pvk.tdes(KeyUsage::Ibm3624, Operation::Verify)?;
                 let computed = ibm3624_offset(pvk, method, pin, pan);
-                computed.map(|computed| computed.to_bytes().ct_eq(&offset.to_bytes()))
+                computed.map(|computed| computed.to_bytes().ct_eq(&digits.to_bytes()))
             }
         };
         Ok(match is_equal.map(bool::from) {
@@ -205,8 +229,10 @@ impl Ring {
             PinMethod::Ibm3624(method) => {
                 let pvk = self.newest_pvk(&method.pvk)?;
                 let cipher = pvk.tdes(KeyUsage::Ibm3624, Operation::Generate)?;
+                let parameters = method.fingerprint();
                 let offset = ibm3624_offset(cipher, method, pin, pan);
-                (offset.map(ReferenceValue::Offset), pvk.kcv)
+                let value = offset.map(|digits| ReferenceValue::Offset { digits, parameters });
+                (value, pvk.kcv)
             }
         };
         let value = value.ok_or(AcceptPinError::PanTooShort)?;
@@ -214,7 +240,9 @@ impl Ring {
     }
 }
 
-fn pvk_of(method: &PinMethod) -> Option<(&KeyName, KeyUsage)> {
+/// The PIN verification key of a method, where it has one, and the usage that it must have.
+#[must_use]
+pub fn pvk_of(method: &PinMethod) -> Option<(&KeyName, KeyUsage)> {
     match method {
         PinMethod::TranslatedBlock => None,
         PinMethod::VisaPvv(VisaPvv { pvk, .. }) => Some((pvk, KeyUsage::VisaPvv)),
@@ -264,13 +292,27 @@ impl SoftwareHsm {
     /// # Errors
     /// If a key is missing, or is for another purpose or algorithm.
     pub fn new(
-        keys: Keys,
+        keys: &Keys,
         zone_keys: Vec<ZoneKey>,
         methods: Vec<PinMethod>,
     ) -> Result<SoftwareHsm, KeysError> {
-        let ring = ArcSwap::from_pointee(Ring::load(&keys, &zone_keys, &methods)?);
+        let ring = ArcSwap::from_pointee(Ring::load(keys, &zone_keys, &methods)?);
         let entry = EntryKey::generate().map_err(|fault| KeysError::key("entry", fault))?;
-        Ok(SoftwareHsm { keys: Mutex::new(keys), zone_keys, methods, ring, entry })
+        let (source, inventory) = (keys.source().clone(), Mutex::new(keys.inventory()));
+        Ok(SoftwareHsm { source, inventory, zone_keys, methods, ring, entry })
+    }
+
+    /// Whether there is all that it takes to verify a PIN against this reference of a card whose
+    /// product has these methods.
+    #[must_use]
+    pub fn knows(&self, reference: &PinReference, methods: &PinMethods) -> bool {
+        self.ring.load().knows(reference, methods)
+    }
+
+    /// All versions of all keys that were there when they were read last.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<KeyVersion> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the block under each live version of the zone key, the newest first: the PIN is
@@ -314,15 +356,23 @@ impl SoftwareHsm {
     fn adopt(
         &self,
         method: &PinMethod,
-        value: ReferenceValue,
+        value: GivenReference,
+        pan: &Pan,
     ) -> Result<PinReference, AcceptPinError> {
-        let ring = self.ring.load();
-        let pvk = match (method, value) {
-            (PinMethod::VisaPvv(VisaPvv { pvk, .. }), ReferenceValue::Pvv { .. })
-            | (PinMethod::Ibm3624(Ibm3624 { pvk, .. }), ReferenceValue::Offset(_)) => pvk,
+        let (pvk, value) = match (method, value) {
+            (PinMethod::VisaPvv(VisaPvv { pvk, .. }), GivenReference::Pvv(pvv, pvki)) => {
+                (pvk, ReferenceValue::Pvv { pvv, pvki })
+            }
+            (PinMethod::Ibm3624(method), GivenReference::Offset(digits)) => {
+                if !method.validation_data.fits(pan) {
+                    return Err(AcceptPinError::PanTooShort);
+                }
+                let parameters = method.fingerprint();
+                (&method.pvk, ReferenceValue::Offset { digits, parameters })
+            }
             _ => return Err(AcceptPinError::OtherMethod),
         };
-        Ok(PinReference { value, key: ring.newest_pvk(pvk)?.kcv })
+        Ok(PinReference { value, key: self.ring.load().newest_pvk(pvk)?.kcv })
     }
 }
 
@@ -359,18 +409,21 @@ impl Hsm for SoftwareHsm {
     async fn adopt_reference(
         &self,
         method: &PinMethod,
-        value: ReferenceValue,
+        value: GivenReference,
+        pan: &Pan,
     ) -> Result<PinReference, AcceptPinError> {
-        self.adopt(method, value)
+        self.adopt(method, value, pan)
     }
 
-    fn reload_keys(&self) -> Result<Vec<KeyChange>, KeysError> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = keys.reopen()?;
-        self.ring.store(Arc::new(Ring::load(&now, &self.zone_keys, &self.methods)?));
-        let changes = now.changes_since(&keys);
-        *keys = now;
-        Ok(changes)
+    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+        let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = Keys::open(self.source.clone())?;
+        self.ring.store(Arc::new(Ring::load(&keys, &self.zone_keys, &self.methods)?));
+        let before = std::mem::replace(&mut *inventory, keys.inventory());
+        let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
+            versions.iter().filter(|key| !others.contains(key)).cloned().collect()
+        };
+        Ok(KeyChanges { added: not_in(&inventory, &before), removed: not_in(&before, &inventory) })
     }
 
     fn entry_key(&self) -> &EntryKey {
@@ -390,11 +443,10 @@ impl Hsm for SoftwareHsm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cards::Pan;
+    use crate::hsm::PinBlock;
     use crate::hsm::key::from_hex;
     use crate::hsm::key_block::ProtectionKey;
     use crate::hsm::keys::{Addition, Retire};
-    use crate::hsm::{PinBlock, PinMethods};
 
     const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
     const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
@@ -412,8 +464,12 @@ mod tests {
     }
 
     fn keys(directory: &tempfile::TempDir) -> Keys {
-        let master = ProtectionKey::master(&[1; 32]).unwrap();
-        let mut keys = Keys::open(directory.path(), master).unwrap();
+        let source = KeySource {
+            directory: directory.path().to_owned(),
+            master: ProtectionKey::master(&[1; 32]).unwrap(),
+            allows_public: true,
+        };
+        let mut keys = Keys::open(source).unwrap();
         keys.generate_own_keys().unwrap();
         keys.add("zpk", key(KeyUsage::PinEncryption, ZPK), Addition::New).unwrap();
         keys
@@ -421,7 +477,7 @@ mod tests {
 
     fn hsm(directory: &tempfile::TempDir) -> SoftwareHsm {
         let zone_keys = vec![zone_key(Algorithm::Tdes)];
-        SoftwareHsm::new(keys(directory), zone_keys, Vec::new()).unwrap()
+        SoftwareHsm::new(&keys(directory), zone_keys, Vec::new()).unwrap()
     }
 
     fn pan() -> Pan {
@@ -488,7 +544,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let hsm = hsm(&directory);
         let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
-        let mut keys = hsm.keys.lock().unwrap().reopen().unwrap();
+        let mut keys = Keys::open(hsm.source.clone()).unwrap();
         let zpk = key(KeyUsage::PinEncryption, OTHER_ZPK);
         let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
         let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
@@ -520,14 +576,13 @@ mod tests {
     fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
         let directory = tempfile::tempdir().unwrap();
         let mut keys = keys(&directory);
-        let refused =
-            SoftwareHsm::new(keys.reopen().unwrap(), vec![zone_key(Algorithm::Aes)], Vec::new());
+        let refused = SoftwareHsm::new(&keys, vec![zone_key(Algorithm::Aes)], Vec::new());
         assert!(refused.is_err(), "format 4 needs AES");
         keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
         let method = |pvk| PinMethod::VisaPvv(VisaPvv { pvk: name(pvk), pvki: 1 });
         let start = |pvk| {
             let zone_keys = vec![zone_key(Algorithm::Tdes)];
-            SoftwareHsm::new(keys.reopen().unwrap(), zone_keys, vec![method(pvk)]).is_ok()
+            SoftwareHsm::new(&keys, zone_keys, vec![method(pvk)]).is_ok()
         };
         assert!(start("pvk") && !start("zpk") && !start("no-key"));
     }

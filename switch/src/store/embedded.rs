@@ -78,6 +78,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// Bytes appended since the snapshot that the store was opened with.
     appended_bytes: AtomicU64,
+    /// The last removal of a card: that there is no such card was decided on it.
+    last_removal: AtomicU64,
 }
 
 /// Where a commit stands in the journal.
@@ -178,7 +180,8 @@ impl Shared {
         }
         let (sequence, position) =
             tail.append(&payload).map_err(|error| CommitError::Failed(append_failed(error)))?;
-        let decided_on = commit.card.map_or(0, |card| card.state.version);
+        let last_removal = || self.last_removal.load(Ordering::Relaxed);
+        let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
         let waits = self.sync == SyncMode::All
             || commit.change.is_some()
             || decided_on > self.journal.synced_through().get();
@@ -226,6 +229,7 @@ impl Shared {
         }
         let (sequence, _) = tail.append(&payload).map_err(append_failed)?;
         self.cards.remove(card);
+        self.last_removal.store(sequence.get(), Ordering::Relaxed);
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
         Ok(Some(sequence))
@@ -295,15 +299,15 @@ impl Store for EmbeddedStore {
         Ok(appended.into_iter().map(|card| card.map(|_| ())).collect())
     }
 
-    async fn remove_cards(&self, cards: &[Card]) -> Result<(), StoreFailed> {
-        let mut last = None;
-        for card in cards {
-            last = self.shared.append_removal(&card.entry)?.max(last);
+    async fn remove_cards(&self, cards: &[Card]) -> Result<Vec<bool>, StoreFailed> {
+        let appended: Vec<Option<Sequence>> = cards
+            .iter()
+            .map(|card| self.shared.append_removal(&card.entry))
+            .collect::<Result<_, StoreFailed>>()?;
+        if let Some(last) = appended.iter().copied().flatten().max() {
+            self.shared.journal.synced(last).await.map_err(failed)?;
         }
-        match last {
-            Some(last) => self.shared.journal.synced(last).await.map_err(failed),
-            None => Ok(()),
-        }
+        Ok(appended.iter().map(Option::is_some).collect())
     }
 
     fn flush(&self) -> Result<(), StoreFailed> {

@@ -18,6 +18,7 @@
 //! state:          status u8, reason u8, PIN version u32, tries u32,
 //!                 reference kind u8 (0: none) and, if there is one, check value of its key 3,
 //!                 then 1: PIN block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill),
+//!                 fingerprint of its parameters 2,
 //!                 plastics u8 times (expiry 4 digits, sequence u8)
 //! ```
 //!
@@ -368,7 +369,7 @@ fn put_reference(out: &mut Vec<u8>, reference: Option<&PinReference>) {
     out.put_u8(match value {
         ReferenceValue::Block(_) => BLOCK,
         ReferenceValue::Pvv { .. } => PVV,
-        ReferenceValue::Offset(_) => OFFSET,
+        ReferenceValue::Offset { .. } => OFFSET,
     });
     out.put_slice(&key.0);
     match value {
@@ -377,7 +378,10 @@ fn put_reference(out: &mut Vec<u8>, reference: Option<&PinReference>) {
             out.put_slice(pvv);
             out.put_u8(*pvki);
         }
-        ReferenceValue::Offset(digits) => out.put_slice(&digits.to_bytes()),
+        ReferenceValue::Offset { digits, parameters } => {
+            out.put_slice(&digits.to_bytes());
+            out.put_slice(parameters);
+        }
     }
 }
 
@@ -392,7 +396,8 @@ fn read_reference(bytes: &mut &[u8]) -> Result<Option<PinReference>, Unreadable>
         PVV => ReferenceValue::Pvv { pvv: array(bytes)?, pvki: bytes.try_get_u8()? },
         OFFSET => {
             let digits = Digits::from_bytes(array(bytes)?);
-            ReferenceValue::Offset(digits.ok_or(Unreadable("a PIN offset is no digits"))?)
+            let digits = digits.ok_or(Unreadable("a PIN offset is no digits"))?;
+            ReferenceValue::Offset { digits, parameters: array(bytes)? }
         }
         _ => return Err(Unreadable("unknown kind of PIN reference")),
     };
@@ -538,7 +543,7 @@ mod tests {
         let kinds = [
             ReferenceValue::Block([7; 8]),
             ReferenceValue::Pvv { pvv: [0, 9, 1, 2], pvki: 6 },
-            ReferenceValue::Offset(Digits::parse("12345").unwrap()),
+            ReferenceValue::Offset { digits: Digits::parse("12345").unwrap(), parameters: [7, 8] },
         ];
         for given in kinds.map(reference).map(Some).into_iter().chain([None]) {
             let mut out = Vec::new();

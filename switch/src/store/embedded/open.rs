@@ -150,6 +150,7 @@ impl EmbeddedStore {
             sync: options.config.sync,
             clock: Arc::clone(&options.clock),
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
+            last_removal: AtomicU64::new(0),
         });
         let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
         Ok((EmbeddedStore { shared, snapshots }, recovery))
@@ -259,7 +260,7 @@ impl Loading<'_> {
         record::read_entry(bytes, |part| parts.push(part)).map_err(|error| error.to_string())?;
         parts.into_iter().try_for_each(|part| match part {
             Part::Transaction(transaction) => {
-                self.transaction(position, &transaction);
+                self.transaction(sequence, position, &transaction);
                 Ok(())
             }
             Part::CardAdded(card) if sequence >= self.start => {
@@ -270,7 +271,7 @@ impl Loading<'_> {
                 Ok(())
             }
             Part::CardRemoved(key) if sequence >= self.start => {
-                self.card_removed(sequence, &key);
+                self.card_removed(sequence, position, &key);
                 Ok(())
             }
             Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
@@ -312,11 +313,16 @@ impl Loading<'_> {
         }
     }
 
-    fn card_removed(&self, sequence: Sequence, key: &CardKey) {
+    fn card_removed(&self, sequence: Sequence, position: Position, key: &CardKey) {
         self.to_be_removed.borrow_mut().remove(key);
-        // The snapshot may have the card that came after it with the same PAN.
-        let card = self.cards.load(key).filter(|card| card.state.version < sequence.get());
-        card.iter().for_each(|card| self.cards.remove(&card.entry));
+        let Some(card) = self.cards.load(key) else { return };
+        if card.state.version < sequence.get() {
+            self.cards.remove(&card.entry);
+        } else if card.entry.last_record() < position.to_u64() {
+            // The snapshot has the card that came after it with the same PAN. The history so far
+            // was that of the card before.
+            card.entry.set_last_record(0);
+        }
     }
 
     /// Every card that records speak of is there, or was removed.
@@ -332,10 +338,12 @@ impl Loading<'_> {
         }
     }
 
-    fn transaction(&self, position: Position, transaction: &TransactionRecord) {
-        // A request of before the card existed is none of its history.
+    fn transaction(&self, sequence: Sequence, position: Position, transaction: &TransactionRecord) {
+        // The snapshot has what came before it, and a request of before the card existed is none
+        // of its history.
+        let is_history = sequence >= self.start && transaction.answer.reason != Reason::NoSuchCard;
         let card = self.cards.load(&transaction.card);
-        if let Some(card) = card.filter(|_| transaction.answer.reason != Reason::NoSuchCard) {
+        if let Some(card) = card.filter(|_| is_history) {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
         }
         if transaction.is_kept && self.now.since(transaction.time) < WINDOW {

@@ -13,7 +13,7 @@ use crate::store::{Commit, CommitError, Store, record};
 
 async fn remove(store: &EmbeddedStore, number: u8) {
     let card = store.load(&CardKey([number; 16])).await.unwrap().unwrap();
-    store.remove_cards(&[card]).await.unwrap();
+    assert_eq!(store.remove_cards(&[card]).await, Ok(vec![true]));
 }
 
 /// The card of this number under the token of another.
@@ -34,7 +34,7 @@ async fn nothing_is_committed_on_a_removed_card() {
     let commit = Commit { card: Some(&read), change, transaction: None, event: None };
     assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::CardChanged));
     // Nor a second time by who read it before.
-    store.remove_cards(&[read]).await.unwrap();
+    assert_eq!(store.remove_cards(&[read]).await, Ok(vec![false]));
     assert!(store.load_by_token("card-1").await.unwrap().is_none());
     assert_eq!(add(&store, named(2, "card-1")).await, Ok(()));
     assert_eq!(add(&store, new_card(2)).await, Err(Taken::Pan));
