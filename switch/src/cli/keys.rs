@@ -379,7 +379,7 @@ impl<'a> Directory<'a> {
         Ok(Conversation::begin(&control::socket(&self.config.data_dir))?.is_some())
     }
 
-    /// Who did what to which key stays in `audit.log` of the data directory, besides what is logged.
+    /// Who did what to which key stays in `audit.log` of the data directory, and is logged.
     fn audit(&self, action: &str, name: &str, what: &str) -> Result<(), CliError> {
         tracing::info!(target: "audit", action, name, what);
         let path = self.config.data_dir.join("audit.log");
