@@ -129,6 +129,7 @@ fn read_elements(
             Err(kind) => kind,
         };
         fault(FieldError { element: number, offset, kind });
+        message.doubt();
         readable.remove(number);
         if kind.is_structural() {
             message.set_readable(readable.below(number));
@@ -137,6 +138,7 @@ fn read_elements(
     }
     message.set_readable(readable);
     if !rest.is_empty() {
+        message.doubt();
         fault(FieldError {
             element: announced.last().unwrap_or(1),
             offset: frame.len() - rest.len(),

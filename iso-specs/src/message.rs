@@ -27,6 +27,8 @@ pub struct Message<'a> {
     frame: &'a [u8],
     mti: Mti,
     readable: ElementSet,
+    /// Something of the frame is wrong, so that elements may be shifted.
+    doubtful: bool,
     spans: PerElement<Span>,
 }
 
@@ -38,6 +40,7 @@ impl<'a> Message<'a> {
             frame,
             mti,
             readable: ElementSet::EMPTY,
+            doubtful: false,
             spans: PerElement::new(Span { start: 0, units: 0 }),
         }
     }
@@ -49,6 +52,11 @@ impl<'a> Message<'a> {
 
     pub(crate) const fn set_readable(&mut self, elements: ElementSet) {
         self.readable = elements;
+    }
+
+    /// Notes that the frame has a fault; see [`crate::redact`].
+    pub(crate) const fn doubt(&mut self) {
+        self.doubtful = true;
     }
 
     /// The dialect that the message was read in.
@@ -90,7 +98,7 @@ impl<'a> Message<'a> {
         let element = self.spec.element(element)?;
         let len = element.encoding.wire_len(span.units.into());
         let wire = self.frame.get(span.start.into()..)?.get(..len)?;
-        Some(Field { element, wire, units: span.units })
+        Some(Field { element, wire, units: span.units, doubtful: self.doubtful })
     }
 
     /// A copy of an element's canonical text; `None` where it is absent, binary or longer than
@@ -124,6 +132,7 @@ pub struct Field<'a> {
     element: &'a DataElement,
     wire: &'a [u8],
     units: u16,
+    doubtful: bool,
 }
 
 impl<'a> Field<'a> {
@@ -151,6 +160,11 @@ impl<'a> Field<'a> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.units == 0
+    }
+
+    /// True where the message has a fault: the value may be a part of another element.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// True where the wire form is canonical, so that [`Field::canonical`] needs no buffer.

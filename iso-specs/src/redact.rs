@@ -3,6 +3,10 @@
 //! `Display` and `Debug` of a [`Message`] give one line for a log, [`listing`] several lines with
 //! names and faults. What is shown of an element is its [`Sensitivity`] in the dialect.
 //! Control characters and quotes are escaped, so that a value cannot forge a line or a field.
+//!
+//! In a message with a fault any element may hold bytes of another one: a bit too many in the
+//! bitmap, and the digits of the PAN are those of an amount. Of such a message only lengths are
+//! shown, whatever the dialect says, and DE39 and DE70, which are too short to hold anything.
 
 mod listing;
 
@@ -19,6 +23,11 @@ pub use listing::{Listing, listing};
 const PAN_MASKED_MIN_DIGITS: usize = 13;
 const PAN_HEAD_DIGITS: usize = 6;
 const PAN_TAIL_DIGITS: usize = 4;
+
+/// What is shown even of a message with a fault: response code and network management code.
+const SHOWN_DESPITE_FAULTS: [u8; 2] = [39, 70];
+/// They are no longer than that in any edition, in characters.
+const SHOWN_DESPITE_FAULTS_MAX: usize = 4;
 
 /// Room for the canonical form of a value that is shown, in bytes; a longer one is hidden.
 const SHOWN_MAX_BYTES: usize = 999;
@@ -71,7 +80,8 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
-/// Shows the element's number and its masked value, such as `2=476134******0019`.
+/// Shows the element's number and its masked value, such as `2=476134******0019`; only its length
+/// where the message has a fault.
 impl Display for Field<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}=", self.element().number())?;
@@ -131,8 +141,8 @@ impl Display for MaskedPan<'_> {
 
 fn show_value(field: &Field<'_>, f: &mut Formatter<'_>) -> fmt::Result {
     let mut room = [0; SHOWN_MAX_BYTES];
-    let sensitivity = field.element().sensitivity();
-    match (sensitivity, field.canonical(&mut room)) {
+    let value = field.canonical(&mut room).filter(|_| may_be_shown(field));
+    match (field.element().sensitivity(), value) {
         (Sensitivity::Public, Some(value)) if field.element().content_type().is_binary() => {
             show_hex(value, f)
         }
@@ -150,6 +160,13 @@ fn show_value(field: &Field<'_>, f: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// False where the value may be a part of another element.
+fn may_be_shown(field: &Field<'_>) -> bool {
+    let is_short = field.len() <= SHOWN_DESPITE_FAULTS_MAX;
+    let is_code = SHOWN_DESPITE_FAULTS.contains(&field.element().number());
+    !field.is_doubtful() || (is_short && is_code)
+}
+
 /// Letters and digits as they are, everything else quoted and escaped.
 fn show_text(text: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
     if !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric) {
@@ -164,11 +181,12 @@ fn show_hex(bytes: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 fn show_chip(data: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
+    let is_whole = is_whole(data);
     write!(f, "{{")?;
     for (index, object) in tlv::Reader::new(data).enumerate() {
         let gap = if index == 0 { "" } else { " " };
         match object {
-            Ok(object) if is_harmless(&object) => {
+            Ok(object) if is_whole && is_harmless(&object) => {
                 write!(f, "{gap}{:02X}=", object.tag)?;
                 show_hex(object.value, f)?;
             }
@@ -177,6 +195,11 @@ fn show_chip(data: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
         }
     }
     write!(f, "}}")
+}
+
+/// False where something is wrong within chip data: its objects may be shifted too.
+fn is_whole(data: &[u8]) -> bool {
+    tlv::Reader::new(data).all(|object| object.is_ok())
 }
 
 fn is_harmless(object: &tlv::Object<'_>) -> bool {

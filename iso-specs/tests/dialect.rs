@@ -306,6 +306,43 @@ fn headers_are_checked() {
     }
 }
 
+/// Elements, the sensitivities that a file may give them, and a type that has them.
+const GUARDED: [(&[u8], &[&str], &str); 5] = [
+    (&[2, 34], &["pan", "secret"], "type='n', encoding='ascii'"),
+    (&[35, 36, 45], &["track", "secret"], "type='n', encoding='ascii'"),
+    (&[55], &["chip", "secret"], "type='b', encoding='raw'"),
+    (&[52, 53, 64, 96, 128], &["secret"], "type='b', encoding='raw'"),
+    (&[52, 53, 64, 96, 128], &["secret"], "type='n', encoding='ascii'"),
+];
+
+#[test]
+fn what_the_standard_keeps_secret_cannot_be_made_public() {
+    for (numbers, allowed, keys) in GUARDED {
+        for number in numbers {
+            for sensitivity in ["public", "pan", "track", "secret", "chip"] {
+                let line = format!(
+                    "{number} = {{ name = 'T', length = 'LL', max = 8, {keys}, \
+                     sensitivity = '{sensitivity}' }}"
+                );
+                let found = mistakes(&file(&line));
+                assert_eq!(found.is_empty(), allowed.contains(&sensitivity), "{line} {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn secrets_are_never_echoed() {
+    for number in [35, 36, 45, 52, 53, 55, 64, 96, 128] {
+        for name in [SHIPPED, BINARY] {
+            let text = Spec::builtin(name).unwrap();
+            let text = text.replacen("default = [2,", &format!("default = [{number}, 2,"), 1);
+            let found = mistakes(&text).concat();
+            assert!(found.contains(&format!("element {number} is never echoed")), "{found}");
+        }
+    }
+}
+
 #[test]
 fn a_third_bitmap_takes_the_place_of_element_65() {
     let line = |number: u8| {

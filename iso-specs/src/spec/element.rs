@@ -196,7 +196,21 @@ fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
     match (element.sensitivity, element.content.is_binary()) {
         (Sensitivity::Pan, true) => keys.mistake("sensitivity `pan` is for text"),
         (Sensitivity::Chip, false) => keys.mistake("sensitivity `chip` is for type `b`"),
-        _ => {}
+        _ => check_sensitivity(keys, element),
+    }
+}
+
+/// What the standard puts into these elements is never shown, whatever a file says.
+fn check_sensitivity(keys: &Keys<'_, '_>, element: &DataElement) {
+    let (own, name) = match element.number {
+        2 | 34 => (Some(Sensitivity::Pan), "`pan` or `secret`"),
+        35 | 36 | 45 => (Some(Sensitivity::Track), "`track` or `secret`"),
+        55 => (Some(Sensitivity::Chip), "`chip` or `secret`"),
+        52 | 53 | 64 | 96 | 128 => (None, "`secret`"),
+        _ => return,
+    };
+    if element.sensitivity != Sensitivity::Secret && Some(element.sensitivity) != own {
+        keys.mistake(format!("sensitivity of this element must be {name}"));
     }
 }
 

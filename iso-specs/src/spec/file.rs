@@ -8,8 +8,9 @@ use crate::error::SpecErrors;
 use crate::mti::MtiEncoding;
 use crate::toml_keys::{Keys, Mistakes};
 
-/// PIN blocks and full track data are in no answer, whatever a file says.
-const NEVER_ECHOED: [u8; 5] = [35, 36, 45, 52, 53];
+/// PIN blocks, full track data, keys, chip data and MACs of a request are in no answer, whatever a
+/// file says. What an answer has of these it makes itself.
+const NEVER_ECHOED: [u8; 9] = [35, 36, 45, 52, 53, 55, 64, 96, 128];
 
 const RESPONSE_CODE: u8 = 39;
 const REASON_DIGITS: usize = 4;
