@@ -20,6 +20,9 @@ use crate::frame::{self, Frame, FrameError, FrameFormat, Framing, Header};
 use stream::Found;
 use text::{TextForm, TextMessage};
 
+/// Fixed header of BASE I without further fields, in bytes.
+const BASE_I_BYTES: usize = 22;
+
 /// Longest input, in bytes: 256 MiB.
 pub const INPUT_BYTES_MAX: u64 = 256 << 20;
 
@@ -96,6 +99,21 @@ pub enum InspectError {
     #[error("line {line}: not a whole number of bytes in base64")]
     Base64 {
         /// Where the message begins, from 1.
+        line: usize,
+    },
+    /// What looks like a dump whose offsets are not those of its bytes.
+    #[error(
+        "line {line}: an offset or data? Offsets of a dump are hexadecimal and count bytes, which \
+         are two digits each; without offsets, put no space behind the first two digits"
+    )]
+    Ambiguous {
+        /// Where the message begins, from 1.
+        line: usize,
+    },
+    /// Lines that `*` stands for in dumps.
+    #[error("line {line}: `*` stands for more than {} MiB in all", INPUT_BYTES_MAX >> 20)]
+    Expanded {
+        /// From 1.
         line: usize,
     },
     /// Neither text nor a capture.
@@ -192,18 +210,18 @@ impl<W: Write> Listing<'_, W> {
             Some(InputForm::Text(form)) => Some(form),
             _ => None,
         };
-        let messages = text::read(text, form, |bytes| self.inspection.is_message(bytes))?;
-        for TextMessage { line, bytes } in messages {
-            match self.inspection.frames(&bytes) {
-                Ok(frames) => {
-                    for frame in &frames {
-                        self.message(&format!("line {line}"), frame)?;
-                    }
-                }
-                Err(error) => self.loss(&format!("line {line}: {error}"))?,
+        let inspection = self.inspection;
+        let is_message = |bytes: &[u8]| inspection.is_message(bytes);
+        text::read(text, form, is_message, |message| Ok(self.text_message(&message)?))
+    }
+
+    fn text_message(&mut self, TextMessage { line, bytes }: &TextMessage) -> io::Result<()> {
+        match self.inspection.frames(bytes) {
+            Ok(frames) => {
+                frames.iter().try_for_each(|frame| self.message(&format!("line {line}"), frame))
             }
+            Err(error) => self.loss(&format!("line {line}: {error}")),
         }
-        Ok(())
     }
 
     fn capture(&mut self, input: &[u8]) -> Result<(), InspectError> {
@@ -265,13 +283,29 @@ impl<W: Write> Listing<'_, W> {
         if header != Header::None {
             // Of a frame that is another than was said, it could hold anything.
             write!(self.out, "{header}, {} bytes", frame.header.len())?;
-            match header.reject_code(&frame.header) {
-                Some(code) => writeln!(self.out, ", rejected with code {code:04X}")?,
-                None => writeln!(self.out)?,
+            if let Some(code) = header.reject_code(&frame.header) {
+                writeln!(self.out, ", rejected with code {code:04X}")?;
+                return self.rejected(&frame.message);
             }
+            writeln!(self.out)?;
         }
+        self.examined(&frame.message)
+    }
+
+    /// Behind a reject header stands our message with the header that it had.
+    fn rejected(&mut self, original: &[u8]) -> io::Result<()> {
+        match after_header(original) {
+            Some(message) => {
+                writeln!(self.out, "its own header, {BASE_I_BYTES} bytes")?;
+                self.examined(message)
+            }
+            None => self.loss(&format!("{} bytes behind a reject header", original.len())),
+        }
+    }
+
+    fn examined(&mut self, message: &[u8]) -> io::Result<()> {
         let dialect = &self.inspection.dialect;
-        match examine(dialect, &frame.message) {
+        match examine(dialect, message) {
             Ok(examined) => {
                 self.tally.faulty += usize::from(!examined.faults.is_empty());
                 let listing = redact::listing(&examined, |field| remark(field, dialect));
@@ -283,6 +317,15 @@ impl<W: Write> Listing<'_, W> {
             }
         }
     }
+}
+
+/// The message behind a whole BASE I header, which says both its own length and the total.
+fn after_header(original: &[u8]) -> Option<&[u8]> {
+    let (header, message) = original.split_at_checked(BASE_I_BYTES)?;
+    let &[length, _, _, high, low, ..] = header else { return None };
+    let total = usize::from(u16::from_be_bytes([high, low]));
+    let is_header = usize::from(length) == BASE_I_BYTES && total == original.len();
+    is_header.then_some(message)
 }
 
 /// What DE39 means in the dialect.

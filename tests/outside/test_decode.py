@@ -109,15 +109,21 @@ def dump(raw, style):
         if style == "xxd":
             words = " ".join(part[i : i + 2].hex() for i in range(0, len(part), 2))
             lines.append(f"{at:08x}: {words:<39}  {text}")
+        elif style == "tcpdump":
+            words = " ".join(part[i : i + 2].hex() for i in range(0, len(part), 2))
+            lines.append(f"\t0x{at:04x}:  {words:<39}  {text}")
+        elif style == "od":
+            lines.append(f"{at:06x} {part.hex(' ')}")
         elif style == "hexdump":
             words = part[:8].hex(" ") + "  " + part[8:].hex(" ")
             lines.append(f"{at:08x}  {words:<48}  |{text}|")
         else:
             lines.append(f"{at:04x}   {part.hex(' '):<47}   {text}")
-    return "\n".join(lines) + (f"\n{len(raw):08x}\n" if style == "hexdump" else "\n")
+    end = {"hexdump": f"\n{len(raw):08x}\n", "od": f"\n{len(raw):06x}\n"}
+    return "\n".join(lines) + end.get(style, "\n")
 
 
-@pytest.mark.parametrize("style", ["xxd", "hexdump", "wireshark"])
+@pytest.mark.parametrize("style", ["xxd", "hexdump", "wireshark", "tcpdump", "od"])
 def test_dumps_with_offsets_are_read(style):
     requests = [full_request(), network_management(), authorization(CARD_3, CARD_3.pin)]
     text = "".join(dump(messages.encode(request), style) for request in requests)
@@ -167,6 +173,7 @@ def test_good_messages_are_listed_beside_bad_ones():
     ("", [], "standard input: no message"),
     ("0800", ["--dialect", "nothing"], "--dialect: expected iso8583-1987-ascii"),
     ("0800", ["no-such/file.pcap"], "no-such/file.pcap: no such file"),
+    ("000000 30 38 30 30", [], "line 1: an offset or data?"),
     ("0800", ["--input", "pcap"], "packet 0: not a pcap or pcapng file"),
 ])
 def test_bad_input_is_refused_with_its_place(stdin, words, expected):
@@ -210,6 +217,73 @@ def test_no_secret_is_shown_of_messages_that_are_damaged():
     assert result.stdout.count("\nmessage ") == len(lines)
     for secret in (pan, pan.encode().hex(), block):
         assert secret not in result.stdout + result.stderr
+
+
+LEAK_DIGITS = 8
+
+
+def rows_of(secrets):
+    """Digits of a secret in a row, in the forms that a listing could show them in."""
+    for secret in secrets:
+        for form in (secret.replace("=", ""), secret.replace("=", "D"), secret.encode().hex()):
+            form = form.upper()
+            yield from (form[at : at + LEAK_DIGITS] for at in range(len(form) - LEAK_DIGITS + 1))
+
+
+@pytest.mark.parametrize("dialect, bitmap_at", [(messages.ASCII, 4), (messages.BINARY, 2)])
+def test_no_row_of_a_secret_is_shown_of_a_shifted_message(dialect, bitmap_at):
+    pan = "4761349276581354"
+    request = authorization(CARD_1, CARD_1.pin, changes={
+        "2": pan, "35": f"{pan}=29121017365829416375", "48": pan, "102": pan,
+    })
+    raw = messages.encode(request, dialect)
+    changed = []
+    for bit in range(128):
+        if dialect == messages.ASCII:
+            at = bitmap_at + bit // 4
+            digit = int(chr(raw[at]), 16) ^ (8 >> bit % 4)
+            changed.append(raw[:at] + b"%X" % digit + raw[at + 1 :])
+        else:
+            at = bitmap_at + bit // 8
+            changed.append(raw[:at] + bytes([raw[at] ^ (0x80 >> bit % 8)]) + raw[at + 1 :])
+    for at in range(len(raw)):
+        changed += [raw[:at] + raw[at + 1 :], raw[:at] + b"\x10" + raw[at:], raw[:at] + b"9" + raw[at:]]
+    result = run("decode", "--dialect", dialect, stdin="\n\n".join(one.hex() for one in changed))
+    parts = result.stdout.split("\nmessage ")[1:]
+    assert len(parts) == len(changed)
+    rows = set(rows_of([pan, request["35"], request["52"]]))
+    for part in parts:
+        joined = "".join(c for c in part.upper() if c in "0123456789ABCDEF")
+        assert not [row for row in rows if row in joined], part
+
+
+@pytest.mark.parametrize("word", [
+    "0000: 4761340000000019.", ".4761 3400 0000 0019", "/4761-3400-0000-0019.hex", "." + "x" * 64,
+    ".1B9C1845EB993A7E",
+])
+def test_an_argument_that_may_be_a_message_is_not_quoted(word):
+    result = decode(word, code=1)
+    assert result.stderr == "pinswitch: the argument: no such file\n"
+
+
+def base_i(total, extra=b""):
+    return bytes([22 + len(extra), 1, 2]) + struct.pack(">H", total) + bytes(17) + extra
+
+
+def test_behind_a_reject_header_stands_our_own_message_with_its_header():
+    request = authorization(CARD_1, CARD_1.pin)
+    raw = messages.encode(request)
+    whole = base_i(22 + len(raw)) + raw
+    reject = b"\x80\0\x05\x17"
+    rejected = base_i(26 + len(whole), reject) + whole
+    shown = decode("--header", "base-i", rejected.hex()).stdout
+    assert "header base-i, 26 bytes, rejected with code 0517\nits own header, 22 bytes\n" in shown
+    assert_shows(shown, request)
+    # What is no such header is not listed.
+    for behind in (raw, whole[:-1], whole[:21]):
+        result = decode("--header", "base-i", (base_i(0, reject) + behind).hex(), code=1)
+        assert f"not read: {len(behind)} bytes behind a reject header\n" in result.stdout
+        assert "MTI" not in result.stdout and "DE0" not in result.stdout
 
 
 # Captures.
@@ -367,6 +441,16 @@ def test_packets_of_an_unknown_link_type_are_named_once(tmp_path):
     file[20] = 147
     result = decode(write(tmp_path, bytes(file)), code=1)
     assert result.stdout == "not read: packet 1: headers of link type 147\n"
+
+
+def test_fragments_leave_one_remark(tmp_path):
+    _, packets = conversation()
+    # The flag that more fragments follow.
+    fragments = [packet[:6] + b"\x20" + packet[7:] for packet in packets]
+    result = decode(write(tmp_path, pcap(fragments)), code=1)
+    assert result.stdout.count("\n") == 1
+    assert f"not read: packet 1 and after: {len(packets)} fragments of IP packets are left out" \
+        in result.stdout
 
 
 def test_a_capture_needs_a_framing(tmp_path):

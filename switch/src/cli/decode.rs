@@ -32,6 +32,11 @@ pub(crate) struct DecodeWords {
     #[arg(long = "input", value_enum, value_name = "FORM")]
     form: Option<FormWord>,
     /// A file, "-" for standard input, or the message itself in hexadecimal digits or base64.
+    ///
+    /// A file is text or a capture. Of text, dumps are read as xxd, hexdump -C, od -A x -t x1,
+    /// tcpdump -X and Wireshark write them: hexadecimal offsets, from 0 on for each message.
+    /// Behind an offset of six to eight digits may be a single space; then bytes are two digits
+    /// each, and there is a second line, the last of which may be the length alone.
     #[arg(default_value = "-")]
     input: String,
 }
@@ -110,6 +115,17 @@ fn dialect(name: &str) -> Result<Spec, CliError> {
     Spec::from_toml(&text).map_err(|errors| CliError::Refused(format!("{name}: {errors}")))
 }
 
+/// An argument as an error may quote it: a path, but nothing that may be a message or a card.
+fn quotable(word: &str) -> &str {
+    const CHARACTERS_MAX: usize = 64;
+    const DIGITS_MAX: usize = 7;
+    // Digits of a card may stand apart.
+    let joined: String = word.chars().filter(|character| character.is_alphanumeric()).collect();
+    let mut rows = joined.split(|character: char| !character.is_ascii_hexdigit());
+    let is_path = word.chars().count() <= CHARACTERS_MAX && rows.all(|row| row.len() <= DIGITS_MAX);
+    if is_path { word } else { "the argument" }
+}
+
 /// The input and what an error calls it.
 fn input(word: &str) -> Result<(String, Vec<u8>), CliError> {
     let path = Path::new(word);
@@ -118,7 +134,7 @@ fn input(word: &str) -> Result<(String, Vec<u8>), CliError> {
         _ if path.exists() => (word.to_owned(), Box::new(File::open(path)?)),
         // What looks like the path of a file that is not there.
         _ if word.starts_with(['.', '/']) || path.extension().is_some() => {
-            return Err(CliError::Refused(format!("{word}: no such file")));
+            return Err(CliError::Refused(format!("{}: no such file", quotable(word))));
         }
         _ => return Ok(("the argument".to_owned(), word.as_bytes().to_vec())),
     };

@@ -28,7 +28,13 @@ pub(super) struct Capture {
     pub(super) remarks: Vec<String>,
     /// Link types of packets that could not be read.
     unknown_links: Vec<Linktype>,
+    /// How many fragments of IP packets were left out, and the packet of the first.
+    fragments: u64,
+    first_fragment: u64,
 }
+
+/// Kinds of links that leave a remark, at most: a file may name any number of them.
+const UNKNOWN_LINKS_MAX: usize = 16;
 
 /// Room for the longest packet that is read, in bytes.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -68,7 +74,7 @@ pub(super) fn read(bytes: &[u8], port: Option<u16>) -> Result<Capture, InspectEr
                 reader.consume(used);
                 continue;
             }
-            Err(PcapError::Eof) => return Ok(capture),
+            Err(PcapError::Eof) => return Ok(capture.finished()),
             Err(PcapError::Incomplete(_) | PcapError::UnexpectedEof) => ENDS_INSIDE,
             Err(PcapError::BufferTooSmall) if room < PACKET_BYTES_MAX => ENDS_INSIDE,
             Err(PcapError::BufferTooSmall) => "it is longer than 1 MiB",
@@ -83,7 +89,7 @@ pub(super) fn read(bytes: &[u8], port: Option<u16>) -> Result<Capture, InspectEr
         }
         let what = format!("packet {}: {what}; nothing after it was read", packet + 1);
         capture.remarks.push(what);
-        return Ok(capture);
+        return Ok(capture.finished());
     }
 }
 
@@ -168,11 +174,22 @@ fn clip(data: &[u8], bytes: u32) -> &[u8] {
 }
 
 impl Capture {
+    /// With one remark for all fragments: there may be millions.
+    fn finished(mut self) -> Self {
+        let (packet, fragments) = (self.first_fragment, self.fragments);
+        if fragments > 0 {
+            let text = "fragments of IP packets are left out";
+            self.remarks.push(format!("packet {packet} and after: {fragments} {text}"));
+        }
+        self
+    }
+
     fn add(&mut self, packet: u64, found: &Packet<'_>, port: Option<u16>) {
         let Some(sliced) = slice(found) else {
             // Once for all packets of a kind: there may be millions.
             let text = format!("packet {packet}: headers of link type {}", found.link.0);
-            if !self.unknown_links.contains(&found.link) {
+            let is_room = self.unknown_links.len() < UNKNOWN_LINKS_MAX;
+            if is_room && !self.unknown_links.contains(&found.link) {
                 self.unknown_links.push(found.link);
                 self.remarks.push(text);
             }
@@ -193,7 +210,10 @@ impl Capture {
         };
         let payload = sliced.net.as_ref().and_then(LaxNetSlice::ip_payload_ref);
         if fragmented && payload.is_some_and(|payload| payload.ip_number == IpNumber::TCP) {
-            self.remarks.push(format!("packet {packet}: a fragment of an IP packet is left out"));
+            if self.fragments == 0 {
+                self.first_fragment = packet;
+            }
+            self.fragments += 1;
         }
         let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return };
         let (from, to) = (tcp.source_port(), tcp.destination_port());
