@@ -215,11 +215,11 @@ impl Pattern {
         let (pairs, _) = digits.as_chunks();
         let mut days_of_month = 31;
         digits.len() == self.digits()
+            && digits.iter().all(u8::is_ascii_digit)
             && self.parts.iter().zip(pairs).all(|(part, &[tens, ones])| {
-                let value =
-                    u32::from(tens.wrapping_sub(b'0')) * 10 + u32::from(ones.wrapping_sub(b'0'));
+                let value = (tens - b'0') * 10 + (ones - b'0');
                 match part {
-                    DatePart::Year => value <= 99,
+                    DatePart::Year => true,
                     DatePart::Month => {
                         days_of_month = days_of(value);
                         (1..=12).contains(&value)
@@ -232,7 +232,7 @@ impl Pattern {
     }
 }
 
-const fn days_of(month: u32) -> u32 {
+const fn days_of(month: u8) -> u8 {
     match month {
         2 => 29,
         4 | 6 | 9 | 11 => 30,
@@ -509,7 +509,16 @@ mod tests {
             let pattern = Pattern::from_name(name).unwrap();
             assert!(pattern.accepts(good.as_bytes()), "{name} {good}");
             assert!(!pattern.accepts(bad.as_bytes()), "{name} {bad}");
-            assert!(!pattern.accepts(b"1:"), "{name} no digits");
+        }
+        // Each would be right if `:` and `/` stood for ten and minus one.
+        for (name, bad) in [
+            ("hhmmss", "0:0000"),
+            ("YYMM", "290:"),
+            ("MMDD", "010:"),
+            ("YYMM", ":/12"),
+            ("YYMM", "2:01"),
+        ] {
+            assert!(!Pattern::from_name(name).unwrap().accepts(bad.as_bytes()), "{name} {bad}");
         }
         for name in ["", "Y", "YYM", "XX", "CCYYMMDDhhmmssss"] {
             assert_eq!(Pattern::from_name(name), None, "{name}");

@@ -102,6 +102,11 @@ impl<'t> Mistakes<'t> {
         self.found.borrow().is_empty()
     }
 
+    /// How many were found so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     /// What was found, in the order of lines; first what has no line.
     #[must_use]
     pub fn into_list(self) -> Vec<Mistake> {

@@ -292,7 +292,11 @@ fn headers_are_checked() {
         ("mti =", "unused_nibble = 0\nmti =", "line 3: unused_nibble: expected \"left-zero\""),
         ("length_prefix = \"ascii\"", "length_prefix = \"hex\"", "length_prefix: expected"),
         ("11 = {", "129 = {", "129: expected an element from 2 to 128"),
-        ("mti =", "reason_code_field = 39\nmti =", "can hold four digits"),
+        ("mti =", "reason_code_field = 39\nmti =", "element 39 has a use of its own"),
+        ("mti =", "reason_code_field = 38\nmti =", "element 38 has a use of its own"),
+        ("mti =", "reason_code_field = 53\nmti =", "element 53 is for secrets"),
+        ("mti =", "reason_code_field = 11\nmti =", "element 11 is echoed"),
+        ("mti =", "reason_code_field = 60\nmti =", "element 60 must be able to hold four digits"),
         ("mti =", "surprise = 1\nmti =", "line 3: surprise: unknown key"),
         ("11 = {", "11 = 5\n12 = {", "element 11: expected a table"),
         ("11 = {", "1 = {", "1: expected an element from 2 to 128"),
@@ -329,6 +333,38 @@ fn what_the_standard_keeps_secret_cannot_be_made_public() {
             }
         }
     }
+}
+
+#[test]
+fn a_mistake_in_a_line_gives_none_elsewhere() {
+    for name in [SHIPPED, BINARY] {
+        let good = Spec::builtin(name).unwrap();
+        for (line, parts) in [
+            ("44 = ", ["\"ans\"", "\"LL\"", "\"ascii\"", "\"public\""]),
+            ("39 = ", ["\"an\"", "\"fixed\"", "\"ascii\"", "\"public\""]),
+        ] {
+            let codes = "[response_codes]\n\"1872\" = \"38\"\n\n[echo]";
+            let text = good.replacen("[echo]", codes, 1);
+            let old = text.lines().find(|text| text.starts_with(line)).unwrap();
+            for part in parts {
+                for bad in ["1", "\"x\"", "\"b\""] {
+                    let broken = old.replacen(part, bad, 1);
+                    assert_ne!(old, broken);
+                    let found = mistakes(&text.replacen(old, &broken, 1));
+                    let element = format!(": element {}", line.trim_end_matches(" = "));
+                    assert!(found.iter().all(|found| found.contains(&element)), "{found:?}");
+                    assert!(!found.is_empty(), "{broken}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_return_in_another_form_is_not_echoed() {
+    let text = Spec::builtin(SHIPPED).unwrap().replacen("default = [2,", "default = [65, 2,", 1);
+    let found = mistakes(&text).concat();
+    assert!(found.contains("element 65 is `hex`, which may come in lower case"), "{found}");
 }
 
 #[test]

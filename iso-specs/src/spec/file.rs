@@ -4,6 +4,7 @@ use super::element::{self, Defaults};
 use super::{ResponseCodeColumn, Spec};
 use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
 use crate::data_element::{ContentType, DataElement};
+use crate::encoding::Encoding;
 use crate::error::SpecErrors;
 use crate::mti::MtiEncoding;
 use crate::toml_keys::{Keys, Mistakes};
@@ -12,6 +13,7 @@ use crate::toml_keys::{Keys, Mistakes};
 /// file says. What an answer has of these it makes itself.
 const NEVER_ECHOED: [u8; 9] = [35, 36, 45, 52, 53, 55, 64, 96, 128];
 
+const APPROVAL_CODE: u8 = 38;
 const RESPONSE_CODE: u8 = 39;
 const REASON_DIGITS: usize = 4;
 
@@ -41,7 +43,6 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     };
     let response_codes = keys.optional_table("response_codes");
     let response_codes = response_codes.map(|table| read_response_codes(&table, &elements));
-    let reason_code_field = read_reason_code_field(keys, &elements);
     let mut echo = keys.table("echo");
     let mut echo_of = |key| {
         let echo = echo.as_mut()?;
@@ -50,6 +51,9 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     let (echo_default, echo_network_management) =
         (echo_of("default"), echo_of("network_management"));
     echo.iter().for_each(Keys::finish);
+    let echoed = [echo_default, echo_network_management].into_iter().flatten();
+    let echoed = echoed.fold(ElementSet::EMPTY, ElementSet::union);
+    let reason_code_field = read_reason_code_field(keys, &elements, echoed);
     keys.finish();
     Some(Spec {
         name: name?,
@@ -68,7 +72,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
 /// The elements of a file.
 #[derive(Default)]
 struct Elements {
-    /// Index is the element's number; empty where the line has a mistake.
+    /// Index is the element's number; empty where it has no line or one with a mistake.
     table: Vec<Option<DataElement>>,
     /// Every number that has a line, right or wrong.
     listed: ElementSet,
@@ -96,8 +100,10 @@ impl Elements {
             }
             elements.listed.insert(number);
             let line = Keys::of(node, format!("element {number}"), mistakes);
+            let before = mistakes.count();
+            let element = line.and_then(|mut line| element::read(&mut line, number, defaults));
             if let Some(slot) = elements.table.get_mut(usize::from(number)) {
-                *slot = line.and_then(|mut line| element::read(&mut line, number, defaults));
+                *slot = element.filter(|_| mistakes.count() == before);
             }
         }
         elements
@@ -105,6 +111,18 @@ impl Elements {
 
     fn get(&self, number: u8) -> Option<&DataElement> {
         self.table.get(usize::from(number))?.as_ref()
+    }
+
+    /// Whether an element can hold a text. Where its own line has a mistake, nothing can be said,
+    /// and one mistake is enough.
+    fn fits(&self, number: u8, text: &str) -> bool {
+        match self.get(number) {
+            Some(element) => {
+                let is_text = !element.content.is_binary();
+                is_text && element.write(text.as_bytes(), &mut Vec::new()).is_ok()
+            }
+            None => self.listed.contains(number),
+        }
     }
 }
 
@@ -129,7 +147,7 @@ fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String,
             keys.mistake_at(reason, node, "expected a reason of four digits");
         }
         let code = node.get_ref().as_str();
-        match code.filter(|code| fits(elements.get(RESPONSE_CODE), code)) {
+        match code.filter(|code| elements.fits(RESPONSE_CODE, code)) {
             Some(code) => codes.push((reason.to_owned(), code.to_owned())),
             None => keys.mistake_at(reason, node, "expected a text that element 39 can hold"),
         }
@@ -138,21 +156,24 @@ fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String,
     codes
 }
 
-fn fits(element: Option<&DataElement>, text: &str) -> bool {
-    element.is_some_and(|element| {
-        !element.content.is_binary() && element.write(text.as_bytes(), &mut Vec::new()).is_ok()
-    })
-}
-
-fn read_reason_code_field(keys: &mut Keys<'_, '_>, elements: &Elements) -> Option<u8> {
+fn read_reason_code_field(
+    keys: &mut Keys<'_, '_>,
+    elements: &Elements,
+    echoed: ElementSet,
+) -> Option<u8> {
     let key = "reason_code_field";
     let node = keys.get(key)?;
     let field = keys.number_at(key, node, 2..=u16::from(elements.last))?;
     let field = u8::try_from(field).ok()?;
-    if !fits(elements.get(field), "0000") {
-        keys.mistake_at(key, node, "expected an element that can hold four digits");
-    }
-    Some(field)
+    let expected = match field {
+        APPROVAL_CODE | RESPONSE_CODE => "has a use of its own in answers",
+        _ if NEVER_ECHOED.contains(&field) => "is for secrets and in no answer",
+        _ if echoed.contains(field) => "is echoed: the reason would overwrite it",
+        _ if !elements.fits(field, "0000") => "must be able to hold four digits",
+        _ => return Some(field),
+    };
+    keys.mistake_at(key, node, format!("element {field} {expected}"));
+    None
 }
 
 impl Keys<'_, '_> {
@@ -181,6 +202,8 @@ fn refusal(number: u8, echoed: ElementSet, elements: &Elements) -> Option<&'stat
         Some("is listed twice")
     } else if !elements.listed.contains(number) {
         Some("is not defined in this file")
+    } else if elements.get(number).is_some_and(|element| element.encoding == Encoding::Hex) {
+        Some("is `hex`, which may come in lower case and would return in upper case")
     } else {
         None
     }
