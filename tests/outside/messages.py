@@ -36,8 +36,9 @@ def _binary_spec():
 
 SPECS = {ASCII: SPEC, BINARY: _binary_spec()}
 # With the DE52 of a dialect for PIN blocks of format 4: 16 bytes.
-WIDE_SPEC = copy.deepcopy(default_ascii)
-WIDE_SPEC["52"]["max_len"] = 32
+WIDE_SPECS = copy.deepcopy(SPECS)
+WIDE_SPECS[ASCII]["52"]["max_len"] = 32
+WIDE_SPECS[BINARY]["52"]["max_len"] = 16
 
 # What the answer to a request may bring back, besides DE38, DE39 and DE44.
 ECHOED = {"2", "3", "4", "7", "11", "12", "13", "15", "32", "33", "37", "41", "42", "49"}
@@ -147,7 +148,7 @@ def encode(message, dialect=ASCII):
     if dialect == BINARY and "35" in message:
         # The separator of a track has a nibble of its own.
         message["35"] = message["35"].replace("=", "D")
-    raw, _ = iso8583.encode(message, WIDE_SPEC if is_wide else SPECS[dialect])
+    raw, _ = iso8583.encode(message, (WIDE_SPECS if is_wide else SPECS)[dialect])
     return bytes(raw)
 
 

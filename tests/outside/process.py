@@ -190,12 +190,14 @@ class Switch:
         path.write_text(text)
         path.chmod(mode)
 
-    def write_aes_dialect(self):
-        """aes.toml: the built-in dialect with the 16 bytes of format 4 in DE52."""
-        builtin = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
-        text, changed = re.subn(r"(?m)^(52 = .*max = )8,", r"\g<1>16,", builtin)
-        assert changed == 1
-        (self.directory / "aes.toml").write_text(text)
+    def write_aes_dialects(self):
+        """aes-ascii.toml and aes-binary.toml: the built-in dialects with the 16 bytes of format 4
+        in DE52."""
+        for name in ("ascii", "binary"):
+            builtin = (REPOSITORY / f"iso-specs/specs/iso8583-1987-{name}.toml").read_text()
+            text, changed = re.subn(r"(?m)^(52 = .*max = )8,", r"\g<1>16,", builtin)
+            assert changed == 1
+            (self.directory / f"aes-{name}.toml").write_text(text)
 
     def bring_in_key(self, name, key, *words, usage="P0"):
         result = self.bring_in(name, components(key, 2), *words, usage=usage)

@@ -39,14 +39,14 @@ def ready(make_switch):
     products.append(settings.product("limited", METHODS[0].table))
     links = [
         settings.link("format-0-1-3", "zpk", [0, 1, 3]), settings.link("format-1", "zpk", [1]),
-        settings.link("format-4", "zpk-aes", [4], "aes.toml"),
+        settings.link("format-4", "zpk-aes", [4], "aes-ascii.toml"),
     ]
     switch.configure(
         master_key_file="master.key", zpk="zpk", tables="".join(links + products),
         bad_pin_blocks_per_minute=255,
     )
     switch.write_master_key()
-    switch.write_aes_dialect()
+    switch.write_aes_dialects()
     switch.bring_in_key("zpk", ZPK)
     switch.bring_in_key("zpk-aes", AES_ZPK, "--algorithm", "A")
     switch.bring_in_key("pvk-visa", PVK_VISA, usage="V2")

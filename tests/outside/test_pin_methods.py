@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import settings
-from messages import Card, authorization, encrypted, pan_of, pin_block, random_pin
+from messages import ASCII, BINARY, Card, authorization, encrypted, pan_of, pin_block, random_pin
 from process import of_card
 from psec import aes, pinblock, tools
 from verification import ibm3624, tdes_key, translated_block, visa_pvv
@@ -35,8 +35,10 @@ _cards = itertools.count(1)
 
 def tables(methods):
     links = [settings.link(f"format-{number}", "zpk", [number]) for number in (0, 1, 3)]
-    links.append(settings.link("format-4", "zpk-aes", [4], "aes.toml"))
+    links.append(settings.link("format-4", "zpk-aes", [4], "aes-ascii.toml"))
     links.append(settings.link("format-0-1-3", "zpk", [0, 1, 3]))
+    links += [settings.link(f"binary-{n}", "zpk", [n], BINARY) for n in (0, 1, 3)]
+    links.append(settings.link("binary-4", "zpk-aes", [4], "aes-binary.toml"))
     return "".join(links + [
         settings.product(m.name, m.table, earlier=[before.table for before in m.earlier])
         for m in methods
@@ -55,7 +57,7 @@ def make(make_one, methods):
     switch = make_one()
     configure(switch, methods)
     switch.write_master_key()
-    switch.write_aes_dialect()
+    switch.write_aes_dialects()
     switch.bring_in_key("zpk", ZPK)
     switch.bring_in_key("zpk-aes", AES_ZPK, "--algorithm", "A")
     switch.bring_in_key("pvk-visa", PVK_VISA, usage="V2")
@@ -94,7 +96,8 @@ def request(card, pin, iso_format, zpk=None):
 
 
 def codes(switch, link, requests):
-    with switch.connect(link) as link:
+    dialect = BINARY if link.startswith("binary-") else ASCII
+    with switch.connect(link, dialect=dialect) as link:
         return link.codes(requests)
 
 
@@ -122,15 +125,16 @@ ALLOWED = [(m, f) for m in METHODS for f in FORMATS if allows(m, f)]
 names = [f"{method.name}-format-{iso_format}" for method, iso_format in ALLOWED]
 
 
+@pytest.mark.parametrize("link", ["format", "binary"])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("method, iso_format", ALLOWED, ids=names)
 def test_a_right_pin_is_approved_and_the_third_wrong_one_in_a_row_suspends(
-    lab, method, iso_format, length
+    lab, method, iso_format, length, link
 ):
     card = new_card(lab, method, a_pin(length))
     wrong = wrong_pins(method, card, 4)
     pins = [card.pin, wrong[0], card.pin, *wrong[1:], card.pin]
-    said = codes(lab, f"format-{iso_format}", [request(card, pin, iso_format) for pin in pins])
+    said = codes(lab, f"{link}-{iso_format}", [request(card, pin, iso_format) for pin in pins])
     assert said == ["00", "55", "00", "55", "55", "75", "75"]
 
 

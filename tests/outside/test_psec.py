@@ -53,7 +53,7 @@ class Bank:
         return "".join(digits)
 
     def start(self):
-        aes, tdes = ([4], "aes.toml"), ([0, 1, 3], settings.DEFAULTS["dialect"])
+        aes, tdes = ([4], "aes-ascii.toml"), ([0, 1, 3], settings.DEFAULTS["dialect"])
         links = [
             settings.link(name, f"zpk-{name}", *(aes if name.startswith("aes") else tdes))
             for name in self.zpks
@@ -64,7 +64,7 @@ class Bank:
             master_key_file="master.key", zpk="zpk-tdes-2", tables="".join(links + products)
         )
         self.switch.write_master_key()
-        self.switch.write_aes_dialect()
+        self.switch.write_aes_dialects()
         for name, zpk in self.zpks.items():
             algorithm = "A" if name.startswith("aes") else "T"
             self.switch.bring_in_key(f"zpk-{name}", zpk, "--algorithm", algorithm)
