@@ -2,6 +2,7 @@
 //! these steps run is in `transaction.rs`.
 
 pub mod request;
+pub mod trusted;
 pub mod routing;
 pub mod product;
 pub mod decision;
@@ -18,3 +19,4 @@ pub use request::{FormatError, Money, Request};
 pub use response::Answer;
 pub use response_code::Reason;
 pub use routing::{Route, route};
+pub use trusted::trusted;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use iso_specs::Message;
 use iso_specs::redact::mask_pan;
+use iso_specs::{ElementSet, Message};
 
 use crate::authorization::{FormatError, Product, Reason};
 use crate::cards::pan::PAN_DIGITS_MAX;
@@ -47,6 +47,8 @@ pub struct Accounted {
     pub repeat: bool,
     /// The data element that was wrong.
     pub fault: Option<FormatError>,
+    /// The elements that are what they seem to be.
+    pub trusted: ElementSet,
     /// From the complete frame to the encoded response.
     pub took: Duration,
 }
@@ -69,21 +71,26 @@ impl<C, H, S> Switch<C, H, S> {
     }
 
     /// Counts one answered message, and writes its line: masked, without a name that the peer
-    /// chose.
+    /// chose. Of a message with a fault only DE11 is shown, and only if it can be trusted: another
+    /// element may hold what must never be in a log.
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
         session.metrics.answered(message.mti(), how.reason, how.took);
         if !self.log_transactions {
             return;
         }
-        let pan = message.text::<PAN_DIGITS_MAX>(2);
+        let trusts = |element| how.trusted.contains(element);
+        let is_whole = |element| how.fault.is_none() && trusts(element);
+        let pan = is_whole(2).then(|| message.text::<PAN_DIGITS_MAX>(2)).flatten();
+        let stan = trusts(11).then(|| message.text::<6>(11)).flatten();
+        let rrn = is_whole(37).then(|| message.text::<12>(37)).flatten();
         tracing::info!(
             target: "transaction",
             network = &*session.link.network,
             link = &*session.link.name,
             mti = %message.mti(),
             pan = pan.as_deref().map(|pan| tracing::field::display(mask_pan(pan))),
-            stan = message.text::<6>(11).as_ref().and_then(|stan| stan.as_str()),
-            rrn = message.text::<12>(37).as_ref().and_then(|rrn| rrn.as_str()),
+            stan = stan.as_ref().and_then(|stan| stan.as_str()),
+            rrn = rrn.as_ref().and_then(|rrn| rrn.as_str()),
             reason = how.reason.code(),
             repeat = how.repeat,
             element = how.fault.map(|fault| fault.element),

@@ -5,12 +5,12 @@
 //!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
 //! ```
 
-use iso_specs::{Decoded, FramingError, Message, decode};
+use iso_specs::{Decoded, ElementSet, FramingError, Message, decode};
 
 use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::{
     Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
-    required_checks, response, route,
+    required_checks, response, route, trusted,
 };
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp};
@@ -82,12 +82,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::Authorization if session.must_sign_on() => Outcome::of(Reason::Unavailable),
             Route::Authorization => self.authorize(session, &decoded).await,
         };
+        let trusted = trusted(&decoded, &frame.message);
         // The dialect was checked at start, so there is a reply.
-        let reply = encode(session, &frame.header, message, outcome);
+        let reply = encode(session, &frame.header, (message, trusted), outcome);
         let Some(reply) = reply else { return Ok(None) };
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
-        self.account(session, message, Accounted { reason, repeat, fault, took });
+        self.account(session, message, Accounted { reason, repeat, fault, trusted, took });
         Ok(Some(Reply { frame: reply, rests_on_store }))
     }
 
@@ -253,13 +254,13 @@ fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
 fn encode(
     session: &Session,
     header: &[u8],
-    message: &Message<'_>,
+    (message, trusted): (&Message<'_>, ElementSet),
     outcome: Outcome,
 ) -> Option<Vec<u8>> {
     let Outcome { answer, fault, .. } = outcome;
     let mut reply = Vec::with_capacity(REPLY_BYTES);
     let written = frame::append(&mut reply, session.link.frames, header, |out| {
-        response::encode(message, answer, fault, out)
+        response::encode(message, trusted, answer, fault, out)
     });
     let link = &*session.link.name;
     match written {

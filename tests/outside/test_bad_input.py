@@ -16,6 +16,11 @@ def counters_stay(shared):
         assert link.ask(authorization(CARD_2, CARD_2.pin)).code == "00"
 
 
+# What comes back from a message with a fault: by which its sender finds the request. Another element
+# may hold digits of the PAN or of the PIN block, where the fault has shifted it.
+MATCHING = {"7", "11"}
+
+
 def rejected(answer, element):
     return (answer.code, answer.reason) == ("30", f"{element:03}")
 
@@ -62,13 +67,15 @@ def test_a_frame_cut_anywhere_is_rejected_with_the_element_of_the_cut_or_with_de
         assert ask_body(link, body).code == "00"
 
 
-def test_what_was_read_before_a_cut_comes_back(link):
+def test_de7_and_de11_before_a_cut_come_back(link):
     request = authorization(CARD_1, CARD_1.pin)
     body = messages.encode(request)
     ends = {name: end for name, _, end in messages.wire_parts(request)}
-    answer = ask_body(link, body[: ends["7"] + 3])
-    assert rejected(answer, 11)
-    assert answer.names == {"2", "3", "4", "7", "39", "44"}
+    for cut, element, names in [("4", 11, set()), ("7", 11, {"7"}), ("37", 41, MATCHING)]:
+        answer = ask_body(link, body[: ends[cut] + 3])
+        assert rejected(answer, element)
+        assert answer.names == names | {"39", "44"}
+        assert all(answer.elements[name] == request[name] for name in names)
 
 
 def test_a_connection_that_ends_inside_a_frame_leaves_no_trace(shared):
@@ -186,7 +193,7 @@ def test_track_2_may_stand_for_the_pan(link):
 
 @pytest.mark.parametrize("element", [2, 3, 4, 7, 11, 12, 13, 14, 18, 22, 23, 32, 49])
 @pytest.mark.parametrize("wrong", [b"A", b" ", b"-", b"\0", b"\xb2"])
-def test_a_character_that_is_no_digit_is_named_and_the_rest_comes_back(link, element, wrong):
+def test_a_character_that_is_no_digit_is_named_and_the_answer_can_be_matched(link, element, wrong):
     changes = {"12": "210000", "13": "1121", "18": "5411", "23": "001"}
     request = authorization(CARD_1, CARD_1.pin, changes=changes)
     body = bytearray(messages.encode(request))
@@ -194,7 +201,7 @@ def test_a_character_that_is_no_digit_is_named_and_the_rest_comes_back(link, ele
     body[end - 1 : end] = wrong
     answer = ask_body(link, bytes(body))
     assert rejected(answer, element)
-    there = messages.ECHOED.intersection(request) - {str(element)}
+    there = MATCHING - {str(element)}
     assert answer.names == there | {"39", "44"}
     assert all(answer.elements[name] == request[name] for name in there)
 

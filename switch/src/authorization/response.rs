@@ -1,6 +1,8 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{DataElement, EncodeError, EncodeErrorKind, Message, Mti, OutgoingMessage, Spec};
+use iso_specs::{
+    DataElement, ElementSet, EncodeError, EncodeErrorKind, Message, Mti, OutgoingMessage, Spec,
+};
 
 use super::request::FormatError;
 use super::response_code::Reason;
@@ -29,13 +31,14 @@ impl Answer {
     }
 }
 
-/// Appends the response to `message`: its elements that are echoed, DE38, DE39, and DE44 or the
-/// dialect's field for the four-digit reason.
+/// Appends the response to `message`: its elements that are echoed, as far as they are `trusted`,
+/// DE38, DE39, and DE44 or the dialect's field for the four-digit reason.
 ///
 /// # Errors
 /// If the dialect cannot carry an element; nothing was appended then.
 pub fn encode(
     message: &Message<'_>,
+    trusted: ElementSet,
     answer: Answer,
     fault: Option<FormatError>,
     out: &mut Vec<u8>,
@@ -45,7 +48,8 @@ pub fn encode(
     let number = fault.map(|fault| format!("{:03}", fault.element));
     let mut scratch = [0; SCRATCH_BYTES];
     let mut response = OutgoingMessage::new(message.mti().response());
-    response.echo(message, *dialect.echo(message.mti()), &mut scratch)?;
+    let echoed = dialect.echo(message.mti()).intersection(trusted);
+    response.echo(message, echoed, &mut scratch)?;
     if let Some(code) = &approval_code {
         response.set(38, code);
     }
