@@ -18,7 +18,7 @@ use tokio::task::{unconstrained, yield_now};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::frame::{self, Frame, FrameError};
+use crate::frame::{self, Frame, FrameError, Searched};
 use crate::hsm::Hsm;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreFailed};
@@ -61,7 +61,13 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
 ) -> Result<(), Ended> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = BytesMut::with_capacity(READ_BYTES);
-    let mut window = Window { switch, session, in_flight: FuturesUnordered::new(), ended: None };
+    let mut window = Window {
+        switch,
+        session,
+        in_flight: FuturesUnordered::new(),
+        searched: Searched::default(),
+        ended: None,
+    };
     let mut output = Output::default();
     let mut drain = Drain { reads_left: DRAIN_READS_MAX };
     // Whether more may come; what has come is taken in any case.
@@ -155,6 +161,8 @@ struct Window<'a, C, H, S> {
     switch: &'a Switch<C, H, S>,
     session: &'a Session,
     in_flight: InFlight<'a>,
+    /// Of the input.
+    searched: Searched,
     ended: Option<Ended>,
 }
 
@@ -167,7 +175,8 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     fn take(&mut self, input: &mut BytesMut, output: &mut Output) -> bool {
         while self.ended.is_none() && self.has_room() {
             let frames = self.session.link.frames;
-            match frame::next(input, frames, self.switch.limits.frame_bytes_max) {
+            let bytes_max = self.switch.limits.frame_bytes_max;
+            match frame::next_from(input, frames, bytes_max, &mut self.searched) {
                 Ok(Some(frame)) => match frames.header.reject_code(&frame.header) {
                     None => self.begin(frame, output),
                     Some(code) => self.session.rejected(code),

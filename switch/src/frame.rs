@@ -1,7 +1,7 @@
 //! Frames on the wire. Pure: bytes in, frames out.
 //!
-//! A frame is a fixed header, if the link has one, and a message. A frame of length zero is a
-//! keep-alive: it is skipped, and never answered.
+//! A frame is a fixed header, if the link has one, and a message. A frame of length zero, or with
+//! nothing behind its header, is a keep-alive: it is skipped, and never answered.
 
 mod framing;
 mod header;
@@ -74,8 +74,15 @@ impl Frame {
     }
 }
 
-/// Takes the next complete frame out of `input`; keep-alives are skipped. `None`: more must be
-/// read first. A frame may have `bytes_max` bytes, header and message together.
+/// How far the input was searched for the end of its first frame. Whoever keeps it with an input
+/// that grows has no byte searched twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Searched {
+    /// Bytes behind what stands before the frame.
+    bytes: usize,
+}
+
+/// Takes the next complete frame out of `input`; see [`next_from`].
 ///
 /// # Errors
 /// Where the stream cannot be read any further.
@@ -85,15 +92,36 @@ pub fn next(
     format: FrameFormat,
     bytes_max: usize,
 ) -> Result<Option<Frame>, FrameError> {
-    while let Some(extent) = format.framing.extent(input, bytes_max)? {
+    next_from(input, format, bytes_max, &mut Searched::default())
+}
+
+/// Takes the next complete frame out of `input`; keep-alives are skipped. `None`: more must be
+/// read first. A frame may have `bytes_max` bytes, header and message together. `searched` is of
+/// the same input, which only grew since.
+///
+/// # Errors
+/// Where the stream cannot be read any further.
+#[inline]
+pub fn next_from(
+    input: &mut BytesMut,
+    format: FrameFormat,
+    bytes_max: usize,
+    searched: &mut Searched,
+) -> Result<Option<Frame>, FrameError> {
+    while let Some(extent) = format.framing.extent(input, bytes_max, searched)? {
         if input.len() < extent.before + extent.bytes + extent.after {
             break;
         }
         input.advance(extent.before);
         let frame = input.split_to(extent.bytes).freeze();
         input.advance(extent.after);
-        if extent.bytes > 0 {
-            return Frame::whole(frame, format.header).map(Some);
+        if extent.bytes == 0 {
+            continue;
+        }
+        let frame = Frame::whole(frame, format.header)?;
+        // A message that the network sends back says so in its header.
+        if !frame.message.is_empty() || format.header.reject_code(&frame.header).is_some() {
+            return Ok(Some(frame));
         }
     }
     Ok(None)

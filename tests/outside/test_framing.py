@@ -165,6 +165,23 @@ def test_a_keep_alive_is_never_answered(framed_link):
     assert framed_link.is_silent(0.02)
 
 
+def test_a_header_with_nothing_behind_it_is_a_keep_alive(framed_link):
+    framed_link.write(b"".join(framed_link.frame(framed_link.new_header()) for _ in range(100)))
+    assert framed_link.is_silent(0.05)
+    assert framed_link.ask(network_management()).code == "00"
+    assert framed_link.is_silent(0.02)
+
+
+def test_the_last_two_bytes_of_visa_vml_are_ignored(framed):
+    with FramedLink(framed, "visa-vml", "none") as link:
+        request = network_management()
+        body = messages.encode(request)
+        for rest in (b"\0\1", b"\x20\0", b"\xff\xff"):
+            link.write(struct.pack(">H", len(body)) + rest + body)
+            _, answer = link.read_frame()
+            assert messages.answer(answer).stan == request["11"]
+
+
 def test_every_answer_has_the_header_of_its_request_in_whatever_order(framed_link):
     """Wrong PINs wait for the disk and are overtaken by echo tests."""
     link, stream, sent = framed_link, b"", {}
@@ -251,7 +268,7 @@ BROKEN = [
     ("ascii-4", "none", b"9999"),
     ("hex-4", "none", b"00G4"),
     ("bcd-2", "none", b"\0\x0a"),
-    ("visa-vml", "none", b"\0\x10\0\1"),
+    ("visa-vml", "none", b"\xff\xff\0\1"),
     ("stx-etx", "none", b"0800"),
     ("stx-etx", "none", b"\2" + b"0" * 5000),
     ("binary-2", "tpdu", b"\0\4\x60\0\1\0"),
@@ -295,6 +312,8 @@ MISTAKES = [
     ('header = "x25"', 'link 1, header: expected "none", "tpdu", "base-i" or "echo"'),
     ('header = "echo"', 'link 1, header: "echo" needs header_bytes'),
     ('header = "echo"\nheader_bytes = 0', "link 1, header_bytes: expected a number from 1 to 255"),
+    ('header = "ecko"\nheader_bytes = 10',
+     'link 1, header: expected "none", "tpdu", "base-i" or "echo"'),
     ("header_bytes = 5", 'link 1, header_bytes: only header = "echo" has it'),
     ('framing = "stx-etx"\nheader = "tpdu"', 'link 1, header: framing "stx-etx" allows none'),
 ]

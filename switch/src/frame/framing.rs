@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::FrameError;
+use super::{FrameError, Searched};
 
 /// How the frames of a link are told apart. A length counts the fixed header and the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Framing {
     Hex4,
     /// 4 digits in 2 bytes.
     Bcd2,
-    /// Visa: 2 bytes, big-endian, then 2 zero bytes.
+    /// Visa: 2 bytes, big-endian, then 2 bytes that are ignored, and written as zeros.
     VisaVml,
     /// No length: STX (02), the message, ETX (03).
     StxEtx,
@@ -76,11 +76,12 @@ impl Framing {
         self,
         input: &[u8],
         bytes_max: usize,
+        searched: &mut Searched,
     ) -> Result<Option<Extent>, FrameError> {
         let before = self.bytes_before();
         let Some((head, rest)) = input.split_at_checked(before) else { return Ok(None) };
         if self == Framing::StxEtx {
-            return end_of(head, rest, bytes_max);
+            return end_of(head, rest, bytes_max, searched);
         }
         let bytes = self.length(head).ok_or(FrameError::BadLength(self))?;
         match bytes > bytes_max {
@@ -95,10 +96,7 @@ impl Framing {
         match self {
             Framing::Binary2 | Framing::Binary3 | Framing::Binary4 => Some(number(head)),
             Framing::Binary2Inclusive => number(head).checked_sub(self.bytes_before()),
-            Framing::VisaVml => match head {
-                [length @ .., 0, 0] => Some(number(length)),
-                _ => None,
-            },
+            Framing::VisaVml => head.first_chunk::<2>().map(|length| number(length)),
             Framing::Ascii4 => digits(head.iter().copied(), 10),
             Framing::Hex4 => digits(head.iter().copied(), 16),
             // A nibble that is no digit becomes a character behind `9`.
@@ -174,14 +172,24 @@ const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// The extent of what stands between STX and ETX. The message is text, so that no other ETX is
 /// in it.
-fn end_of(head: &[u8], rest: &[u8], bytes_max: usize) -> Result<Option<Extent>, FrameError> {
+fn end_of(
+    head: &[u8],
+    rest: &[u8],
+    bytes_max: usize,
+    searched: &mut Searched,
+) -> Result<Option<Extent>, FrameError> {
     if head != [STX] {
         return Err(FrameError::BadLength(Framing::StxEtx));
     }
-    match rest.iter().take(bytes_max + 1).position(|byte| *byte == ETX) {
+    let before = std::mem::replace(&mut searched.bytes, 0);
+    let end = rest.iter().take(bytes_max + 1).skip(before).position(|byte| *byte == ETX);
+    match end.map(|bytes| before + bytes) {
         Some(bytes) => Ok(Some(Extent { before: head.len(), bytes, after: 1 })),
         None if rest.len() > bytes_max => Err(FrameError::Endless { bytes_max }),
-        None => Ok(None),
+        None => {
+            searched.bytes = rest.len();
+            Ok(None)
+        }
     }
 }
 

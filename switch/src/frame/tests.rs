@@ -20,12 +20,7 @@ const FRAMINGS: [Case; 9] = [
     (Framing::Ascii4, b"0002ab", b"0000", &[b"000x", b" 002", b"+002", b"00\x002", b"000a"]),
     (Framing::Hex4, b"0002ab", b"0000", &[b"000g", b"0x02", b" 002"]),
     (Framing::Bcd2, b"\x00\x02ab", b"\x00\x00", &[b"\x00\x0a", b"\xf0\x00"]),
-    (
-        Framing::VisaVml,
-        b"\x00\x02\x00\x00ab",
-        b"\x00\x00\x00\x00",
-        &[b"\x00\x02\x00\x01", b"\x00\x00\x01\x00"],
-    ),
+    (Framing::VisaVml, b"\x00\x02\x00\x00ab", b"\x00\x00\x00\x00", &[]),
     (Framing::StxEtx, b"\x02ab\x03", b"\x02\x03", &[b"ab\x03", b"\x03", b"\x00"]),
 ];
 
@@ -112,7 +107,9 @@ fn every_frame_comes_out_however_the_stream_is_cut() {
     for (framing, _, keep_alive, _) in FRAMINGS {
         for (header, came, _) in headers() {
             let (one, two) = (sent(framing, came, b"ab"), sent(framing, came, b"0800"));
-            let stream = [keep_alive, &one, &two, keep_alive, keep_alive, &two, &one].concat();
+            let header_only = sent(framing, came, b"");
+            let idle = [keep_alive, &header_only].concat();
+            let stream = [keep_alive, &one, &two, &idle, keep_alive, &two, &one].concat();
             let format = FrameFormat { framing, header };
             let expected: Vec<_> = [&b"ab"[..], b"0800", b"0800", b"ab"]
                 .into_iter()
@@ -129,6 +126,33 @@ fn every_frame_comes_out_however_the_stream_is_cut() {
             assert_eq!(read(&[&half], format).unwrap(), expected, "{format}");
         }
     }
+}
+
+#[test]
+fn two_bytes_of_visa_vml_are_ignored_and_written_as_zeros() {
+    let format = FrameFormat { framing: Framing::VisaVml, header: Header::None };
+    let stream = b"\x00\x02\x01\xffab\x00\x00\x00\x01\x00\x01\xff\xffc";
+    let messages: Vec<_> = read(&[stream], format).unwrap().into_iter().map(|(_, m)| m).collect();
+    assert_eq!(messages, [&b"ab"[..], b"c"]);
+}
+
+#[test]
+fn no_byte_is_searched_twice_for_an_end() {
+    let format = FrameFormat { framing: Framing::StxEtx, header: Header::None };
+    let (mut input, mut searched) = (BytesMut::new(), Searched::default());
+    let mut step = |part: &[u8], expected: Option<&[u8]>, bytes| {
+        input.extend_from_slice(part);
+        let frame = next_from(&mut input, format, BYTES_MAX, &mut searched).unwrap();
+        assert_eq!(frame.map(|frame| frame.message).as_deref(), expected);
+        assert_eq!(searched.bytes, bytes);
+    };
+    step(b"\x02", None, 0);
+    step(b"ab", None, 2);
+    step(b"c", None, 3);
+    step(b"\x03\x02d", Some(b"abc"), 0);
+    step(b"", None, 1);
+    step(b"e\x03\x02\x03\x02\x03", Some(b"de"), 0);
+    step(b"\x02fg", None, 2);
 }
 
 #[test]
