@@ -6,6 +6,7 @@ pub mod trusted;
 pub mod routing;
 pub mod product;
 pub mod decision;
+pub mod dialect;
 pub mod card_status;
 pub mod pin;
 pub mod limits;

@@ -114,6 +114,64 @@ def test_a_dialect_with_too_little_room_is_refused(make_switch, element, old, ne
     assert_refused(with_dialect(make_switch, text), naming(element))
 
 
+@pytest.mark.parametrize("element, old, new", [
+    (11, "max = 6", "max = 12"), (22, 'type = "n", length = "fixed", max = 3',
+                                  'type = "an", length = "fixed", max = 12'),
+    (22, "max = 3", "max = 12"), (37, "max = 12", "max = 14"), (3, "max = 6", "max = 8"),
+    (14, 'max = 4, encoding = "ascii", pattern = "YYMM"',
+     'max = 6, encoding = "ascii", pattern = "CCYYMM"'),
+    (55, 'type = "b", length = "LLL", max = 255, min = 0, encoding = "hex", sensitivity = "chip"',
+     'type = "ans", length = "LLL", max = 510, encoding = "ascii", sensitivity = "secret"'),
+    (35, 'max = 37, encoding = "ascii"', 'max = 40, encoding = "bcd"'),
+    (4, 'type = "n"', 'type = "ans"'), (70, 'type = "n"', 'type = "ans"'),
+])
+def test_a_dialect_whose_requests_cannot_be_read_back_is_refused(make_switch, element, old, new):
+    """Each right request would be rejected with 30."""
+    line = re.search(rf"(?m)^{element} = .*$", BUILTIN)[0]
+    assert old in line
+    text = BUILTIN.replace(line, line.replace(old, new, 1))
+    switch = with_dialect(make_switch, text)
+    assert_refused(switch, naming(element))
+    result = switch.command("check-config")
+    lines = lines_of_the_setting(switch)
+    said = result.stderr.splitlines()
+    assert result.returncode == 1 and len(said) == 2
+    for number, text in zip(lines, said):
+        assert text.startswith(f"{switch.config}:{number}: link ") and f" DE{element}: " in text
+
+
+def of_ebcdic(text):
+    """The dialect with every text in EBCDIC."""
+    head, elements = text.split("[elements]")
+    head = head.replace('mti = "ascii"', 'mti = "ebcdic"')
+    head = head.replace('length_prefix = "ascii"', 'length_prefix = "ebcdic"')
+    return head + "[elements]" + elements.replace('encoding = "ascii"', 'encoding = "ebcdic-1047"')
+
+
+# What an answer to Mastercard brings back.
+LONG_ECHO = [2, 3, 4, 5, 6, 7, 9, 10, 11, 15, 16, 32, 37, 41, 48, 49, 50, 51, 63]
+
+
+@pytest.mark.parametrize("change", [str, of_ebcdic])
+def test_a_long_list_of_echoed_elements_fits(make_switch, change):
+    text = re.sub(r"(?m)^default = .*$", f"default = {LONG_ECHO}", BUILTIN)
+    switch = with_dialect(make_switch, change(text))
+    assert switch.command("check-config").stderr == ""
+    switch.start()
+    if change is str:
+        with switch.connect() as link:
+            request = authorization(CARD_1, CARD_1.pin, changes={"48": "x" * 999, "63": "y" * 999})
+            answer = link.ask(request)
+            assert answer.code == "00"
+            assert all(answer.elements[name] == request[name] for name in ("48", "63"))
+
+
+def test_an_echo_that_does_not_fit_is_refused(make_switch):
+    echoed = [*LONG_ECHO, 46, 47, 60]
+    text = re.sub(r"(?m)^default = .*$", f"default = {echoed}", BUILTIN)
+    assert_refused(with_dialect(make_switch, of_ebcdic(text)), r"\bDE60\b.*scratch")
+
+
 def test_a_dialect_file_that_is_not_there_is_named(make_switch):
     switch = make_switch(dialect="own.toml")
     assert_refused(switch, "own.toml")

@@ -6,8 +6,8 @@ use crate::cards::card::Expiry;
 use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
 use crate::hsm::PinBlock;
 
-/// Largest data element that is read here, in bytes: DE55 with 255 bytes of chip data.
-const VALUE_BYTES_MAX: usize = 999;
+/// Largest data element that is read here, in bytes: DE55 where its length has three digits.
+pub(super) const VALUE_BYTES_MAX: usize = 999;
 
 /// The request cannot be processed because of this data element (reason 9904).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

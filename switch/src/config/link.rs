@@ -7,7 +7,7 @@ use iso_specs::Spec;
 use iso_specs::toml_keys::{Keys, Place, integer};
 
 use super::{File, listen, name_of};
-use crate::authorization::response::check_dialect;
+use crate::authorization::dialect::check_dialect;
 use crate::frame::{FrameFormat, Framing, Header};
 use crate::hsm::key::Algorithm;
 use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
