@@ -14,6 +14,7 @@ use iso_specs::toml_keys::{Keys, Mistakes, Place};
 use crate::authorization::Product;
 use crate::cards::cache::BadPinBlocks;
 use crate::demo;
+use crate::hsm::keys::read_master_key;
 pub use link::LinkConfig;
 use link::Links;
 
@@ -173,8 +174,8 @@ impl<'a, 't> File<'a, 't> {
         let data_dir = keys.text("data_dir");
         check_profile(keys);
         let mut hsm = keys.table("hsm");
-        let master_key_file = hsm.as_mut().and_then(|hsm| hsm.text("master_key_file"));
-        let is_demo = master_key_file.as_deref() == Some("demo");
+        let master_key_file = hsm.as_mut().and_then(|hsm| self.master_key_file(hsm));
+        let is_demo = master_key_file == Some(None);
         let mut admin = keys.table("admin");
         let admin_listen = admin.as_mut().and_then(|admin| listen(admin, is_demo));
         let limits = Limits::read(&mut keys.table_or_empty("limits"));
@@ -187,9 +188,7 @@ impl<'a, 't> File<'a, 't> {
         Some(Config {
             data_dir: self.directory.join(data_dir?),
             is_demo,
-            master_key_file: Some(master_key_file?)
-                .filter(|_| !is_demo)
-                .map(|path| self.directory.join(path)),
+            master_key_file: master_key_file?,
             admin: admin_listen?.0,
             limits,
             store,
@@ -197,6 +196,22 @@ impl<'a, 't> File<'a, 't> {
             links,
             products,
         })
+    }
+
+    /// The file of the master key, if it holds one; an inner `None` for the demo's.
+    fn master_key_file(&self, keys: &mut Keys<'a, 't>) -> Option<Option<PathBuf>> {
+        let key = "master_key_file";
+        let text = keys.text(key)?;
+        if text == "demo" {
+            return Some(None);
+        }
+        if looks_like_a_key(&text) {
+            keys.mistake_of(key, "expected the path of a file, and not what belongs into it");
+            return None;
+        }
+        let path = self.directory.join(text);
+        let read = read_master_key(&path).map_err(|error| keys.mistake_of(key, error.to_string()));
+        read.ok().map(|_| Some(path))
     }
 
     fn products(&self, tables: Vec<Keys<'a, 't>>) -> Vec<Arc<Product>> {
@@ -218,6 +233,18 @@ impl<'a, 't> File<'a, 't> {
             }
         }
     }
+}
+
+/// Whether a text is a key of 128 bits or more: no mistake may repeat it.
+fn looks_like_a_key(text: &str) -> bool {
+    let mut characters = text.chars().filter(|character| !character.is_whitespace());
+    characters.clone().count() >= 32 && characters.all(|character| character.is_ascii_hexdigit())
+}
+
+/// Whether the list of a key is there, and nothing in it.
+fn is_empty_list(keys: &mut Keys<'_, '_>, key: &'static str) -> bool {
+    let list = keys.get(key).and_then(|node| node.get_ref().as_array());
+    list.is_some_and(|list| list.is_empty())
 }
 
 fn check_profile(keys: &mut Keys<'_, '_>) {

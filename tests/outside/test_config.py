@@ -1,50 +1,146 @@
 """A wrong setting is reported with its line and with what was expected."""
 
 import pytest
-from process import REPOSITORY, run
+from process import MASTER, REPOSITORY, run
 
+OFFSET = "product 4, utc_offset: expected +HH:MM or -HH:MM"
+BINS = "product 3, bins: expected a list of texts of 4 to 11 digits"
+# A setting of the configuration, what stands in its place, and all that is said of that.
 REPLACEMENTS = [
-    ('profile = "test"', 'profile = "production"', 'serves only "test"; there is no override'),
-    ('sync = "state"', 'sync = "often"', 'expected "state" or "all"'),
-    ("segment_mb = 1", "segment_mb = 0", "expected a number from 1 to 1024"),
-    ("connections_max = 1024", "connections_max = -1", "expected a number from 1"),
-    ("write_seconds_max = 10", "write_seconds_max = 0", "expected a number from 1"),
-    ('bins = ["541333"]', 'bins = ["54 1333"]', "texts of 4 to 11 digits"),
-    ('bins = ["541333"]', "bins = []", "texts of 4 to 11 digits"),
-    ('pin_retry_limit = "none"', "pin_retry_limit = 0", 'a number from 1, or "none"'),
-    ('pin_retry_limit = "none"', 'pin_required = "always"', '"cash", "card_present" or "never"'),
-    ('pin_retry_limit = "none"', 'utc_offset = "CET"', "+HH:MM or -HH:MM"),
-    ('pin_retry_limit = "none"', 'utc_offset = "+-1:00"', "+HH:MM or -HH:MM"),
-    ('pin_retry_limit = "none"', 'utc_offset = "-+1:00"', "+HH:MM or -HH:MM"),
-    ('pin_retry_limit = "none"', 'utc_offset = "+01:-1"', "+HH:MM or -HH:MM"),
-    ('pin_retry_limit = "none"', 'utc_offset = "+15:00"', "+HH:MM or -HH:MM"),
-    ('drain_seconds_max = 10', 'drain_seconds_max = 0', "expected a number from 1"),
-    ('zpk = "demo-zpk"', 'zpk = "demo/zpk"', "letters, digits and hyphens"),
-    ('zpk = "demo-zpk"', 'zpk = "demo-zpk"\npin_block_formats = [2]', "expected 0, 1, 3 or 4"),
-    ('dialect = "iso8583-1987-ascii"', 'dialect = "ebcdic"', "expected iso8583-1987-ascii"),
-    ('listen = "127.0.0.1:0"', 'listen = "localhost"', "expected ADDRESS:PORT"),
-    ('name = "link-b"', 'name = "link-a"', "two links have the name link-a"),
+    ('profile = "test"', 'profile = "production"',
+     'profile: expected "test": the software HSM is not a PCI HSM and serves only "test"; there '
+     "is no override"),
+    ('sync = "state"', 'sync = "often"', 'store, sync: expected "state" or "all"'),
+    ("segment_mb = 1", "segment_mb = 0", "store, segment_mb: expected a number from 1 to 1024"),
+    ("connections_max = 1024", "connections_max = -1",
+     "limits, connections_max: expected a number from 1 to 100000"),
+    ("write_seconds_max = 10", "write_seconds_max = 0",
+     "limits, write_seconds_max: expected a number from 1 to 3600"),
+    ('bins = ["541333"]', 'bins = ["54 1333"]', BINS),
+    ('bins = ["541333"]', 'bins = ["541333", 541333]', BINS),
+    ('bins = ["541333"]', "bins = []", BINS),
+    ('bins = ["541333"]', 'bins = "541333"', "product 3, bins: expected a list"),
+    ('bins = ["541333"]', 'bins = ["541333", "5413", "541333"]',
+     "product 3, bins: one BIN is there twice"),
+    ('pin_retry_limit = "none"', "pin_retry_limit = 0",
+     'product 4, pin_retry_limit: expected a number from 1, or "none"'),
+    ('pin_retry_limit = "none"', 'pin_required = "always"',
+     'product 4, pin_required: expected "cash", "card_present" or "never"'),
+    ("limit_per_transaction = 1250", "limit_per_transaction = 0",
+     "product 5, limit_per_transaction: expected a number from 1 to 999999999999"),
+    ('pin_retry_limit = "none"', 'utc_offset = "CET"', OFFSET),
+    ('pin_retry_limit = "none"', 'utc_offset = "+-1:00"', OFFSET),
+    ('pin_retry_limit = "none"', 'utc_offset = "-+1:00"', OFFSET),
+    ('pin_retry_limit = "none"', 'utc_offset = "+01:-1"', OFFSET),
+    ('pin_retry_limit = "none"', 'utc_offset = "+15:00"', OFFSET),
+    ('drain_seconds_max = 10', 'drain_seconds_max = 0',
+     "limits, drain_seconds_max: expected a number from 1 to 3600"),
+    ('zpk = "demo-zpk"', 'zpk = "demo/zpk"',
+     "link 2, zpk: expected the name of a key that was brought in: letters, digits and hyphens, "
+     "not own-*"),
+    ('zpk = "demo-zpk"', "pin_block_formats = [2]\nzpk = \"demo-zpk\"",
+     "link 2, pin_block_formats: expected 0, 1, 3 or 4"),
+    ('zpk = "demo-zpk"', "pin_block_formats = [0, 9]\nzpk = \"demo-zpk\"",
+     "link 2, pin_block_formats: expected 0, 1, 3 or 4"),
+    ('zpk = "demo-zpk"', "pin_block_formats = []\nzpk = \"demo-zpk\"",
+     "link 2, pin_block_formats: expected a list of 0, 1 and 3, or of 4 alone"),
+    ('zpk = "demo-zpk"', 'header = "ecko"\nheader_bytes = 10\nzpk = "demo-zpk"',
+     'link 2, header: expected "none", "tpdu", "base-i" or "echo"'),
+    ('zpk = "demo-zpk"', 'header_bytes = 10\nheader = "tpdu"\nzpk = "demo-zpk"',
+     'link 2, header_bytes: only header = "echo" has it'),
+    ('dialect = "iso8583-1987-ascii"', 'dialect = "ebcdic"',
+     "link 2, dialect: expected DIALECTS or the path of a .toml file"),
+    ('dialect = "iso8583-1987-ascii"', 'dialect = "gone.toml"',
+     "link 2, dialect: gone.toml: No such file or directory (os error 2)"),
+    ('listen = "127.0.0.1:0"', 'listen = "localhost"',
+     "link 2, listen: expected ADDRESS:PORT of this machine, such as 127.0.0.1:8583"),
+    ('name = "link-b"', 'name = "link-a"', "link 2, name: two links have the name link-a"),
     ("json = false", 'json = "no"', "log, json: expected true or false"),
     ("json = false", "jsno = false", "log, jsno: unknown key"),
     ('network = "net"', "", "link 2, network: is missing"),
-    ("[store]", "[store", "expected"),
+    ("[store]", "[store", "syntax: unclosed table, expected `]`"),
 ]
+BUILTIN_DIALECTS = ", ".join(
+    sorted(path.stem for path in (REPOSITORY / "iso-specs/specs").iterdir())
+)
 
 
 @pytest.mark.parametrize("old, new, expected", REPLACEMENTS)
-def test_a_wrong_setting_names_its_line_and_what_was_expected(make_switch, old, new, expected):
+def test_a_wrong_setting_is_one_mistake_with_its_line_and_what_was_expected(
+    make_switch, old, new, expected
+):
     switch = make_switch()
     head, tail = switch.config.read_text().rsplit(old, 1)
-    text = head + new + tail
-    switch.config.write_text(text)
-    said = switch.refuses_to_start()
-    assert expected in said
-    assert not switch.data.exists()
+    switch.config.write_text(head + new + tail)
     # A name that is missing belongs to its table, which begins two lines above.
-    line = head.count("\n") + 1 + new.count("\n") - (2 if not new else 0)
-    assert f"{switch.config}:{line}:" in said, said
-    result = switch.command("card", "show", "x")
-    assert result.returncode == 1 and expected in result.stderr
+    line = head.count("\n") + 1 - (2 if not new else 0)
+    expected = f"{switch.config}:{line}: {expected}\n".replace("DIALECTS", BUILTIN_DIALECTS)
+    assert switch.refuses_to_start() == expected
+    assert not switch.data.exists()
+    for words in (["card", "show", "x"], ["check-config"]):
+        result = switch.command(*words)
+        assert (result.returncode, result.stderr) == (1, expected)
+
+
+def master_key_mistake(switch):
+    """What is said of the master key file, which is the only mistake."""
+    result = switch.command("check-config")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert switch.refuses_to_start() == result.stderr
+    text = switch.config.read_text()
+    line = text[: text.index("master_key_file")].count("\n") + 1
+    place = f"{switch.config}:{line}: hsm, master_key_file: "
+    assert result.stderr.startswith(place) and result.stderr.count("\n") == 1
+    assert not switch.data.exists()
+    return result.stderr.removeprefix(place)[:-1]
+
+
+def test_a_master_key_file_that_is_not_there_or_wrong_is_a_mistake_of_the_configuration(
+    make_switch
+):
+    switch = make_switch(master_key_file="master.key", zpk="zpk-net")
+    path = switch.directory / "master.key"
+    assert master_key_mistake(switch) == f"{path}: No such file or directory (os error 2)"
+    switch.write_master_key(mode=0o640)
+    mode = "the mode is 0640; a master key file must have mode 0600"
+    assert master_key_mistake(switch) == f"{path}: {mode}"
+    digits = "a master key is 64 hexadecimal digits (AES-256)"
+    for text in ("", "12" * 31, "12" * 33, "1X" * 32):
+        path.unlink()
+        switch.write_master_key(text)
+        assert master_key_mistake(switch) == f"{path}: {digits}"
+    path.unlink()
+    switch.write_master_key()
+    before = path.stat().st_mtime_ns
+    assert switch.command("check-config").returncode == 0
+    assert path.stat().st_mtime_ns == before and not switch.data.exists()
+
+
+@pytest.mark.parametrize("key", [
+    MASTER.hex(), MASTER.hex().upper(), MASTER[:16].hex(), MASTER.hex(" ", 4),
+])
+def test_a_master_key_in_the_place_of_its_file_is_refused_and_not_repeated(make_switch, key):
+    switch = make_switch(master_key_file=key, zpk="zpk-net")
+    said = master_key_mistake(switch)
+    assert said == "expected the path of a file, and not what belongs into it"
+
+
+def test_a_dialect_that_two_links_write_in_two_ways_is_read_once(make_switch):
+    switch = make_switch(dialect="own.toml")
+    own = switch.directory / "own.toml"
+    builtin = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
+    own.write_text(builtin.replace('mti = "ascii"', 'mti = "roman"'))
+    head, tail = switch.config.read_text().rsplit('"own.toml"', 1)
+    switch.config.write_text(f'{head}"./own.toml"{tail}')
+    lines = [number for number, line in enumerate(switch.config.read_text().splitlines(), 1)
+             if line.startswith("dialect = ")]
+    text = "it has mistakes; they have lines of their own here"
+    mti = builtin[: builtin.index('mti = "ascii"')].count("\n") + 1
+    assert switch.command("check-config").stderr.splitlines() == [
+        f"{switch.config}:{lines[0]}: link 1, dialect: own.toml: {text}",
+        f"{switch.config}:{lines[1]}: link 2, dialect: ./own.toml: {text}",
+        f'{own}:{mti}: mti: expected "ascii", "ebcdic" or "bcd"',
+    ]
 
 
 MISTAKES = """\
@@ -93,6 +189,7 @@ EXPECTED = [
     (2, 'profile: expected "test": the software HSM is not a PCI HSM and serves only "test"; '
         "there is no override"),
     (3, "colour: unknown key"),
+    (6, "hsm, master_key_file: DIRECTORY/m.key: No such file or directory (os error 2)"),
     (10, "limits, connections_max: expected a number from 1 to 100000"),
     (11, "limits, threads: expected a number from 1 to 256"),
     (13, 'store, sync: expected "state" or "all"'),
@@ -101,7 +198,7 @@ EXPECTED = [
     (17, "link 1, network: is missing"),
     (18, "link 1, name: expected a name of 1 to 64 letters, digits, '-', '_' and '.'"),
     (19, "link 1, listen: something else listens on this address already"),
-    (20, "link 1, dialect: own.toml has mistakes; they have lines of their own here"),
+    (20, "link 1, dialect: own.toml: it has mistakes; they have lines of their own here"),
     (21, "link 1, zpk: expected the name of a key that was brought in: letters, digits and "
          "hyphens, not own-*"),
     (25, "link 2, listen: expected ADDRESS:PORT of this machine, such as 127.0.0.1:8583"),
@@ -124,20 +221,20 @@ def test_check_config_prints_every_mistake_of_a_file_and_of_its_dialect(tmp_path
                    "echo = {default = [11], network_management = []}\n"
                    'elements.11 = {name = "STAN", type = "n", length = "fixed", max = 6, '
                    'encoding = "ascii", sensitivity = "hidden"}\n')
-    dialects = ", ".join(sorted(path.stem for path in (REPOSITORY / "iso-specs/specs").iterdir()))
     expected = [
-        f"{config}:{line}: {text}".replace("DIALECTS", dialects) for line, text in EXPECTED
+        f"{config}:{line}: {text}".replace("DIALECTS", BUILTIN_DIALECTS)
+        .replace("DIRECTORY", str(tmp_path)) for line, text in EXPECTED
     ]
     before = sorted(tmp_path.rglob("*"))
     for words in (["check-config", config], ["--config", config, "check-config"]):
         result = run(*words)
         assert (result.returncode, result.stdout) == (1, "")
         said = result.stderr.splitlines()
-        assert said[:len(expected)] == expected
         # The dialect's own mistakes follow, with its own lines.
-        in_dialect = said[len(expected):]
-        assert [line.split(": ")[:2] for line in in_dialect] == [
-            [f"{own}:3", "mti"], [f"{own}:8", "element 11, sensitivity"],
+        assert said == expected + [
+            f'{own}:3: mti: expected "ascii", "ebcdic" or "bcd"',
+            f'{own}:8: element 11, sensitivity: expected "public", "pan", "track", "secret" or '
+            '"chip"',
         ]
         # What stands in the file is not repeated.
         assert "4761340000000019" not in result.stderr
@@ -164,8 +261,10 @@ def test_check_config_takes_one_file(tmp_path):
 
 def test_two_that_listen_on_one_address_are_a_mistake(make_switch):
     switch = make_switch(listen="127.0.0.1:18583")
-    said = switch.refuses_to_start()
-    assert said.count("\n") == 1 and "link 2, listen: something else listens" in said
+    text = switch.config.read_text()
+    line = text[: text.rindex("listen = ")].count("\n") + 1
+    mistake = "link 2, listen: something else listens on this address already"
+    assert switch.refuses_to_start() == f"{switch.config}:{line}: {mistake}\n"
 
 
 def test_a_file_that_is_not_there_is_named(make_switch):

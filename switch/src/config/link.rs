@@ -1,12 +1,13 @@
 //! One link: an address where a network connects, and what it speaks.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use iso_specs::Spec;
 use iso_specs::toml_keys::{Keys, Place, integer};
 
-use super::{File, listen, name_of};
+use super::{File, is_empty_list, listen, name_of};
 use crate::authorization::dialect::check_dialect;
 use crate::frame::{FrameFormat, Framing, Header};
 use crate::hsm::key::Algorithm;
@@ -51,8 +52,9 @@ pub(super) struct Links<'f, 'a, 't> {
     names: Vec<(String, Place)>,
     /// Every address that something listens on.
     addresses: Vec<(SocketAddr, Place)>,
-    /// The dialects met so far, by name, or what is wrong with them: links share them.
-    dialects: Vec<(String, Result<Arc<Spec>, String>)>,
+    /// The dialects met so far, or what is wrong with them: links share them. A file of one's own
+    /// is known by its full path, however it is written.
+    dialects: Vec<(PathBuf, Result<Arc<Spec>, String>)>,
 }
 
 impl<'f, 'a, 't> Links<'f, 'a, 't> {
@@ -81,7 +83,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         let name = name_of(keys, "name");
         let network = name_of(keys, "network");
         let listen = listen(keys, self.is_demo);
-        let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, name));
+        let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, &name));
         let frames = frames(keys, dialect.as_deref());
         let sign_on_required = keys.optional_boolean("sign_on_required");
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
@@ -103,40 +105,46 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         })
     }
 
-    fn dialect(&mut self, keys: &Keys<'_, '_>, name: String) -> Option<Arc<Spec>> {
-        let known = self.dialects.iter().position(|(known, _)| *known == name);
+    fn dialect(&mut self, keys: &Keys<'_, '_>, name: &str) -> Option<Arc<Spec>> {
+        let path = self.file.directory.join(name);
+        let full = match Spec::builtin(name) {
+            Some(_) => PathBuf::from(name),
+            None if name.ends_with(".toml") => path.canonicalize().unwrap_or(path.clone()),
+            None => {
+                let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
+                let text = format!("expected {known} or the path of a .toml file");
+                keys.mistake_of("dialect", text);
+                return None;
+            }
+        };
+        let known = self.dialects.iter().position(|(known, _)| *known == full);
         let index = known.unwrap_or_else(|| {
-            let spec = self.new_dialect(&name).map(Arc::new);
-            self.dialects.push((name, spec));
+            let spec = self.new_dialect(name, &path).map(Arc::new);
+            self.dialects.push((full, spec));
             self.dialects.len() - 1
         });
         let (_, spec) = self.dialects.get(index)?;
-        spec.as_ref().map_err(|mistake| keys.mistake_of("dialect", mistake)).ok().cloned()
+        let spec = spec.as_ref().map_err(|mistake| {
+            keys.mistake_of("dialect", format!("{name}: {mistake}"));
+        });
+        spec.ok().cloned()
     }
 
     /// A dialect that no link before had. Its own mistakes have the lines of its own file.
-    fn new_dialect(&mut self, name: &str) -> Result<Spec, String> {
-        let path = self.file.directory.join(name);
+    fn new_dialect(&mut self, name: &str, path: &Path) -> Result<Spec, String> {
         let text = match Spec::builtin(name) {
             Some(text) => text.to_owned(),
-            None if name.ends_with(".toml") => {
-                std::fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?
-            }
-            None => {
-                let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
-                return Err(format!("expected {known} or the path of a .toml file"));
-            }
+            None => std::fs::read_to_string(path).map_err(|error| error.to_string())?,
         };
         let spec = Spec::from_toml(&text).map_err(|errors| {
             self.file.in_dialects.extend(errors.mistakes().iter().map(|mistake| {
                 let line = mistake.line.unwrap_or(1);
                 format!("{}:{line}: {}: {}", path.display(), mistake.place, mistake.expected)
             }));
-            format!("{name} has mistakes; they have lines of their own here")
+            "it has mistakes; they have lines of their own here".to_owned()
         })?;
-        check_dialect(&spec).map_err(|error| {
-            format!("{name}: what the switch needs does not fit into it: {error}")
-        })?;
+        check_dialect(&spec)
+            .map_err(|error| format!("what the switch needs does not fit into it: {error}"))?;
         Ok(spec)
     }
 }
@@ -146,19 +154,21 @@ fn frames(keys: &mut Keys<'_, '_>, dialect: Option<&Spec>) -> FrameFormat {
     let framing = keys.optional_name("framing", &format!("one of {names}"), Framing::from_name);
     let framing = framing.unwrap_or(Framing::Binary2);
     let header_bytes = keys.optional_number("header_bytes", 1..=u8::MAX);
-    let header = keys.optional_name("header", Header::NAMES, |name| match name {
+    let named = keys.optional_name("header", Header::NAMES, |name| match name {
         "none" => Some(Header::None),
         "tpdu" => Some(Header::Tpdu),
         "base-i" => Some(Header::BaseI),
         "echo" => Some(Header::Echo(header_bytes.unwrap_or_default())),
         _ => None,
     });
-    let header = header.unwrap_or(Header::None);
+    // What is no header at all is one mistake, not two.
+    let is_wrong = named.is_none() && keys.get("header").is_some();
+    let header = named.unwrap_or(Header::None);
     let is_echo = matches!(header, Header::Echo(_));
     if is_echo && keys.get("header_bytes").is_none() {
         keys.mistake_of("header", "\"echo\" needs header_bytes, a number from 1 to 255");
     }
-    if !is_echo && keys.get("header_bytes").is_some() {
+    if !is_echo && !is_wrong && keys.get("header_bytes").is_some() {
         keys.mistake_of("header_bytes", "only header = \"echo\" has it");
     }
     if framing == Framing::StxEtx {
@@ -178,7 +188,7 @@ fn pin_block_formats(keys: &mut Keys<'_, '_>, dialect: Option<&Spec>) -> PinBloc
     let (key, expected) = ("pin_block_formats", "0, 1, 3 or 4");
     let formats = keys
         .optional_items(key, expected, |value| PinBlockFormat::from_control_digit(integer(value)?));
-    if formats.as_ref().is_some_and(Vec::is_empty) {
+    if is_empty_list(keys, key) {
         keys.mistake_of(key, "expected a list of 0, 1 and 3, or of 4 alone");
     }
     let pin_block = dialect.and_then(|dialect| dialect.element(52));

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use iso_specs::toml_keys::{Keys, integer};
 use jiff::tz::Offset;
 
+use super::is_empty_list;
 use crate::authorization::{PinRequired, Product};
 use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
 use crate::hsm::{KeyName, PinMethod, PinMethods};
@@ -30,7 +31,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         Some("none") => Some(None),
         _ => NonZeroU32::new(integer(value)?).map(Some),
     });
-    let limit_per_transaction = keys.optional_number("limit_per_transaction", 0..=AMOUNT_MAX);
+    let limit_per_transaction = keys.optional_number("limit_per_transaction", 1..=AMOUNT_MAX);
     let currencies = format!("a number from 1 to {CURRENCY_MAX}");
     let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
@@ -106,15 +107,18 @@ fn pvk(keys: &mut Keys<'_, '_>) -> Option<KeyName> {
 fn bins(keys: &mut Keys<'_, '_>) -> Option<Vec<Box<str>>> {
     let expected = "a list of texts of 4 to 11 digits";
     keys.list("bins")?;
-    let bins = keys.optional_items("bins", expected, |value| {
+    let bins: Vec<Box<str>> = keys.optional_items("bins", expected, |value| {
         let bin = value.as_str()?;
         let valid = (4..=11).contains(&bin.len()) && bin.bytes().all(is_digit);
         valid.then(|| bin.into())
-    });
-    if bins.as_ref().is_some_and(Vec::is_empty) {
+    })?;
+    if is_empty_list(keys, "bins") {
         keys.mistake_of("bins", format!("expected {expected}"));
     }
-    bins
+    if bins.iter().enumerate().any(|(index, bin)| bins.iter().take(index).any(|one| one == bin)) {
+        keys.mistake_of("bins", "one BIN is there twice");
+    }
+    Some(bins)
 }
 
 fn is_digit(byte: u8) -> bool {
