@@ -201,7 +201,7 @@ def test_a_character_that_is_no_digit_is_named_and_the_answer_can_be_matched(lin
     body[end - 1 : end] = wrong
     answer = ask_body(link, bytes(body))
     assert rejected(answer, element)
-    there = MATCHING - {str(element)}
+    there = {"7", "11", "37", "41"} - {str(element)}
     assert answer.names == there | {"39", "44"}
     assert all(answer.elements[name] == request[name] for name in there)
 
