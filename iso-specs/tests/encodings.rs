@@ -372,3 +372,43 @@ fn ebcdic_is_what_others_take_it_for() {
         }
     }
 }
+
+/// Frames written by hand from the standard: what our encoder makes of the values.
+#[test]
+fn frames_written_by_hand() {
+    let signed_on: &[(u8, &[u8])] = &[(7, b"1121083000"), (11, b"000001"), (70, b"301")];
+    let card: &[(u8, &[u8])] = &[
+        (2, b"4761340000000000019"),
+        (22, b"051"),
+        (28, b"C00000100"),
+        (35, b"4761340000000019=2912"),
+        (49, b"978"),
+        (55, &[0x9f, 0x36, 2, 0, 0x2a]),
+    ];
+    for (name, mti, values, hex) in [
+        (
+            support::SHIPPED,
+            b"0800",
+            signed_on,
+            "30383030 38323230303030303030303030303030 30343030303030303030303030303030 \
+             31313231303833303030 303030303031 333031",
+        ),
+        (
+            support::BINARY,
+            b"0800",
+            signed_on,
+            "0800 8220000000000000 0400000000000000 1121083000 000001 0301",
+        ),
+        (
+            support::BINARY,
+            b"0100",
+            card,
+            "0100 4000041020008200 19 04761340000000000019 0051 43 00000100 \
+             21 04761340000000019D2912 393738 0005 9F3602002A",
+        ),
+    ] {
+        let frame = support::frame(&support::builtin(name), mti, values);
+        let written: String = frame.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(written, hex.replace(' ', ""), "{name}");
+    }
+}

@@ -247,7 +247,8 @@ def test_no_row_of_a_secret_is_shown_of_a_shifted_message(dialect, bitmap_at):
             at = bitmap_at + bit // 8
             changed.append(raw[:at] + bytes([raw[at] ^ (0x80 >> bit % 8)]) + raw[at + 1 :])
     for at in range(len(raw)):
-        changed += [raw[:at] + raw[at + 1 :], raw[:at] + b"\x10" + raw[at:], raw[:at] + b"9" + raw[at:]]
+        before, after = raw[:at], raw[at:]
+        changed += [before + after[1:], before + b"\x10" + after, before + b"9" + after]
     result = run("decode", "--dialect", dialect, stdin="\n\n".join(one.hex() for one in changed))
     parts = result.stdout.split("\nmessage ")[1:]
     assert len(parts) == len(changed)
