@@ -223,7 +223,7 @@ pub enum BitmapEncoding {
 
 /// Where the bitmap of elements 129 to 192 stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ThirdBitmap {
+pub(crate) enum ThirdBitmap {
     /// `none`: elements end with 128, and 65 is an element as any other.
     None,
     /// `leading`: behind the secondary one, before element 2, where bit 65 says so.

@@ -309,18 +309,6 @@ impl DataElement {
         self.length
     }
 
-    /// What the length prefix counts; it means nothing for a fixed length.
-    #[must_use]
-    pub const fn prefix_counts(&self) -> PrefixCounts {
-        self.counts
-    }
-
-    /// What stands around the value on the wire.
-    #[must_use]
-    pub const fn wrapper(&self) -> Option<&Wrapper> {
-        self.wrapper.as_ref()
-    }
-
     /// Least length of a value that can be set, in characters, or bytes for type `b`.
     #[must_use]
     pub const fn min(&self) -> usize {

@@ -6,6 +6,8 @@
 mod ebcdic;
 mod packed;
 
+use std::fmt;
+
 use crate::data_element::ContentType;
 use crate::error::FieldErrorKind;
 use crate::padding::Padded;
@@ -282,6 +284,24 @@ impl Encoding {
     }
 }
 
+/// The file's own names: `bcd left-zero`, and for a signed number `bcd left-zero, sign ascii`.
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ascii => f.write_str("ascii"),
+            Self::Raw => f.write_str("raw"),
+            Self::Ebcdic(CodePage::Ibm037) => f.write_str("ebcdic-037"),
+            Self::Ebcdic(CodePage::Ibm1047) => f.write_str("ebcdic-1047"),
+            Self::Bcd(unused) => write!(f, "bcd {}", unused.name()),
+            Self::SignedBcd(Sign::Ascii, unused) => write!(f, "bcd {}, sign ascii", unused.name()),
+            Self::SignedBcd(Sign::Ebcdic, unused) => {
+                write!(f, "bcd {}, sign ebcdic", unused.name())
+            }
+            Self::Hex => f.write_str("hex"),
+        }
+    }
+}
+
 impl From<PackedFault> for FieldErrorKind {
     fn from(fault: PackedFault) -> Self {
         match fault {
@@ -330,6 +350,21 @@ mod tests {
         let mut wire = Vec::new();
         Encoding::Hex.write(Padded::whole(&[0xab, 0xf0]), &mut wire);
         assert_eq!(wire, b"ABF0");
+    }
+
+    #[test]
+    fn encodings_have_the_names_of_the_file() {
+        for name in ["ascii", "ebcdic-037", "ebcdic-1047", "hex", "raw"] {
+            assert_eq!(Encoding::from_name(name).unwrap().to_string(), name);
+        }
+        for name in ["left-zero", "left-f", "right-zero", "right-f"] {
+            let unused = UnusedNibble::from_name(name).unwrap();
+            assert_eq!(Encoding::Bcd(unused).to_string(), format!("bcd {name}"));
+            for sign in ["ascii", "ebcdic"] {
+                let signed = Encoding::SignedBcd(Sign::from_name(sign).unwrap(), unused);
+                assert_eq!(signed.to_string(), format!("bcd {name}, sign {sign}"));
+            }
+        }
     }
 
     #[test]

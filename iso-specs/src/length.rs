@@ -59,7 +59,7 @@ impl Length {
 
 /// What the number in a length prefix counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PrefixCounts {
+pub(crate) enum PrefixCounts {
     /// Characters, digits or bytes of the value.
     Value,
     /// Bytes on the wire behind the prefix.

@@ -41,7 +41,7 @@ pub mod tlv;
 pub mod toml_keys;
 mod wrapper;
 
-pub use bitmap::{BitmapEncoding, ElementSet, Elements, ThirdBitmap};
+pub use bitmap::{BitmapEncoding, ElementSet, Elements};
 pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
 pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine};
 pub use encode::OutgoingMessage;
@@ -50,9 +50,8 @@ pub use error::{
     EncodeError, EncodeErrorKind, FieldError, FieldErrorKind, FramingError, FramingErrorKind,
     SpecErrors,
 };
-pub use length::{Length, PrefixCounts, PrefixEncoding};
+pub use length::{Length, PrefixEncoding};
 pub use message::{Field, Message, Value};
 pub use mti::{Mti, MtiEncoding};
 pub use padding::Padding;
 pub use spec::{ResponseCodeColumn, Spec};
-pub use wrapper::Wrapper;

@@ -22,8 +22,6 @@ impl Mti {
     pub const AUTHORIZATION_ADVICE: Self = Self(*b"0120");
     /// 0200.
     pub const FINANCIAL_REQUEST: Self = Self(*b"0200");
-    /// 0210.
-    pub const FINANCIAL_RESPONSE: Self = Self(*b"0210");
     /// 0220: already decided by somebody else, to be acknowledged.
     pub const FINANCIAL_ADVICE: Self = Self(*b"0220");
     /// 0400.
@@ -32,8 +30,6 @@ impl Mti {
     pub const REVERSAL_ADVICE: Self = Self(*b"0420");
     /// 0800.
     pub const NETWORK_MANAGEMENT_REQUEST: Self = Self(*b"0800");
-    /// 0810.
-    pub const NETWORK_MANAGEMENT_RESPONSE: Self = Self(*b"0810");
     /// Length of the text form, in characters.
     pub const DIGITS: usize = 4;
 
@@ -95,14 +91,12 @@ impl Mti {
     }
 
     /// True where the sender repeats an earlier message (fourth digit 1, 3 or 5).
-    #[must_use]
-    pub const fn is_repeat(self) -> bool {
+    const fn is_repeat(self) -> bool {
         matches!(self.origin(), 1 | 3 | 5)
     }
 
     /// The message that this one repeats: the fourth digit 1, 3, 5 becomes 0, 2, 4.
-    #[must_use]
-    pub const fn original(self) -> Self {
+    const fn original(self) -> Self {
         let [version, class, function, origin] = self.0;
         let origin = if self.is_repeat() { origin - 1 } else { origin };
         Self([version, class, function, origin])

@@ -2,15 +2,15 @@
 //!
 //! ```toml
 //! name = "my-network"
-//! description = "What my network speaks"
+//! description = "What my network speaks"   # for people who read the file
 //! mti = "ascii"                    # ascii, ebcdic or bcd
 //! bitmap = "hex"                   # hex or raw
 //! third_bitmap = "none"            # optional: none, leading or element-65
 //! length_prefix = "ascii"          # ascii, ebcdic, bcd or binary, unless an element says its own
 //! prefix_counts = "digits"         # optional: digits or bytes, unless an element says its own
-//! unused_nibble = "left-zero"      # optional: for bcd, unless an element says its own
+//! unused_nibble = "left-zero"      # optional: for all bcd, unless an element says its own
 //! response_code_column = "1987"    # 1987, 1993 or 2003: which codes DE39 speaks
-//! reason_code_field = 44           # optional: where declines carry the four-digit reason
+//! reason_code_field = 44           # optional: where declines carry the reason; see below
 //!
 //! [response_codes]                 # optional: reasons that this network codes differently
 //! "1872" = "38"
@@ -22,6 +22,18 @@
 //! [elements]                       # one line per data element
 //! 2 = {name = "PAN", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan"}
 //! ```
+//!
+//! Values are checked strictly, on the wire and before they are written: a character that the type
+//! does not have is a format error, and text is printable ASCII, 0x20 to 0x7e, or the EBCDIC of
+//! it. An element with letters of other alphabets needs type `b`, encoding `raw`.
+//!
+//! `reason_code_field` is for declines, where it holds four digits. It must not be echoed, be 38 or
+//! 39, or be never echoed. Format errors are apart: whatever `reason_code_field` says, DE44 of
+//! their answers holds the three-digit number of the element that is wrong.
+//!
+//! `echo` lists what answers return as it came. Never echoed are 35, 36 and 45 (tracks), 52 and 53
+//! (PIN), 55 (chip data), 64, 96 and 128 (MACs and keys), and no element in `hex`, since its
+//! letters may come in lower case and are written in upper case.
 //!
 //! Elements are numbered 2 to 128, and to 192 with a third bitmap. It stands `leading`, behind the
 //! secondary one where bit 65 says so, or in the place of `element-65` (ISO 8583:1987, "bitmap,
@@ -40,6 +52,8 @@
 //! - `sign` (optional, only `x+n` in `bcd`): `ascii` (the default) or `ebcdic`.
 //! - `unused_nibble` (optional, only `bcd`): where half a byte is left over beside an odd number
 //!   of digits, and what it holds: `left-zero` (the default), `left-f`, `right-zero`, `right-f`.
+//!   What the head of the file says holds for elements of fixed length too; an element's own key
+//!   stands above it.
 //! - `prefix` (optional): encoding of this element's length prefix. In `ascii` and `ebcdic` it has
 //!   a character for each L. In `bcd`, `L` and `LL` are one byte, `LLL` and `LLLL` two. In
 //!   `binary`, `L` is one byte (to 255) and `LL` two, the most significant first; there are no
@@ -54,14 +68,19 @@
 //! - `padding` (optional, only `fixed`): `none`, `left-zero`, `right-space`, `left-space`,
 //!   `right-zero`.
 //! - `pattern` (optional, only `fixed` digits): date or time parts `CC YY MM DD hh mm ss`.
-//! - `sensitivity`: `public`, `pan`, `track`, `secret` or `chip`.
+//! - `sensitivity`: what logs and `pinswitch decode` show of the value. `public`: all of it. `pan`
+//!   (only text): the first six and last four digits. `track` and `secret`: only the length. `chip`
+//!   (only `b`): BER-TLV, the values of tags that are known to be harmless, and of all others the
+//!   length. Of a message with a fault only lengths are shown, since its elements may be shifted.
+//!   2 and 34 must be `pan` or `secret`; 35, 36 and 45 `track` or `secret`; 55 `chip` or
+//!   `secret`; 52, 53, 64, 96 and 128 `secret`.
 
 mod element;
 mod file;
 
 use std::fmt;
 
-use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
+use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet};
 use crate::data_element::DataElement;
 use crate::error::SpecErrors;
 use crate::mti::{Mti, MtiEncoding};
@@ -100,7 +119,6 @@ impl ResponseCodeColumn {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spec {
     name: String,
-    description: String,
     mti: MtiEncoding,
     bitmaps: Bitmaps,
     response_code_column: ResponseCodeColumn,
@@ -140,12 +158,6 @@ impl Spec {
         &self.name
     }
 
-    /// What the dialect is, for people.
-    #[must_use]
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-
     /// What the dialect says about an element; `None` where it does not define it.
     #[must_use]
     pub fn element(&self, element: u8) -> Option<&DataElement> {
@@ -167,12 +179,6 @@ impl Spec {
     #[must_use]
     pub const fn bitmap_encoding(&self) -> BitmapEncoding {
         self.bitmaps.encoding
-    }
-
-    /// Where the third bitmap stands, if the dialect has one.
-    #[must_use]
-    pub const fn third_bitmap(&self) -> ThirdBitmap {
-        self.bitmaps.third
     }
 
     pub(crate) const fn bitmaps(&self) -> Bitmaps {

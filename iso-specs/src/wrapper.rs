@@ -5,9 +5,10 @@ use crate::error::FieldErrorKind;
 /// A wrapper inside of an element, behind the length prefix: an id of one to four bytes, then the
 /// length of what follows, then the value. The canonical value is what is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wrapper {
+pub(crate) struct Wrapper {
     id: [u8; Self::ID_MAX],
     id_len: u8,
+    /// Bytes that the length takes, 1 or 2; most significant byte first.
     length_len: u8,
 }
 
@@ -23,15 +24,8 @@ impl Wrapper {
     }
 
     /// The id of the data set.
-    #[must_use]
-    pub fn id(&self) -> &[u8] {
+    fn id(&self) -> &[u8] {
         self.id.get(..self.id_len.into()).unwrap_or_default()
-    }
-
-    /// Bytes that the length takes, 1 or 2; most significant byte first.
-    #[must_use]
-    pub const fn length_bytes(&self) -> u8 {
-        self.length_len
     }
 
     /// Bytes before the value.

@@ -29,6 +29,15 @@ impl UnusedNibble {
         }
     }
 
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::LeftZero => "left-zero",
+            Self::LeftF => "left-f",
+            Self::RightZero => "right-zero",
+            Self::RightF => "right-f",
+        }
+    }
+
     const fn is_left(self) -> bool {
         matches!(self, Self::LeftZero | Self::LeftF)
     }

@@ -104,5 +104,5 @@ fn show_form(element: &DataElement, f: &mut Formatter<'_>) -> fmt::Result {
         Length::Fixed => write!(f, "fixed")?,
         Length::Prefix { digits, .. } => (0..digits).try_for_each(|_| write!(f, "L"))?,
     }
-    write!(f, " {}", format!("{:?}", element.encoding()).to_lowercase())
+    write!(f, " {}", element.encoding())
 }

@@ -29,7 +29,8 @@ pub(super) fn read(text: &str) -> Result<Spec, SpecErrors> {
 
 fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spec> {
     let name = keys.text("name");
-    let description = keys.text("description");
+    // For people who read the file.
+    let _ = keys.text("description");
     let mti = keys.name("mti", MtiEncoding::NAMES, MtiEncoding::from_name);
     let bitmap = keys.name("bitmap", BitmapEncoding::NAMES, BitmapEncoding::from_name);
     let third = keys.optional_name("third_bitmap", ThirdBitmap::NAMES, ThirdBitmap::from_name);
@@ -57,7 +58,6 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     keys.finish();
     Some(Spec {
         name: name?,
-        description: description?,
         mti: mti?,
         bitmaps: Bitmaps { encoding: bitmap?, third },
         response_code_column: column?,
