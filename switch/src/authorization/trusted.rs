@@ -21,9 +21,9 @@ const TERMINAL: u8 = 41;
 
 /// The elements of a message that are what they seem to be.
 ///
-/// Without a fault of the decoder these are all. With one, DE7, DE11, DE37 and DE41 if every element
-/// was found and they fill the frame; otherwise DE7 and DE11 as far as they stand before the fault,
-/// and only with a DE7 whose date was checked.
+/// Without a fault of the decoder these are all. With one, DE7, DE11, DE37 and DE41 if every
+/// element was found and they fill the frame; otherwise DE7 and DE11 as far as they stand before
+/// the fault, and only with a DE7 whose date was checked.
 #[must_use]
 pub fn trusted(decoded: &Decoded<'_>, frame: &[u8]) -> ElementSet {
     let message = &decoded.message;

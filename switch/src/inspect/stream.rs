@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use jiff::Timestamp;
 
 use super::capture::Segment;
-use crate::frame::{self, Frame, FrameFormat};
+use crate::frame::{self, Frame, FrameFormat, Searched};
 
 /// One direction of one connection.
 pub(super) struct Stream {
@@ -75,6 +75,7 @@ impl Stream {
         self.segments.sort_by_key(place);
         let mut next = self.segments.first().map_or(0, |segment| place(segment).min(0));
         let (mut newest, mut input) = ((0, None), BytesMut::new());
+        let mut searched = Searched::default();
         for segment in &self.segments {
             let (start, length) = (place(segment), i64::try_from(segment.data.len()).unwrap_or(0));
             if start + length <= next {
@@ -88,13 +89,19 @@ impl Stream {
                 let text = format!("{missing} bytes are missing before packet {}", segment.packet);
                 report.losses.push(text);
                 input.clear();
+                searched = Searched::default();
                 next = start;
             }
             // What was received twice counts once.
             let known = usize::try_from(next - start).unwrap_or(0);
             input.extend_from_slice(segment.data.get(known..).unwrap_or_default());
             next = start + length;
-            report.take(&mut input, newest, |input| frame::next(input, format, bytes_max));
+            report.take(&mut input, newest, |input| {
+                frame::next_from(input, format, bytes_max, &mut searched)
+            });
+            if input.is_empty() {
+                searched = Searched::default();
+            }
         }
         if !input.is_empty() {
             report
@@ -110,7 +117,7 @@ impl Report {
         &mut self,
         input: &mut BytesMut,
         (packet, time): (u64, Option<Timestamp>),
-        next: impl Fn(&mut BytesMut) -> Result<Option<Frame>, frame::FrameError>,
+        mut next: impl FnMut(&mut BytesMut) -> Result<Option<Frame>, frame::FrameError>,
     ) {
         loop {
             match next(input) {
