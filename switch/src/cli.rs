@@ -229,7 +229,7 @@ fn read_line() -> io::Result<Zeroizing<String>> {
     let shown = tcgetattr(&stdin).ok();
     if let Some(mut hidden) = shown.clone() {
         hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+        tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
     }
     // Room for all of it: a buffer that grows leaves copies behind.
     let mut line = Zeroizing::new(String::with_capacity(STDIN_BYTES_MAX));
