@@ -568,3 +568,16 @@ def test_refusals_stand_in_the_order_of_the_file(shared):
 def test_an_empty_csv_has_no_head_line(shared):
     result = import_file(shared, "cards.csv", "")
     assert result.returncode == 1
+
+
+@pytest.mark.parametrize("line_end", ["\r", "\r\r\n"])
+def test_a_carriage_return_within_a_line_hides_no_card(shared, line_end):
+    rows = [row(new_card()), row(new_card())]
+    result = import_file(shared, "cards.csv", as_csv(rows, line_end=line_end))
+    if line_end == "\r":
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "the head line" in result.stderr
+    head, *lines = as_csv(rows).splitlines()
+    result = import_file(shared, "cards.csv", f"{head}\n{lines[0]}{line_end}{lines[1]}\n")
+    assert result.returncode == 1 and result.stdout == "0 cards added\n"
+    assert [line for line, _ in refusals(result, shared.directory / "cards.csv")] != []

@@ -392,7 +392,7 @@ def test_a_triple_length_key_goes_out_under_no_double_length_key(own):
 def test_the_switchs_own_keys_never_go_out(keyed, name):
     keyed.bring_in_key("zpk-net", ZPK)
     keyed.start()
-    assert_refused(keyed.command("key", "export", name, "--under", "kek-D"), "not exportable")
+    assert_refused(keyed.command("key", "export", name, "--under", "kek-D"), "own-")
 
 
 def test_a_mode_of_use_that_differs_from_the_block_is_refused(keyed):

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 import settings
 from messages import Card, authorization, other_pin, pan_of, random_pin
-from process import BINARY, MASTER, components
+from process import BINARY, MASTER, components, run
 from psec import tr31
 from verification import ibm3624, kcv, tdes_key, translated_block, visa_pvv
 
@@ -545,3 +545,45 @@ def test_the_key_of_the_references_is_rotated_and_goes_when_no_card_needs_it(run
     refused = running.command("key", "retire", "own-pek")
     assert refused.returncode == 1 and "cards have a PIN reference" in refused.stderr
     assert codes(running, rights([card])) == ["00"]
+
+
+def test_nothing_is_retired_while_the_running_switch_goes_on_with_other_keys(running):
+    """Its zone key is gone from the directory: no reload succeeds, and it makes references with the
+    key that it knows."""
+    path = running.data / "keys" / "zpk.key"
+    running.done("key", "generate", "own-pek", "--usage", "P0", "--rotate")
+    path.rename(path.with_suffix(".away"))
+    refused = running.command("key", "retire", "own-pek")
+    assert refused.returncode == 1 and "does not take the keys" in refused.stderr
+    path.with_suffix(".away").rename(path)
+    assert [words[0] for words in running.key_list()].count("own-pek") == 2
+
+
+def test_a_key_that_the_running_switch_needs_is_not_removed_by_another_configuration(running):
+    other = running.directory / "other.toml"
+    text = running.config.read_text().replace('zpk = "zpk"', 'zpk = "zpk-other"')
+    other.write_text(text)
+    words = ["--config", str(other), "--data-dir", str(running.data), "key", "remove", "zpk"]
+    refused = run(*words)
+    assert refused.returncode == 1 and "does not take the keys" in refused.stderr
+    card = new_card(running, 9, METHODS[0].name)
+    assert codes(running, rights([card])) == ["00"]
+    running.terminate()
+    running.start()
+    assert codes(running, rights([card])) == ["00"]
+
+
+def test_the_key_of_the_references_never_leaves(running):
+    refused = running.command(
+        "key", "generate", "own-pek", "--usage", "P0", "--rotate", "--exportable"
+    )
+    assert refused.returncode == 1
+    assert running.command("key", "export", "own-pek", "--under", "zpk").returncode == 1
+
+
+def test_nothing_changes_that_cannot_be_written_into_the_audit_log(running):
+    before = versions(running)
+    (running.data / "audit.log").unlink()
+    (running.data / "audit.log").mkdir()
+    refused = running.command("key", "generate", "zpk", "--usage", "P0", "--rotate")
+    assert refused.returncode == 1 and versions(running) == before

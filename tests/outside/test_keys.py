@@ -306,7 +306,7 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
         "key export pvk", "key generate zpk-net", "key retire zpk-net", "key component other",
         "key discard other",
     ]
-    assert own.log().count('action="reload keys" done=true') == 3
+    assert own.log().count('action="reload keys" done=true') == 4
     blocks = [path.read_text().strip() for path in (own.data / "keys").iterdir()]
     values = [ZPK, TRIPLE, kek, MASTER, *(tr31.unwrap(MASTER, text)[1] for text in blocks)]
     secrets = [canary for value in values for canary in of_bytes("key", value)]

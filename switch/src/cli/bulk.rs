@@ -71,6 +71,10 @@ fn read_card(
     head: Option<&StringRecord>,
     csv: &mut csv_core::Reader,
 ) -> Option<AddCard> {
+    // As JSON they would take six bytes each.
+    if line.contains(char::is_control) {
+        return None;
+    }
     match head {
         Some(head) => {
             let record = of_csv(line, csv).filter(|record| record.len() == head.len())?;
@@ -87,14 +91,15 @@ fn of_csv(line: &str, reader: &mut csv_core::Reader) -> Option<StringRecord> {
     let mut fields = Zeroizing::new(vec![0; line.len()]);
     let mut ends = [0; FIELDS_MAX];
     reader.reset();
-    let (result, _, _, count) = reader.read_record(&line, &mut fields, &mut ends);
+    let (result, read, _, count) = reader.read_record(&line, &mut fields, &mut ends);
     let mut record = StringRecord::new();
     let mut start = 0;
     for end in ends.iter().take(count) {
         record.push_field(std::str::from_utf8(fields.get(start..*end)?).ok()?.trim());
         start = *end;
     }
-    (result == ReadRecordResult::Record).then_some(record)
+    // A record may end before its line does, at a carriage return.
+    (result == ReadRecordResult::Record && read == line.len()).then_some(record)
 }
 
 /// The lines of a file that are not empty.

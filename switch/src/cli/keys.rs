@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
-use switch::control::{self, Command, Conversation, Outcome};
+use switch::control::{self, Command, Outcome};
 use switch::hsm::components::{Combined, Component};
 use switch::hsm::key::{Algorithm, Key, KeyAttributes, KeyUsage, ModeOfUse, Operation, from_hex};
 use switch::hsm::key_block::ProtectionKey;
@@ -184,6 +184,7 @@ struct Part<'a> {
 struct Directory<'a> {
     config: &'a Config,
     keys: Keys,
+    audit_log: File,
     _lock: File,
 }
 
@@ -198,11 +199,16 @@ impl<'a> Directory<'a> {
         let lock = File::open(config.data_dir.join("keys"))?;
         lock.lock()?;
         // What stood there before the lock was ours may be old.
-        Ok(Directory { config, keys: run::open_keys(config)?, _lock: lock })
+        let keys = run::open_keys(config)?;
+        // Before anything changes: nothing is done that cannot be written down.
+        let path = config.data_dir.join("audit.log");
+        let audit_log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        Ok(Directory { config, keys, audit_log, _lock: lock })
     }
 
     fn generate(&mut self, name: &str, kind: &KindArguments) -> Result<(), CliError> {
-        let name = match KeyName::parse(name).filter(|_| kind.rotate && name == PEK) {
+        let is_pek = kind.rotate && !kind.exportable && name == PEK;
+        let name = match KeyName::parse(name).filter(|_| is_pek) {
             // The one key of the switch's own that can be rotated.
             Some(pek) => pek,
             None => key_name(name)?,
@@ -220,8 +226,9 @@ impl<'a> Directory<'a> {
     ) -> Result<(), CliError> {
         let kcv = key.kcv();
         let block = self.keys.add(name.as_str(), key, addition)?;
+        let in_use = self.take_into_use(&format!("{block}\nKCV {kcv}"));
         self.audit(action, name.as_str(), &format!("KCV {kcv}"))?;
-        self.take_into_use(&format!("{block}\nKCV {kcv}"))
+        in_use
     }
 
     fn component(
@@ -257,10 +264,11 @@ impl<'a> Directory<'a> {
                 Ok(writeln!(io::stdout(), "{text}")?)
             }
             Combined::Complete { component, present, block, kcv } => {
-                self.audit("key import", name.as_str(), &format!("KCV {kcv}"))?;
                 let present = list(&present);
                 let text = format!("component {number} KCV {component}; complete: {present}");
-                self.take_into_use(&format!("{text}\n{block}\nKCV {kcv}"))
+                let in_use = self.take_into_use(&format!("{text}\n{block}\nKCV {kcv}"));
+                self.audit("key import", name.as_str(), &format!("KCV {kcv}"))?;
+                in_use
             }
         }
     }
@@ -317,6 +325,8 @@ impl<'a> Directory<'a> {
     }
 
     fn export(&self, name: &str, under: &str) -> Result<(), CliError> {
+        let name = key_name(name)?;
+        let name = name.as_str();
         let key = self.keys.newest(name)?;
         let fault = |fault| key_error(name, fault);
         if !key.attributes().exportable {
@@ -332,7 +342,9 @@ impl<'a> Directory<'a> {
     fn retire(&mut self, name: &str, which: Retire) -> Result<(), CliError> {
         let key = self.keys.retiring(name, which)?;
         let makes_references = makes_references(name, key);
-        if makes_references && which == Retire::Newer && self.has_running_switch()? {
+        // What the directory says must be what the running switch has in use.
+        let is_running = self.reload()?;
+        if makes_references && which == Retire::Newer && is_running {
             let text = "the running switch makes references with this version: stop it first";
             return Err(refused(text));
         }
@@ -340,8 +352,9 @@ impl<'a> Directory<'a> {
             self.check_unused(key)?;
         }
         let kcv = self.keys.retire(name, which)?;
+        let in_use = self.take_into_use(&format!("retired KCV {kcv}"));
         self.audit("key retire", name, &format!("KCV {kcv}"))?;
-        self.take_into_use(&format!("retired KCV {kcv}"))
+        in_use
     }
 
     fn remove(&mut self, name: &str) -> Result<(), CliError> {
@@ -362,9 +375,16 @@ impl<'a> Directory<'a> {
         for key in keys.versions(name)?.iter().filter(|key| makes_references(name, key)) {
             self.check_unused(key)?;
         }
-        self.keys.remove(name)?;
+        // The running switch may have been started with another configuration.
+        self.reload()?;
+        self.keys.set_aside(name)?;
+        if let Err(needed) = self.reload() {
+            self.keys.put_back(name)?;
+            return Err(needed);
+        }
+        self.keys.forget(name)?;
         self.audit("key remove", name, "all versions")?;
-        self.take_into_use("removed")
+        Ok(writeln!(io::stdout(), "removed")?)
     }
 
     /// A key that made PIN references stays as long as a card has one.
@@ -375,35 +395,37 @@ impl<'a> Directory<'a> {
         }
     }
 
-    fn has_running_switch(&self) -> io::Result<bool> {
-        Ok(Conversation::begin(&control::socket(&self.config.data_dir))?.is_some())
+    /// Lets the running switch read the keys; whether there is one.
+    fn reload(&self) -> Result<bool, CliError> {
+        let socket = control::socket(&self.config.data_dir);
+        match control::ask(&socket, &Command::ReloadKeys)? {
+            Some(Outcome::Refused(refusal)) => Err(CliError::Refused(format!(
+                "the running switch does not take the keys of the directory into use: {refusal}"
+            ))),
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
     }
 
     /// Who did what to which key stays in `audit.log` of the data directory, and is logged.
     fn audit(&self, action: &str, name: &str, what: &str) -> Result<(), CliError> {
         tracing::info!(target: "audit", action, name, what);
-        let path = self.config.data_dir.join("audit.log");
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        writeln!(file, "{} {action} {name} {what}", SystemClock.now())?;
-        Ok(file.sync_data()?)
+        writeln!(&self.audit_log, "{} {action} {name} {what}", SystemClock.now())?;
+        Ok(self.audit_log.sync_data()?)
     }
 
     /// First the running switch, then the output, whose reader may be gone.
     fn take_into_use(&self, text: &str) -> Result<(), CliError> {
-        let goes_on = |why: &str| {
-            CliError::Refused(format!(
-                "the key directory has changed, but the running switch goes on with the keys it \
-                 has: {why}"
-            ))
-        };
-        let running = control::ask(&control::socket(&self.config.data_dir), &Command::ReloadKeys)
-            .map_err(|error| goes_on(&error.to_string()))?;
+        let running = self.reload();
         let mut out = io::stdout();
         writeln!(out, "{text}")?;
         match running {
-            Some(Outcome::Refused(refusal)) => Err(goes_on(&refusal)),
-            Some(_) => Ok(writeln!(out, "the running switch has it in use")?),
-            None => Ok(()),
+            Ok(true) => Ok(writeln!(out, "the running switch has it in use")?),
+            Ok(false) => Ok(()),
+            Err(refused) => Err(CliError::Refused(format!(
+                "the key directory has changed, but the running switch goes on with the keys it \
+                 has: {refused}"
+            ))),
         }
     }
 }

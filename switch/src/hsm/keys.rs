@@ -16,6 +16,9 @@ use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_he
 use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
 use crate::demo;
 
+/// Ending of the file of a key that may come back.
+const SET_ASIDE: &str = "removed";
+
 /// Versions of one key that are live at once.
 pub const LIVE_VERSIONS_MAX: usize = 2;
 
@@ -357,18 +360,43 @@ impl Keys {
         Ok(retired.kcv())
     }
 
-    /// Takes a key out of the directory, with all its versions.
+    /// Takes a key out of the directory, with all its versions; until [`Keys::forget`] it can be
+    /// put back.
     ///
     /// # Errors
-    /// If there is none, or its file cannot be removed.
-    pub fn remove(&mut self, name: &str) -> Result<(), KeysError> {
+    /// If there is none, or its file cannot be renamed.
+    pub fn set_aside(&mut self, name: &str) -> Result<(), KeysError> {
         self.versions(name)?;
         let path = self.file(name);
-        fs::remove_file(&path)
-            .and_then(|()| sync_directory(&self.source.directory))
-            .map_err(|source| KeysError::File { path, source })?;
+        self.rename(&path, &path.with_extension(SET_ASIDE))?;
         self.keys.remove(name);
         Ok(())
+    }
+
+    /// Puts a key back that was set aside. Only the file: the keys here do not know it any more.
+    ///
+    /// # Errors
+    /// If its file cannot be renamed.
+    pub fn put_back(&self, name: &str) -> Result<(), KeysError> {
+        let path = self.file(name);
+        self.rename(&path.with_extension(SET_ASIDE), &path)
+    }
+
+    /// Removes a key for good that was set aside.
+    ///
+    /// # Errors
+    /// If its file cannot be removed.
+    pub fn forget(&self, name: &str) -> Result<(), KeysError> {
+        let path = self.file(name).with_extension(SET_ASIDE);
+        fs::remove_file(&path)
+            .and_then(|()| sync_directory(&self.source.directory))
+            .map_err(|source| KeysError::File { path, source })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), KeysError> {
+        fs::rename(from, to)
+            .and_then(|()| sync_directory(&self.source.directory))
+            .map_err(|source| KeysError::File { path: from.to_owned(), source })
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! What the store keeps, and its bytes. All numbers are little-endian; `text` is one byte of
 //! length and that many bytes of UTF-8.
 //!
-//! An entry (the payload of one journal record) is a format byte, 2, and parts one after
+//! An entry (the payload of one journal record) is a format byte, 3, and parts one after
 //! another, each with a kind byte:
 //!
 //! ```text
@@ -22,7 +22,7 @@
 //!                 plastics u8 times (expiry 4 digits, sequence u8)
 //! ```
 //!
-//! A snapshot record is a format byte, 2, version u64, last record u64 and the part
+//! A snapshot record is a format byte, 3, version u64, last record u64 and the part
 //! `card added`. A card's version is the sequence number of the record that changed it.
 
 use bytes::{Buf, BufMut, TryGetError};
@@ -39,7 +39,7 @@ use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey};
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;
