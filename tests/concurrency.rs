@@ -14,7 +14,7 @@ use switch::cards::CardStatus;
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
-use tests::terminal::{Fields, Terminal, ZPK, pin_block};
+use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
 use tokio::net::TcpStream;
 
 const PAN: &str = "4761340000000019";
@@ -217,6 +217,34 @@ async fn an_old_pin_is_never_approved_on_a_stale_verification() {
     let (answer, test) = answer_after("3", set_pin).await;
     assert_eq!(answer.text(39), "55");
     assert_eq!(test.card("card").await.state.pin.tries, 1);
+}
+
+/// A reversal that overtakes its original's answer waits for it, and then takes it back.
+#[tokio::test]
+async fn a_reversal_waits_for_its_original() {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, address, shutdown) = listening("3", directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let connect = async || Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    let (mut one, mut other) = (connect().await, connect().await);
+    test.hsm.hold(true);
+    one.send(&request(1, "1111").frame(&spec)).await;
+    while test.hsm.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut reversal = request(2, "1111");
+    reversal.mti = "0400".to_owned();
+    let original = format!("01000000011121120000{}", "0".repeat(22));
+    reversal.set(90, original.as_bytes()).values.remove(&52);
+    other.send(&reversal.frame(&spec)).await;
+    assert_eq!(other.answer_or_silence().await, Reply::Silence);
+    test.hsm.hold(false);
+    assert_eq!(Fields::read(&spec, &one.receive().await).text(39), "55");
+    assert_eq!(Fields::read(&spec, &other.receive().await).text(39), "00");
+    other.send(&request(1, "1111").frame(&spec)).await;
+    assert_eq!(Fields::read(&spec, &other.receive().await).text(39), "94");
+    shutdown.stop.cancel();
+    assert_eq!(test.card("card").await.state.pin.tries, 1, "no PIN try is given back");
 }
 
 /// A right PIN that lost the race against the suspension answers 1872.

@@ -90,6 +90,12 @@ impl Mti {
         self.class() == 8
     }
 
+    /// Whether it reverses another message (class 4), or answers such a reversal.
+    #[must_use]
+    pub const fn is_reversal(self) -> bool {
+        self.class() == 4
+    }
+
     /// True where the sender repeats an earlier message (fourth digit 1, 3 or 5).
     const fn is_repeat(self) -> bool {
         matches!(self.origin(), 1 | 3 | 5)

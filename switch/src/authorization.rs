@@ -10,6 +10,7 @@ pub mod dialect;
 pub mod card_status;
 pub mod pin;
 pub mod limits;
+pub mod reversal;
 pub mod network_management;
 pub mod response;
 pub mod response_code;

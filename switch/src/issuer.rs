@@ -128,11 +128,10 @@ async fn change<C, H, S: Store>(
 ) -> Result<Card, Refusal> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let change = Some(next(&card)?);
-        let commit = Commit { card: Some(&card), change, transaction: None, event: None };
+        let commit = Commit::by_issuer(&card, next(&card)?);
         match switch.store.commit(commit, &mut None).await {
             Ok(()) => return load(switch, token).await,
-            Err(CommitError::CardChanged) => {}
+            Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }
     }

@@ -18,8 +18,9 @@ const SECONDS_BUCKETS: [f64; 16] = [
 ];
 
 /// Message types that have a label of their own; all others are `other`.
-const MTIS: [&str; 12] = [
-    "0100", "0101", "0120", "0121", "0200", "0201", "0220", "0221", "0400", "0420", "0800", "0801",
+const MTIS: [&str; 14] = [
+    "0100", "0101", "0120", "0121", "0200", "0201", "0220", "0221", "0400", "0401", "0420", "0421",
+    "0800", "0801",
 ];
 const OTHER: &str = "other";
 
@@ -38,6 +39,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 pub struct Metrics {
     verifications: Vec<(Verification, Counter)>,
     suspensions: Counter,
+    reversals_known: Counter,
+    reversals_unknown: Counter,
     duplicate_window: Gauge,
     sync: Histogram,
     connections_refused: Counter,
@@ -60,9 +63,13 @@ impl Metrics {
             let result = outcome.name();
             (outcome, counter!("pinswitch_pin_verifications_total", "result" => result))
         };
+        let reversals =
+            |original: &'static str| counter!("pinswitch_reversals_total", "original" => original);
         Metrics {
             verifications: Verification::ALL.into_iter().map(verification).collect(),
             suspensions: counter!("pinswitch_pin_suspensions_total"),
+            reversals_known: reversals("known"),
+            reversals_unknown: reversals("unknown"),
             duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
             connections_refused: counter!("pinswitch_connections_refused_total"),
@@ -84,6 +91,12 @@ impl Metrics {
     /// Counts a suspension, if it was one.
     pub fn suspended(&self, suspended: bool) {
         self.suspensions.increment(u64::from(suspended));
+    }
+
+    /// Counts a reversal, repeats not.
+    pub fn reversed(&self, is_known: bool) {
+        let counter = if is_known { &self.reversals_known } else { &self.reversals_unknown };
+        counter.increment(1);
     }
 
     /// How far back repeats are recognised.
@@ -135,6 +148,10 @@ fn describe() {
     );
     describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
+    describe_counter!(
+        "pinswitch_reversals_total",
+        "Reversals, by whether their original was known."
+    );
     describe_counter!(
         "pinswitch_bad_pin_blocks_total",
         "PIN blocks that could not be read: a wrong key or an attack."

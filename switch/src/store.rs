@@ -14,7 +14,7 @@ use crate::cards::{Card, CardKey, CardState};
 use crate::hsm::Kcv;
 use record::{Event, TransactionRecord};
 
-pub use duplicates::{BodyDigest, DuplicateKey};
+pub use duplicates::{BodyDigest, DuplicateKey, Original};
 
 /// How many times a change is decided again because the card changed meanwhile. Each time
 /// somebody else was served, so this many others came first.
@@ -35,6 +35,13 @@ pub trait Store: Send + Sync + 'static {
         key: DuplicateKey,
         body: BodyDigest,
     ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
+
+    /// Whether the original of a reversal is known: answered, reversed since or not. While it is
+    /// being answered, this waits for its answer.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn knows(&self, original: Original) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
 
     /// The card with this key as it is now.
     ///
@@ -115,12 +122,12 @@ pub enum Claimed<C> {
     First(C),
     /// Answered before: the same answer is given again.
     Repeat(Answer),
-    /// The key was used by a request with another body.
+    /// The key was used by a request with another body, or that request was reversed.
     Conflict,
 }
 
 /// A decision to keep.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Commit<'a> {
     /// The card it was made on, exactly as it was read; `None` where there is no such card.
     pub card: Option<&'a Card>,
@@ -130,6 +137,25 @@ pub struct Commit<'a> {
     pub transaction: Option<TransactionRecord>,
     /// What others are to be told.
     pub event: Option<Event>,
+    /// What the transaction reverses.
+    pub reverses: Option<Reversal>,
+}
+
+impl<'a> Commit<'a> {
+    /// A change of a card by its issuer.
+    #[must_use]
+    pub fn by_issuer(card: &'a Card, change: CardState) -> Commit<'a> {
+        Commit { card: Some(card), change: Some(change), ..Commit::default() }
+    }
+}
+
+/// An original that is to be reversed: marked, or if it is unknown, refused when it comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Reversal {
+    /// What the reversal says of it.
+    pub original: Original,
+    /// What [`Store::knows`] said of it.
+    pub is_known: bool,
 }
 
 /// The store has failed and stays failed; the text names file and cause.
@@ -140,9 +166,9 @@ pub struct StoreFailed(pub String);
 /// Why a decision was not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The card has changed since it was read: decide again.
-    #[error("the card has changed meanwhile")]
-    CardChanged,
+    /// The card, or what is known of an original, has changed since it was read: decide again.
+    #[error("the card or the original has changed meanwhile")]
+    Changed,
     /// The store has failed.
     #[error(transparent)]
     Failed(#[from] StoreFailed),

@@ -4,13 +4,16 @@
 //! frame -> decode -> request -> route -> duplicate? -> load card -> required_checks
 //!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
 //! ```
+//!
+//! An advice leaves out the checks, a reversal looks for its original instead: both are
+//! acknowledged, whatever was decided.
 
 use iso_specs::{Decoded, ElementSet, FramingError, Message, decode};
 
 use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::{
     Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
-    required_checks, response, route, trusted,
+    required_checks, response, reversal, route, trusted,
 };
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp};
@@ -19,7 +22,7 @@ use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::store::record::{Event, Place, TransactionRecord};
 use crate::store::{
-    COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Store, StoreFailed,
+    COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Reversal, Store, StoreFailed,
 };
 use crate::switch::{Accounted, Session, Switch};
 
@@ -79,8 +82,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::Unanswered => return Ok(None),
             Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
-            Route::Authorization if session.must_sign_on() => Outcome::of(Reason::Unavailable),
-            Route::Authorization => self.authorize(session, &decoded).await,
+            _ if session.must_sign_on() => Outcome::of(Reason::Unavailable),
+            route => self.transact(session, route, &decoded).await,
         };
         let trusted = trusted(&decoded, &frame.message);
         // The dialect was checked at start, so there is a reply.
@@ -92,20 +95,26 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(Some(Reply { frame: reply, rests_on_store }))
     }
 
-    async fn authorize(&self, session: &Session, decoded: &Decoded<'_>) -> Outcome {
+    async fn transact(&self, session: &Session, route: Route, decoded: &Decoded<'_>) -> Outcome {
         let request = match Request::parse(decoded) {
             Ok(request) => request,
             Err(fault) => return Outcome::malformed(fault),
         };
-        if !request.processing_code.is_supported() {
+        // What was decided elsewhere is acknowledged, whatever it was.
+        if route == Route::Authorization && !request.processing_code.is_supported() {
             return Outcome::of(Reason::FunctionNotSupported);
         }
-        let answered = self.answer(session, &request).await;
+        let answered = self.answer(session, route, &request).await;
         // The store says itself why it failed, once; here it is one more 9907.
         answered.unwrap_or_else(|StoreFailed(_)| Outcome::of(Reason::Unavailable))
     }
 
-    async fn answer(&self, session: &Session, request: &Request) -> Result<Outcome, StoreFailed> {
+    async fn answer(
+        &self,
+        session: &Session,
+        route: Route,
+        request: &Request,
+    ) -> Result<Outcome, StoreFailed> {
         let card_key = self.vault.card_key(&request.pan);
         let key = self.duplicates.key(&session.link.network, &card_key, request);
         let body = self.duplicates.body(request);
@@ -120,12 +129,18 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let mut attempt = Attempt { session, request, verified: None };
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
+            let reverses = self.original(session, route, &card_key, request).await?;
             let card = self.load(request, &card_key).await?;
-            let decision = match &card {
-                None => attempt.without_hsm(Reason::NoSuchCard),
-                Some(card) => self.decide(&mut attempt, card, now).await,
+            let decision = match (route, reverses, &card) {
+                (_, Some(Reversal { is_known, .. }), _) => {
+                    let unknown = session.link.unknown_original;
+                    attempt.without_hsm(reversal::acknowledge(is_known, unknown))
+                }
+                (Route::Advice, ..) => attempt.without_hsm(Reason::Approved),
+                (_, _, None) => attempt.without_hsm(Reason::NoSuchCard),
+                (_, _, Some(card)) => self.decide(&mut attempt, card, now).await,
             };
-            let answer = answer_of(&decision, key);
+            let answer = answer_of(&decision, route, key);
             let verification = attempt.verification();
             let suspends = decision.suspends();
             let commit = Commit {
@@ -139,16 +154,33 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                     now,
                 )),
                 event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
+                reverses,
             };
             match self.store.commit(commit, &mut claim).await {
-                Err(CommitError::CardChanged) => continue,
+                Err(CommitError::Changed) => continue,
                 Err(CommitError::Failed(failed)) => return Err(failed),
                 Ok(()) => {}
             }
             self.metrics.suspended(suspends);
+            reverses.iter().for_each(|reversal| self.metrics.reversed(reversal.is_known));
             return Ok(Outcome::kept(answer, false));
         }
         Ok(Outcome::of(Reason::SystemMalfunction))
+    }
+
+    /// What a reversal takes back, after the answer to it was decided; `None` for other requests.
+    async fn original(
+        &self,
+        session: &Session,
+        route: Route,
+        card: &CardKey,
+        request: &Request,
+    ) -> Result<Option<Reversal>, StoreFailed> {
+        if route != Route::Reversal {
+            return Ok(None);
+        }
+        let original = self.duplicates.original(&session.link.network, card, request);
+        Ok(Some(Reversal { original, is_known: self.store.knows(original).await? }))
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
@@ -227,10 +259,10 @@ impl Attempt<'_> {
 }
 
 /// The answer of a decision. DE38 of an approval is six digits of the request's keyed digest:
-/// a request always has the same one.
-fn answer_of(decision: &Decision, key: DuplicateKey) -> Answer {
-    let digits = format!("{:06}", key.0 % 1_000_000);
-    let approved = decision.reason == Reason::Approved;
+/// a request always has the same one. What is acknowledged has none.
+fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
+    let digits = format!("{:06}", key.digest % 1_000_000);
+    let approved = decision.reason == Reason::Approved && route == Route::Authorization;
     let approval_code = digits.as_bytes().try_into().ok().filter(|_| approved);
     Answer { reason: decision.reason, approval_code }
 }

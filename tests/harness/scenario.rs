@@ -14,6 +14,9 @@
 //!                                       another network
 //!   -> 55 1809                          DE39 and DE44; `none`: no answer; `same`: equal bytes
 //! repeat 0101                           the last request with another MTI, and changes
+//! reverse 0400                          a reversal of the last authorization or advice, known
+//!                                       by DE90; `plain`: by its own DE7, DE11 and DE37
+//! original 0101                         that authorization or advice again
 //! show A -> SUSPENDED 22 tries=3        state, reason code, counter
 //! activate A, set-pin A 1234            the commands; `-> refused` where they are
 //! status A TERMINATED 01                a state that no command leads to
@@ -77,6 +80,8 @@ struct Player {
     cards: HashMap<String, TestCard>,
     requests: u32,
     last: Option<Fields>,
+    /// The last that a reversal can take back.
+    original: Option<Fields>,
     last_answer: Vec<u8>,
 }
 
@@ -95,6 +100,7 @@ impl Player {
             cards: HashMap::new(),
             requests: 0,
             last: None,
+            original: None,
             last_answer: Vec::new(),
         }
     }
@@ -127,7 +133,18 @@ impl Player {
             ["hsm", state] => self.switch().hsm.set_down(*state == "down"),
             ["event", card] => self.event(card, &expected).await,
             ["history", card] => self.history(card, &expected).await,
-            ["repeat", mti, changes @ ..] => self.repeat(mti, changes, &expected).await,
+            ["repeat", mti, changes @ ..] => {
+                let last = self.last.clone().unwrap();
+                self.repeat(last, mti, changes, &expected).await;
+            }
+            ["original", mti, changes @ ..] => {
+                let original = self.original.clone().unwrap();
+                self.repeat(original, mti, changes, &expected).await;
+            }
+            ["reverse", mti, changes @ ..] => {
+                let reversal = self.reversal(changes.contains(&"plain"));
+                self.repeat(reversal, mti, changes, &expected).await;
+            }
             [mti, card, how @ ..] if mti.len() == 4 => {
                 self.request(mti, card, how, &expected).await;
             }
@@ -260,8 +277,24 @@ impl Player {
         self.exchange(fields, how, expected).await;
     }
 
-    async fn repeat(&mut self, mti: &str, changes: &[&str], expected: &[&str]) {
-        let mut fields = self.last.clone().unwrap();
+    /// The last request taken back, without its MTI.
+    fn reversal(&mut self, is_plain: bool) -> Fields {
+        let mut fields = self.original.clone().unwrap();
+        fields.values.remove(&52);
+        if !is_plain {
+            let text = |element| fields.text(element);
+            let acquirer = format!("{:0>11}", text(32));
+            let elements = [fields.mti.clone(), text(11), text(7), acquirer, "0".repeat(11)];
+            self.requests += 1;
+            let stan = format!("{:06}", self.requests);
+            let rrn = format!("{:012}", self.requests);
+            fields.set(90, elements.concat().as_bytes());
+            fields.set(11, stan.as_bytes()).set(37, rrn.as_bytes()).set(7, b"1121120500");
+        }
+        fields
+    }
+
+    async fn repeat(&mut self, mut fields: Fields, mti: &str, changes: &[&str], expected: &[&str]) {
         fields.mti = mti.to_owned();
         self.set_pin_block(&mut fields, changes);
         self.change(&mut fields, changes);
@@ -299,7 +332,7 @@ impl Player {
             } else if *word == "track2" {
                 let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
                 fields.set(35, track.as_bytes());
-            } else {
+            } else if *word != "plain" {
                 let known =
                     ["pin=", "format=", "key=", "via="].iter().any(|key| word.starts_with(key));
                 assert!(known, "{}: unknown word {word}", self.at);
@@ -323,6 +356,10 @@ impl Player {
         }
         let read = Fields::read(&self.spec, &answer);
         self.check(&fields, &read, expected);
+        if Mti::new(fields.mti.as_bytes().try_into().unwrap()).is_some_and(|mti| !mti.is_reversal())
+        {
+            self.original = Some(fields.clone());
+        }
         (self.last, self.last_answer) = (Some(fields), answer);
     }
 
@@ -339,7 +376,9 @@ impl Player {
         }
         let own = |element: &u8| [38, 39, 44].contains(element) || echoed.contains(element);
         assert!(answer.values.keys().all(own), "{}: {:?}", self.at, answer.values.keys());
-        let approved = answer.text(39) == "00" && !mti.is_network_management();
+        // What is only acknowledged has no approval code.
+        let decided = matches!((mti.class(), mti.function()), (1 | 2, 0));
+        let approved = answer.text(39) == "00" && decided;
         let code = answer.text(38);
         let digits = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
         assert_eq!((approved, digits), (!code.is_empty(), approved), "{}: DE38 {code}", self.at);

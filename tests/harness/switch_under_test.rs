@@ -209,8 +209,7 @@ impl SwitchUnderTest {
         let card = self.card(token).await;
         let status_reason = StatusReason(reason);
         let change = CardState { status, status_reason, ..CardState::clone(&card.state) };
-        let commit =
-            Commit { card: Some(&card), change: Some(change), transaction: None, event: None };
+        let commit = Commit::by_issuer(&card, change);
         self.switch.store.commit(commit, &mut None).await.unwrap();
     }
 

@@ -131,6 +131,15 @@ def authorization(card, pin=None, *, mti="0100", zpk=DEMO_ZPK, iso_format=0, cha
     return changed(message, changes)
 
 
+def reversal(original, *, mti="0400", changes=None):
+    """Takes a request back: DE90 names it, the other numbers are the reversal's own."""
+    own = {name: value for name, value in original.items() if name not in ("52", "55")}
+    number = next(_numbers)
+    elements = [original["t"], original["11"], original["7"], original["32"].zfill(11), "0" * 11]
+    own |= {"t": mti, "7": "1121210500", "11": f"{number % 1_000_000:06}", "37": f"{number:012}"}
+    return changed(own | {"90": "".join(elements)}, changes)
+
+
 def network_management(code="301", changes=None):
     number = next(_numbers) % 1_000_000
     message = {"t": "0800", "7": "1121210000", "11": f"{number:06}", "70": code}

@@ -7,7 +7,7 @@ import time
 
 import messages
 import pytest
-from messages import CARD_1, CARD_4, authorization, network_management, other_pin
+from messages import CARD_1, CARD_4, authorization, network_management, other_pin, reversal
 from process import REPOSITORY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,7 +33,7 @@ TYPES = {
 }
 REASONS = {
     "0000", "1001", "1004", "1011", "1012", "1015", "1021", "1025", "1026", "1029", "1809",
-    "1872", "9904", "9907", "9909", "9913",
+    "1872", "9904", "9907", "9909", "9913", "9914",
 }
 
 
@@ -116,7 +116,11 @@ def test_counts_move_as_the_messages_do(switch):
         link.ask(authorization(CARD_4, other_pin(CARD_4.pin), mti="0201"))
         link.ask(authorization(CARD_4, changes={"52": "0" * 16}))
         link.ask(authorization(CARD_4, changes={"4": None}))
-        link.ask(authorization(CARD_4, mti="0400"))
+        approved = authorization(CARD_4, CARD_4.pin)
+        link.ask(approved)
+        link.ask(reversal(approved))
+        link.ask(reversal(approved, mti="0420"))
+        link.ask(authorization(CARD_4, mti="0401"))
         link.ask(authorization(CARD_4, mti="0300"))
         link.send(authorization(CARD_4, mti="0110"))
         link.echo()
@@ -128,20 +132,23 @@ def test_counts_move_as_the_messages_do(switch):
 
     counted = {
         ("0800", "0810", "0000"): 2, ("0100", "0110", "1809"): 2, ("0100", "0110", "1872"): 2,
-        ("0100", "0110", "0000"): 1, ("0201", "0210", "1809"): 1, ("0100", "0110", "1026"): 1,
-        ("0100", "0110", "9904"): 1, ("0400", "0410", "1015"): 1, ("other", "other", "1015"): 1,
+        ("0100", "0110", "0000"): 2, ("0201", "0210", "1809"): 1, ("0100", "0110", "1026"): 1,
+        ("0100", "0110", "9904"): 1, ("0400", "0410", "0000"): 2, ("0420", "0430", "0000"): 1,
+        ("other", "other", "1015"): 1,
     }
     for (_, mti, code), count in counted.items():
         assert moved("pinswitch_responses_total", network="net", mti=mti, code=code) == count
     assert moved("pinswitch_responses_total") == sum(counted.values())
-    for mti in ("0800", "0201", "0400"):
-        came = sum(count for (asked, _, _), count in counted.items() if asked == mti)
-        assert moved("pinswitch_messages_total", mti=mti, direction="in") == came
+    came = {"0800": 2, "0201": 1, "0400": 1, "0401": 1, "0420": 1}
+    for mti, count in came.items():
+        assert moved("pinswitch_messages_total", mti=mti, direction="in") == count
     # The response 0110 came in, and nothing went out for it.
     assert moved("pinswitch_messages_total", direction="in") == sum(counted.values()) + 1
     assert moved("pinswitch_messages_total", direction="out") == sum(counted.values())
     assert moved("pinswitch_pin_suspensions_total") == 1
-    assert moved("pinswitch_pin_verifications_total") == 6
+    assert moved("pinswitch_pin_verifications_total") == 7
+    assert moved("pinswitch_reversals_total", original="known") == 2
+    assert moved("pinswitch_reversals_total", original="unknown") == 1
     assert moved("pinswitch_bad_pin_blocks_total", link="link-a") == 1
     assert moved("pinswitch_request_duration_seconds_count") == sum(counted.values())
     assert after.value("pinswitch_inflight") == 0

@@ -9,7 +9,9 @@ import urllib.request
 import messages
 import pytest
 from link import Link
-from messages import CARD_1, CARD_4, Card, authorization, network_management, other_pin, pan_of
+from messages import (
+    CARD_1, CARD_4, ECHOED, Card, authorization, network_management, other_pin, pan_of, reversal,
+)
 from process import BINARY, START_SECONDS, STOP_SECONDS
 
 
@@ -225,6 +227,45 @@ def test_a_repeat_may_bring_another_pin_block_and_local_time(switch):
         again = authorization(CARD_1, CARD_1.pin)["52"]
         assert link.ask(dict(request, **{"12": "210001", "52": again})).code == "55"
     assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+
+
+def test_a_reversal_takes_its_original_back_and_gives_no_try_back(switch):
+    right, wrong = authorization(CARD_1, CARD_1.pin), authorization(CARD_1, "1111")
+    with switch.connect() as link:
+        for original, code in [(right, "00"), (wrong, "55")]:
+            assert link.ask(original).code == code
+            taken_back = reversal(original)
+            answer = link.ask(taken_back)
+            assert (answer.mti, answer.code, "38" in answer.names) == ("0410", "00", False)
+            assert answer.names == (ECHOED & taken_back.keys()) | {"39"}
+            assert link.ask(dict(taken_back, t="0401")).raw == answer.raw
+            assert link.ask(reversal(original, mti="0420")).code == "00"
+            answer = link.ask(dict(original, t="0101"))
+            assert (answer.mti, answer.code, answer.reason) == ("0110", "94", "9913")
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+
+
+def test_a_reversal_that_is_first_refuses_its_original_also_after_a_kill(switch):
+    lost = authorization(CARD_1, "1111")
+    taken_back = reversal(lost)
+    with switch.connect() as link:
+        assert link.ask(taken_back).code == "00"
+    switch.kill()
+    switch.start()
+    with switch.connect() as link:
+        assert link.ask(dict(taken_back, t="0401")).code == "00"
+        answer = link.ask(lost)
+        assert (answer.code, answer.reason) == ("94", "9913")
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 0
+
+
+def test_an_advice_is_acknowledged_and_decides_nothing(switch):
+    with switch.connect() as link:
+        for mti in ("0120", "0121", "0220", "0221"):
+            answer = link.ask(authorization(CARD_1, "1111", mti=mti))
+            assert (answer.mti, answer.code) == (mti[:2] + "30", "00")
+            assert "38" not in answer.names
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 0
 
 
 def test_every_decline_names_its_reason_in_de44(switch):

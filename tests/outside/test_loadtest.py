@@ -20,7 +20,7 @@ def test_check_passes_twice_in_a_row_and_shows_no_pan(switch):
     for _ in range(2):
         result = loadtest(switch, "check", "--data-dir", str(switch.data))
         assert result.returncode == 0, result.stdout + result.stderr
-        assert result.stdout.rstrip().endswith("34 passed, 0 failed")
+        assert result.stdout.rstrip().endswith("36 passed, 0 failed")
         assert "4761340000000019" not in result.stdout
 
 

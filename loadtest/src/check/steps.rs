@@ -27,7 +27,7 @@ pub(super) fn play<W: Write>(check: &mut Check<'_, W>) {
     unknown_card(check);
     other_body_under_one_key(check);
     missing_amount(check);
-    not_supported(check);
+    reversal(check);
     network_management(check, "sign-off", b"002");
 }
 
@@ -119,8 +119,12 @@ fn missing_amount<W: Write>(check: &mut Check<'_, W>) {
     check.exchange("DE4 missing", &request, Expected::declined("30", "004"));
 }
 
-fn not_supported<W: Write>(check: &mut Check<'_, W>) {
+fn reversal<W: Write>(check: &mut Check<'_, W>) {
     let original = check.trace();
-    let request = Request::reversal_advice(&CARD_1, &original, &check.trace());
-    check.exchange("reversal advice 0420", &request, Expected::declined("40", "1015"));
+    let request = Request::cash_with_pin(&CARD_1, CARD_1.pin, &original);
+    check.exchange("right PIN", &request, Expected::APPROVED);
+    let reversal = Request::reversal_advice(&CARD_1, &original, &check.trace());
+    check.exchange("it is reversed (0420)", &reversal, Expected::ACCEPTED);
+    let expected = Expected::declined("94", "9913");
+    check.exchange("its repeat 0101 comes too late", &request.repeat(), expected);
 }

@@ -1,13 +1,18 @@
-//! What an authorization request says, read once from the message and checked.
+//! What an authorization request, an advice or a reversal says, read once from the message and
+//! checked.
 
 use iso_specs::{Decoded, Message, Mti, tlv};
 
+use super::reversal::OriginalElements;
 use crate::cards::card::Expiry;
-use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
+use crate::cards::pan::Pan;
 use crate::hsm::PinBlock;
 
 /// Largest data element that is read here, in bytes: DE55 where its length has three digits.
 pub(super) const VALUE_BYTES_MAX: usize = 999;
+
+/// Longest element that is read as text here, in bytes: DE90.
+const TEXT_BYTES_MAX: usize = 42;
 
 /// The request cannot be processed because of this data element (reason 9904).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,8 @@ impl ProcessingCode {
     }
 }
 
-/// A request 0100 or 0200, or its repeat. Clear data in it masks itself when shown.
+/// A request 0100 or 0200, an advice or a reversal of one, or a repeat of these. Clear data in it
+/// masks itself when shown.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Message type.
@@ -83,6 +89,8 @@ pub struct Request {
     pub pin_block: Option<PinBlock>,
     /// DE55: what of it tells two requests apart; absent without DE55.
     pub chip: Option<ChipData>,
+    /// DE90 of a reversal.
+    pub original: Option<OriginalElements>,
 }
 
 /// Parts of DE55 that take part in the comparison of repeats.
@@ -125,6 +133,7 @@ impl Request {
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
             chip: chip_data(message)?,
+            original: original(message)?,
         })
     }
 
@@ -220,7 +229,22 @@ fn chip_data(message: &Message<'_>) -> Result<Option<ChipData>, FormatError> {
     }))
 }
 
-fn required<const N: usize>(message: &Message<'_>, element: u8) -> Result<[u8; N], FormatError> {
+/// Only a reversal has one; whatever else brings DE90 is not asked what it means.
+fn original(message: &Message<'_>) -> Result<Option<OriginalElements>, FormatError> {
+    match message.mti().is_reversal() {
+        true => OriginalElements::read(message),
+        false => Ok(None),
+    }
+}
+
+/// The text of an element that must be there, with exactly this length.
+///
+/// # Errors
+/// The element.
+pub(super) fn required<const N: usize>(
+    message: &Message<'_>,
+    element: u8,
+) -> Result<[u8; N], FormatError> {
     optional(message, element, exactly)?.ok_or(FormatError { element })
 }
 
@@ -231,7 +255,7 @@ fn optional<T>(
     read: impl FnOnce(&[u8]) -> Option<T>,
 ) -> Result<Option<T>, FormatError> {
     let Some(field) = message.field(element) else { return Ok(None) };
-    let mut buffer = [0; 2 * PAN_DIGITS_MAX];
+    let mut buffer = [0; TEXT_BYTES_MAX];
     let text = field.text(&mut buffer);
     text.and_then(read).map(Some).ok_or(FormatError { element })
 }

@@ -38,13 +38,15 @@ pub enum Reason {
     Unavailable,
     /// 9909: system malfunction.
     SystemMalfunction,
-    /// 9913: the key of an earlier request, another body.
+    /// 9913: the key of an earlier request, another body; or that request was reversed.
     DuplicateConflict,
+    /// 9914: a reversal whose original is unknown, on a link that is to be told.
+    OriginalNotFound,
 }
 
 impl Reason {
     /// All reasons, in the order of their codes.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::Approved,
         Reason::ExpiredCard,
         Reason::CardBlocked,
@@ -61,6 +63,7 @@ impl Reason {
         Reason::Unavailable,
         Reason::SystemMalfunction,
         Reason::DuplicateConflict,
+        Reason::OriginalNotFound,
     ];
 
     /// Four-digit code, then DE39 of ISO 8583:1987, 1993 and 2003.
@@ -82,6 +85,7 @@ impl Reason {
             Reason::Unavailable => ["9907", "91", "907", "9907"],
             Reason::SystemMalfunction => ["9909", "96", "909", "9909"],
             Reason::DuplicateConflict => ["9913", "94", "913", "9913"],
+            Reason::OriginalNotFound => ["9914", "25", "914", "9914"],
         }
     }
 
@@ -134,7 +138,10 @@ impl Reason {
             Reason::FormatError => "format error",
             Reason::Unavailable => "issuer or HSM unavailable",
             Reason::SystemMalfunction => "system malfunction",
-            Reason::DuplicateConflict => "same key as an earlier request, another body",
+            Reason::DuplicateConflict => {
+                "same key as an earlier request, another body; or reversed"
+            }
+            Reason::OriginalNotFound => "original not found",
         }
     }
 
@@ -173,7 +180,8 @@ mod tests {
         9904 30 904 9904
         9907 91 907 9907
         9909 96 909 9909
-        9913 94 913 9913";
+        9913 94 913 9913
+        9914 25 914 9914";
 
     fn dialect(column: &str) -> Spec {
         let text = Spec::builtin("iso8583-1987-ascii").unwrap();

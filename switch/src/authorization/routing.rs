@@ -7,6 +7,10 @@ use iso_specs::Mti;
 pub enum Route {
     /// 0100, 0200 and their repeats: authorized.
     Authorization,
+    /// 0120, 0220 and their repeats: what was decided elsewhere, acknowledged.
+    Advice,
+    /// 0400, 0420 and their repeats: a request is taken back.
+    Reversal,
     /// 0800 and its repeats: sign-on, sign-off, echo.
     NetworkManagement,
     /// Another request: answered with 1015.
@@ -23,6 +27,8 @@ pub fn route(mti: Mti) -> Route {
     match mti.digits() {
         _ if !mti.is_request() => Route::Unanswered,
         [b'0', b'1' | b'2', b'0', b'0'..=b'5'] => Route::Authorization,
+        [b'0', b'1' | b'2', b'2', b'0'..=b'5'] => Route::Advice,
+        [b'0', b'4', b'0' | b'2', b'0'..=b'5'] => Route::Reversal,
         [b'0', b'8', b'0', b'0'..=b'5'] => Route::NetworkManagement,
         _ => Route::NotSupported,
     }

@@ -9,6 +9,7 @@ use iso_specs::toml_keys::{Keys, Place, integer};
 
 use super::{File, is_empty_list, listen, name_of};
 use crate::authorization::dialect::check_dialect;
+use crate::authorization::reversal::UnknownOriginal;
 use crate::frame::{FrameFormat, Framing, Header};
 use crate::hsm::key::Algorithm;
 use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
@@ -28,6 +29,8 @@ pub struct LinkConfig {
     pub frames: FrameFormat,
     /// Whether only a signed-on connection may send requests.
     pub sign_on_required: bool,
+    /// What a reversal is answered whose original nobody knows.
+    pub unknown_original: UnknownOriginal,
     /// The zone PIN key of DE52.
     pub zpk: KeyName,
     /// Formats that its PIN blocks may have.
@@ -86,6 +89,12 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, &name));
         let frames = frames(keys, dialect.as_deref());
         let sign_on_required = keys.optional_boolean("sign_on_required");
+        let unknown =
+            keys.optional_name("unknown_original", "\"accept\" or \"refuse\"", |name| match name {
+                "accept" => Some(UnknownOriginal::Accept),
+                "refuse" => Some(UnknownOriginal::Refuse),
+                _ => None,
+            });
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
         let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
         let zpk = keys.name("zpk", zpk, |name| KeyName::parse(name).filter(is_zpk));
@@ -100,6 +109,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             dialect: dialect?,
             frames,
             sign_on_required: sign_on_required.unwrap_or(false),
+            unknown_original: unknown.unwrap_or_default(),
             zpk: zpk?,
             pin_block_formats,
         })

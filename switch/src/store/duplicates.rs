@@ -1,91 +1,28 @@
 //! Answers already given, found by the key of the request, for 24 hours or as long as the index
-//! has room. The index lives in memory; the store rebuilds it from its records at start.
+//! has room; and which of them were reversed. The index lives in memory; the store rebuilds it
+//! from its records at start.
+//!
+//! A shard holds its answers in a ring, oldest first, and a table of ring places beside it, hashed
+//! by what a repeat and a reversal have in common: one probe finds both.
 
-use std::collections::{HashMap, VecDeque};
+mod digest;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use tokio::sync::oneshot;
 
-use crate::authorization::{Answer, Request};
-use crate::cards::CardKey;
+use crate::authorization::{Answer, Reason};
 use crate::clock::Timestamp;
-use siphasher::sip128::{Hasher128, SipHasher24};
-
-/// Keyed digest of what makes two messages the same request: network, first three digits of the
-/// MTI, card, DE7, DE11, DE32, DE37.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DuplicateKey(pub u128);
-
-/// Keyed digest of what an equal request must have equal: DE3, DE4, DE14, DE49, 9F26, 9F36.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyDigest(pub u64);
-
-/// The secret under which keys and bodies are digested: SipHash-2-4 with 128 bits, so that a
-/// record gives no PAN away to somebody who guesses.
-#[derive(Clone)]
-pub struct DuplicateHasher(SipHasher24);
-
-impl DuplicateHasher {
-    /// From a key of 16 bytes.
-    #[must_use]
-    pub fn new(key: &[u8; 16]) -> DuplicateHasher {
-        DuplicateHasher(SipHasher24::new_with_key(key))
-    }
-
-    /// The key of a request on a network. DE37 absent is another key than any DE37.
-    #[must_use]
-    pub fn key(&self, network: &str, card: &CardKey, request: &Request) -> DuplicateKey {
-        let [version, class, function, _] = request.mti.digits();
-        let rrn = request.rrn.as_ref().map_or(&[][..], |rrn| rrn);
-        let mti = [version, class, function];
-        let Request { transmission_time, stan, acquirer, .. } = request;
-        let parts = [network.as_bytes(), &mti, &card.0, transmission_time, stan, acquirer, rrn];
-        DuplicateKey(self.digest(&parts))
-    }
-
-    /// The digest of the body of a request.
-    #[must_use]
-    pub fn body(&self, request: &Request) -> BodyDigest {
-        let amount = request.amount.minor_units.to_be_bytes();
-        let currency = request.amount.currency.to_be_bytes();
-        let expiry = request.expiry.map(|expiry| expiry.to_string()).unwrap_or_default();
-        let chip = request.chip.unwrap_or_default();
-        let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
-        let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
-        let code = &request.processing_code.0;
-        let parts = [&code[..], &amount, &currency, expiry.as_bytes(), cryptogram, atc];
-        let [high, _] = split(self.digest(&parts));
-        BodyDigest(high)
-    }
-
-    fn digest(&self, parts: &[&[u8]]) -> u128 {
-        use std::hash::Hasher;
-        let mut hasher = self.0;
-        for part in parts {
-            // Each part with its length, so that no two lists of parts give the same bytes.
-            hasher.write(&[u8::try_from(part.len()).unwrap_or(u8::MAX)]);
-            hasher.write(part);
-        }
-        hasher.finish128().as_u128()
-    }
-}
-
-impl std::fmt::Debug for DuplicateHasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DuplicateHasher(..)")
-    }
-}
-
-fn split(digest: u128) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = digest.to_be_bytes();
-    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
-}
+use digest::halves;
+pub use digest::{BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Original};
 
 /// How long an answer is kept at most.
 pub const WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
-/// The index is split by key: a lock is held for one part only, and cleaning one part is short.
+/// The index is split by digest: a lock is held for one part only, and cleaning one part is short.
 const SHARDS: usize = 64;
 
 /// An answer with what a repeat has to wait for.
@@ -97,12 +34,6 @@ pub struct Kept {
     pub durable_at: u64,
 }
 
-#[derive(Debug)]
-enum Slot {
-    InFlight(BodyDigest),
-    Answered(BodyDigest, Kept, Timestamp),
-}
-
 /// What a look at the index came to.
 #[derive(Debug)]
 pub enum Look {
@@ -112,42 +43,115 @@ pub enum Look {
     Repeat(Kept),
     /// Being answered now: look again when this resolves.
     Wait(oneshot::Receiver<()>),
-    /// Another body. The commit that it contradicts; 0: none yet, or nothing to wait for.
+    /// Another body, or it was reversed. The commit that it contradicts; 0: none yet, or nothing
+    /// to wait for.
     Conflict {
         /// As of [`Kept::durable_at`].
         durable_at: u64,
     },
 }
 
+/// An answered request, or what a reversal said of a request that nobody knows.
+#[derive(Debug)]
+struct Entry {
+    /// In two parts: a `u128` would be aligned to 16 bytes, and there are millions of these.
+    digest: [u64; 2],
+    body: BodyDigest,
+    time: Timestamp,
+    durable_at: u64,
+    /// 0: without, or any.
+    rrn: u32,
+    kind: MessageKind,
+    state: State,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Answered,
+    Reversed,
+    /// Reversed before it came. Its kind and DE37 are those of the [`Original`].
+    Tombstone,
+}
+
+impl Entry {
+    fn key(&self) -> DuplicateKey {
+        DuplicateKey { digest: joined(self.digest), rrn: self.rrn, kind: self.kind }
+    }
+
+    /// Of a tombstone.
+    fn original(&self) -> Original {
+        Original::from_key(&self.key())
+    }
+
+    /// Whether a request with this key is this one, or the one that it forbids.
+    fn meets(&self, key: &DuplicateKey) -> bool {
+        match self.state {
+            State::Answered | State::Reversed => self.key() == *key,
+            State::Tombstone => self.original().is(key),
+        }
+    }
+
+    fn is_valid(&self, now: Timestamp) -> bool {
+        now.since(self.time) < WINDOW
+    }
+}
+
+fn joined([high, low]: [u64; 2]) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+struct InFlight {
+    key: DuplicateKey,
+    body: BodyDigest,
+    /// Repeats and reversals that wait for its answer.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl InFlight {
+    fn wait(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push(sender);
+        receiver
+    }
+}
+
 #[derive(Debug)]
 struct Shard {
-    slots: HashMap<DuplicateKey, Slot, foldhash::fast::RandomState>,
-    /// Answered keys with the time of their answer, oldest first.
-    order: VecDeque<(Timestamp, DuplicateKey)>,
-    /// Repeats that wait for an answer.
-    waiting: HashMap<DuplicateKey, Vec<oneshot::Sender<()>>, foldhash::fast::RandomState>,
+    in_flight: HashTable<InFlight>,
+    /// Oldest first. An entry has a number for good; that of the first is `first`.
+    entries: VecDeque<Entry>,
+    first: u32,
+    numbers: HashTable<u32>,
     entries_max: usize,
     /// Time of the youngest answer that was dropped for want of room.
     dropped: Option<Timestamp>,
 }
+
+/// What a table of numbers takes for a bucket, in bytes: a number and its control byte.
+const BUCKET_BYTES: usize = size_of::<u32>() + 1;
 
 impl Shard {
     /// A shard that takes at most `bytes_max`. The table has a power of two of buckets and is
     /// filled to 7/16: above half of its capacity, a table that has dropped many entries grows
     /// instead of cleaning up.
     fn new(bytes_max: usize) -> Shard {
-        let slot = size_of::<(DuplicateKey, Slot)>() + 1;
-        let place = size_of::<(Timestamp, DuplicateKey)>();
-        let bytes = |buckets: usize| buckets * slot + buckets * 7 / 16 * place;
+        let entries_at = |buckets: usize| {
+            let room = bytes_max.saturating_sub(buckets * BUCKET_BYTES) / size_of::<Entry>();
+            room.min(buckets * 7 / 16 - 1)
+        };
         let mut buckets = 16;
-        while bytes(buckets * 2) <= bytes_max {
+        while entries_at(buckets * 2) > entries_at(buckets) {
             buckets *= 2;
         }
-        let entries_max = buckets * 7 / 16 - 1;
+        let entries_max = entries_at(buckets).max(1);
         Shard {
-            slots: HashMap::with_capacity_and_hasher(buckets * 7 / 8, Default::default()),
-            order: VecDeque::with_capacity(entries_max),
-            waiting: HashMap::default(),
+            in_flight: HashTable::new(),
+            entries: VecDeque::with_capacity(entries_max),
+            first: 0,
+            numbers: HashTable::with_capacity(buckets * 7 / 8),
             entries_max,
             dropped: None,
         }
@@ -159,8 +163,8 @@ impl Shard {
 pub struct Duplicates(Arc<[Mutex<Shard>; SHARDS]>);
 
 impl Duplicates {
-    /// An index that takes at most `bytes_max` of memory. The room is reserved at once, so
-    /// that no request ever waits for a table to grow.
+    /// An index that takes at most `bytes_max` of memory for answers. The room is reserved at
+    /// once, so that no request ever waits for a table to grow.
     #[must_use]
     pub fn new(bytes_max: usize) -> Duplicates {
         let shard = |_| Mutex::new(Shard::new(bytes_max / SHARDS));
@@ -176,33 +180,37 @@ impl Duplicates {
     /// Looks a key up and takes it if nobody has it.
     #[must_use]
     pub fn look(&self, key: DuplicateKey, body: BodyDigest, now: Timestamp) -> Look {
-        let mut inner = self.shard(key);
-        match inner.slots.get(&key) {
-            Some(Slot::Answered(_, _, at)) if now.since(*at) >= WINDOW => {}
-            Some(Slot::InFlight(known)) if *known != body => {
-                return Look::Conflict { durable_at: 0 };
-            }
-            Some(Slot::Answered(known, kept, _)) if *known != body => {
-                return Look::Conflict { durable_at: kept.durable_at };
-            }
-            Some(Slot::Answered(_, kept, _)) => return Look::Repeat(*kept),
-            Some(Slot::InFlight(_)) => {
-                let (sender, receiver) = oneshot::channel();
-                inner.waiting.entry(key).or_default().push(sender);
-                return Look::Wait(receiver);
-            }
-            None => {}
+        let mut shard = self.shard(key.digest);
+        if let Some(known) = shard.in_flight_with(&key) {
+            return match known.body == body {
+                true => Look::Wait(known.wait()),
+                false => Look::Conflict { durable_at: 0 },
+            };
         }
-        inner.make_room(now);
-        inner.slots.insert(key, Slot::InFlight(body));
-        Look::First(Claim { index: self.clone(), key, body, open: true })
+        let mut known = shard.with_digest(key.digest);
+        if let Some(entry) = known.find(|entry| entry.is_valid(now) && entry.meets(&key)) {
+            let Entry { durable_at, answer, .. } = *entry;
+            return match entry.state {
+                State::Answered if entry.body == body => Look::Repeat(Kept { answer, durable_at }),
+                _ => Look::Conflict { durable_at },
+            };
+        }
+        drop(known);
+        let in_flight = InFlight { key, body, waiting: Vec::new() };
+        let hash = |known: &InFlight| table_hash(halves(known.key.digest));
+        shard.in_flight.insert_unique(hash(&in_flight), in_flight, hash);
+        Look::First(Claim { index: self.clone(), key, open: true })
+    }
+
+    /// What a reversal speaks of, held: nobody answers or repeats it until this is dropped.
+    #[must_use]
+    pub fn originals(&self, original: Original, now: Timestamp) -> Originals<'_> {
+        Originals { shard: self.shard(original.digest), original, now }
     }
 
     /// Puts an answer back that was read from the store at start. Older first.
     pub fn restore(&self, key: DuplicateKey, body: BodyDigest, kept: Kept, at: Timestamp) {
-        let mut inner = self.shard(key);
-        inner.make_room(at);
-        inner.insert(key, body, kept, at);
+        self.shard(key.digest).push(Entry::answered(key, body, kept, at));
     }
 
     /// Notes that answers of before this time are not in the index.
@@ -219,9 +227,9 @@ impl Duplicates {
         youngest.map_or(WINDOW, |dropped| now.since(dropped).min(WINDOW))
     }
 
-    fn shard(&self, key: DuplicateKey) -> MutexGuard<'_, Shard> {
+    fn shard(&self, digest: u128) -> MutexGuard<'_, Shard> {
         let shards = &*self.0;
-        let index = usize::try_from(key.0 % SHARDS as u128).unwrap_or_default();
+        let index = usize::try_from(digest % SHARDS as u128).unwrap_or_default();
         lock(shards.get(index).unwrap_or_else(|| {
             let [first, ..] = shards;
             first
@@ -238,30 +246,80 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A digest is a hash already. Its low bits choose the shard.
+const fn table_hash([high, _]: [u64; 2]) -> u64 {
+    high
+}
+
+impl Entry {
+    fn answered(key: DuplicateKey, body: BodyDigest, kept: Kept, time: Timestamp) -> Entry {
+        let DuplicateKey { digest, rrn, kind } = key;
+        let Kept { answer, durable_at } = kept;
+        let (digest, state) = (halves(digest), State::Answered);
+        Entry { digest, body, time, durable_at, rrn, kind, state, answer }
+    }
+}
+
 impl Shard {
-    fn insert(&mut self, key: DuplicateKey, body: BodyDigest, kept: Kept, at: Timestamp) {
-        let answered = Slot::Answered(body, kept, at);
-        // Written over in place: an insert would make room for one more first, and grow.
-        match self.slots.get_mut(&key) {
-            Some(slot) => *slot = answered,
-            None => drop(self.slots.insert(key, answered)),
+    fn in_flight_with(&mut self, key: &DuplicateKey) -> Option<&mut InFlight> {
+        let hash = table_hash(halves(key.digest));
+        self.in_flight.find_mut(hash, |known| known.key == *key)
+    }
+
+    fn take_in_flight(&mut self, key: &DuplicateKey) -> Option<InFlight> {
+        let hash = table_hash(halves(key.digest));
+        let found = self.in_flight.find_entry(hash, |known| known.key == *key);
+        found.ok().map(|found| found.remove().0)
+    }
+
+    fn with_digest(&self, digest: u128) -> impl Iterator<Item = &Entry> {
+        let digest = halves(digest);
+        let place = |number: &u32| usize::try_from(number.wrapping_sub(self.first)).ok();
+        let numbers = self.numbers.iter_hash(table_hash(digest));
+        let entries = numbers.filter_map(move |number| self.entries.get(place(number)?));
+        entries.filter(move |entry| entry.digest == digest)
+    }
+
+    fn with_digest_mut(&mut self, digest: u128, mut visit: impl FnMut(&mut Entry)) {
+        let digest = halves(digest);
+        for number in self.numbers.iter_hash(table_hash(digest)) {
+            let place = usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+            let entry = self.entries.get_mut(place).filter(|entry| entry.digest == digest);
+            entry.into_iter().for_each(&mut visit);
         }
-        self.order.push_back((at, key));
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.make_room(entry.time);
+        // There are fewer entries than numbers: entries_max is far below 2^32.
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let number = self.first.wrapping_add(count);
+        let hash = table_hash(entry.digest);
+        self.entries.push_back(entry);
+        let (entries, first) = (&self.entries, self.first);
+        // Called only if the table grew, which it has room not to.
+        let hash_of = |number: &u32| {
+            let place = usize::try_from(number.wrapping_sub(first)).unwrap_or(usize::MAX);
+            entries.get(place).map_or(0, |entry| table_hash(entry.digest))
+        };
+        self.numbers.insert_unique(hash, number, hash_of);
     }
 
     /// Drops what is too old, and the oldest while there is no room for one more.
     fn make_room(&mut self, now: Timestamp) {
-        while let Some((at, key)) = self.order.front().copied() {
-            let full = self.slots.len() >= self.entries_max;
-            if !full && now.since(at) < WINDOW {
+        while let Some(oldest) = self.entries.front() {
+            let full = self.entries.len() >= self.entries_max;
+            if !full && oldest.is_valid(now) {
                 break;
             }
-            self.order.pop_front();
-            // The key may have been answered again since: then it is not this old answer's.
-            if matches!(self.slots.get(&key), Some(Slot::Answered(_, _, time)) if *time == at) {
-                self.slots.remove(&key);
-                self.dropped = Some(at).filter(|_| full).or(self.dropped);
+            let (number, at) = (self.first, oldest.time);
+            let found = self.numbers.find_entry(table_hash(oldest.digest), |own| *own == number);
+            if let Ok(found) = found {
+                found.remove();
             }
+            self.entries.pop_front();
+            self.first = number.wrapping_add(1);
+            self.dropped = Some(at).filter(|_| full).or(self.dropped);
         }
     }
 }
@@ -271,7 +329,6 @@ impl Shard {
 pub struct Claim {
     index: Duplicates,
     key: DuplicateKey,
-    body: BodyDigest,
     open: bool,
 }
 
@@ -279,19 +336,71 @@ impl Claim {
     /// Keeps the answer for repeats.
     pub fn answered(mut self, kept: Kept, now: Timestamp) {
         self.open = false;
-        let mut inner = self.index.shard(self.key);
-        inner.insert(self.key, self.body, kept, now);
-        inner.waiting.remove(&self.key);
+        let mut shard = self.index.shard(self.key.digest);
+        // Dropping the senders of those who wait wakes them: they look again.
+        if let Some(InFlight { key, body, .. }) = shard.take_in_flight(&self.key) {
+            shard.push(Entry::answered(key, body, kept, now));
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.open {
-            let mut inner = self.index.shard(self.key);
-            inner.slots.remove(&self.key);
-            // Dropping the senders wakes the waiting: they look again.
-            inner.waiting.remove(&self.key);
+            drop(self.index.shard(self.key.digest).take_in_flight(&self.key));
+        }
+    }
+}
+
+/// The requests that a reversal speaks of.
+#[derive(Debug)]
+pub struct Originals<'a> {
+    shard: MutexGuard<'a, Shard>,
+    original: Original,
+    now: Timestamp,
+}
+
+impl Originals<'_> {
+    /// If one of them is being answered now: look again when this resolves.
+    #[must_use]
+    pub fn in_flight(&mut self) -> Option<oneshot::Receiver<()>> {
+        let hash = table_hash(halves(self.original.digest));
+        let mut in_flight = self.shard.in_flight.iter_hash_mut(hash);
+        in_flight.find(|known| self.original.is(&known.key)).map(InFlight::wait)
+    }
+
+    /// Whether one of them was answered, reversed since or not.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let mut known = self.shard.with_digest(self.original.digest);
+        known.any(|entry| {
+            entry.state != State::Tombstone
+                && entry.is_valid(self.now)
+                && self.original.is(&entry.key())
+        })
+    }
+
+    /// Marks them as reversed by the commit `durable_at`, each once; if there is none, whatever
+    /// comes later is refused.
+    pub fn reverse(mut self, durable_at: u64) {
+        let Originals { original, now, .. } = self;
+        let mut found = false;
+        self.shard.with_digest_mut(original.digest, |entry| {
+            let is_it = match entry.state {
+                State::Tombstone => entry.original() == original,
+                State::Answered | State::Reversed => original.is(&entry.key()),
+            };
+            if is_it && entry.is_valid(now) {
+                found = true;
+                if entry.state == State::Answered {
+                    (entry.state, entry.durable_at) = (State::Reversed, durable_at);
+                }
+            }
+        });
+        if !found {
+            let kept = Kept { answer: Answer::new(Reason::DuplicateConflict), durable_at };
+            let entry = Entry::answered(original.to_key(), BodyDigest::default(), kept, now);
+            self.shard.push(Entry { state: State::Tombstone, ..entry });
         }
     }
 }
@@ -299,7 +408,6 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization::Reason;
 
     const KEPT: Kept =
         Kept { answer: Answer { reason: Reason::InvalidPin, approval_code: None }, durable_at: 7 };
@@ -308,8 +416,12 @@ mod tests {
         Timestamp::from_seconds(seconds)
     }
 
-    fn key(number: u128) -> DuplicateKey {
-        DuplicateKey(number)
+    fn key_of(digest: u128, rrn: u32, mti: &[u8; 4]) -> DuplicateKey {
+        DuplicateKey { digest, rrn, kind: MessageKind::of(*mti) }
+    }
+
+    fn key(digest: u128) -> DuplicateKey {
+        key_of(digest, 5, b"0100")
     }
 
     fn first(look: Look) -> Claim {
@@ -317,13 +429,24 @@ mod tests {
         claim
     }
 
+    fn answer(index: &Duplicates, key: DuplicateKey, now: Timestamp) {
+        first(index.look(key, BodyDigest(1), now)).answered(KEPT, now);
+    }
+
+    fn original(digest: u128, rrn: Option<u32>, mti: Option<&[u8; 4]>) -> Original {
+        Original { digest, rrn, kind: mti.map(|mti| MessageKind::of(*mti)) }
+    }
+
     #[test]
     fn a_repeat_gets_the_answer_and_another_body_does_not() {
         let index = Duplicates::new(1 << 20);
-        first(index.look(key(1), BodyDigest(1), at(0))).answered(KEPT, at(0));
+        answer(&index, key(1), at(0));
         let repeat = index.look(key(1), BodyDigest(1), at(1));
         assert!(matches!(repeat, Look::Repeat(kept) if kept == KEPT));
         assert!(matches!(index.look(key(1), BodyDigest(2), at(1)), Look::Conflict { .. }));
+        for other in [key_of(1, 6, b"0100"), key_of(1, 5, b"0200"), key_of(1, 5, b"0120"), key(2)] {
+            drop(first(index.look(other, BodyDigest(1), at(1))));
+        }
         let later = at(24 * 3600);
         assert!(matches!(index.look(key(1), BodyDigest(1), later), Look::First(_)));
     }
@@ -344,7 +467,74 @@ mod tests {
     fn without_an_answer_the_key_is_free_again() {
         let index = Duplicates::new(1 << 20);
         drop(first(index.look(key(1), BodyDigest(1), at(0))));
-        first(index.look(key(1), BodyDigest(2), at(0)));
+        drop(first(index.look(key(1), BodyDigest(2), at(0))));
+    }
+
+    #[test]
+    fn a_reversal_marks_what_it_names_and_a_repeat_of_that_is_refused() {
+        let cases = [
+            (original(1, None, Some(b"0100")), true),
+            (original(1, Some(5), None), true),
+            (original(1, None, None), true),
+            (original(2, None, Some(b"0100")), false),
+            (original(1, None, Some(b"0200")), false),
+            (original(1, Some(6), None), false),
+        ];
+        for (original, is_known) in cases {
+            let index = Duplicates::new(1 << 20);
+            answer(&index, key(1), at(0));
+            // Its own key has the same digest where it has no DE90, and it is no original.
+            answer(&index, key_of(1, 5, b"0400"), at(0));
+            for durable_at in [9, 10] {
+                let mut originals = index.originals(original, at(1));
+                assert!(originals.in_flight().is_none());
+                assert_eq!(originals.is_known(), is_known, "{original:?}");
+                originals.reverse(durable_at);
+            }
+            let look = index.look(key(1), BodyDigest(1), at(2));
+            match is_known {
+                // Marked once: the second reversal changed nothing.
+                true => assert!(matches!(look, Look::Conflict { durable_at: 9 })),
+                false => assert!(matches!(look, Look::Repeat(_))),
+            }
+            let reversal = index.look(key_of(1, 5, b"0400"), BodyDigest(1), at(2));
+            assert!(matches!(reversal, Look::Repeat(_)));
+        }
+    }
+
+    #[test]
+    fn what_was_reversed_before_it_came_is_refused() {
+        let tombstone = |original| {
+            let index = Duplicates::new(1 << 20);
+            index.originals(original, at(0)).reverse(9);
+            index.originals(original, at(1)).reverse(10);
+            assert_eq!(index.shard(original.digest).entries.len(), 1);
+            index
+        };
+        let refused = |index: &Duplicates, key, now| {
+            matches!(index.look(key, BodyDigest(1), now), Look::Conflict { durable_at: 9 })
+        };
+        let index = tombstone(original(1, None, Some(b"0100")));
+        assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 6, b"0100"), at(2)));
+        assert!(!refused(&index, key_of(1, 5, b"0200"), at(2)));
+        assert!(!refused(&index, key(1), at(24 * 3_600)), "the window is over");
+        let index = tombstone(original(1, Some(5), None));
+        assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 5, b"0220"), at(2)));
+        assert!(!refused(&index, key_of(1, 6, b"0100"), at(2)));
+        assert!(!refused(&index, key_of(1, 5, b"0400"), at(2)), "no reversal is an original");
+    }
+
+    #[test]
+    fn a_reversal_of_one_in_flight_waits() {
+        let index = Duplicates::new(1 << 20);
+        let claim = first(index.look(key(1), BodyDigest(1), at(0)));
+        let original = original(1, None, Some(b"0100"));
+        let waiting = index.originals(original, at(0)).in_flight();
+        assert!(waiting.unwrap().try_recv().is_err());
+        assert!(index.originals(Original { digest: 2, ..original }, at(0)).in_flight().is_none());
+        claim.answered(KEPT, at(0));
+        let mut originals = index.originals(original, at(0));
+        assert!(originals.in_flight().is_none() && originals.is_known());
     }
 
     #[test]
@@ -354,33 +544,43 @@ mod tests {
         let same_shard = |number: usize| key((number * SHARDS) as u128);
         for number in 0..=room {
             let now = at(i64::try_from(number).unwrap() * 10);
-            first(index.look(same_shard(number), BodyDigest(1), now)).answered(KEPT, now);
+            answer(&index, same_shard(number), now);
         }
         let now = at(1_000);
-        assert!(matches!(index.look(same_shard(1), BodyDigest(1), now), Look::Repeat(_)));
+        let kept =
+            |number| matches!(index.look(same_shard(number), BodyDigest(1), now), Look::Repeat(_));
+        assert!((1..=room).all(kept));
         assert_eq!(index.window(now), Duration::from_secs(1_000));
-        first(index.look(same_shard(0), BodyDigest(1), now));
+        drop(first(index.look(same_shard(0), BodyDigest(1), now)));
     }
 
     /// What README and demo.toml promise of the default.
     #[test]
-    fn the_default_budget_holds_1_8_million_answers() {
+    fn the_default_budget_holds_3_6_million_answers() {
+        assert_eq!(size_of::<Entry>(), 56);
         let entries = Duplicates::new(256 << 20).entries_max();
-        assert!((1_800_000..1_900_000).contains(&entries), "{entries}");
+        assert!((3_600_000..3_700_000).contains(&entries), "{entries}");
     }
 
     #[test]
     fn its_memory_is_within_the_budget_and_its_tables_never_grow() {
-        let index = Duplicates::new(4 << 20);
-        let before: usize = index.shards().map(|shard| shard.slots.capacity()).sum();
+        let budget = 4 << 20;
+        let index = Duplicates::new(budget);
+        let room = |index: &Duplicates| {
+            let of = |shard: MutexGuard<'_, Shard>| {
+                let buckets = shard.numbers.num_buckets();
+                (shard.entries.capacity() * size_of::<Entry>(), buckets * BUCKET_BYTES)
+            };
+            index.shards().map(of).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+        };
+        let before = room(&index);
+        assert!((budget * 3 / 4..=budget).contains(&(before.0 + before.1)), "{before:?}");
         for number in 0..50 * index.entries_max() {
-            let now = at(i64::try_from(number).unwrap() / 1_000);
-            first(index.look(key(number as u128), BodyDigest(1), now)).answered(KEPT, now);
+            // Spread like a digest.
+            let key = key((number as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+            answer(&index, key, at(i64::try_from(number).unwrap() / 1_000));
         }
-        // A table with holes says less than it has; one that grew would say more.
-        assert!(index.shards().map(|shard| shard.slots.capacity()).sum::<usize>() <= before);
-        let slots = before * 8 / 7 * (size_of::<(DuplicateKey, Slot)>() + 1);
-        let order = index.entries_max() * size_of::<(Timestamp, DuplicateKey)>();
-        assert!(slots + order <= 4 << 20, "{slots} + {order}");
+        assert_eq!(room(&index), before);
+        assert!(index.shards().all(|shard| shard.in_flight.is_empty()));
     }
 }

@@ -49,12 +49,14 @@ use std::time::Duration;
 
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
-use super::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
+use super::duplicates::{
+    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
+};
 use super::record::{self, Part, TransactionRecord};
-use super::{Claimed, Commit, CommitError, Store, StoreFailed};
+use super::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::SyncMode;
 use crate::hsm::Kcv;
 use journal::Journal;
@@ -134,7 +136,7 @@ impl EmbeddedStore {
                 Part::Transaction(record) => Some(*record),
                 _ => None,
             });
-            position = record.as_ref().map_or(0, |record| record.previous);
+            position = record.as_ref().and_then(|record| record.previous).unwrap_or_default();
             records.extend(record);
         }
         Ok(records)
@@ -172,11 +174,19 @@ impl Shared {
         }
         let mut tail = self.journal.lock();
         if commit.card.is_some_and(|card| !card.is_current()) {
-            return Err(CommitError::CardChanged);
+            return Err(CommitError::Changed);
         }
+        let time = commit.transaction.as_ref().map(|transaction| transaction.time);
+        let reversed = match commit.reverses.zip(time) {
+            None => None,
+            Some((reversal, time)) => Some(self.held(reversal, time)?),
+        };
         if let Some(transaction) = &commit.transaction {
-            let previous = commit.card.map_or(0, |card| card.entry.last_record());
+            let previous = commit.card.map(|card| card.entry.last_record());
             record::put_transaction(&mut payload, transaction, previous);
+        }
+        if let Some((reversal, time)) = commit.reverses.zip(time) {
+            record::put_reversal(&mut payload, &reversal.original, time);
         }
         let (sequence, position) =
             tail.append(&payload).map_err(|error| CommitError::Failed(append_failed(error)))?;
@@ -184,6 +194,7 @@ impl Shared {
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
         let waits = self.sync == SyncMode::All
             || commit.change.is_some()
+            || commit.reverses.is_some()
             || decided_on > self.journal.synced_through().get();
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
             state.version = sequence.get();
@@ -193,6 +204,8 @@ impl Shared {
         if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
             card.entry.set_last_record(position.to_u64());
         }
+        // Before the claim below takes the same lock.
+        reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
         if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {
             let durable_at = if waits { sequence.get() } else { 0 };
             let kept = Kept { answer: transaction.answer, durable_at };
@@ -201,6 +214,16 @@ impl Shared {
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
         Ok(Appended { sequence, waits })
+    }
+
+    /// The originals of a reversal, if they are still what its answer was decided on.
+    fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
+        let mut originals = self.duplicates.originals(reversal.original, time);
+        let waits = originals.in_flight().is_some();
+        if waits || originals.is_known() != reversal.is_known {
+            return Err(CommitError::Changed);
+        }
+        Ok(originals)
     }
 
     fn append_card(&self, mut card: NewCard) -> Result<Result<Sequence, Taken>, StoreFailed> {
@@ -258,6 +281,20 @@ impl Store for EmbeddedStore {
                 // It ends when the answer is there or given up: either way, look again.
                 Look::Wait(waiting) => drop(waiting.await),
             }
+        }
+    }
+
+    async fn knows(&self, original: Original) -> Result<bool, StoreFailed> {
+        loop {
+            let waiting = {
+                let now = self.shared.clock.now();
+                let mut originals = self.shared.duplicates.originals(original, now);
+                match originals.in_flight() {
+                    None => return Ok(originals.is_known()),
+                    Some(waiting) => waiting,
+                }
+            };
+            drop(waiting.await);
         }
     }
 

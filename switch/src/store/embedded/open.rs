@@ -14,7 +14,7 @@ use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
 use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
-use crate::authorization::{Product, Reason};
+use crate::authorization::Product;
 use crate::cards::cache::NewCard;
 use crate::cards::{CardKey, CardState, Cards};
 use crate::clock::{Clock, Timestamp};
@@ -274,6 +274,12 @@ impl Loading<'_> {
                 self.card_removed(sequence, position, &key);
                 Ok(())
             }
+            Part::Reversal(original, time) => {
+                if self.now.since(time) < WINDOW {
+                    self.duplicates.originals(original, time).reverse(0);
+                }
+                Ok(())
+            }
             Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
                 Ok(())
             }
@@ -341,7 +347,7 @@ impl Loading<'_> {
     fn transaction(&self, sequence: Sequence, position: Position, transaction: &TransactionRecord) {
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
-        let is_history = sequence >= self.start && transaction.answer.reason != Reason::NoSuchCard;
+        let is_history = sequence >= self.start && transaction.previous.is_some();
         let card = self.cards.load(&transaction.card);
         if let Some(card) = card.filter(|_| is_history) {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));

@@ -30,9 +30,8 @@ async fn nothing_is_committed_on_a_removed_card() {
     add(&store, new_card(1)).await.unwrap();
     let read = store.load(&CardKey([1; 16])).await.unwrap().unwrap();
     remove(&store, 1).await;
-    let change = Some(read.state.with_tries(1));
-    let commit = Commit { card: Some(&read), change, transaction: None, event: None };
-    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::CardChanged));
+    let commit = Commit::by_issuer(&read, read.state.with_tries(1));
+    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::Changed));
     // Nor a second time by who read it before.
     assert_eq!(store.remove_cards(&[read]).await, Ok(vec![false]));
     assert!(store.load_by_token("card-1").await.unwrap().is_none());

@@ -20,6 +20,7 @@ use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{StoreConfig, SyncMode};
 use crate::hsm::PinMethods;
+use crate::store::duplicates::MessageKind;
 use crate::store::embedded::segment::SegmentInfo;
 use crate::store::record::{self, Event, Part, TransactionRecord};
 use crate::store::{BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Store};
@@ -78,13 +79,13 @@ pub(super) async fn count(store: &EmbeddedStore, number: u8) -> u32 {
     loop {
         let card = store.load(&CardKey([number; 16])).await.unwrap().unwrap();
         let tries = card.state.pin.tries + 1;
-        let change = Some(card.state.with_tries(tries));
         let time = Timestamp::from_seconds(1);
         let event = Some(Event::StateSuspended { time, card: card.entry.identity.key });
-        let commit = Commit { card: Some(&card), change, transaction: None, event };
+        let change = Commit::by_issuer(&card, card.state.with_tries(tries));
+        let commit = Commit { event, ..change };
         match store.commit(commit, &mut None).await {
             Ok(()) => return tries,
-            Err(CommitError::CardChanged) => {}
+            Err(CommitError::Changed) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -154,9 +155,8 @@ async fn a_commit_is_conditional_and_one_record_holds_all_of_it() {
     assert_eq!(add(&store, new_card(1)).await, Err(Taken::Pan));
     let stale = store.load_by_token("card-1").await.unwrap().unwrap();
     assert_eq!(count(&store, 1).await, 1);
-    let change = Some(stale.state.with_tries(9));
-    let commit = Commit { card: Some(&stale), change, transaction: None, event: None };
-    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::CardChanged));
+    let commit = Commit::by_issuer(&stale, stale.state.with_tries(9));
+    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::Changed));
     let current = store.load_by_token("card-1").await.unwrap().unwrap();
     assert_eq!(current.state.pin.tries, 1);
 
@@ -176,6 +176,11 @@ fn first_record_after_the_card(store: &EmbeddedStore) -> u32 {
     64 + 16 + u32::try_from(payload.len()).unwrap()
 }
 
+fn key(number: u64) -> DuplicateKey {
+    let kind = MessageKind::of(*b"0100");
+    DuplicateKey { digest: number.into(), rrn: 0, kind }
+}
+
 fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
     TransactionRecord {
         time,
@@ -192,18 +197,21 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
         answer: Answer::new(Reason::InvalidPin),
         verification: None,
         is_kept: true,
-        duplicate_key: DuplicateKey(number.into()),
+        duplicate_key: key(number),
         body: BodyDigest(number),
-        previous: 0,
+        previous: None,
     }
 }
 
 async fn decline(store: &EmbeddedStore, number: u64) {
-    let (key, body) = (DuplicateKey(number.into()), BodyDigest(number));
+    let (key, body) = (key(number), BodyDigest(number));
     let Ok(Claimed::First(claim)) = store.claim(key, body).await else { panic!("{number}") };
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
-    let transaction = Some(transaction(number, SystemClock.now()));
-    let commit = Commit { card: Some(&card), change: None, transaction, event: None };
+    let commit = Commit {
+        card: Some(&card),
+        transaction: Some(transaction(number, SystemClock.now())),
+        ..Commit::default()
+    };
     let mut claim = Some(claim);
     store.commit(commit, &mut claim).await.unwrap();
     assert!(claim.is_none(), "the answer is kept");
@@ -225,7 +233,7 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..DECLINES {
-        let claimed = store.claim(DuplicateKey(number.into()), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim(key(number), BodyDigest(number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();

@@ -1,0 +1,197 @@
+//! What makes two messages the same, and what a reversal names its original by: keyed digests, so
+//! that a record gives no PAN away to somebody who guesses.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::authorization::Request;
+use crate::cards::CardKey;
+
+/// Class and function of a message type, its second and third digit. The default is none at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MessageKind(u8);
+
+impl MessageKind {
+    /// Of the digits of an MTI.
+    #[must_use]
+    pub const fn of(mti: [u8; 4]) -> MessageKind {
+        let [_, class, function, _] = mti;
+        MessageKind((class & 0xF) << 4 | (function & 0xF))
+    }
+
+    /// As it is stored: class and function, four bits each.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// From [`MessageKind::to_byte`].
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> MessageKind {
+        MessageKind(byte)
+    }
+
+    /// Whether such a message can be reversed: authorizations and financial messages can, and
+    /// the advices of both.
+    #[must_use]
+    pub const fn is_reversible(self) -> bool {
+        matches!(self.0 >> 4, 1 | 2)
+    }
+}
+
+/// What makes two messages the same request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DuplicateKey {
+    /// Digest of network, version of the MTI, card, DE7, DE11 and DE32.
+    pub digest: u128,
+    /// Digest of DE37; 0 without one.
+    pub rrn: u32,
+    /// From the MTI.
+    pub kind: MessageKind,
+}
+
+/// What a reversal says of its original: the requests that it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// As [`DuplicateKey::digest`], of what DE90 says, otherwise of the reversal's own elements.
+    pub digest: u128,
+    /// From the MTI in DE90.
+    pub kind: Option<MessageKind>,
+    /// Without DE90: digest of the reversal's DE37.
+    pub rrn: Option<u32>,
+}
+
+impl Original {
+    /// As it is stored: any is what no request has.
+    #[must_use]
+    pub fn to_key(&self) -> DuplicateKey {
+        let Original { digest, kind, rrn } = *self;
+        DuplicateKey { digest, kind: kind.unwrap_or_default(), rrn: rrn.unwrap_or_default() }
+    }
+
+    /// From [`Original::to_key`].
+    #[must_use]
+    pub fn from_key(key: &DuplicateKey) -> Original {
+        Original {
+            digest: key.digest,
+            kind: Some(key.kind).filter(|kind| *kind != MessageKind::default()),
+            rrn: Some(key.rrn).filter(|rrn| *rrn != 0),
+        }
+    }
+
+    /// Whether a request is what this speaks of.
+    #[must_use]
+    pub fn is(&self, key: &DuplicateKey) -> bool {
+        self.digest == key.digest
+            && key.kind.is_reversible()
+            && self.kind.is_none_or(|kind| kind == key.kind)
+            && self.rrn.is_none_or(|rrn| rrn == key.rrn)
+    }
+}
+
+/// Keyed digest of what an equal request must have equal: DE3, DE4, DE14, DE49, 9F26, 9F36, and
+/// DE90 of a reversal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyDigest(pub u64);
+
+/// The secret under which all of this is digested: SipHash-2-4 with 128 bits.
+#[derive(Clone)]
+pub struct DuplicateHasher(SipHasher24);
+
+impl DuplicateHasher {
+    /// From a key of 16 bytes.
+    #[must_use]
+    pub fn new(key: &[u8; 16]) -> DuplicateHasher {
+        DuplicateHasher(SipHasher24::new_with_key(key))
+    }
+
+    /// The key of a request on a network.
+    #[must_use]
+    pub fn key(&self, network: &str, card: &CardKey, request: &Request) -> DuplicateKey {
+        let mti = request.mti.digits();
+        let parts = (request.mti.version(), &request.transmission_time, &request.stan);
+        DuplicateKey {
+            digest: self.request(network, card, parts, &request.acquirer),
+            rrn: self.rrn(request).unwrap_or_default(),
+            kind: MessageKind::of(mti),
+        }
+    }
+
+    /// The original that a reversal speaks of: by DE90, otherwise by its own DE7, DE11 and DE37;
+    /// card and DE32 are its own in any case.
+    #[must_use]
+    pub fn original(&self, network: &str, card: &CardKey, reversal: &Request) -> Original {
+        let digest = |parts| self.request(network, card, parts, &reversal.acquirer);
+        match &reversal.original {
+            Some(original) => Original {
+                digest: digest((
+                    original.mti.version(),
+                    &original.transmission_time,
+                    &original.stan,
+                )),
+                kind: Some(MessageKind::of(original.mti.digits())),
+                rrn: None,
+            },
+            None => Original {
+                digest: self.key(network, card, reversal).digest,
+                kind: None,
+                rrn: self.rrn(reversal),
+            },
+        }
+    }
+
+    /// The digest of the body of a request.
+    #[must_use]
+    pub fn body(&self, request: &Request) -> BodyDigest {
+        let amount = request.amount.minor_units.to_be_bytes();
+        let currency = request.amount.currency.to_be_bytes();
+        let expiry = request.expiry.map(|expiry| expiry.to_string()).unwrap_or_default();
+        let chip = request.chip.unwrap_or_default();
+        let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
+        let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
+        let original = request.original.map(|original| original.to_bytes());
+        let original = original.as_ref().map_or(&[][..], |original| original);
+        let code = &request.processing_code.0;
+        let parts = [&code[..], &amount, &currency, expiry.as_bytes(), cryptogram, atc, original];
+        let [high, _] = halves(self.digest(&parts));
+        BodyDigest(high)
+    }
+
+    fn request(
+        &self,
+        network: &str,
+        card: &CardKey,
+        (version, time, stan): (u8, &[u8; 10], &[u8; 6]),
+        acquirer: &[u8; 11],
+    ) -> u128 {
+        self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
+    }
+
+    /// Never 0.
+    fn rrn(&self, request: &Request) -> Option<u32> {
+        let [.., a, b, c, d] = self.digest(&[request.rrn.as_ref()?]).to_be_bytes();
+        Some(u32::from_be_bytes([a, b, c, d]).max(1))
+    }
+
+    fn digest(&self, parts: &[&[u8]]) -> u128 {
+        use std::hash::Hasher;
+        let mut hasher = self.0;
+        for part in parts {
+            // Each part with its length, so that no two lists of parts give the same bytes.
+            hasher.write(&[u8::try_from(part.len()).unwrap_or(u8::MAX)]);
+            hasher.write(part);
+        }
+        hasher.finish128().as_u128()
+    }
+}
+
+impl std::fmt::Debug for DuplicateHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DuplicateHasher(..)")
+    }
+}
+
+/// A digest in two parts of 64 bits.
+pub(super) fn halves(digest: u128) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = digest.to_be_bytes();
+    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
+}

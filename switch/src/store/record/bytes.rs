@@ -1,0 +1,487 @@
+//! The bytes of what the store keeps. All numbers are little-endian; `text` is one byte of
+//! length and that many bytes of UTF-8.
+//!
+//! An entry (the payload of one journal record) is a format byte, 4, and parts one after
+//! another, each with a kind byte:
+//!
+//! ```text
+//! 1 card added    card key 16, token text, sealed PAN 31, product text, state
+//! 2 card changed  card key 16, state
+//! 3 transaction   time i64 (us since 1970), card key 16, masked PAN 10, network text,
+//!                 MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12,
+//!                 reason u16, DE38 1 + 6, verification u8, flags u8 (bit 0: the answer is
+//!                 kept for repeats), key, body digest u64, whether there was such a card u8,
+//!                 its previous record u64 (0: none)
+//! 4 event         kind u8 (1: state.suspended), time i64, card key 16
+//! 5 card removed  card key 16
+//! 6 reversal      time i64, key of the original, where 0 in its MTI and DE37 is any
+//!
+//! key:            digest of the request u128, class and function of its MTI u8 (a digit each),
+//!                 digest of DE37 u32 (0: none)
+//! state:          status u8, reason u8, PIN version u32, tries u32,
+//!                 reference kind u8 (0: none) and, if there is one, check value of its key 3,
+//!                 then 1: PIN block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill),
+//!                 fingerprint of its parameters 2,
+//!                 plastics u8 times (expiry 4 digits, sequence u8)
+//! ```
+//!
+//! A snapshot record is a format byte, 4, version u64, last record u64 and the part
+//! `card added`. A card's version is the sequence number of the record that changed it.
+
+use bytes::{Buf, BufMut, TryGetError};
+use iso_specs::Mti;
+
+use super::{Event, Part, StoredCard, TransactionRecord};
+use crate::authorization::{Answer, Money, Product, Reason};
+use crate::cards::card::CardIdentity;
+use crate::cards::{
+    CardEntry, CardKey, CardState, CardStatus, Expiry, MaskedPan, OnlinePin, Plastic, SealedPan,
+    StatusReason,
+};
+use crate::clock::Timestamp;
+use crate::hsm::pin_method::Digits;
+use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
+use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original};
+
+const FORMAT: u8 = 4;
+const CARD_ADDED: u8 = 1;
+const CARD_CHANGED: u8 = 2;
+const TRANSACTION: u8 = 3;
+const EVENT: u8 = 4;
+const CARD_REMOVED: u8 = 5;
+const REVERSAL: u8 = 6;
+const STATE_SUSPENDED: u8 = 1;
+const ANSWER_IS_KEPT: u8 = 1;
+const NO_REFERENCE: u8 = 0;
+const BLOCK: u8 = 1;
+const PVV: u8 = 2;
+const OFFSET: u8 = 3;
+
+/// The bytes do not read as what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record does not read: {0}")]
+pub struct Unreadable(&'static str);
+
+impl From<TryGetError> for Unreadable {
+    fn from(_: TryGetError) -> Unreadable {
+        Unreadable("it is cut short")
+    }
+}
+
+/// Starts an entry in an empty buffer.
+pub fn begin_entry(out: &mut Vec<u8>) {
+    out.put_u8(FORMAT);
+}
+
+/// Appends the part `card added`.
+pub fn put_card_added(
+    out: &mut Vec<u8>,
+    identity: &CardIdentity,
+    product: &Product,
+    state: &CardState,
+) {
+    out.put_u8(CARD_ADDED);
+    out.put_slice(&identity.key.0);
+    put_text(out, &identity.token);
+    out.put_slice(&identity.sealed_pan.0);
+    put_text(out, &product.name);
+    put_state(out, state);
+}
+
+/// Appends the part `card changed`.
+pub fn put_card_changed(out: &mut Vec<u8>, key: &CardKey, state: &CardState) {
+    out.put_u8(CARD_CHANGED);
+    out.put_slice(&key.0);
+    put_state(out, state);
+}
+
+/// Appends the part `card removed`.
+pub fn put_card_removed(out: &mut Vec<u8>, key: &CardKey) {
+    out.put_u8(CARD_REMOVED);
+    out.put_slice(&key.0);
+}
+
+/// Appends the part `transaction`.
+pub fn put_transaction(out: &mut Vec<u8>, record: &TransactionRecord, previous: Option<u64>) {
+    out.put_u8(TRANSACTION);
+    out.put_i64_le(record.time.micros());
+    out.put_slice(&record.card.0);
+    out.put_slice(&record.masked_pan.to_bytes());
+    put_text(out, &record.network);
+    out.put_slice(&record.mti.digits());
+    out.put_slice(&record.processing_code);
+    out.put_u64_le(record.amount.minor_units);
+    out.put_u16_le(record.amount.currency);
+    out.put_slice(&record.transmission_time);
+    out.put_slice(&record.stan);
+    out.put_slice(&record.acquirer);
+    put_optional(out, record.rrn.as_ref());
+    out.put_u16_le(record.answer.reason.code().parse().unwrap_or_default());
+    put_optional(out, record.answer.approval_code.as_ref());
+    out.put_u8(verification_code(record.verification));
+    out.put_u8(if record.is_kept { ANSWER_IS_KEPT } else { 0 });
+    put_key(out, &record.duplicate_key);
+    out.put_u64_le(record.body.0);
+    out.put_u8(u8::from(previous.is_some()));
+    out.put_u64_le(previous.unwrap_or_default());
+}
+
+/// Appends the part `reversal`.
+pub fn put_reversal(out: &mut Vec<u8>, original: &Original, time: Timestamp) {
+    out.put_u8(REVERSAL);
+    out.put_i64_le(time.micros());
+    put_key(out, &original.to_key());
+}
+
+fn put_key(out: &mut Vec<u8>, key: &DuplicateKey) {
+    out.put_u128_le(key.digest);
+    out.put_u8(key.kind.to_byte());
+    out.put_u32_le(key.rrn);
+}
+
+/// Appends the part `event`.
+pub fn put_event(out: &mut Vec<u8>, event: &Event) {
+    let Event::StateSuspended { time, card } = event;
+    out.put_u8(EVENT);
+    out.put_u8(STATE_SUSPENDED);
+    out.put_i64_le(time.micros());
+    out.put_slice(&card.0);
+}
+
+/// The record of a card in a snapshot.
+pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
+    let last_record = entry.last_record();
+    let state = entry.state();
+    out.put_u8(FORMAT);
+    out.put_u64_le(state.version);
+    out.put_u64_le(last_record);
+    put_card_added(out, &entry.identity, &entry.product, &state);
+}
+
+/// Reads a snapshot record: the card, and where its last record stands.
+///
+/// # Errors
+/// If the bytes are not one.
+pub fn read_snapshot_card(mut bytes: &[u8]) -> Result<(StoredCard, u64), Unreadable> {
+    check_format(&mut bytes)?;
+    let version = bytes.try_get_u64_le()?;
+    let last_record = bytes.try_get_u64_le()?;
+    match read_part(&mut bytes)? {
+        Part::CardAdded(mut card) if bytes.is_empty() => {
+            card.state.version = version;
+            Ok((*card, last_record))
+        }
+        _ => Err(Unreadable("it is not one card")),
+    }
+}
+
+/// Reads an entry, part after part.
+///
+/// # Errors
+/// If the bytes are not one; the parts before have been visited then.
+pub fn read_entry(mut bytes: &[u8], mut visit: impl FnMut(Part)) -> Result<(), Unreadable> {
+    check_format(&mut bytes)?;
+    while !bytes.is_empty() {
+        visit(read_part(&mut bytes)?);
+    }
+    Ok(())
+}
+
+fn check_format(bytes: &mut &[u8]) -> Result<(), Unreadable> {
+    match bytes.try_get_u8()? {
+        FORMAT => Ok(()),
+        _ => Err(Unreadable("its format is of another version")),
+    }
+}
+
+fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
+    Ok(match bytes.try_get_u8()? {
+        CARD_ADDED => Part::CardAdded(Box::new(read_card(bytes)?)),
+        CARD_CHANGED => Part::CardChanged(CardKey(array(bytes)?), read_state(bytes)?),
+        CARD_REMOVED => Part::CardRemoved(CardKey(array(bytes)?)),
+        TRANSACTION => Part::Transaction(Box::new(read_transaction(bytes)?)),
+        EVENT => match bytes.try_get_u8()? {
+            STATE_SUSPENDED => Part::Event(Event::StateSuspended {
+                time: Timestamp::from_micros(bytes.try_get_i64_le()?),
+                card: CardKey(array(bytes)?),
+            }),
+            _ => return Err(Unreadable("unknown kind of event")),
+        },
+        REVERSAL => {
+            let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
+            Part::Reversal(Original::from_key(&read_key(bytes)?), time)
+        }
+        _ => return Err(Unreadable("unknown kind of part")),
+    })
+}
+
+fn read_card(bytes: &mut &[u8]) -> Result<StoredCard, Unreadable> {
+    let identity = CardIdentity {
+        key: CardKey(array(bytes)?),
+        token: text(bytes)?.into(),
+        sealed_pan: SealedPan(array(bytes)?),
+    };
+    Ok(StoredCard { identity, product: text(bytes)?.into(), state: read_state(bytes)? })
+}
+
+fn read_key(bytes: &mut &[u8]) -> Result<DuplicateKey, Unreadable> {
+    let (digest, kind) = (bytes.try_get_u128_le()?, bytes.try_get_u8()?);
+    Ok(DuplicateKey { digest, kind: MessageKind::from_byte(kind), rrn: bytes.try_get_u32_le()? })
+}
+
+fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {
+    Ok(TransactionRecord {
+        time: Timestamp::from_micros(bytes.try_get_i64_le()?),
+        card: CardKey(array(bytes)?),
+        masked_pan: MaskedPan::from_bytes(array(bytes)?),
+        network: text(bytes)?.into(),
+        mti: Mti::new(array(bytes)?).ok_or(Unreadable("MTI"))?,
+        processing_code: array(bytes)?,
+        amount: Money { minor_units: bytes.try_get_u64_le()?, currency: bytes.try_get_u16_le()? },
+        transmission_time: array(bytes)?,
+        stan: array(bytes)?,
+        acquirer: array(bytes)?,
+        rrn: optional(bytes)?,
+        answer: Answer {
+            reason: Reason::from_code(&format!("{:04}", bytes.try_get_u16_le()?))
+                .ok_or(Unreadable("unknown reason"))?,
+            approval_code: optional(bytes)?,
+        },
+        verification: read_verification(bytes.try_get_u8()?)?,
+        is_kept: bytes.try_get_u8()? & ANSWER_IS_KEPT != 0,
+        duplicate_key: read_key(bytes)?,
+        body: BodyDigest(bytes.try_get_u64_le()?),
+        previous: match (bytes.try_get_u8()?, bytes.try_get_u64_le()?) {
+            (0, _) => None,
+            (_, previous) => Some(previous),
+        },
+    })
+}
+
+fn put_state(out: &mut Vec<u8>, state: &CardState) {
+    let status = CardStatus::ALL.iter().position(|status| *status == state.status);
+    out.put_u8(status.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX));
+    out.put_u8(state.status_reason.0);
+    out.put_u32_le(state.pin.version);
+    out.put_u32_le(state.pin.tries);
+    put_reference(out, state.pin.reference.as_ref());
+    out.put_u8(u8::try_from(state.plastics.len()).unwrap_or(u8::MAX));
+    for plastic in state.plastics.iter().take(usize::from(u8::MAX)) {
+        out.put_slice(plastic.expiry.to_string().as_bytes());
+        out.put_u8(plastic.sequence);
+    }
+}
+
+fn put_reference(out: &mut Vec<u8>, reference: Option<&PinReference>) {
+    let Some(PinReference { value, key }) = reference else { return out.put_u8(NO_REFERENCE) };
+    out.put_u8(match value {
+        ReferenceValue::Block(_) => BLOCK,
+        ReferenceValue::Pvv { .. } => PVV,
+        ReferenceValue::Offset { .. } => OFFSET,
+    });
+    out.put_slice(&key.0);
+    match value {
+        ReferenceValue::Block(block) => out.put_slice(block),
+        ReferenceValue::Pvv { pvv, pvki } => {
+            out.put_slice(pvv);
+            out.put_u8(*pvki);
+        }
+        ReferenceValue::Offset { digits, parameters } => {
+            out.put_slice(&digits.to_bytes());
+            out.put_slice(parameters);
+        }
+    }
+}
+
+fn read_reference(bytes: &mut &[u8]) -> Result<Option<PinReference>, Unreadable> {
+    let kind = bytes.try_get_u8()?;
+    if kind == NO_REFERENCE {
+        return Ok(None);
+    }
+    let key = Kcv(array(bytes)?);
+    let value = match kind {
+        BLOCK => ReferenceValue::Block(array(bytes)?),
+        PVV => ReferenceValue::Pvv { pvv: array(bytes)?, pvki: bytes.try_get_u8()? },
+        OFFSET => {
+            let digits = Digits::from_bytes(array(bytes)?);
+            let digits = digits.ok_or(Unreadable("a PIN offset is no digits"))?;
+            ReferenceValue::Offset { digits, parameters: array(bytes)? }
+        }
+        _ => return Err(Unreadable("unknown kind of PIN reference")),
+    };
+    Ok(Some(PinReference { value, key }))
+}
+
+fn read_state(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
+    let status = CardStatus::ALL.get(usize::from(bytes.try_get_u8()?)).copied();
+    Ok(CardState {
+        version: 0,
+        status: status.ok_or(Unreadable("unknown card status"))?,
+        status_reason: StatusReason(bytes.try_get_u8()?),
+        pin: read_pin(bytes)?,
+        plastics: (0..bytes.try_get_u8()?)
+            .map(|_| read_plastic(bytes))
+            .collect::<Result<_, Unreadable>>()?,
+    })
+}
+
+fn read_pin(bytes: &mut &[u8]) -> Result<OnlinePin, Unreadable> {
+    let (version, tries) = (bytes.try_get_u32_le()?, bytes.try_get_u32_le()?);
+    Ok(OnlinePin { reference: read_reference(bytes)?, version, tries })
+}
+
+fn read_plastic(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
+    let expiry = Expiry::parse(&array::<4>(bytes)?).ok_or(Unreadable("expiry"))?;
+    Ok(Plastic { expiry, sequence: bytes.try_get_u8()? })
+}
+
+fn verification_code(verification: Option<Verification>) -> u8 {
+    match verification {
+        None => 0,
+        Some(Verification::Ok) => 1,
+        Some(Verification::Mismatch) => 2,
+        Some(Verification::BadPinBlock) => 3,
+        Some(Verification::Unavailable) => 4,
+    }
+}
+
+fn read_verification(code: u8) -> Result<Option<Verification>, Unreadable> {
+    let known = [None].into_iter().chain(Verification::ALL.map(Some));
+    let mut known = known.filter(|outcome| verification_code(*outcome) == code);
+    known.next().ok_or(Unreadable("unknown verification"))
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Names are checked to be shorter where they enter.
+    let bytes = text.as_bytes().get(..usize::from(u8::MAX)).unwrap_or(text.as_bytes());
+    out.put_u8(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
+    out.put_slice(bytes);
+}
+
+fn text<'b>(bytes: &mut &'b [u8]) -> Result<&'b str, Unreadable> {
+    let length = usize::from(bytes.try_get_u8()?);
+    let (text, rest) = bytes.split_at_checked(length).ok_or(Unreadable("it is cut short"))?;
+    *bytes = rest;
+    std::str::from_utf8(text).map_err(|_| Unreadable("a name is not UTF-8"))
+}
+
+fn put_optional<const N: usize>(out: &mut Vec<u8>, value: Option<&[u8; N]>) {
+    out.put_u8(u8::from(value.is_some()));
+    out.put_slice(value.unwrap_or(&[0; N]));
+}
+
+fn optional<const N: usize>(bytes: &mut &[u8]) -> Result<Option<[u8; N]>, Unreadable> {
+    let is_some = bytes.try_get_u8()? != 0;
+    let value = array(bytes)?;
+    Ok(is_some.then_some(value))
+}
+
+fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
+    let (array, rest) = bytes.split_first_chunk::<N>().ok_or(Unreadable("it is cut short"))?;
+    *bytes = rest;
+    Ok(*array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(value: ReferenceValue) -> PinReference {
+        PinReference { value, key: Kcv([1, 2, 3]) }
+    }
+
+    fn state() -> CardState {
+        let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
+        CardState::new(plastic)
+            .with_pin(reference(ReferenceValue::Block(*b"ABCDEFGH")))
+            .with_tries(2)
+    }
+
+    fn record() -> TransactionRecord {
+        TransactionRecord {
+            time: Timestamp::from_seconds(1_800_000_000),
+            card: CardKey([7; 16]),
+            masked_pan: MaskedPan::from_bytes(*b"4761340019"),
+            network: "demo".into(),
+            mti: Mti::AUTHORIZATION_REQUEST,
+            processing_code: *b"000000",
+            amount: Money { minor_units: 1_250, currency: 978 },
+            transmission_time: *b"1121210000",
+            stan: *b"000001",
+            acquirer: *b"12345678901",
+            rrn: Some(*b"000000000001"),
+            answer: Answer { reason: Reason::Approved, approval_code: Some(*b"123456") },
+            verification: Some(Verification::Ok),
+            is_kept: true,
+            duplicate_key: DuplicateKey { digest: 5, rrn: 6, kind: MessageKind::of(*b"0100") },
+            body: BodyDigest(6),
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn entries_read_back_and_cut_ones_do_not() {
+        let mut out = Vec::new();
+        let event =
+            Event::StateSuspended { time: Timestamp::from_seconds(1), card: CardKey([7; 16]) };
+        begin_entry(&mut out);
+        put_card_changed(&mut out, &CardKey([7; 16]), &state());
+        put_transaction(&mut out, &record(), Some(99));
+        put_event(&mut out, &event);
+        put_card_removed(&mut out, &CardKey([7; 16]));
+        let time = Timestamp::from_seconds(2);
+        let kind = Some(MessageKind::of(*b"0200"));
+        let originals = [(kind, None), (None, Some(8)), (None, None)];
+        let originals = originals.map(|(kind, rrn)| Original { digest: 1 << 100, kind, rrn });
+        originals.iter().for_each(|original| put_reversal(&mut out, original, time));
+        let mut parts = Vec::new();
+        read_entry(&out, |part| parts.push(part)).unwrap();
+        let transaction = TransactionRecord { previous: Some(99), ..record() };
+        let expected = [
+            Part::CardChanged(CardKey([7; 16]), state()),
+            Part::Transaction(Box::new(transaction)),
+            Part::Event(event),
+            Part::CardRemoved(CardKey([7; 16])),
+        ];
+        let reversals = originals.map(|original| Part::Reversal(original, time));
+        let expected = expected.into_iter().chain(reversals).collect::<Vec<_>>();
+        assert_eq!(parts, expected);
+        for length in 0..out.len() {
+            let mut count = 0;
+            let read = read_entry(&out[..length], |_| count += 1);
+            assert!(read.is_err() || count < expected.len(), "{length}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_pin_reference_reads_back() {
+        let kinds = [
+            ReferenceValue::Block([7; 8]),
+            ReferenceValue::Pvv { pvv: [0, 9, 1, 2], pvki: 6 },
+            ReferenceValue::Offset { digits: Digits::parse("12345").unwrap(), parameters: [7, 8] },
+        ];
+        for given in kinds.map(reference).map(Some).into_iter().chain([None]) {
+            let mut out = Vec::new();
+            put_reference(&mut out, given.as_ref());
+            let mut rest = &out[..];
+            assert_eq!(read_reference(&mut rest), Ok(given));
+            assert!(rest.is_empty());
+            assert!(read_reference(&mut &out[..out.len() - 1]).is_err());
+        }
+        assert!(read_reference(&mut &[9; 20][..]).is_err());
+    }
+
+    #[test]
+    fn every_reason_reads_back() {
+        for reason in Reason::ALL {
+            let answer = Answer { reason, approval_code: None };
+            let mut out = Vec::new();
+            begin_entry(&mut out);
+            put_transaction(&mut out, &TransactionRecord { answer, ..record() }, None);
+            let mut found = None;
+            read_entry(&out, |part| found = Some(part)).unwrap();
+            let Some(Part::Transaction(read)) = found else { panic!() };
+            assert_eq!(read.answer, answer);
+        }
+    }
+}
