@@ -16,6 +16,7 @@ use switch::shutdown::Shutdown;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 const PAN: &str = "4761340000000019";
 const RIGHT: &str = "4071";
@@ -94,8 +95,8 @@ fn model(order: &[&Exchange], limit: Option<u32>) -> Vec<&'static str> {
 }
 
 /// A switch with one card, listening on a free port with two threads.
-async fn listening(limit: &str, data_dir: &Path) -> (SwitchUnderTest, SocketAddr, Shutdown) {
-    let test = SwitchUnderTest::start(&config(limit), data_dir, TestClock::default());
+async fn listening(config: &str, data_dir: &Path) -> (SwitchUnderTest, SocketAddr, Shutdown) {
+    let test = SwitchUnderTest::start(config, data_dir, TestClock::default());
     test.add_card("card", PAN, "debit", ("2912", 1)).await;
     test.set_pin("card", RIGHT).await;
     test.activate("card").await;
@@ -109,7 +110,7 @@ async fn listening(limit: &str, data_dir: &Path) -> (SwitchUnderTest, SocketAddr
 
 async fn storm(limit: &str, seed: u32) {
     let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening(limit, directory.path()).await;
+    let (test, address, shutdown) = listening(&config(limit), directory.path()).await;
 
     // A seeded shuffle: right PINs lie anywhere among the wrong ones.
     let mut pins: Vec<(u32, bool)> =
@@ -172,7 +173,7 @@ async fn answers_equal_a_one_by_one_order() {
 async fn a_request_that_comes_eight_times_counts_once() {
     const REQUESTS: u32 = 40;
     let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening("\"none\"", directory.path()).await;
+    let (test, address, shutdown) = listening(&config("\"none\""), directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let pins: Vec<(u32, bool)> = (0..REQUESTS).map(|stan| (stan, stan == 20)).collect();
     let playing: Vec<_> = (0..CONNECTIONS)
@@ -195,7 +196,7 @@ async fn answer_after(
     meanwhile: impl AsyncFnOnce(&SwitchUnderTest),
 ) -> (Fields, SwitchUnderTest) {
     let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening(limit, directory.path()).await;
+    let (test, address, shutdown) = listening(&config(limit), directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
     test.hsm.hold(true);
@@ -223,7 +224,7 @@ async fn an_old_pin_is_never_approved_on_a_stale_verification() {
 #[tokio::test]
 async fn a_reversal_waits_for_its_original() {
     let directory = tempfile::tempdir().unwrap();
-    let (test, address, shutdown) = listening("3", directory.path()).await;
+    let (test, address, shutdown) = listening(&config("3"), directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let connect = async || Terminal { stream: TcpStream::connect(address).await.unwrap() };
     let (mut one, mut other) = (connect().await, connect().await);
@@ -245,6 +246,58 @@ async fn a_reversal_waits_for_its_original() {
     assert_eq!(Fields::read(&spec, &other.receive().await).text(39), "94");
     shutdown.stop.cancel();
     assert_eq!(test.card("card").await.state.pin.tries, 1, "no PIN try is given back");
+}
+
+/// The demo's configuration with one more limit.
+fn config_with(limit: &str) -> String {
+    config("3").replace("threads = 2", &format!("threads = 2\n{limit}"))
+}
+
+/// An HSM that is too slow is as good as none: 91 in time, and nothing is counted.
+#[tokio::test]
+async fn a_slow_hsm_is_an_hsm_that_is_unavailable() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config_with("hsm_milliseconds_max = 50");
+    let (test, address, shutdown) = listening(&config, directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    test.hsm.hold(true);
+    for pin in ["1111", RIGHT] {
+        terminal.send(&request(1, pin).frame(&spec)).await;
+        assert_eq!(Fields::read(&spec, &terminal.receive().await).text(39), "91");
+    }
+    test.hsm.hold(false);
+    terminal.send(&request(1, "1111").frame(&spec)).await;
+    assert_eq!(Fields::read(&spec, &terminal.receive().await).text(39), "55");
+    shutdown.stop.cancel();
+    assert_eq!(test.card("card").await.state.pin.tries, 1);
+}
+
+/// A peer that reads nothing while its wrong PIN is with the HSM: the PIN counts when the HSM has
+/// answered, and a repeat over another connection does not wait for the peer.
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_no_request_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config_with("write_seconds_max = 3600\nhsm_milliseconds_max = 600000");
+    let (test, address, shutdown) = listening(&config, directory.path()).await;
+    let spec = Arc::clone(&test.config.links[0].dialect);
+    let connect = async || Terminal { stream: TcpStream::connect(address).await.unwrap() };
+    let (mut slow, mut other) = (connect().await, connect().await);
+    test.hsm.hold(true);
+    slow.send(&request(1, "1111").frame(&spec)).await;
+    while test.hsm.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut echo = Fields::new("0800");
+    echo.set(7, b"1121120000").set(11, b"000009").set(70, b"301");
+    let echoes = echo.frame(&spec).repeat(1_000);
+    while timeout(Duration::from_millis(300), slow.send(&echoes)).await.is_ok() {}
+    test.hsm.hold(false);
+    other.send(&request(1, "1111").frame(&spec)).await;
+    assert_eq!(Fields::read(&spec, &other.receive().await).text(39), "55");
+    assert_eq!(test.card("card").await.state.pin.tries, 1);
+    drop(slow);
+    shutdown.stop.cancel();
 }
 
 /// A right PIN that lost the race against the suspension answers 1872.

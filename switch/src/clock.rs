@@ -2,7 +2,11 @@
 //! and this is the one place where it comes from.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
+
+use futures_util::future::FutureExt;
+use tokio::time::timeout;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +58,16 @@ impl fmt::Display for Timestamp {
             Ok(time) => write!(f, "{time:.3}"),
             Err(_) => f.write_str("-"),
         }
+    }
+}
+
+/// What `future` gives, or `None` if that takes longer than `limit`. What is there at once costs no
+/// timer.
+pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    match future.as_mut().now_or_never() {
+        Some(output) => Some(output),
+        None => timeout(limit, future).await.ok(),
     }
 }
 

@@ -2,28 +2,32 @@
 //!
 //! Every complete frame of a read is taken, and each request runs as far as it can at once. What
 //! is finished then leaves in one write; what must wait for HSM or disk is parked and joins a
-//! later write.
+//! later write. While the peer does not take its replies, it is not read.
+
+mod input;
+mod output;
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use iso_specs::FramingError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::{unconstrained, yield_now};
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
-use crate::frame::{self, Frame, FrameError, Searched};
+use crate::frame::{self, Frame, FrameError};
 use crate::hsm::Hsm;
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreFailed};
+use crate::store::Store;
 use crate::switch::{Session, Switch};
 use crate::transaction;
+use input::Input;
+use output::Output;
 
 /// Why a connection ended other than by its peer.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +41,32 @@ pub enum Ended {
     /// The peer does not read our replies.
     #[error("the peer did not read its replies in time")]
     SlowReader,
+    /// Nothing came for too long.
+    #[error("nothing came for too long")]
+    Idle,
     /// The switch stopped before the peer had read its replies.
     #[error("the switch stopped before the peer had read its replies")]
     Stopped,
     /// The network.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Ended {
+    /// What they are called in metrics.
+    pub const NAMES: [&str; 6] = ["frame", "message", "slow_reader", "idle", "stopped", "network"];
+
+    const fn name(&self) -> &'static str {
+        let [frame, message, slow_reader, idle, stopped, network] = Ended::NAMES;
+        match self {
+            Ended::Frame(_) => frame,
+            Ended::Framing(_) => message,
+            Ended::SlowReader => slow_reader,
+            Ended::Idle => idle,
+            Ended::Stopped => stopped,
+            Ended::Io(_) => network,
+        }
+    }
 }
 
 type Finished = Result<Option<transaction::Reply>, FramingError>;
@@ -59,79 +83,70 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shutdown: &Shutdown,
 ) -> Result<(), Ended> {
+    let Switch { clock, limits, .. } = switch;
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut input = BytesMut::with_capacity(READ_BYTES);
-    let mut window = Window {
-        switch,
-        session,
-        in_flight: FuturesUnordered::new(),
-        searched: Searched::default(),
-        ended: None,
-    };
+    let mut input = Input::new(limits.buffer_bytes_per_connection_max, clock);
+    let mut window = Window::new(switch, session);
     let mut output = Output::default();
-    let mut drain = Drain { reads_left: DRAIN_READS_MAX };
+    let mut idle = pin!(sleep(limits.idle_seconds_max));
     // Whether more may come; what has come is taken in any case.
     let mut open = true;
     loop {
-        let more = window.take(&mut input, &mut output);
+        let more = !output.is_empty() || window.take(&mut input, &mut output);
         window.collect_ready(&mut output);
-        if let Err(reason) = output.send(switch, &mut writer, shutdown).await {
+        output.release(&switch.store);
+        if let Err(reason) = output.write_now(&mut writer) {
             window.end(reason);
         }
-        if more && window.has_room() {
+        window.give_way().await;
+        if more && window.has_room() && output.is_empty() {
             continue;
         }
         open = open && window.ended.is_none();
-        if !open && window.in_flight.is_empty() {
+        if !open && window.in_flight.is_empty() && output.is_empty() && !more {
             close(&mut writer, &mut reader, shutdown).await;
             return window.ended.take().map_or(Ok(()), Err);
         }
-        let room = window.has_room();
-        if shutdown.stop.is_cancelled() && open && room {
-            open = drain.read(&mut reader, &mut input).await;
+        let reads = open && window.has_room() && output.is_empty();
+        if shutdown.stop.is_cancelled() && reads {
+            open = input.drain(&mut reader, clock).await;
             continue;
-        }
-        if input.capacity() - input.len() < READ_BYTES_MIN {
-            input.reserve(READ_BYTES);
         }
         tokio::select! {
             biased;
-            () = shutdown.abandon.cancelled() => return Ok(()),
-            () = shutdown.stop.cancelled(), if open && room => {}
-            Some(reply) = window.in_flight.next() => window.accept(reply, &mut output),
-            read = reader.read_buf(&mut input), if open && room => match read {
+            () = shutdown.abandon.cancelled() => return output.abandoned(),
+            () = shutdown.stop.cancelled(), if reads => {}
+            Some(reply) = window.in_flight.next() => window.finished(reply, &mut output),
+            written = output.write_within(limits.write_seconds_max, &mut writer, clock),
+                if !output.is_empty() =>
+            {
+                written.unwrap_or_else(|reason| window.end(reason));
+            }
+            read = input.read(&mut reader, clock), if reads => match read {
                 // The peer may close its side while its answers are still on their way.
-                Ok(bytes) => open = bytes > 0,
+                Ok(more) => open = more,
                 Err(error) => window.end(error.into()),
             },
+            () = &mut idle => {
+                let quiet = clock.monotonic().saturating_sub(input.arrived);
+                let left = limits.idle_seconds_max.saturating_sub(quiet);
+                if left.is_zero() && reads && window.in_flight.is_empty() {
+                    window.end(Ended::Idle);
+                }
+                idle.set(sleep(left.max(IDLE_CHECK)));
+            }
         }
     }
 }
 
-/// Room made for reads, and the least room for one, in bytes.
-const READ_BYTES: usize = 64 << 10;
-const READ_BYTES_MIN: usize = 4 << 10;
+/// How often an idle connection is looked at that still has requests in flight.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// Reads of a connection after the switch was told to stop.
-const DRAIN_READS_MAX: u32 = 16;
+/// Frames that a connection takes before others of its thread have their turn.
+const FRAMES_PER_TURN: u32 = 256;
 
-/// What had arrived when the switch was told to stop is in flight, and is answered.
-struct Drain {
-    reads_left: u32,
-}
-
-impl Drain {
-    /// Reads what is there; `false` when there is nothing more, or when a peer that does not stop
-    /// sending has had its share.
-    async fn read(&mut self, reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> bool {
-        self.reads_left = self.reads_left.saturating_sub(1);
-        input.reserve(READ_BYTES);
-        // The runtime asks the kernel what has arrived only between tasks.
-        yield_now().await;
-        let read = unconstrained(reader.read_buf(input)).now_or_never();
-        self.reads_left > 0 && matches!(read, Some(Ok(bytes)) if bytes > 0)
-    }
-}
+/// Bytes that are read at once to be dropped.
+const DROPPED_BYTES: usize = 1 << 10;
 
 /// How long what a peer still sends is read after our last reply.
 const LINGER: Duration = Duration::from_millis(500);
@@ -143,7 +158,7 @@ async fn close(
     reader: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
 ) {
-    let mut dropped = [0; READ_BYTES_MIN];
+    let mut dropped = [0; DROPPED_BYTES];
     let drain = async {
         if writer.shutdown().await.is_ok() {
             while reader.read(&mut dropped).await.is_ok_and(|bytes| bytes > 0) {}
@@ -160,32 +175,52 @@ async fn close(
 struct Window<'a, C, H, S> {
     switch: &'a Switch<C, H, S>,
     session: &'a Session,
+    /// Those that wait for HSM or store.
     in_flight: InFlight<'a>,
-    /// Of the input.
-    searched: Searched,
+    taken: u32,
     ended: Option<Ended>,
 }
 
-impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
+impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
+    fn new(switch: &'a Switch<C, H, S>, session: &'a Session) -> Self {
+        Window { switch, session, in_flight: FuturesUnordered::new(), taken: 0, ended: None }
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight.len() < self.switch.limits.in_flight_per_connection_max
     }
 
     /// Takes complete frames while there is room; `true` if there may be more of them.
-    fn take(&mut self, input: &mut BytesMut, output: &mut Output) -> bool {
+    fn take(&mut self, input: &mut Input, output: &mut Output) -> bool {
+        let limits = &self.switch.limits;
+        let frames = self.session.link.frames;
+        // Frames may have waited for room.
+        let waited = self.switch.clock.monotonic().saturating_sub(input.arrived);
         while self.ended.is_none() && self.has_room() {
-            let frames = self.session.link.frames;
-            let bytes_max = self.switch.limits.frame_bytes_max;
-            match frame::next_from(input, frames, bytes_max, &mut self.searched) {
+            if self.taken >= FRAMES_PER_TURN {
+                return true;
+            }
+            let Input { bytes, searched, arrived, .. } = input;
+            match frame::next_from(bytes, frames, limits.frame_bytes_max, searched) {
                 Ok(Some(frame)) => match frames.header.reject_code(&frame.header) {
-                    None => self.begin(frame, output),
+                    None if waited > limits.answer_milliseconds_max => self.session.metrics.late(),
+                    None => self.begin(frame, *arrived, output),
                     Some(code) => self.session.rejected(code),
                 },
                 Ok(None) => return false,
                 Err(error) => self.end(error.into()),
             }
+            self.taken += 1;
         }
         self.ended.is_none()
+    }
+
+    /// After many frames at once, lets other connections have their turn.
+    async fn give_way(&mut self) {
+        if self.taken >= FRAMES_PER_TURN {
+            self.taken = 0;
+            yield_now().await;
+        }
     }
 
     /// Takes no more frames. What is in flight goes on to its end, heard or not: it may be
@@ -195,85 +230,51 @@ impl<C: Clock, H: Hsm, S: Store> Window<'_, C, H, S> {
     }
 
     /// Runs a request as far as it goes at once, and parks it if it has to wait.
-    fn begin(&mut self, frame: Frame, output: &mut Output) {
-        let mut reply = self.switch.respond(self.session, frame).boxed();
-        self.session.metrics.in_flight.increment(1.0);
+    fn begin(&mut self, frame: Frame, arrived: Duration, output: &mut Output) {
+        let mut reply = self.switch.respond(self.session, frame, arrived).boxed();
         match (&mut reply).now_or_never() {
             Some(reply) => self.accept(reply, output),
-            None => self.in_flight.push(reply),
+            None => {
+                self.switch.in_flight.add();
+                self.session.in_flight.add();
+                self.session.metrics.in_flight.increment(1.0);
+                self.in_flight.push(reply);
+            }
         }
     }
 
     fn accept(&mut self, reply: Finished, output: &mut Output) {
-        self.session.metrics.in_flight.decrement(1.0);
         match reply {
             Ok(reply) => reply.into_iter().for_each(|reply| output.add(&reply)),
             Err(framing) => self.end(framing.into()),
         }
     }
 
+    /// One that was parked.
+    fn finished(&mut self, reply: Finished, output: &mut Output) {
+        self.no_longer_in_flight(1);
+        self.accept(reply, output);
+    }
+
     fn collect_ready(&mut self, output: &mut Output) {
         while let Some(Some(reply)) = self.in_flight.next().now_or_never() {
-            self.accept(reply, output);
+            self.finished(reply, output);
         }
+    }
+}
+
+impl<C, H, S> Window<'_, C, H, S> {
+    fn no_longer_in_flight(&self, count: usize) {
+        self.switch.in_flight.remove(count);
+        self.session.in_flight.remove(count);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.session.metrics.in_flight.decrement(f64::from(count));
     }
 }
 
 impl<C, H, S> Drop for Window<'_, C, H, S> {
     fn drop(&mut self) {
-        let given_up = u32::try_from(self.in_flight.len()).unwrap_or(u32::MAX);
-        self.session.metrics.in_flight.decrement(f64::from(given_up));
-    }
-}
-
-/// Replies on their way to the peer.
-#[derive(Default)]
-struct Output {
-    bytes: Vec<u8>,
-    /// Those that must not leave before the store has written what they speak of.
-    resting_on_store: Vec<u8>,
-    /// A write failed or was given up, perhaps within a frame: nothing more may follow it.
-    broken: bool,
-}
-
-impl Output {
-    fn add(&mut self, reply: &transaction::Reply) {
-        let place = if reply.rests_on_store { &mut self.resting_on_store } else { &mut self.bytes };
-        place.extend_from_slice(&reply.frame);
-    }
-
-    /// Writes what has gathered, after the store has it. If the store has failed, only what
-    /// does not rest on it leaves: 91 for those who waited.
-    async fn send<C: Clock, H: Hsm, S: Store>(
-        &mut self,
-        switch: &Switch<C, H, S>,
-        writer: &mut (impl AsyncWrite + Unpin),
-        shutdown: &Shutdown,
-    ) -> Result<(), Ended> {
-        if self.broken {
-            (self.bytes, self.resting_on_store) = (Vec::new(), Vec::new());
-        }
-        if !self.resting_on_store.is_empty() {
-            match switch.store.flush() {
-                Ok(()) => self.bytes.append(&mut self.resting_on_store),
-                Err(StoreFailed(_)) => self.resting_on_store.clear(),
-            }
-        }
-        if !self.bytes.is_empty() {
-            let write = timeout(switch.limits.write_seconds_max, writer.write_all(&self.bytes));
-            let written = tokio::select! {
-                biased;
-                () = shutdown.abandon.cancelled() => Err(Ended::Stopped),
-                written = write => match written {
-                    Ok(written) => written.map_err(Ended::Io),
-                    Err(_) => Err(Ended::SlowReader),
-                },
-            };
-            self.bytes.clear();
-            self.broken = written.is_err();
-            return written;
-        }
-        Ok(())
+        self.no_longer_in_flight(self.in_flight.len());
     }
 }
 
@@ -288,6 +289,7 @@ pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
     let ended = serve(&switch, &session, stream, &shutdown).await;
     session.metrics.connections.decrement(1.0);
     if let Err(reason) = ended {
+        session.metrics.closed(reason.name());
         let (link, peer) = (&*session.link.name, &*session.peer);
         tracing::warn!(target: "connection", link, peer, %reason, "a connection was closed");
     }

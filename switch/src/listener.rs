@@ -20,7 +20,7 @@ use crate::hsm::Hsm;
 use crate::metrics::LinkMetrics;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::switch::{Session, Switch};
+use crate::switch::{InFlight, Session, Switch};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -128,6 +128,7 @@ pub struct Listening {
     listener: TcpListener,
     link: Arc<LinkConfig>,
     metrics: Arc<LinkMetrics>,
+    in_flight: Arc<InFlight>,
 }
 
 impl Listening {
@@ -141,7 +142,7 @@ impl Listening {
             io::Error::new(error.kind(), text)
         })?;
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        Ok(Listening { listener, link: Arc::clone(link), metrics })
+        Ok(Listening { listener, link: Arc::clone(link), metrics, in_flight: Arc::default() })
     }
 
     /// Where it really listens: port 0 in the configuration takes any free port.
@@ -165,18 +166,23 @@ impl Listening {
         workers: Arc<Workers>,
         shutdown: Shutdown,
     ) {
+        let mut pace = Pace::new(switch.limits.connections_per_second_max);
         loop {
             let accepted = tokio::select! {
                 () = shutdown.stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
+            if let Some(pause) = pace.take(switch.clock.monotonic()) {
+                tokio::time::sleep(pause).await;
+            }
             let given = accepted.and_then(|(stream, peer)| {
                 if workers.open() >= switch.limits.connections_max {
                     switch.metrics.connection_refused();
                     return Ok(());
                 }
                 let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
-                workers.give(stream, Session::new(link, metrics, &peer.to_string()))
+                let in_flight = Arc::clone(&self.in_flight);
+                workers.give(stream, Session::new(link, metrics, in_flight, &peer.to_string()))
             });
             if let Err(error) = given {
                 let link = &*self.link.name;
@@ -184,5 +190,59 @@ impl Listening {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Spreads connections over time, so that a storm of them leaves the processors to the requests.
+struct Pace {
+    per_interval: u32,
+    taken: u32,
+    /// On the monotonic clock.
+    began: Duration,
+}
+
+/// So many intervals are a second.
+const PACE_INTERVALS: u32 = 100;
+
+impl Pace {
+    fn new(per_second: u32) -> Pace {
+        Pace { per_interval: per_second.div_ceil(PACE_INTERVALS), taken: 0, began: Duration::ZERO }
+    }
+
+    /// Takes a place in the interval of `now`; if that is full, in the next one, after a pause.
+    fn take(&mut self, now: Duration) -> Option<Duration> {
+        let interval = Duration::from_secs(1) / PACE_INTERVALS;
+        let passed = now.saturating_sub(self.began);
+        if passed >= interval {
+            (self.began, self.taken) = (now, 0);
+        }
+        self.taken += 1;
+        let is_full = self.taken > self.per_interval;
+        if is_full {
+            (self.began, self.taken) = (self.began + interval, 1);
+        }
+        is_full.then(|| self.began.saturating_sub(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_spread_over_time() {
+        let mut pace = Pace::new(1_000);
+        let mut now = Duration::from_secs(100);
+        let mut taken = Vec::new();
+        for _ in 0..101 {
+            now += pace.take(now).unwrap_or_default();
+            taken.push((now - Duration::from_secs(100)).as_millis());
+        }
+        // Ten at once in each hundredth of a second.
+        let expected = (0..101).map(|number| number / 10 * 10).collect::<Vec<_>>();
+        assert_eq!(taken, expected);
+        // Who comes slowly never waits.
+        let slowly = (1..100).map(|number| now + Duration::from_millis(number));
+        assert!(slowly.into_iter().all(|now| pace.take(now).is_none()));
     }
 }

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::authorization::Reason;
+use crate::connection::Ended;
 use crate::hsm::Verification;
 
 /// Buckets in seconds, at the edges that service levels are set at.
@@ -134,13 +135,25 @@ fn describe() {
     describe_histogram!(
         "pinswitch_request_duration_seconds",
         Unit::Seconds,
-        "From a complete frame to its encoded response."
+        "From the read of a request to its encoded response."
     );
-    describe_gauge!("pinswitch_inflight", "Requests being answered.");
+    describe_gauge!("pinswitch_inflight", "Requests that wait for HSM or store.");
     describe_gauge!("pinswitch_connections", "Open connections.");
     describe_counter!(
         "pinswitch_connections_refused_total",
         "Connections closed at once because there were too many."
+    );
+    describe_counter!(
+        "pinswitch_connections_closed_total",
+        "Connections not closed by their peer, by reason."
+    );
+    describe_counter!(
+        "pinswitch_overload_answers_total",
+        "Requests answered 91 at once because too many were waiting."
+    );
+    describe_counter!(
+        "pinswitch_late_answers_total",
+        "Requests whose answer came too late to be sent."
     );
     describe_counter!(
         "pinswitch_log_lines_dropped_total",
@@ -186,7 +199,10 @@ pub struct LinkMetrics {
     network_management_duration: Histogram,
     bad_pin_blocks: Counter,
     rejected: Counter,
-    /// Requests being answered.
+    overloaded: Counter,
+    late: Counter,
+    closed: Vec<(&'static str, Counter)>,
+    /// Requests that wait for HSM or store.
     pub in_flight: Gauge,
     /// Open connections.
     pub connections: Gauge,
@@ -212,6 +228,10 @@ impl LinkMetrics {
             histogram!("pinswitch_request_duration_seconds", &labels)
         };
         let own = labels_of(network, [("link", link.to_owned())]);
+        let closed = |reason: &'static str| {
+            let labels = [("link", link.to_owned()), ("reason", reason.to_owned())];
+            (reason, counter!("pinswitch_connections_closed_total", &labels_of(network, labels)))
+        };
         Arc::new(LinkMetrics {
             received: mtis().map(|mti| (mti, messages("in", mti.to_owned()))).collect(),
             sent: mtis().map(|mti| (mti, messages("out", response_to(mti)))).collect(),
@@ -220,6 +240,9 @@ impl LinkMetrics {
             network_management_duration: duration("network_management"),
             bad_pin_blocks: counter!("pinswitch_bad_pin_blocks_total", &own),
             rejected: counter!("pinswitch_reject_headers_total", &own),
+            overloaded: counter!("pinswitch_overload_answers_total", &own),
+            late: counter!("pinswitch_late_answers_total", &own),
+            closed: Ended::NAMES.into_iter().map(closed).collect(),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
         })
@@ -245,6 +268,22 @@ impl LinkMetrics {
     /// Counts a PIN block that could not be read.
     pub fn bad_pin_block(&self) {
         self.bad_pin_blocks.increment(1);
+    }
+
+    /// Counts a request that was answered 91 because too many waited.
+    pub fn overloaded(&self) {
+        self.overloaded.increment(1);
+    }
+
+    /// Counts a request that was not answered because it was too late for that.
+    pub fn late(&self) {
+        self.late.increment(1);
+    }
+
+    /// Counts a connection that was not closed by its peer.
+    pub fn closed(&self, reason: &str) {
+        let counter = self.closed.iter().find(|(known, _)| *known == reason);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 
     /// Counts a message of ours that came back with a reject header.

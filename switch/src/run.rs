@@ -28,7 +28,7 @@ use crate::shutdown::{Shutdown, signalled};
 use crate::store::StoreFailed;
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
-use crate::switch::Switch;
+use crate::switch::{InFlight, Switch};
 
 /// The switch as it is put together here.
 pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<C, H, EmbeddedStore>;
@@ -134,6 +134,7 @@ pub fn open<C: Clock + Clone>(
         vault,
         products: config.products.clone(),
         limits: config.limits,
+        in_flight: InFlight::default(),
         log_transactions: config.log.transactions,
         metrics,
     };

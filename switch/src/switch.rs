@@ -1,7 +1,7 @@
 //! What authorizes: the seams put together, and what one connection is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iso_specs::redact::mask_pan;
@@ -32,10 +32,32 @@ pub struct Switch<C, H, S> {
     pub products: Vec<Arc<Product>>,
     /// Limits of connections and requests.
     pub limits: Limits,
+    /// Of all links together.
+    pub in_flight: InFlight,
     /// One log line for each transaction.
     pub log_transactions: bool,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+/// How many requests wait for HSM or store.
+#[derive(Debug, Default)]
+pub struct InFlight(AtomicUsize);
+
+impl InFlight {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many fewer.
+    pub fn remove(&self, count: usize) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How one message ended, for metrics and log.
@@ -49,11 +71,20 @@ pub struct Accounted {
     pub fault: Option<FormatError>,
     /// The elements that are what they seem to be.
     pub trusted: ElementSet,
-    /// From the complete frame to the encoded response.
+    /// From the read of the frame to the encoded response.
     pub took: Duration,
+    /// Whether it took too long: then it was not sent.
+    pub late: bool,
 }
 
 impl<C, H, S> Switch<C, H, S> {
+    /// Whether so many requests wait that one more would only wait too.
+    #[must_use]
+    pub fn is_overloaded(&self, session: &Session) -> bool {
+        self.in_flight.count() >= self.limits.in_flight_max
+            || session.in_flight.count() >= self.limits.in_flight_per_link_max
+    }
+
     /// Counts what the HSM said, and notes a PIN block that could not be read: at once, so that
     /// the next one of the same read meets the limit.
     pub fn count_verification(
@@ -74,7 +105,10 @@ impl<C, H, S> Switch<C, H, S> {
     /// chose. Of a message with a fault only DE11 is shown, and only if it can be trusted: another
     /// element may hold what must never be in a log.
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
-        session.metrics.answered(message.mti(), how.reason, how.took);
+        match how.late {
+            false => session.metrics.answered(message.mti(), how.reason, how.took),
+            true => session.metrics.late(),
+        }
         if !self.log_transactions {
             return;
         }
@@ -93,6 +127,7 @@ impl<C, H, S> Switch<C, H, S> {
             rrn = rrn.as_ref().and_then(|rrn| rrn.as_str()),
             reason = how.reason.code(),
             repeat = how.repeat,
+            late = how.late,
             element = how.fault.map(|fault| fault.element),
             took_us = u64::try_from(how.took.as_micros()).unwrap_or(u64::MAX),
         );
@@ -105,6 +140,8 @@ pub struct Session {
     pub link: Arc<LinkConfig>,
     /// The counters of that link.
     pub metrics: Arc<LinkMetrics>,
+    /// Of that link.
+    pub in_flight: Arc<InFlight>,
     /// Who is at the other end, for the log.
     pub peer: Box<str>,
     signed_on: AtomicBool,
@@ -113,8 +150,14 @@ pub struct Session {
 impl Session {
     /// A new connection: not signed on.
     #[must_use]
-    pub fn new(link: Arc<LinkConfig>, metrics: Arc<LinkMetrics>, peer: &str) -> Session {
-        Session { link, metrics, peer: peer.into(), signed_on: AtomicBool::new(false) }
+    pub fn new(
+        link: Arc<LinkConfig>,
+        metrics: Arc<LinkMetrics>,
+        in_flight: Arc<InFlight>,
+        peer: &str,
+    ) -> Session {
+        let signed_on = AtomicBool::new(false);
+        Session { link, metrics, in_flight, peer: peer.into(), signed_on }
     }
 
     /// Whether requests must wait for a sign-on.

@@ -8,6 +8,8 @@
 //! An advice leaves out the checks, a reversal looks for its original instead: both are
 //! acknowledged, whatever was decided.
 
+use std::time::Duration;
+
 use iso_specs::{Decoded, ElementSet, FramingError, Message, decode};
 
 use crate::authorization::network_management::NetworkManagement;
@@ -16,7 +18,7 @@ use crate::authorization::{
     required_checks, response, reversal, route, trusted,
 };
 use crate::cards::{Card, CardKey};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
@@ -65,7 +67,8 @@ impl Outcome {
 }
 
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
-    /// One frame in, one frame out, or none where nothing is to be answered.
+    /// One frame in, one frame out, or none where nothing is to be answered, or too late. It was
+    /// read when the monotonic clock said `arrived`.
     ///
     /// # Errors
     /// If MTI or bitmap cannot be read: the link cannot go on.
@@ -73,8 +76,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         &self,
         session: &Session,
         frame: Frame,
+        arrived: Duration,
     ) -> Result<Option<Reply>, FramingError> {
-        let arrived = self.clock.monotonic();
         let decoded = decode(&session.link.dialect, &frame.message)?;
         let message = &decoded.message;
         session.metrics.received(message.mti());
@@ -83,6 +86,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
             _ if session.must_sign_on() => Outcome::of(Reason::Unavailable),
+            _ if self.is_overloaded(session) => {
+                session.metrics.overloaded();
+                Outcome::of(Reason::Unavailable)
+            }
             route => self.transact(session, route, &decoded).await,
         };
         let trusted = trusted(&decoded, &frame.message);
@@ -91,8 +98,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let Some(reply) = reply else { return Ok(None) };
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
-        self.account(session, message, Accounted { reason, repeat, fault, trusted, took });
-        Ok(Some(Reply { frame: reply, rests_on_store }))
+        let late = took > self.limits.answer_milliseconds_max;
+        self.account(session, message, Accounted { reason, repeat, fault, trusted, took, late });
+        // The network has given the request up by now, and may have taken it back.
+        Ok(Some(Reply { frame: reply, rests_on_store }).filter(|_| !late))
     }
 
     async fn transact(&self, session: &Session, route: Route, decoded: &Decoded<'_>) -> Outcome {
@@ -228,7 +237,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
-        self.hsm.verify_pin(call).await
+        // In time for an answer, so that the network need not guess.
+        let answered = within(self.limits.hsm_milliseconds_max, self.hsm.verify_pin(call)).await;
+        answered.unwrap_or(Verification::Unavailable)
     }
 }
 

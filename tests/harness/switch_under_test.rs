@@ -152,6 +152,7 @@ fn open_with(
         duplicates: switch.duplicates,
         products: switch.products,
         limits: switch.limits,
+        in_flight: switch.in_flight,
         log_transactions: switch.log_transactions,
         metrics: switch.metrics,
     })
@@ -181,7 +182,7 @@ impl SwitchUnderTest {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let link = Arc::clone(&self.config.links[link]);
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        let session = Session::new(link, metrics, "terminal");
+        let session = Session::new(link, metrics, Arc::default(), "terminal");
         let switch = Arc::clone(&self.switch);
         let serve = serve_and_log(switch, session, theirs, Shutdown::default());
         (ours, tokio::spawn(serve))

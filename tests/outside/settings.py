@@ -19,6 +19,7 @@ write_seconds_max = {write_seconds_max}
 drain_seconds_max = {drain_seconds_max}
 bad_pin_blocks_per_minute = {bad_pin_blocks_per_minute}
 {threads}
+{limits}
 
 [store]
 sync = "{sync}"
@@ -83,6 +84,7 @@ DEFAULTS = {
     "drain_seconds_max": 10,
     "bad_pin_blocks_per_minute": 5,
     "threads": "",
+    "limits": "",
     "sync": "state",
     "segment_mb": 1,
     "snapshot_mb": 256,

@@ -1,0 +1,147 @@
+"""More than the switch can do: slow disk, silent peers, storms of connections."""
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import tracing
+from link import WAIT_SECONDS, Link
+from messages import CARD_1, CARD_3, CARD_4, authorization, network_management, other_pin
+from test_admin import Metrics
+from test_limits import wait_until
+
+
+def slow_disk(milliseconds):
+    delay = f"inject=fdatasync:delay_enter={milliseconds * 1000}"
+    return ["-e", "trace=fdatasync", "-e", delay]
+
+
+def wrong_pin():
+    return authorization(CARD_4, other_pin(CARD_4.pin))
+
+
+def test_an_answer_that_is_too_late_is_counted_and_not_sent(make_switch, tmp_path):
+    switch = make_switch(limits="answer_milliseconds_max = 300").start()
+    request = authorization(CARD_1, "1111")
+    with switch.connect() as link:
+        with tracing.traced(switch, tmp_path / "strace", *slow_disk(900)):
+            link.send(request)
+            assert link.is_silent(0.3)
+            late = lambda: Metrics(switch).value("pinswitch_late_answers_total", link="link-a")
+            wait_until(lambda: late() == 1, "it is not counted as late")
+        # It was decided all the same, and a repeat learns what.
+        answer = link.ask(dict(request, t="0101"))
+        assert (answer.stan, answer.code) == (request["11"], "55")
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+    assert Metrics(switch).value("pinswitch_responses_total", mti="0110", code="1809") == 1
+    lines = [line for line in switch.log().splitlines() if " mti=0100 " in line]
+    assert len(lines) == 1 and " late=true" in lines[0]
+
+
+def test_what_waited_too_long_before_it_was_taken_is_not_decided(make_switch, tmp_path):
+    """One request at a time: the others lie in the buffer until it is too late for them."""
+    limits = "answer_milliseconds_max = 300"
+    switch = make_switch(in_flight_per_connection_max=1, limits=limits).start()
+    with switch.connect() as link:
+        with tracing.traced(switch, tmp_path / "strace", *slow_disk(900)):
+            link.send(*(wrong_pin() for _ in range(5)))
+            late = lambda: Metrics(switch).value("pinswitch_late_answers_total", link="link-a")
+            wait_until(lambda: late() == 5, "they are not counted as late")
+        assert link.echo() == "00"
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 1
+
+
+def test_above_its_limit_a_request_is_answered_91_at_once(make_switch, tmp_path):
+    switch = make_switch(limits="in_flight_max = 8\nin_flight_per_link_max = 6").start()
+    requests = [wrong_pin() for _ in range(20)]
+    with switch.connect() as link, switch.connect() as other, switch.connect("link-b") as third:
+        third.ask(network_management("001"))
+        with tracing.traced(switch, tmp_path / "strace", *slow_disk(900)):
+            link.send(*requests)
+            # The 91s overtake those that wait. The limit holds for the link, not the connection.
+            assert [link.read().code for _ in range(14)] == ["91"] * 14
+            answer = other.ask(authorization(CARD_3, CARD_3.pin))
+            assert (answer.code, answer.reason) == ("91", "9907")
+            # Another link still has room, up to the limit of all together.
+            third.send(*(wrong_pin() for _ in range(4)))
+            assert [third.read().code for _ in range(2)] == ["91"] * 2
+            # Network management is no load.
+            assert third.echo() == other.echo() == "00"
+            assert [third.read().code for _ in range(2)] == ["55"] * 2
+            assert [link.read().code for _ in range(6)] == ["55"] * 6
+        # 91 is no answer to keep: a repeat is decided anew.
+        assert link.ask(dict(requests[19], t="0101")).code == "55"
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 9
+    metrics = Metrics(switch)
+    assert metrics.value("pinswitch_overload_answers_total", link="link-a") == 15
+    assert metrics.value("pinswitch_overload_answers_total", link="link-b") == 2
+    assert metrics.value("pinswitch_inflight") == 0
+
+
+def test_a_silent_connection_is_closed_and_a_busy_one_is_not(make_switch):
+    switch = make_switch(limits="idle_seconds_max = 2").start()
+    closed = dict(link="link-a", reason="idle")
+    with switch.connect() as silent, switch.connect() as half, switch.connect() as busy:
+        half.write(b"\x00\x30half a frame")
+        deadline = time.monotonic() + WAIT_SECONDS
+        while Metrics(switch).value("pinswitch_connections_closed_total", **closed) < 2:
+            assert time.monotonic() < deadline, "they are not closed"
+            assert busy.echo() == "00"
+            time.sleep(0.1)
+        assert silent.is_closed() and half.is_closed()
+        assert busy.echo() == "00"
+
+
+def memory_bytes(switch):
+    status = Path(f"/proc/{switch.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+CONNECTIONS = 9_000
+
+
+def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
+    """Each has been busy before: what a burst needed is given back."""
+    limits = "connections_per_second_max = 100000"
+    switch = make_switch(connections_max=CONNECTIONS + 10, limits=limits).start()
+    burst = [authorization(CARD_3, CARD_3.pin) for _ in range(20)]
+    with switch.connect() as link:
+        link.ask_all(burst)
+        before = memory_bytes(switch)
+        idle = []
+        for number in range(CONNECTIONS):
+            idle.append(switch.connect())
+            if number % 10 == 0:
+                assert {answer.code for answer in idle[-1].ask_all(burst)} == {"00"}
+        assert Metrics(switch).value("pinswitch_connections") == CONNECTIONS + 1
+        assert (memory_bytes(switch) - before) / CONNECTIONS < 8_000
+        assert link.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
+        assert {other.echo() for other in idle[:: 500]} == {"00"}
+        for other in idle:
+            other.close()
+        wait_until(lambda: Metrics(switch).value("pinswitch_connections") == 1, "still open", 20)
+
+
+def test_a_storm_of_connections_is_taken_slowly(make_switch):
+    """Who is served goes on being served, and who waits in the kernel's queue gets his turn."""
+    switch = make_switch(limits="connections_per_second_max = 100").start()
+    address = ("127.0.0.1", switch.ports()["link-a"])
+    with switch.connect() as link:
+        began = time.monotonic()
+        storm = []
+        for _ in range(200):
+            peer = socket.socket()
+            peer.setblocking(False)
+            peer.connect_ex(address)
+            storm.append(peer)
+        for _ in range(50):
+            assert link.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
+        count = lambda: Metrics(switch).value("pinswitch_connections")
+        taken, passed = count(), time.monotonic() - began
+        assert taken <= 100 * passed + 5, f"{taken} in {passed} s"
+        wait_until(lambda: count() == 201, "they are not all taken")
+        for peer in storm:
+            peer.close()
+    with Link(address) as link:
+        assert link.echo() == "00"
