@@ -96,6 +96,25 @@ class Link:
         """Every answer until the peer closes cleanly."""
         return list(iter(self.read, None))
 
+    def arrived(self):
+        """The answers that have come, after a wait for some bytes; None when the peer is gone,
+        cleanly or not."""
+        try:
+            part = self.socket.recv(65536)
+        except ConnectionError:
+            return None
+        if not part:
+            return None
+        self._unread += part
+        answers = []
+        while len(self._unread) >= 2:
+            size = 2 + struct.unpack(">H", self._unread[:2])[0]
+            if len(self._unread) < size:
+                break
+            answers.append(messages.answer(self._unread[2:size], self.dialect))
+            self._unread = self._unread[size:]
+        return answers
+
     def ask(self, request):
         self.send(request)
         answer = self.read()
