@@ -4,6 +4,7 @@ each card, in the order in which it happened on our side."""
 
 import collections
 import select
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class CrashLoad:
         self.source, self.cards = source, cards
         self.limited = [played for played in cards if played.possible.limit]
         self.links = []
+        # Set: from now on no answer gets through any more.
+        self.is_cut_off = threading.Event()
         # (card, kind, request) by DE11, and every DE11 in the order of the requests.
         self.requests, self.stans = {}, []
         self.unsent = set()
@@ -50,22 +53,30 @@ class CrashLoad:
     # The network's side.
 
     def connect(self, switch):
+        self.is_cut_off.clear()
         self.links = [switch.connect() for _ in range(CONNECTIONS)]
 
     def run(self):
-        """Ends when the switch has closed all connections, as a killed one does."""
+        """Ends when the switch has closed all connections, as a killed one does, or after one
+        more sending when the load is cut off."""
         readers = {link.socket: link for link in self.links}
         self._send_again_what_had_no_answer()
         while readers:
             if len(readers) == CONNECTIONS:
                 self._send_some()
+            if self.is_cut_off.is_set():
+                return
             for readable in select.select(readers, [], [], 0)[0]:
                 answers = readers[readable].arrived()
                 if answers is None:
-                    readers.pop(readable).close()
+                    del readers[readable]
                 for answer in answers or []:
                     self.note_answer(answer)
             time.sleep(PAUSE_SECONDS)
+
+    def disconnect(self):
+        for link in self.links:
+            link.close()
 
     def _send_again_what_had_no_answer(self):
         left = self.unanswered()
