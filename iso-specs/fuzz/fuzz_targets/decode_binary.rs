@@ -1,0 +1,12 @@
+//! The decoder of `iso8583-1987-binary`.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use iso_specs::Spec;
+use iso_specs_fuzz::{check_frame, dialect};
+use libfuzzer_sys::fuzz_target;
+
+static SPEC: LazyLock<Spec> = LazyLock::new(|| dialect("iso8583-1987-binary"));
+
+fuzz_target!(|frame: &[u8]| check_frame(&SPEC, frame));
