@@ -35,8 +35,7 @@ impl ElementSet {
 
     /// Takes an element out.
     pub const fn remove(&mut self, element: u8) {
-        let (Self([a, b, c]), Self([x, y, z])) = (*self, Self::of(element));
-        *self = Self([a & !x, b & !y, c & !z]);
+        *self = self.without(Self::of(element));
     }
 
     /// True where the element is a member.
@@ -57,6 +56,13 @@ impl ElementSet {
     pub const fn union(self, other: Self) -> Self {
         let (Self([a, b, c]), Self([x, y, z])) = (self, other);
         Self([a | x, b | y, c | z])
+    }
+
+    /// The elements of this set that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        let (Self([a, b, c]), Self([x, y, z])) = (self, other);
+        Self([a & !x, b & !y, c & !z])
     }
 
     /// The members with lower numbers than `element`.

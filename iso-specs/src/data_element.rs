@@ -428,18 +428,30 @@ impl DataElement {
         if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) {
             return Err(EncodeErrorKind::BadPattern);
         }
+        self.write_prefix(value.len(), out);
         let value = match self.length {
             Length::Fixed => self.padding.fill(value, self.max()),
-            Length::Prefix { encoding, digits } => {
-                encoding.write(self.prefix_count(value.len()), digits, out);
-                if let Some(wrapper) = &self.wrapper {
-                    wrapper.write(value.len(), out);
-                }
-                Padded::whole(value)
-            }
+            Length::Prefix { .. } => Padded::whole(value),
         };
         self.encoding.write(value, out);
         Ok(())
+    }
+
+    /// Writes content that was found in a frame of the same dialect, of so many units.
+    #[inline]
+    pub(crate) fn write_again(&self, wire: &[u8], units: usize, out: &mut Vec<u8>) {
+        self.write_prefix(units, out);
+        out.extend_from_slice(wire);
+    }
+
+    #[inline]
+    fn write_prefix(&self, units: usize, out: &mut Vec<u8>) {
+        if let Length::Prefix { encoding, digits } = self.length {
+            encoding.write(self.prefix_count(units), digits, out);
+            if let Some(wrapper) = &self.wrapper {
+                wrapper.write(units, out);
+            }
+        }
     }
 
     /// What a length prefix holds before a value of so many characters or bytes.

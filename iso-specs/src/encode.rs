@@ -3,7 +3,7 @@
 use crate::bitmap::{ElementSet, PerElement};
 use crate::decode::MAX_FRAME_BYTES;
 use crate::error::{EncodeError, EncodeErrorKind};
-use crate::message::Message;
+use crate::message::{Field, Message};
 use crate::mti::Mti;
 use crate::spec::Spec;
 
@@ -17,13 +17,21 @@ pub struct OutgoingMessage<'a> {
     /// The first number set that is none of a data element; reported by `encode`.
     no_element: Option<u8>,
     values: PerElement<Option<&'a [u8]>>,
+    /// Elements that are copied as they lie in the frame of a message.
+    echoed: Option<(&'a Message<'a>, ElementSet)>,
 }
 
 impl<'a> OutgoingMessage<'a> {
     /// A message without elements.
     #[must_use]
     pub const fn new(mti: Mti) -> Self {
-        Self { mti, present: ElementSet::EMPTY, no_element: None, values: PerElement::new(None) }
+        Self {
+            mti,
+            present: ElementSet::EMPTY,
+            no_element: None,
+            values: PerElement::new(None),
+            echoed: None,
+        }
     }
 
     /// The message type identifier.
@@ -38,7 +46,7 @@ impl<'a> OutgoingMessage<'a> {
         self.present
     }
 
-    /// The canonical value of an element that is set.
+    /// The canonical value of an element that is set; `None` for one that is echoed.
     #[must_use]
     pub fn value(&self, element: u8) -> Option<&'a [u8]> {
         self.values.get(element).flatten()
@@ -47,6 +55,7 @@ impl<'a> OutgoingMessage<'a> {
     /// Sets an element, in any order; the last value counts. The value is canonical: ASCII text,
     /// or plain bytes for type `b`. Element 1 is the bitmap and written without being set.
     pub fn set(&mut self, element: u8, value: &'a [u8]) -> &mut Self {
+        self.no_echo(element);
         if element > 1 && self.present.insert(element) {
             self.values.set(element, Some(value));
         } else {
@@ -57,38 +66,27 @@ impl<'a> OutgoingMessage<'a> {
 
     /// Takes an element out.
     pub fn unset(&mut self, element: u8) -> &mut Self {
+        self.no_echo(element);
         self.values.set(element, None);
         self.present.remove(element);
         self
     }
 
-    /// Sets those of `elements` that the message has to what it has. Values whose wire form is
-    /// not canonical are kept in `scratch`, and what is left of it is returned.
-    ///
-    /// # Errors
-    ///
-    /// [`EncodeErrorKind::ScratchFull`] where `scratch` is too small.
-    pub fn echo(
-        &mut self,
-        message: &Message<'a>,
-        elements: ElementSet,
-        mut scratch: &'a mut [u8],
-    ) -> Result<&'a mut [u8], EncodeError> {
-        for element in elements.intersection(message.present()) {
-            let Some(field) = message.field(element) else { continue };
-            if field.is_canonical() {
-                self.set(element, field.wire());
-                continue;
-            }
-            let (own, rest) = scratch
-                .split_at_mut_checked(field.len())
-                .ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?;
-            scratch = rest;
-            if let Some(value) = field.canonical(own) {
-                self.set(element, value);
-            }
+    const fn no_echo(&mut self, element: u8) {
+        if let Some((_, echoed)) = &mut self.echoed {
+            echoed.remove(element);
         }
-        Ok(scratch)
+    }
+
+    /// Takes over those of `elements` that a message has, byte by byte as they lie in its frame;
+    /// what was taken over of another message before goes. Only the dialect of that message can
+    /// write them.
+    pub fn echo(&mut self, message: &'a Message<'a>, elements: ElementSet) -> &mut Self {
+        let earlier = self.echoed.map_or(ElementSet::EMPTY, |(_, echoed)| echoed);
+        let echoed = elements.intersection(message.present());
+        self.present = self.present.without(earlier).union(echoed);
+        self.echoed = Some((message, echoed));
+        self
     }
 
     /// Appends the frame (without length header) to `out`, which is left as it was on an error.
@@ -97,7 +95,8 @@ impl<'a> OutgoingMessage<'a> {
     ///
     /// # Errors
     ///
-    /// Where the dialect does not define an element or cannot carry its value.
+    /// Where the dialect does not define an element or cannot carry its value, or where an element
+    /// was taken over from a message in another dialect.
     pub fn encode(&self, spec: &Spec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = out.len();
         let written = self.write(spec, out);
@@ -105,6 +104,12 @@ impl<'a> OutgoingMessage<'a> {
             out.truncate(start);
         }
         written
+    }
+
+    #[inline]
+    fn echoed(&self, element: u8) -> Option<Field<'a>> {
+        let (message, echoed) = self.echoed?;
+        if echoed.contains(element) { message.field(element) } else { None }
     }
 
     fn write(&self, spec: &Spec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -118,10 +123,16 @@ impl<'a> OutgoingMessage<'a> {
         for number in bitmaps.places(self.present) {
             let error = |kind| EncodeError { element: number, kind };
             match spec.element(number) {
-                Some(element) => {
-                    let value = self.value(number).unwrap_or_default();
-                    element.write(value, out).map_err(error)?;
-                }
+                Some(element) => match self.echoed(number) {
+                    None => {
+                        let value = self.value(number).unwrap_or_default();
+                        element.write(value, out).map_err(error)?;
+                    }
+                    Some(field) if std::ptr::eq(field.element(), element) => {
+                        element.write_again(field.wire(), field.len(), out);
+                    }
+                    Some(_) => return Err(error(EncodeErrorKind::OtherDialect)),
+                },
                 // The only place without a value.
                 None if self.value(number).is_none() => bitmaps.write_third(self.present, out),
                 None => return Err(error(EncodeErrorKind::NotDefined)),

@@ -131,9 +131,9 @@ pub enum EncodeErrorKind {
     /// With this element the frame would pass [`crate::MAX_FRAME_BYTES`].
     #[error("frame longer than the limit")]
     FrameTooLong,
-    /// An element to be echoed has no room in the scratch buffer.
-    #[error("no room in the scratch buffer")]
-    ScratchFull,
+    /// The element was taken over from a message in another dialect.
+    #[error("taken over from a message in another dialect")]
+    OtherDialect,
 }
 
 /// Every mistake of a dialect file, in the order of its lines.

@@ -167,11 +167,6 @@ impl<'a> Field<'a> {
         self.doubtful
     }
 
-    /// True where the wire form is canonical, so that [`Field::canonical`] needs no buffer.
-    pub(crate) const fn is_canonical(&self) -> bool {
-        self.element.encoding.is_canonical()
-    }
-
     /// The canonical form, text or bytes: a part of the frame where it is canonical already, else
     /// written to `out`. `None` where `out` is too small; [`Field::len`] is always enough.
     #[must_use]

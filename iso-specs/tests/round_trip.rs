@@ -3,7 +3,7 @@
 
 mod support;
 
-use iso_specs::{EncodeErrorKind, Mti, OutgoingMessage, Spec, decode};
+use iso_specs::{ElementSet, EncodeErrorKind, Mti, OutgoingMessage, Spec, decode};
 use support::{
     Choices, as_read, canonical, dialects, frame, full_frame, least_len, shipped, value,
 };
@@ -61,10 +61,9 @@ fn generated_message(spec: &Spec, seed: u64) {
     for (number, value) in &values {
         assert_eq!(canonical(&decoded.message, *number).as_ref(), Some(value), "seed {seed}");
     }
-    // An echo of everything, through a scratch buffer, gives the same bytes.
-    let mut scratch = vec![0; 1_000];
+    // An echo of everything gives the same bytes.
     let mut echo = OutgoingMessage::new(decoded.message.mti());
-    echo.echo(&decoded.message, decoded.message.present(), &mut scratch).unwrap();
+    echo.echo(&decoded.message, decoded.message.present());
     let mut again = b"head".to_vec();
     echo.encode(spec, &mut again).unwrap();
     assert_eq!(again, out, "seed {seed}");
@@ -146,14 +145,21 @@ fn what_cannot_be_sent() {
 }
 
 #[test]
-fn an_echo_needs_room_only_for_what_is_not_canonical() {
-    let spec = shipped();
-    let frame = frame(&spec, b"0100", &[(11, b"000001"), (64, &[7; 8])]);
+fn an_echo_can_be_replaced_and_is_of_one_dialect() {
+    let (spec, other) = (shipped(), shipped());
+    let frame = frame(&spec, b"0100", &[(3, b"010000"), (11, b"000001"), (64, &[7; 8])]);
     let decoded = decode(&spec, &frame).unwrap();
-    let mut echo = OutgoingMessage::new(decoded.message.mti().response());
-    let all = decoded.message.present();
-    let error = echo.echo(&decoded.message, all, &mut []).unwrap_err();
-    assert_eq!((error.element, error.kind), (64, EncodeErrorKind::ScratchFull));
-    assert_eq!(echo.value(11), Some(&b"000001"[..]));
-    assert_eq!(echo.unset(11).value(11), None);
+    let mut echo = OutgoingMessage::new(decoded.message.mti());
+    let (all, three): (_, ElementSet) = (decoded.message.present(), [3].into_iter().collect());
+    echo.echo(&decoded.message, all).set(11, b"000002").unset(64);
+    let mut out = Vec::new();
+    echo.encode(&spec, &mut out).unwrap();
+    let read = decode(&spec, &out).unwrap().message;
+    assert_eq!(canonical(&read, 11).unwrap(), b"000002");
+    assert_eq!((canonical(&read, 3).unwrap(), read.present().len()), (b"010000".to_vec(), 2));
+    let error = echo.encode(&other, &mut Vec::new()).unwrap_err();
+    assert_eq!((error.element, error.kind), (3, EncodeErrorKind::OtherDialect));
+    // Another echo takes the place of the first, and keeps what was set.
+    echo.echo(&decoded.message, three);
+    assert_eq!(echo.present(), [3, 11].into_iter().collect());
 }

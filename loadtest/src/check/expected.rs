@@ -129,7 +129,7 @@ mod tests {
         let frame = Request::cash_with_pin(&CARD_1, "4071", &trace).encode(&spec).unwrap();
         let request = decode(&spec, &frame).unwrap().message;
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
-        answer.echo(&request, *spec.echo(request.mti()), &mut []).unwrap();
+        answer.echo(&request, *spec.echo(request.mti()));
         answer.set(39, code.as_bytes());
         change(&mut answer);
         let mut bytes = Vec::new();

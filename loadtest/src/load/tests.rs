@@ -54,7 +54,7 @@ fn reply(spec: &Spec, request: &[u8], code: &str) -> Vec<u8> {
     let request = decode(spec, request).unwrap();
     assert_eq!(request.fault, None);
     let mut answer = OutgoingMessage::new(request.message.mti().response());
-    answer.echo(&request.message, *spec.echo(request.message.mti()), &mut []).unwrap();
+    answer.echo(&request.message, *spec.echo(request.message.mti()));
     answer.set(39, code.as_bytes());
     let (mut message, mut out) = (Vec::new(), Vec::new());
     answer.encode(spec, &mut message).unwrap();

@@ -1,14 +1,9 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{
-    ElementSet, EncodeError, EncodeErrorKind, Encoding, Message, Mti, OutgoingMessage, Spec,
-};
+use iso_specs::{ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec};
 
 use super::request::FormatError;
 use super::response_code::Reason;
-
-/// Room for echoed elements whose wire form must be converted, in bytes: four of the longest.
-const SCRATCH_BYTES: usize = 4_096;
 
 /// DE44 carries the number of a wrong element, in every dialect.
 const ADDITIONAL_RESPONSE_DATA: u8 = 44;
@@ -45,10 +40,9 @@ pub fn encode(
     let dialect = message.spec();
     let Answer { reason, approval_code } = answer;
     let number = fault.map(|fault| format!("{:03}", fault.element));
-    let mut scratch = [0; SCRATCH_BYTES];
     let mut response = OutgoingMessage::new(message.mti().response());
     let echoed = dialect.echo(message.mti()).intersection(trusted);
-    response.echo(message, echoed, &mut scratch)?;
+    response.echo(message, echoed);
     if let Some(code) = &approval_code {
         response.set(38, code);
     }
@@ -70,9 +64,6 @@ pub fn encode(
 /// # Errors
 /// The data element that the dialect cannot carry, and why.
 pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
-    for mti in [Mti::AUTHORIZATION_REQUEST, Mti::NETWORK_MANAGEMENT_REQUEST] {
-        check_echo(dialect, mti)?;
-    }
     for reason in Reason::ALL {
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
         answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
@@ -80,20 +71,6 @@ pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
         if let Some(field) = dialect.reason_code_field() {
             answer.set(field, reason.code().as_bytes()).encode(dialect, &mut Vec::new())?;
         }
-    }
-    Ok(())
-}
-
-/// Whether all that is echoed and must be converted fits into the scratch room at once.
-fn check_echo(dialect: &Spec, mti: Mti) -> Result<(), EncodeError> {
-    let mut room = SCRATCH_BYTES;
-    for element in dialect.echo(mti).iter().filter_map(|element| dialect.element(element)) {
-        if matches!(element.encoding(), Encoding::Ascii | Encoding::Raw) {
-            continue;
-        }
-        let (element, bytes) = (element.number(), element.max());
-        let left = room.checked_sub(bytes);
-        room = left.ok_or(EncodeError { element, kind: EncodeErrorKind::ScratchFull })?;
     }
     Ok(())
 }
