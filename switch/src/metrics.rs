@@ -44,6 +44,7 @@ pub struct Metrics {
     reversals_unknown: Counter,
     duplicate_window: Gauge,
     sync: Histogram,
+    synced_records: Counter,
     connections_refused: Counter,
     log_lines_dropped: Counter,
 }
@@ -73,6 +74,7 @@ impl Metrics {
             reversals_unknown: reversals("unknown"),
             duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
+            synced_records: counter!("pinswitch_journal_synced_records_total"),
             connections_refused: counter!("pinswitch_connections_refused_total"),
             log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
         }
@@ -105,9 +107,10 @@ impl Metrics {
         self.duplicate_window.set(window.as_secs_f64());
     }
 
-    /// The histogram of sync times, for the store.
-    pub fn sync(&self) -> Histogram {
-        self.sync.clone()
+    /// The histogram of sync times and the counter of the records they made durable, for the
+    /// store.
+    pub fn sync(&self) -> (Histogram, Counter) {
+        (self.sync.clone(), self.synced_records.clone())
     }
 
     /// How many log lines of transactions and connections were dropped so far.
@@ -182,6 +185,10 @@ fn describe() {
         "pinswitch_journal_sync_seconds",
         Unit::Seconds,
         "Time of one sync of the journal."
+    );
+    describe_counter!(
+        "pinswitch_journal_synced_records_total",
+        "Records of the journal made durable; with the count of syncs, the mean group."
     );
     describe_gauge!(
         "pinswitch_duplicate_window_seconds",

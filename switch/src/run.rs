@@ -104,14 +104,17 @@ pub fn open<C: Clock + Clone>(
 ) -> Result<(PinSwitch<C>, Recovery), RunError> {
     let mut keys = open_keys(config)?;
     let metrics = Metrics::new();
-    let sync = metrics.sync();
+    let (sync, synced_records) = metrics.sync();
     let options = OpenOptions {
         data_dir: config.data_dir.clone(),
         config: config.store,
         products: config.products.clone(),
         clock: Arc::new(clock.clone()),
         monotonic: || SystemClock.monotonic(),
-        sync_observer: Arc::new(move |took: Duration| sync.record(took.as_secs_f64())),
+        sync_observer: Arc::new(move |took: Duration, records| {
+            sync.record(took.as_secs_f64());
+            synced_records.increment(records);
+        }),
     };
     let is_new = keys.missing_own_keys().len() == OWN_KEYS.len() && options.is_untouched();
     let (store, recovery) = EmbeddedStore::open(&options, is_new)?;

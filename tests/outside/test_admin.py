@@ -23,6 +23,7 @@ TYPES = {
     "pinswitch_bad_pin_blocks": "counter",
     "pinswitch_reject_headers": "counter",
     "pinswitch_journal_sync_seconds": "histogram",
+    "pinswitch_journal_synced_records": "counter",
     "pinswitch_duplicate_window_seconds": "gauge",
     "pinswitch_log_lines_dropped": "counter",
     "pinswitch_reversals": "counter",
@@ -160,14 +161,18 @@ def test_counts_move_as_the_messages_do(switch):
 
 def test_each_of_four_changes_is_a_sync(switch):
     name = "pinswitch_journal_sync_seconds_count"
-    before = Metrics(switch).value(name)
+    before, records = Metrics(switch).value(name), synced_records(switch)
     with switch.connect() as link:
         link.codes(authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(4))
     # A sync is counted after those who waited for it have gone on.
     deadline = time.monotonic() + 5
-    while Metrics(switch).value(name) < before + 4:
+    while Metrics(switch).value(name) < before + 4 or synced_records(switch) < records + 4:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def synced_records(switch):
+    return Metrics(switch).value("pinswitch_journal_synced_records_total")
 
 
 @pytest.mark.parametrize("sync", ["state", "all"])

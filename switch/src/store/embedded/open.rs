@@ -35,8 +35,8 @@ pub struct OpenOptions {
     pub clock: Arc<dyn Clock>,
     /// Time since any moment, to measure syncs.
     pub monotonic: fn() -> Duration,
-    /// Gets the time of each sync.
-    pub sync_observer: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Gets the time of each sync, and how many records it made durable.
+    pub sync_observer: Arc<dyn Fn(Duration, u64) + Send + Sync>,
 }
 
 impl OpenOptions {
@@ -212,7 +212,7 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
         monotonic: options.monotonic,
         unix_seconds: Arc::new(move || u64::try_from(clock.now().seconds()).unwrap_or_default()),
         observer: Arc::new(move |event| match event {
-            Event::Synced { took, .. } => sync_observer(*took),
+            Event::Synced { took, records, .. } => sync_observer(*took, *records),
             Event::PrepareFailed(error) => {
                 tracing::error!(%error, "no journal segment could be prepared; trying again");
             }

@@ -55,7 +55,7 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
         products: vec![product()],
         clock: Arc::new(SystemClock),
         monotonic: || SystemClock.monotonic(),
-        sync_observer: Arc::new(|_| ()),
+        sync_observer: Arc::new(|_, _| ()),
     }
 }
 
