@@ -37,7 +37,7 @@ pub(crate) fn check<W: Write>(
     out: W,
 ) -> Result<Tally, ControlError> {
     let clock = Clock::start();
-    let numbers = Numbers::of_one_connection(&clock);
+    let numbers = Numbers::of_one_thread(&clock);
     let mut check = Check { spec, link, control, clock, numbers, out, tally: Tally::default() };
     // An earlier run that was broken off may have left a card suspended.
     check.activate_all()?;

@@ -18,6 +18,15 @@ pub(crate) fn split_first(input: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u16::from_be_bytes(*header).into())
 }
 
+/// Bytes at the front of `input` that are complete frames.
+pub(crate) fn complete_bytes(input: &[u8]) -> usize {
+    let mut rest = input;
+    while let Some((_, after)) = split_first(rest) {
+        rest = after;
+    }
+    input.len() - rest.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +43,8 @@ mod tests {
         assert_eq!(split_first(&rest[..rest.len() - 1]), None);
         assert_eq!(split_first(rest), Some((&b"three"[..], &b""[..])));
         assert_eq!(split_first(b"\x00"), None);
+        assert_eq!(complete_bytes(&bytes), bytes.len());
+        assert_eq!(complete_bytes(&bytes[..bytes.len() - 1]), 7);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A client of pinswitch. `check` plays right and wrong PINs and says what differs from what is
-//! expected; `run` measures throughput and latency.
+//! expected; `run` measures throughput and latency; `echo` and `disk` are what to compare that
+//! with.
 //!
 //! It knows the demo's cards, PINs and zone PIN key, and therefore talks to loopback only.
 //! Exit code 0: all as expected; 1: not; 2: wrong usage.
@@ -8,17 +9,25 @@ mod cards;
 mod check;
 mod cli;
 mod clock;
+mod clocks;
+mod disk;
+mod echo;
 mod frame;
+mod latency;
 mod load;
+mod machine;
 mod numbers;
+mod pacer;
 mod pin_block;
 mod request;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use iso_specs::Spec;
+use serde_json::Value;
 
 use cli::{Cli, Command};
 
@@ -39,19 +48,47 @@ fn main() -> ExitCode {
 
 /// Whether all went as expected.
 fn start(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
-    let text = Spec::builtin(DIALECT).ok_or("the dialect is not built in")?;
-    let spec = Spec::from_toml(text)?;
     match command {
         Command::Check(arguments) => {
             let control = check::Control::new(&arguments.data_dir);
             let link = check::Link::connect(arguments.address)?;
-            let tally = check::check(&spec, link, control, io::stdout())?;
+            let tally = check::check(&dialect(DIALECT)?, link, control, io::stdout())?;
             Ok(tally.failed == 0)
         }
         Command::Run(arguments) => {
-            let outcome = load::run(spec, &arguments.plan())?;
-            io::stdout().write_all(outcome.report().as_bytes())?;
+            let plan = arguments.plan().unwrap_or_else(|error| error.exit());
+            let outcome = load::run(dialect(plan.dialect)?, &plan)?;
+            match arguments.json {
+                true => say(&outcome.json())?,
+                false => io::stdout().write_all(outcome.report().as_bytes())?,
+            }
             Ok(outcome.is_clean())
         }
+        Command::Echo(arguments) => {
+            echo::serve(arguments.listen, arguments.threads())?;
+            Ok(true)
+        }
+        Command::Disk(arguments) => {
+            let plan = arguments.plan().unwrap_or_else(|error| error.exit());
+            let outcome = disk::run(plan)?;
+            match arguments.json {
+                true => say(&outcome.json())?,
+                false => io::stdout().write_all(outcome.report().as_bytes())?,
+            }
+            Ok(outcome.is_clean())
+        }
+        Command::Clocks(arguments) => {
+            say(&clocks::watch(Duration::from_secs(arguments.seconds))?)?;
+            Ok(true)
+        }
     }
+}
+
+fn dialect(name: &str) -> Result<Spec, Box<dyn std::error::Error>> {
+    let text = Spec::builtin(name).ok_or("the dialect is not built in")?;
+    Ok(Spec::from_toml(text)?)
+}
+
+fn say(document: &Value) -> io::Result<()> {
+    writeln!(io::stdout(), "{document:#}")
 }

@@ -1,6 +1,6 @@
 //! STAN (DE11) and RRN (DE37): no two requests of 24 hours have the same pair.
 //!
-//! The RRN counts on from the microsecond in which the process started, and the connections of a
+//! The RRN counts on from the microsecond in which the process started, and the threads of a
 //! process take turns. A later process starts behind the last RRN of an earlier one as long as
 //! that sent fewer than a million requests a second. Processes that run side by side are told
 //! apart by DE32, which holds the process id (see [`acquirer`]).
@@ -21,7 +21,7 @@ pub(crate) struct Trace {
     pub(crate) rrn: [u8; 12],
 }
 
-/// The numbers of one connection.
+/// The numbers of one thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Numbers {
     next: u64,
@@ -29,15 +29,15 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// For one of `connections` connections, counted from 0, of a process that started at
+    /// For one of `threads` threads, counted from 0, of a process that started at
     /// `start_micros` since the epoch.
-    pub(crate) fn new(start_micros: u64, connection: u16, connections: u16) -> Numbers {
-        let first = start_micros.wrapping_add(connection.into());
-        Numbers { next: first, stride: u64::from(connections).max(1) }
+    pub(crate) fn new(start_micros: u64, thread: u16, threads: u16) -> Numbers {
+        let first = start_micros.wrapping_add(thread.into());
+        Numbers { next: first, stride: u64::from(threads).max(1) }
     }
 
-    /// For a process with one connection.
-    pub(crate) fn of_one_connection(clock: &Clock) -> Numbers {
+    /// For a process with one thread.
+    pub(crate) fn of_one_thread(clock: &Clock) -> Numbers {
         Numbers::new(start_micros(clock), 0, 1)
     }
 
@@ -69,6 +69,12 @@ pub(crate) fn digits<const N: usize>(mut number: u64) -> [u8; N] {
     text
 }
 
+/// How many a second, rounded down; 0 where no time has passed.
+pub(crate) fn per_second(count: u64, time: std::time::Duration) -> u64 {
+    let rate = (u128::from(count) * 1_000_000_000).checked_div(time.as_nanos());
+    u64::try_from(rate.unwrap_or_default()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -83,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_and_runs_of_one_second_share_no_number() {
+    fn threads_and_runs_of_one_second_share_no_number() {
         const REQUESTS: u64 = 1_000;
         let time = TransmissionTime::at(0);
         let mut seen = HashSet::new();
@@ -91,8 +97,8 @@ mod tests {
         // which the RRN starts anew.
         let starts = [0, 4 * REQUESTS].map(|later| RRN_NUMBERS - 2_000 + later);
         for start in starts {
-            for connection in 0..4 {
-                let mut numbers = Numbers::new(start, connection, 4);
+            for thread in 0..4 {
+                let mut numbers = Numbers::new(start, thread, 4);
                 for _ in 0..REQUESTS {
                     let Trace { rrn, stan, .. } = numbers.take(time);
                     assert!(rrn.iter().chain(&stan).all(u8::is_ascii_digit));
@@ -104,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_uses_every_stan_before_one_comes_again() {
+    fn a_thread_uses_every_stan_before_one_comes_again() {
         let mut numbers = Numbers::new(123, 0, 1);
         let time = TransmissionTime::at(0);
         let stans: HashSet<_> = (0..1_000_000).map(|_| numbers.take(time).stan).collect();

@@ -9,35 +9,57 @@ const PIN_DIGITS: std::ops::RangeInclusive<usize> = 4..=12;
 /// Digits of the PAN that take part: the twelve before the check digit.
 const ACCOUNT_DIGITS: usize = 12;
 
+/// Bits of a block.
+const BLOCK_BITS: usize = 64;
+
 /// The clear format 0 block: the exclusive-or of 0, PIN length, PIN, fill F and of four zeros,
 /// the twelve rightmost digits of the PAN without its check digit. `None` where PIN or PAN has
 /// another character than digits or a length that does not fit.
-fn clear_block(pin: &str, pan: &str) -> Option<u64> {
+fn clear_block(pin: &[u8], pan: &[u8]) -> Option<u64> {
     if !PIN_DIGITS.contains(&pin.len()) {
         return None;
     }
-    let before_check_digit = pan.len().checked_sub(1)?;
-    let account = pan.get(before_check_digit.checked_sub(ACCOUNT_DIGITS)?..before_check_digit)?;
-    let pin_field = format!("0{:X}{pin:F<14}", pin.len());
-    let decimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let field = |text: &str| u64::from_str_radix(text, 16).ok();
-    Some(field(&pin_field)? ^ field(account)?).filter(|_| decimal(pin) && decimal(account))
+    let (_, before_check_digit) = pan.split_last()?;
+    let account = before_check_digit.last_chunk::<ACCOUNT_DIGITS>()?;
+    // The control digit and the length take the first two of sixteen nibbles.
+    let pin_bits = 8 + 4 * pin.len();
+    let length = u64::try_from(pin.len()).ok()? << (BLOCK_BITS - 8);
+    let pin_field = length | nibbles(pin)? << (BLOCK_BITS - pin_bits) | u64::MAX >> pin_bits;
+    Some(pin_field ^ nibbles(account)?)
 }
 
-fn encipher(block: u64, key: &[u8; 16]) -> [u8; 8] {
-    let mut block = Array::from(block.to_be_bytes());
-    TdesEde2::new(&Array::from(*key)).encrypt_block(&mut block);
-    block.into()
+/// Up to sixteen decimal digits, a nibble each.
+fn nibbles(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        digit.is_ascii_digit().then(|| number << 4 | u64::from(digit - b'0'))
+    })
 }
 
-/// A format 0 block under a key; `None` for a PIN or PAN that has none.
-pub(crate) fn format_0(pin: &str, pan: &str, key: &[u8; 16]) -> Option<[u8; 8]> {
-    clear_block(pin, pan).map(|block| encipher(block, key))
-}
+/// A zone PIN key, ready to encipher.
+#[derive(Clone)]
+pub(crate) struct ZoneKey(TdesEde2);
 
-/// A block that reads as no format: its control digit is 15.
-pub(crate) fn unusable(key: &[u8; 16]) -> [u8; 8] {
-    encipher(u64::MAX, key)
+impl ZoneKey {
+    /// Of a double-length key.
+    pub(crate) fn new(key: &[u8; 16]) -> ZoneKey {
+        ZoneKey(TdesEde2::new(&Array::from(*key)))
+    }
+
+    /// The format 0 block of PIN and PAN, both ASCII digits; `None` for what has none.
+    pub(crate) fn format_0(&self, pin: &[u8], pan: &[u8]) -> Option<[u8; 8]> {
+        clear_block(pin, pan).map(|block| self.encipher(block))
+    }
+
+    /// A block that reads as no format: its control digit is 15.
+    pub(crate) fn unusable(&self) -> [u8; 8] {
+        self.encipher(u64::MAX)
+    }
+
+    fn encipher(&self, block: u64) -> [u8; 8] {
+        let mut block = Array::from(block.to_be_bytes());
+        self.0.encrypt_block(&mut block);
+        block.into()
+    }
 }
 
 #[cfg(test)]
@@ -48,15 +70,15 @@ mod tests {
 
     #[test]
     fn format_0_known_answer() {
-        let block = format_0("8245", "4510225522956554", &KEY).unwrap();
+        let block = ZoneKey::new(&KEY).format_0(b"8245", b"4510225522956554").unwrap();
         assert_eq!(u64::from_be_bytes(block), 0xBBB1_A378_AD83_25EF);
     }
 
     #[test]
     fn the_clear_block_is_laid_out_as_the_standard_says() {
         // Account digits 022552295655.
-        assert_eq!(clear_block("8245", "4510225522956554"), Some(0x0482_47DA_ADD6_A9AA));
-        assert_eq!(clear_block("123456789012", "0000000000000"), Some(0x0C12_3456_7890_12FF));
+        assert_eq!(clear_block(b"8245", b"4510225522956554"), Some(0x0482_47DA_ADD6_A9AA));
+        assert_eq!(clear_block(b"123456789012", b"0000000000000"), Some(0x0C12_3456_7890_12FF));
     }
 
     #[test]
@@ -69,7 +91,7 @@ mod tests {
             ("1234", "45102255229565F4"),
             ("1234", ""),
         ] {
-            assert_eq!(format_0(pin, pan, &KEY), None, "{pin} {pan}");
+            assert_eq!(clear_block(pin.as_bytes(), pan.as_bytes()), None, "{pin} {pan}");
         }
     }
 }

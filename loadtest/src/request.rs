@@ -6,7 +6,7 @@ use iso_specs::{EncodeError, Mti, OutgoingMessage, Spec};
 
 use crate::cards::{DemoCard, ZPK};
 use crate::numbers::{Trace, acquirer};
-use crate::pin_block;
+use crate::pin_block::ZoneKey;
 
 /// A message to be sent, with values of its own. It can hold a PIN block, so it is shown only
 /// through `iso_specs::redact`, after encoding.
@@ -43,7 +43,7 @@ impl Request {
     /// The same with a PIN. A PIN that has no PIN block is left out.
     pub(crate) fn cash_with_pin(card: &DemoCard, pin: &str, trace: &Trace) -> Request {
         let request = Request::cash(card, trace);
-        match pin_block::format_0(pin, card.pan, &ZPK) {
+        match ZoneKey::new(&ZPK).format_0(pin.as_bytes(), card.pan.as_bytes()) {
             Some(block) => request.with(52, &block),
             None => request,
         }

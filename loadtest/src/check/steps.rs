@@ -5,7 +5,7 @@ use std::io::Write;
 use super::Check;
 use super::expected::Expected;
 use crate::cards::{CARD_1, CARD_3, CARD_4, CARDS, DemoCard, UNKNOWN_CARD, ZPK};
-use crate::pin_block;
+use crate::pin_block::ZoneKey;
 use crate::request::Request;
 
 const WRONG_PIN: Expected = Expected::declined("55", "1809");
@@ -95,7 +95,7 @@ fn no_retry_limit<W: Write>(check: &mut Check<'_, W>) {
 }
 
 fn unusable_pin_block<W: Write>(check: &mut Check<'_, W>) {
-    let block = pin_block::unusable(&ZPK);
+    let block = ZoneKey::new(&ZPK).unusable();
     let request = Request::cash(&CARD_3, &check.trace()).with(52, &block);
     check.exchange("unusable PIN block", &request, Expected::declined("81", "1026"));
     check.card_is("it has not counted", &CARD_3, "ACTIVE, PIN try counter 0");

@@ -1,100 +1,143 @@
-//! The request of a card, encoded once. What changes from one request to the next is written
-//! over its place in a copy, so that a request costs little more than the copy.
+//! The request, encoded once. What changes from one request to the next is written over its place
+//! in a copy, so that a request costs little more than the copy and its PIN block.
 
 use iso_specs::{Message, Spec, decode};
 
 use super::LoadError;
-use crate::cards::DemoCard;
+use super::mix::{EXPIRY, Pick};
+use crate::cards::CARD_1;
 use crate::clock::TransmissionTime;
 use crate::frame;
 use crate::numbers::{Numbers, Trace};
 use crate::request::Request;
 
-/// A frame with its length header, and where in it the elements that change begin.
-///
-/// These elements have a fixed length and their wire form is the canonical one, as in every
-/// dialect whose text is ASCII.
+/// A frame with its length header, and where in it the elements that change lie. These elements
+/// have the same length in every request.
 pub(super) struct Template {
     frame: Vec<u8>,
-    transmission_time: usize,
-    stan: usize,
-    time: usize,
-    date: usize,
-    rrn: usize,
-    pan: &'static str,
+    pan: Place,
+    transmission_time: Place,
+    stan: Place,
+    time: Place,
+    date: Place,
+    rrn: Place,
+    pin_block: Place,
 }
 
 impl Template {
-    /// The request of a card with its right PIN.
-    pub(super) fn new(spec: &Spec, card: &DemoCard) -> Result<Template, LoadError> {
+    /// In a dialect that writes text as ASCII, and digits as ASCII or packed.
+    pub(super) fn new(spec: &Spec) -> Result<Template, LoadError> {
         let trace = Numbers::new(0, 0, 1).take(TransmissionTime::at(0));
-        let message = Request::cash_with_pin(card, card.pin, &trace).encode(spec)?;
+        let request = Request::cash_with_pin(&CARD_1, CARD_1.pin, &trace).with(14, EXPIRY);
+        let message = request.encode(spec)?;
         let mut frame = Vec::new();
         if !frame::append(&message, &mut frame) {
             return Err(LoadError::NoPlace);
         }
         let header = frame.len() - message.len();
         let decoded = decode(spec, &message).map_err(|_| LoadError::NoPlace)?.message;
-        let place = |element| place(&decoded, &message, element).map(|at| header + at);
-        let place = |element| place(element).ok_or(LoadError::NoPlace);
+        let place = |element, length| {
+            place(&decoded, &message, element)
+                .filter(|place| place.bytes == length || place.bytes * 2 == length)
+                .map(|place| Place { at: header + place.at, ..place })
+                .ok_or(LoadError::NoPlace)
+        };
         Ok(Template {
-            transmission_time: place(7)?,
-            stan: place(11)?,
-            time: place(12)?,
-            date: place(13)?,
-            rrn: place(37)?,
-            pan: card.pan,
+            pan: place(2, 16)?,
+            transmission_time: place(7, 10)?,
+            stan: place(11, 6)?,
+            time: place(12, 6)?,
+            date: place(13, 4)?,
+            rrn: place(37, 12)?,
+            pin_block: place(52, 16)?,
             frame,
         })
     }
 
-    /// Appends a request with its own numbers.
-    pub(super) fn append(&self, trace: &Trace, out: &mut Vec<u8>) {
+    /// Appends a request with its own numbers, card and PIN block.
+    pub(super) fn append(&self, trace: &Trace, pick: &Pick, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.frame);
         let Some(frame) = out.get_mut(start..) else { return };
-        write_over(frame, self.transmission_time, trace.time.digits());
-        write_over(frame, self.stan, &trace.stan);
-        write_over(frame, self.time, trace.time.time());
-        write_over(frame, self.date, trace.time.date());
-        write_over(frame, self.rrn, &trace.rrn);
+        self.pan.write(frame, &pick.pan);
+        self.transmission_time.write(frame, trace.time.digits());
+        self.stan.write(frame, &trace.stan);
+        self.time.write(frame, trace.time.time());
+        self.date.write(frame, trace.time.date());
+        self.rrn.write(frame, &trace.rrn);
+        self.pin_block.write(frame, &hexadecimal(pick.pin_block));
     }
+}
 
-    /// The PAN of its card.
-    pub(super) fn pan(&self) -> &'static str {
-        self.pan
+/// Where an element lies, without its length prefix.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    bytes: usize,
+}
+
+impl Place {
+    /// Writes digits, decimal or hexadecimal in capitals: as they are, or packed two a byte where
+    /// the place has half as many bytes.
+    fn write(self, frame: &mut [u8], digits: &[u8]) {
+        let Some(place) = frame.get_mut(self.at..self.at + self.bytes) else { return };
+        if place.len() == digits.len() {
+            return place.copy_from_slice(digits);
+        }
+        for (byte, [high, low]) in place.iter_mut().zip(digits.as_chunks().0) {
+            *byte = nibble(*high) << 4 | nibble(*low);
+        }
     }
+}
+
+fn nibble(digit: u8) -> u8 {
+    match digit {
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => digit & 0x0F,
+    }
+}
+
+fn hexadecimal(block: [u8; 8]) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(block) {
+        *pair = [byte >> 4, byte & 0x0F].map(|nibble| match nibble {
+            0..=9 => b'0' + nibble,
+            _ => b'A' + nibble - 10,
+        });
+    }
+    digits
 }
 
 /// Where an element lies in the message that it was read from.
-fn place(decoded: &Message<'_>, message: &[u8], element: u8) -> Option<usize> {
+fn place(decoded: &Message<'_>, message: &[u8], element: u8) -> Option<Place> {
     let wire = decoded.field(element)?.wire();
-    wire.as_ptr().addr().checked_sub(message.as_ptr().addr())
-}
-
-fn write_over(frame: &mut [u8], at: usize, value: &[u8]) {
-    if let Some(place) = frame.get_mut(at..at + value.len()) {
-        place.copy_from_slice(value);
-    }
+    let at = wire.as_ptr().addr().checked_sub(message.as_ptr().addr())?;
+    Some(Place { at, bytes: wire.len() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cards::CARDS;
+    use crate::load::mix::{Deck, Mix};
 
     #[test]
     fn it_writes_the_bytes_that_encoding_the_request_gives() {
-        let spec = Spec::from_toml(Spec::builtin(crate::DIALECT).unwrap()).unwrap();
-        let mut numbers = Numbers::new(987_654_321_012, 1, 3);
-        for card in CARDS {
-            let template = Template::new(&spec, card).unwrap();
-            let trace = numbers.take(TransmissionTime::at(1_700_000_000));
-            let (mut written, mut expected) = (b"before".to_vec(), b"before".to_vec());
-            template.append(&trace, &mut written);
-            let request = Request::cash_with_pin(card, card.pin, &trace).encode(&spec).unwrap();
-            assert!(frame::append(&request, &mut expected));
-            assert_eq!(written, expected);
+        for dialect in ["iso8583-1987-ascii", "iso8583-1987-binary"] {
+            let spec = Spec::from_toml(Spec::builtin(dialect).unwrap()).unwrap();
+            let template = Template::new(&spec).unwrap();
+            let mut numbers = Numbers::new(987_654_321_012, 1, 3);
+            let mut mix = Mix::new(Deck::Demo, 0.0, 1);
+            for _ in CARDS {
+                let trace = numbers.take(TransmissionTime::at(1_700_000_000));
+                let pick = mix.pick().unwrap();
+                let card = CARDS.iter().find(|card| card.pan.as_bytes() == pick.pan).unwrap();
+                let (mut written, mut expected) = (b"before".to_vec(), b"before".to_vec());
+                template.append(&trace, &pick, &mut written);
+                let request = Request::cash_with_pin(card, card.pin, &trace).encode(&spec).unwrap();
+                assert!(frame::append(&request, &mut expected));
+                assert_eq!(written, expected, "{dialect}");
+            }
         }
     }
 }

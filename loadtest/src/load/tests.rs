@@ -62,13 +62,19 @@ fn reply(spec: &Spec, request: &[u8], code: &str) -> Vec<u8> {
     out
 }
 
-fn plan(address: SocketAddr, until: Until) -> Plan {
+pub(super) fn plan(address: SocketAddr, until: Until) -> Plan {
     Plan {
         address,
         connections: 3,
         pipeline: 7,
         until,
         threads: 2,
+        rate: None,
+        cards: None,
+        wrong_pins_percent: 0.0,
+        seed: 1,
+        dialect: "iso8583-1987-ascii",
+        echo: false,
         stragglers: Duration::from_secs(1),
     }
 }
@@ -80,7 +86,7 @@ fn as_many_requests_are_sent_as_asked_and_all_are_matched() {
     let report = outcome.report();
     assert!(outcome.is_clean(), "{report}");
     assert!(report.contains("sent      1000\nanswered  1000 in"), "{report}");
-    assert!(report.contains("DE39 00   1000\nmissing   0\nwrong     0\n"), "{report}");
+    assert!(report.contains("DE39 00   1000\nmissing    0\nunexpected 0\n"), "{report}");
 }
 
 #[test]
@@ -98,17 +104,17 @@ fn answers_that_do_not_come_are_missing() {
     let report = outcome.report();
     assert!(!outcome.is_clean(), "{report}");
     assert!(report.contains("sent      300\nanswered  297 in"), "{report}");
-    assert!(report.contains("missing   3\nwrong     0\n"), "{report}");
+    assert!(report.contains("missing    3\nunexpected 0\n"), "{report}");
 }
 
 #[test]
-fn declines_are_wrong_and_shown_masked() {
+fn declines_are_unexpected_and_shown_masked() {
     let address = serve(|number| Some(if number == 5 { "55" } else { "00" }));
     let outcome = run(spec(), &plan(address, Until::Requests(30))).unwrap();
     let report = outcome.report();
     assert!(!outcome.is_clean(), "{report}");
-    assert!(report.contains("DE39 00   27\nDE39 55   3\nmissing   0\nwrong     3\n"), "{report}");
-    assert!(report.contains("\nwrong: 0110 2=476134******00"), "{report}");
+    assert!(report.contains("DE39 00   27\nDE39 55   3\nmissing    0\nunexpected 3\n"), "{report}");
+    assert!(report.contains("\nunexpected: 0110 2=476134******00"), "{report}");
 }
 
 #[test]
@@ -125,7 +131,10 @@ fn a_switch_that_goes_away_is_reported() {
     server.join().unwrap();
     let report = outcome.report();
     assert!(!outcome.is_clean(), "{report}");
-    assert!(report.contains("missing   21\n") && report.contains("a connection broke"), "{report}");
+    assert!(
+        report.contains("missing    21\n") && report.contains("a connection broke"),
+        "{report}"
+    );
 }
 
 #[test]
