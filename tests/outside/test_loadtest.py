@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from process import REPOSITORY
+from process import BINARY, REPOSITORY
 
 LOADTEST = Path(os.environ.get("LOADTEST", REPOSITORY / "target/release/loadtest")).resolve()
 # Wrong PINs with more cards than can be in flight on one connection.
@@ -165,3 +165,20 @@ def test_too_few_cards_is_wrong_usage():
     result = run("run", "--cards", "1000", "--wrong-pins", "1", "--connections", "1", "--rate", "5")
     assert result.returncode == 2
     assert "--cards must be at least 1001" in result.stderr
+
+
+def test_the_load_tables_have_a_row_for_each_load_and_say_which_targets_are_met(tmp_path):
+    words = ["--rounds", "1", "--seconds", "1", "--cards", "5000", "--sync", "all"]
+    words += ["--rows", "4x64", "1000/s", "--lost-max", "100", "--data", str(tmp_path)]
+    result = subprocess.run(
+        [REPOSITORY / "loadtest/measure_load", *words], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PINSWITCH": str(BINARY), "LOADTEST": str(LOADTEST)},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    tables = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    rows = [line.split(" | ")[0] for line in tables if line[2].isdigit()]
+    assert rows == ["| 4 x 64", "| 1000/s"]
+    assert len({line.count("|") for line in tables[:3]}) == 1
+    assert len({line.count("|") for line in tables[3:]}) == 1
+    assert re.search(r"(met|MISSED): 4x64, sync all: rate of the bare file's: ", result.stdout)
+    assert not any(tmp_path.iterdir())
