@@ -7,9 +7,11 @@
 mod input;
 mod output;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
@@ -22,10 +24,11 @@ use tokio::time::{sleep, timeout};
 use crate::clock::Clock;
 use crate::frame::{self, Frame, FrameError};
 use crate::hsm::Hsm;
+use crate::metrics::Tally;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::{Session, Switch};
-use crate::transaction;
+use crate::transaction::Responded;
 use input::Input;
 use output::Output;
 
@@ -69,7 +72,7 @@ impl Ended {
     }
 }
 
-type Finished = Result<Option<transaction::Reply>, FramingError>;
+type Finished = Result<Responded, FramingError>;
 type InFlight<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Finished> + Send + 'a>>>;
 
 /// Serves one connection until its peer closes it, it breaks, or the switch stops.
@@ -89,12 +92,19 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     let mut window = Window::new(switch, session);
     let mut output = Output::default();
     let mut idle = pin!(sleep(limits.idle_seconds_max));
+    let mut abandon = pin!(shutdown.abandon.cancelled());
+    let mut stop = pin!(shutdown.stop.cancelled());
+    let mut stopping = false;
     // Whether more may come; what has come is taken in any case.
     let mut open = true;
     loop {
         let more = !output.is_empty() || window.take(&mut input, &mut output);
         window.collect_ready(&mut output);
-        output.release(&switch.store);
+        session.metrics.count(&mut window.tally);
+        if output.rests_on_store() {
+            others_first().await;
+            output.release(&switch.store);
+        }
         if let Err(reason) = output.write_now(&mut writer) {
             window.end(reason);
         }
@@ -108,14 +118,14 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
             return window.ended.take().map_or(Ok(()), Err);
         }
         let reads = open && window.has_room() && output.is_empty();
-        if shutdown.stop.is_cancelled() && reads {
+        if stopping && reads {
             open = input.drain(&mut reader, clock).await;
             continue;
         }
         tokio::select! {
             biased;
-            () = shutdown.abandon.cancelled() => return output.abandoned(),
-            () = shutdown.stop.cancelled(), if reads => {}
+            () = &mut abandon => return output.abandoned(),
+            () = &mut stop, if !stopping => stopping = true,
             Some(reply) = window.in_flight.next() => window.finished(reply, &mut output),
             written = output.write_within(limits.write_seconds_max, &mut writer, clock),
                 if !output.is_empty() =>
@@ -137,6 +147,20 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
             }
         }
     }
+}
+
+/// Lets the other connections of this thread run that are ready now, so that the first of them
+/// writes the journal for all. It costs no system call, as a yield would.
+async fn others_first() {
+    let mut is_second = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_second, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// How often an idle connection is looked at that still has requests in flight.
@@ -177,13 +201,15 @@ struct Window<'a, C, H, S> {
     session: &'a Session,
     /// Those that wait for HSM or store.
     in_flight: InFlight<'a>,
+    tally: Tally,
     taken: u32,
     ended: Option<Ended>,
 }
 
 impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
     fn new(switch: &'a Switch<C, H, S>, session: &'a Session) -> Self {
-        Window { switch, session, in_flight: FuturesUnordered::new(), taken: 0, ended: None }
+        let (in_flight, tally) = (FuturesUnordered::new(), Tally::default());
+        Window { switch, session, in_flight, tally, taken: 0, ended: None }
     }
 
     fn has_room(&self) -> bool {
@@ -245,7 +271,10 @@ impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
 
     fn accept(&mut self, reply: Finished, output: &mut Output) {
         match reply {
-            Ok(reply) => reply.into_iter().for_each(|reply| output.add(&reply)),
+            Ok(Responded { mti, reason, reply }) => {
+                self.tally.add(mti, reason);
+                reply.into_iter().for_each(|reply| output.add(&reply));
+            }
             Err(framing) => self.end(framing.into()),
         }
     }
@@ -286,6 +315,8 @@ pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
     shutdown: Shutdown,
 ) {
     session.metrics.connections.increment(1.0);
+    // Of its own, so that connections of different threads do not wait for each other to look.
+    let shutdown = shutdown.child();
     let ended = serve(&switch, &session, stream, &shutdown).await;
     session.metrics.connections.decrement(1.0);
     if let Err(reason) = ended {

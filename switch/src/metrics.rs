@@ -93,7 +93,9 @@ impl Metrics {
 
     /// Counts a suspension, if it was one.
     pub fn suspended(&self, suspended: bool) {
-        self.suspensions.increment(u64::from(suspended));
+        if suspended {
+            self.suspensions.increment(1);
+        }
     }
 
     /// Counts a reversal, repeats not.
@@ -255,17 +257,20 @@ impl LinkMetrics {
         })
     }
 
-    /// Counts a message that came in.
-    pub fn received(&self, mti: Mti) {
-        increment(&self.received, mti);
+    /// Counts messages that came in, and their answers.
+    pub fn count(&self, tally: &mut Tally) {
+        for (mti, reason, count) in tally.0.drain(..) {
+            increment(&self.received, mti, count);
+            let Some(reason) = reason else { continue };
+            increment(&self.sent, mti, count);
+            let responses = entry(&self.responses, mti).into_iter().flatten();
+            let counter = responses.into_iter().find(|(known, _)| *known == reason);
+            counter.into_iter().for_each(|(_, counter)| counter.increment(count));
+        }
     }
 
-    /// Counts an answer to a message of this type.
-    pub fn answered(&self, request: Mti, reason: Reason, took: Duration) {
-        increment(&self.sent, request);
-        let responses = entry(&self.responses, request).into_iter().flatten();
-        let counter = responses.into_iter().find(|(known, _)| *known == reason);
-        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    /// Notes how long the answer to a message of this type took.
+    pub fn took(&self, request: Mti, took: Duration) {
         match request.is_network_management() {
             true => self.network_management_duration.record(took.as_secs_f64()),
             false => self.authorization_duration.record(took.as_secs_f64()),
@@ -316,8 +321,25 @@ fn labels_of<const N: usize>(
     [("network", network.to_owned())].into_iter().chain(labels).collect()
 }
 
-fn increment(counters: &[(&'static str, Counter)], mti: Mti) {
-    entry(counters, mti).into_iter().for_each(|counter| counter.increment(1));
+fn increment(counters: &[(&'static str, Counter)], mti: Mti, count: u64) {
+    entry(counters, mti).into_iter().for_each(|counter| counter.increment(count));
+}
+
+/// Messages of one connection that are not counted yet. Threads that count one by one take the
+/// counters from each other, and that costs more than the counting.
+#[derive(Debug, Default)]
+pub struct Tally(Vec<(Mti, Option<Reason>, u64)>);
+
+impl Tally {
+    /// Adds a message and what it was answered.
+    pub fn add(&mut self, mti: Mti, reason: Option<Reason>) {
+        let known =
+            self.0.iter_mut().find(|(known, answered, _)| (*known, *answered) == (mti, reason));
+        match known {
+            Some((.., count)) => *count += 1,
+            None => self.0.push((mti, reason, 1)),
+        }
+    }
 }
 
 /// The entry of this message type, or the one of `other`, which is last.

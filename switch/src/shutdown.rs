@@ -13,6 +13,14 @@ pub struct Shutdown {
     pub abandon: CancellationToken,
 }
 
+impl Shutdown {
+    /// One that follows this one.
+    #[must_use]
+    pub fn child(&self) -> Shutdown {
+        Shutdown { stop: self.stop.child_token(), abandon: self.abandon.child_token() }
+    }
+}
+
 /// Resolves at SIGTERM or SIGINT.
 ///
 /// # Errors

@@ -101,12 +101,12 @@ impl<C, H, S> Switch<C, H, S> {
         }
     }
 
-    /// Counts one answered message, and writes its line: masked, without a name that the peer
+    /// Notes how long one answered message took, and writes its line: masked, without a name that the peer
     /// chose. Of a message with a fault only DE11 is shown, and only if it can be trusted: another
     /// element may hold what must never be in a log.
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
         match how.late {
-            false => session.metrics.answered(message.mti(), how.reason, how.took),
+            false => session.metrics.took(message.mti(), how.took),
             true => session.metrics.late(),
         }
         if !self.log_transactions {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use iso_specs::{Decoded, ElementSet, FramingError, Message, decode};
+use iso_specs::{Decoded, ElementSet, FramingError, Message, Mti, decode};
 
 use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::{
@@ -37,6 +37,16 @@ pub struct Reply {
     pub frame: Vec<u8>,
     /// Whether the store has something that this reply speaks of, which must be written first.
     pub rests_on_store: bool,
+}
+
+/// What became of one message.
+pub struct Responded {
+    /// Its message type.
+    pub mti: Mti,
+    /// What it was answered; `None` where no answer is sent.
+    pub reason: Option<Reason>,
+    /// The answer.
+    pub reply: Option<Reply>,
 }
 
 /// What is answered to one message.
@@ -77,12 +87,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         session: &Session,
         frame: Frame,
         arrived: Duration,
-    ) -> Result<Option<Reply>, FramingError> {
+    ) -> Result<Responded, FramingError> {
         let decoded = decode(&session.link.dialect, &frame.message)?;
         let message = &decoded.message;
-        session.metrics.received(message.mti());
-        let outcome = match route(message.mti()) {
-            Route::Unanswered => return Ok(None),
+        let mti = message.mti();
+        let unanswered = Responded { mti, reason: None, reply: None };
+        let outcome = match route(mti) {
+            Route::Unanswered => return Ok(unanswered),
             Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
             _ if session.must_sign_on() => Outcome::of(Reason::Unavailable),
@@ -95,13 +106,17 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let trusted = trusted(&decoded, &frame.message);
         // The dialect was checked at start, so there is a reply.
         let reply = encode(session, &frame.header, (message, trusted), outcome);
-        let Some(reply) = reply else { return Ok(None) };
+        let Some(frame) = reply else { return Ok(unanswered) };
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
         let late = took > self.limits.answer_milliseconds_max;
         self.account(session, message, Accounted { reason, repeat, fault, trusted, took, late });
         // The network has given the request up by now, and may have taken it back.
-        Ok(Some(Reply { frame: reply, rests_on_store }).filter(|_| !late))
+        if late {
+            return Ok(unanswered);
+        }
+        let reply = Some(Reply { frame, rests_on_store });
+        Ok(Responded { mti, reason: Some(reason), reply })
     }
 
     async fn transact(&self, session: &Session, route: Route, decoded: &Decoded<'_>) -> Outcome {

@@ -176,7 +176,7 @@ impl Operations {
         let message = Bytes::copy_from_slice(frame);
         let frame = Frame { header: Bytes::new(), message };
         let reply = self.switch.respond(&self.session, frame, Duration::MAX).boxed();
-        let reply = block_on(reply).unwrap().expect("an answer");
+        let reply = block_on(reply).unwrap().reply.expect("an answer");
         // DE39, in front of DE41, DE42 and DE49.
         assert_eq!(&reply.frame[reply.frame.len() - 28..][..2], b"00");
         if self.count.is_multiple_of(BATCH) {

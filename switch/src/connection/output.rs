@@ -27,6 +27,9 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn add(&mut self, reply: &Reply) {
+        if self.is_broken {
+            return;
+        }
         let place = if reply.rests_on_store { &mut self.resting_on_store } else { &mut self.bytes };
         place.extend_from_slice(&reply.frame);
     }
@@ -36,17 +39,17 @@ impl Output {
         self.bytes.is_empty()
     }
 
+    /// Whether some of it waits for [`Output::release`].
+    pub(super) const fn rests_on_store(&self) -> bool {
+        !self.resting_on_store.is_empty()
+    }
+
     /// Lets go what rests on the store, after the store has it. If the store has failed, only
     /// what does not rest on it leaves: 91 for those who waited.
     pub(super) fn release(&mut self, store: &impl Store) {
-        if self.is_broken {
-            (self.bytes, self.resting_on_store) = (Vec::new(), Vec::new());
-        }
-        if !self.resting_on_store.is_empty() {
-            match store.flush() {
-                Ok(()) => self.bytes.append(&mut self.resting_on_store),
-                Err(StoreFailed(_)) => self.resting_on_store.clear(),
-            }
+        match store.flush() {
+            Ok(()) if !self.is_broken => self.bytes.append(&mut self.resting_on_store),
+            Ok(()) | Err(StoreFailed(_)) => self.resting_on_store.clear(),
         }
     }
 
