@@ -101,9 +101,9 @@ impl<C, H, S> Switch<C, H, S> {
         }
     }
 
-    /// Notes how long one answered message took, and writes its line: masked, without a name that the peer
-    /// chose. Of a message with a fault only DE11 is shown, and only if it can be trusted: another
-    /// element may hold what must never be in a log.
+    /// Notes how long one answered message took, and writes its line: masked, without a name that
+    /// the peer chose. Of a message with a fault only DE11 is shown, and only if it can be
+    /// trusted: another element may hold what must never be in a log.
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
         match how.late {
             false => session.metrics.took(message.mti(), how.took),
