@@ -12,5 +12,5 @@ fn decode_and_encode_allocate_nothing_and_a_transaction_little() {
     assert_eq!(measure(|| operations.encode(10)).count_total, 0);
     assert_eq!(measure(|| operations.verify_pin()).count_total, 0);
     let transactions = measure(|| (0..1_000).for_each(|_| operations.transaction()));
-    assert_eq!(transactions.count_total / 1_000, 8, "{transactions:?}");
+    assert!(transactions.count_total < 8_100, "{transactions:?}");
 }

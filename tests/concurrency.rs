@@ -278,7 +278,9 @@ async fn a_slow_hsm_is_an_hsm_that_is_unavailable() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_holds_no_request_up() {
     let directory = tempfile::tempdir().unwrap();
-    let config = config_with("write_seconds_max = 3600\nhsm_milliseconds_max = 600000");
+    let config = config_with(
+        "write_seconds_max = 3600\nanswer_milliseconds_max = 600000\nhsm_milliseconds_max = 500000",
+    );
     let (test, address, shutdown) = listening(&config, directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let connect = async || Terminal { stream: TcpStream::connect(address).await.unwrap() };

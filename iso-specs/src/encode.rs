@@ -3,7 +3,7 @@
 use crate::bitmap::{ElementSet, PerElement};
 use crate::decode::MAX_FRAME_BYTES;
 use crate::error::{EncodeError, EncodeErrorKind};
-use crate::message::{Field, Message};
+use crate::message::Message;
 use crate::mti::Mti;
 use crate::spec::Spec;
 
@@ -17,8 +17,8 @@ pub struct OutgoingMessage<'a> {
     /// The first number set that is none of a data element; reported by `encode`.
     no_element: Option<u8>,
     values: PerElement<Option<&'a [u8]>>,
-    /// Elements that are copied as they lie in the frame of a message.
-    echoed: Option<(&'a Message<'a>, ElementSet)>,
+    /// Has what is present and has no value.
+    echoed: Option<&'a Message<'a>>,
 }
 
 impl<'a> OutgoingMessage<'a> {
@@ -32,6 +32,15 @@ impl<'a> OutgoingMessage<'a> {
             values: PerElement::new(None),
             echoed: None,
         }
+    }
+
+    /// A message with those of `elements` that another message has, byte by byte as they lie in
+    /// its frame. Only the dialect of that message can write them. What is set or unset later
+    /// counts.
+    #[must_use]
+    pub const fn echo(mti: Mti, message: &'a Message<'a>, elements: ElementSet) -> Self {
+        let present = elements.intersection(message.present());
+        Self { present, echoed: Some(message), ..Self::new(mti) }
     }
 
     /// The message type identifier.
@@ -55,7 +64,6 @@ impl<'a> OutgoingMessage<'a> {
     /// Sets an element, in any order; the last value counts. The value is canonical: ASCII text,
     /// or plain bytes for type `b`. Element 1 is the bitmap and written without being set.
     pub fn set(&mut self, element: u8, value: &'a [u8]) -> &mut Self {
-        self.no_echo(element);
         if element > 1 && self.present.insert(element) {
             self.values.set(element, Some(value));
         } else {
@@ -66,26 +74,8 @@ impl<'a> OutgoingMessage<'a> {
 
     /// Takes an element out.
     pub fn unset(&mut self, element: u8) -> &mut Self {
-        self.no_echo(element);
         self.values.set(element, None);
         self.present.remove(element);
-        self
-    }
-
-    const fn no_echo(&mut self, element: u8) {
-        if let Some((_, echoed)) = &mut self.echoed {
-            echoed.remove(element);
-        }
-    }
-
-    /// Takes over those of `elements` that a message has, byte by byte as they lie in its frame;
-    /// what was taken over of another message before goes. Only the dialect of that message can
-    /// write them.
-    pub fn echo(&mut self, message: &'a Message<'a>, elements: ElementSet) -> &mut Self {
-        let earlier = self.echoed.map_or(ElementSet::EMPTY, |(_, echoed)| echoed);
-        let echoed = elements.intersection(message.present());
-        self.present = self.present.without(earlier).union(echoed);
-        self.echoed = Some((message, echoed));
         self
     }
 
@@ -106,12 +96,6 @@ impl<'a> OutgoingMessage<'a> {
         written
     }
 
-    #[inline]
-    fn echoed(&self, element: u8) -> Option<Field<'a>> {
-        let (message, echoed) = self.echoed?;
-        if echoed.contains(element) { message.field(element) } else { None }
-    }
-
     fn write(&self, spec: &Spec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         if let Some(element) = self.no_element {
             return Err(EncodeError { element, kind: EncodeErrorKind::NotDefined });
@@ -122,20 +106,18 @@ impl<'a> OutgoingMessage<'a> {
         bitmaps.write(self.present, out);
         for number in bitmaps.places(self.present) {
             let error = |kind| EncodeError { element: number, kind };
-            match spec.element(number) {
-                Some(element) => match self.echoed(number) {
-                    None => {
-                        let value = self.value(number).unwrap_or_default();
-                        element.write(value, out).map_err(error)?;
-                    }
+            match (spec.element(number), self.value(number)) {
+                (Some(element), Some(value)) => element.write(value, out).map_err(error)?,
+                (Some(element), None) => match self.echoed.and_then(|from| from.field(number)) {
                     Some(field) if std::ptr::eq(field.element(), element) => {
                         element.write_again(field.wire(), field.len(), out);
                     }
-                    Some(_) => return Err(error(EncodeErrorKind::OtherDialect)),
+                    _ => return Err(error(EncodeErrorKind::OtherDialect)),
                 },
-                // The only place without a value.
-                None if self.value(number).is_none() => bitmaps.write_third(self.present, out),
-                None => return Err(error(EncodeErrorKind::NotDefined)),
+                (None, None) if !self.present.contains(number) => {
+                    bitmaps.write_third(self.present, out);
+                }
+                (None, _) => return Err(error(EncodeErrorKind::NotDefined)),
             }
             if out.len() - start > MAX_FRAME_BYTES {
                 return Err(error(EncodeErrorKind::FrameTooLong));

@@ -32,8 +32,8 @@ fn allocates_nothing(spec: &Spec) {
         let decoded = decode(spec, &frame).unwrap();
         assert_eq!(decoded.fault, None);
         let message = &decoded.message;
-        let mut answer = OutgoingMessage::new(message.mti().response());
-        answer.echo(message, *spec.echo(message.mti()));
+        let (mti, elements) = (message.mti().response(), *spec.echo(message.mti()));
+        let mut answer = OutgoingMessage::echo(mti, message, elements);
         answer.set(39, b"00").encode(spec, &mut out).unwrap();
         assert!(message.bytes::<8>(52).is_some() && message.number(4) == Some(1_250));
     });

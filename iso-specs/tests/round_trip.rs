@@ -62,8 +62,8 @@ fn generated_message(spec: &Spec, seed: u64) {
         assert_eq!(canonical(&decoded.message, *number).as_ref(), Some(value), "seed {seed}");
     }
     // An echo of everything gives the same bytes.
-    let mut echo = OutgoingMessage::new(decoded.message.mti());
-    echo.echo(&decoded.message, decoded.message.present());
+    let message = &decoded.message;
+    let echo = OutgoingMessage::echo(message.mti(), message, message.present());
     let mut again = b"head".to_vec();
     echo.encode(spec, &mut again).unwrap();
     assert_eq!(again, out, "seed {seed}");
@@ -145,13 +145,14 @@ fn what_cannot_be_sent() {
 }
 
 #[test]
-fn an_echo_can_be_replaced_and_is_of_one_dialect() {
+fn an_echo_can_be_changed_and_is_of_one_dialect() {
     let (spec, other) = (shipped(), shipped());
     let frame = frame(&spec, b"0100", &[(3, b"010000"), (11, b"000001"), (64, &[7; 8])]);
-    let decoded = decode(&spec, &frame).unwrap();
-    let mut echo = OutgoingMessage::new(decoded.message.mti());
-    let (all, three): (_, ElementSet) = (decoded.message.present(), [3].into_iter().collect());
-    echo.echo(&decoded.message, all).set(11, b"000002").unset(64);
+    let message = decode(&spec, &frame).unwrap().message;
+    let all: ElementSet = [3, 11, 12, 64].into_iter().collect();
+    let mut echo = OutgoingMessage::echo(message.mti(), &message, all);
+    assert_eq!(echo.present(), message.present());
+    echo.set(11, b"000002").unset(64);
     let mut out = Vec::new();
     echo.encode(&spec, &mut out).unwrap();
     let read = decode(&spec, &out).unwrap().message;
@@ -159,7 +160,4 @@ fn an_echo_can_be_replaced_and_is_of_one_dialect() {
     assert_eq!((canonical(&read, 3).unwrap(), read.present().len()), (b"010000".to_vec(), 2));
     let error = echo.encode(&other, &mut Vec::new()).unwrap_err();
     assert_eq!((error.element, error.kind), (3, EncodeErrorKind::OtherDialect));
-    // Another echo takes the place of the first, and keeps what was set.
-    echo.echo(&decoded.message, three);
-    assert_eq!(echo.present(), [3, 11].into_iter().collect());
 }

@@ -305,13 +305,22 @@ impl Limits {
             Duration::from_millis(keys.optional_number(key, 1..=600_000).unwrap_or(default))
         };
         let answer_milliseconds_max = milliseconds("answer_milliseconds_max", 5_000);
-        let hsm_milliseconds_max = milliseconds("hsm_milliseconds_max", 2_000);
+        let hsm = answer_milliseconds_max.as_millis() / 2;
+        let hsm_milliseconds_max = milliseconds(
+            "hsm_milliseconds_max",
+            u64::try_from(hsm).unwrap_or(2_000).clamp(1, 2_000),
+        );
         let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
+        let in_flight_max = count("in_flight_max", 1_000_000, 16_000);
         let limits = Limits {
             connections_max: count("connections_max", 100_000, 1_024),
-            in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 1_024),
-            in_flight_per_link_max: count("in_flight_per_link_max", 1_000_000, 8_192),
-            in_flight_max: count("in_flight_max", 1_000_000, 16_384),
+            in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 4_096),
+            in_flight_per_link_max: count(
+                "in_flight_per_link_max",
+                1_000_000,
+                in_flight_max.min(4_000),
+            ),
+            in_flight_max,
             connections_per_second_max: keys
                 .optional_number("connections_per_second_max", 1..=1_000_000)
                 .unwrap_or(1_000),
@@ -329,6 +338,13 @@ impl Limits {
                 .optional_number("bad_pin_blocks_per_minute", 1..=BadPinBlocks::COUNT_MAX)
                 .unwrap_or(5),
         };
+        if limits.in_flight_per_link_max > limits.in_flight_max {
+            keys.mistake_of("in_flight_per_link_max", "expected no more than in_flight_max");
+        }
+        if limits.hsm_milliseconds_max >= limits.answer_milliseconds_max {
+            let text = "expected less than answer_milliseconds_max: an answer must be in time";
+            keys.mistake_of("hsm_milliseconds_max", text);
+        }
         keys.finish();
         limits
     }

@@ -50,23 +50,37 @@ pub enum Ended {
     /// The switch stopped before the peer had read its replies.
     #[error("the switch stopped before the peer had read its replies")]
     Stopped,
+    /// The peer closed it without waiting for its replies: its own affair.
+    #[error("the peer has reset the connection")]
+    Reset,
     /// The network.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ended::Reset,
+            _ => Ended::Io(error),
+        }
+    }
 }
 
 impl Ended {
     /// What they are called in metrics.
-    pub const NAMES: [&str; 6] = ["frame", "message", "slow_reader", "idle", "stopped", "network"];
+    pub const NAMES: [&str; 7] =
+        ["frame", "message", "slow_reader", "idle", "stopped", "reset", "network"];
 
     const fn name(&self) -> &'static str {
-        let [frame, message, slow_reader, idle, stopped, network] = Ended::NAMES;
+        let [frame, message, slow_reader, idle, stopped, reset, network] = Ended::NAMES;
         match self {
             Ended::Frame(_) => frame,
             Ended::Framing(_) => message,
             Ended::SlowReader => slow_reader,
             Ended::Idle => idle,
             Ended::Stopped => stopped,
+            Ended::Reset => reset,
             Ended::Io(_) => network,
         }
     }
@@ -138,7 +152,7 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
                 Err(error) => window.end(error.into()),
             },
             () = &mut idle => {
-                let quiet = clock.monotonic().saturating_sub(input.arrived);
+                let quiet = clock.monotonic().saturating_sub(input.busy);
                 let left = limits.idle_seconds_max.saturating_sub(quiet);
                 if left.is_zero() && reads && window.in_flight.is_empty() {
                     window.end(Ended::Idle);
@@ -221,21 +235,30 @@ impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
         let limits = &self.switch.limits;
         let frames = self.session.link.frames;
         // Frames may have waited for room.
-        let waited = self.switch.clock.monotonic().saturating_sub(input.arrived);
+        let now = self.switch.clock.monotonic();
+        let waited = now.saturating_sub(input.arrived);
         while self.ended.is_none() && self.has_room() {
             if self.taken >= FRAMES_PER_TURN {
                 return true;
             }
             let Input { bytes, searched, arrived, .. } = input;
+            let length = bytes.len();
             match frame::next_from(bytes, frames, limits.frame_bytes_max, searched) {
                 Ok(Some(frame)) => match frames.header.reject_code(&frame.header) {
-                    None if waited > limits.answer_milliseconds_max => self.session.metrics.late(),
+                    None if waited > limits.answer_milliseconds_max => {
+                        self.session.metrics.late(false);
+                    }
                     None => self.begin(frame, *arrived, output),
                     Some(code) => self.session.rejected(code),
                 },
-                Ok(None) => return false,
+                Ok(None) => {
+                    // Keep-alives are no frames, but a sign of life.
+                    input.busy = if bytes.len() < length { now } else { input.busy };
+                    return false;
+                }
                 Err(error) => self.end(error.into()),
             }
+            input.busy = now;
             self.taken += 1;
         }
         self.ended.is_none()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -123,6 +123,19 @@ async fn work<C: Clock, H: Hsm, S: Store>(
     }
 }
 
+/// Connections that may wait in the kernel to be accepted, as far as its own limit allows.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// A link that listens.
 pub struct Listening {
     listener: TcpListener,
@@ -137,7 +150,7 @@ impl Listening {
     /// # Errors
     /// If the address cannot be bound; the text names link and address.
     pub async fn bind(link: &Arc<LinkConfig>) -> io::Result<Listening> {
-        let listener = TcpListener::bind(link.listen).await.map_err(|error| {
+        let listener = listen(link.listen).map_err(|error| {
             let text = format!("link {}: {}: {error}", link.name, link.listen);
             io::Error::new(error.kind(), text)
         })?;
@@ -195,33 +208,28 @@ impl Listening {
 
 /// Spreads connections over time, so that a storm of them leaves the processors to the requests.
 struct Pace {
-    per_interval: u32,
-    taken: u32,
-    /// On the monotonic clock.
-    began: Duration,
+    /// Between two connections.
+    interval: Duration,
+    /// When the next one would be due, on the monotonic clock.
+    next: Duration,
 }
 
-/// So many intervals are a second.
-const PACE_INTERVALS: u32 = 100;
+/// Connections that are accepted at once after a quiet time.
+const BURST: u32 = 256;
+
+/// What the timer counts; a shorter pause is none.
+const TICK: Duration = Duration::from_millis(1);
 
 impl Pace {
     fn new(per_second: u32) -> Pace {
-        Pace { per_interval: per_second.div_ceil(PACE_INTERVALS), taken: 0, began: Duration::ZERO }
+        Pace { interval: Duration::from_secs(1) / per_second.max(1), next: Duration::ZERO }
     }
 
-    /// Takes a place in the interval of `now`; if that is full, in the next one, after a pause.
+    /// Takes the place of a connection that came now; a pause if there were too many.
     fn take(&mut self, now: Duration) -> Option<Duration> {
-        let interval = Duration::from_secs(1) / PACE_INTERVALS;
-        let passed = now.saturating_sub(self.began);
-        if passed >= interval {
-            (self.began, self.taken) = (now, 0);
-        }
-        self.taken += 1;
-        let is_full = self.taken > self.per_interval;
-        if is_full {
-            (self.began, self.taken) = (self.began + interval, 1);
-        }
-        is_full.then(|| self.began.saturating_sub(now))
+        let earliest = now.saturating_sub(self.interval * BURST);
+        self.next = self.next.max(earliest) + self.interval;
+        Some(self.next.saturating_sub(now)).filter(|pause| *pause >= TICK)
     }
 }
 
@@ -231,18 +239,20 @@ mod tests {
 
     #[test]
     fn a_storm_is_spread_over_time() {
-        let mut pace = Pace::new(1_000);
-        let mut now = Duration::from_secs(100);
-        let mut taken = Vec::new();
-        for _ in 0..101 {
-            now += pace.take(now).unwrap_or_default();
-            taken.push((now - Duration::from_secs(100)).as_millis());
+        for per_second in [100, 1_000, 50_000] {
+            let mut pace = Pace::new(per_second);
+            let start = Duration::from_secs(100);
+            let mut now = start;
+            for number in 1..=3 * per_second + BURST {
+                now += pace.take(now).unwrap_or_default();
+                // The burst at once, then no more than the rate allows, and the timer's tick.
+                let due = pace.interval * number.saturating_sub(BURST);
+                assert!(now - start + TICK >= due, "{number} of {per_second}/s");
+                assert!(now - start <= due + TICK, "{number} of {per_second}/s");
+            }
+            // Who comes slowly never waits.
+            let apart = pace.interval * 2;
+            assert!((1..100).all(|number| pace.take(now + apart * number).is_none()));
         }
-        // Ten at once in each hundredth of a second.
-        let expected = (0..101).map(|number| number / 10 * 10).collect::<Vec<_>>();
-        assert_eq!(taken, expected);
-        // Who comes slowly never waits.
-        let slowly = (1..100).map(|number| now + Duration::from_millis(number));
-        assert!(slowly.into_iter().all(|now| pace.take(now).is_none()));
     }
 }

@@ -150,7 +150,7 @@ fn describe() {
     );
     describe_counter!(
         "pinswitch_connections_closed_total",
-        "Connections not closed by their peer, by reason."
+        "Connections that ended other than by a clean close of their peer, by reason."
     );
     describe_counter!(
         "pinswitch_overload_answers_total",
@@ -158,7 +158,7 @@ fn describe() {
     );
     describe_counter!(
         "pinswitch_late_answers_total",
-        "Requests whose answer came too late to be sent."
+        "Requests whose answer came too late to be sent, by whether they were decided."
     );
     describe_counter!(
         "pinswitch_log_lines_dropped_total",
@@ -209,7 +209,8 @@ pub struct LinkMetrics {
     bad_pin_blocks: Counter,
     rejected: Counter,
     overloaded: Counter,
-    late: Counter,
+    late_decided: Counter,
+    late_undecided: Counter,
     closed: Vec<(&'static str, Counter)>,
     /// Requests that wait for HSM or store.
     pub in_flight: Gauge,
@@ -241,6 +242,10 @@ impl LinkMetrics {
             let labels = [("link", link.to_owned()), ("reason", reason.to_owned())];
             (reason, counter!("pinswitch_connections_closed_total", &labels_of(network, labels)))
         };
+        let late = |decided: &'static str| {
+            let labels = [("link", link.to_owned()), ("decided", decided.to_owned())];
+            counter!("pinswitch_late_answers_total", &labels_of(network, labels))
+        };
         Arc::new(LinkMetrics {
             received: mtis().map(|mti| (mti, messages("in", mti.to_owned()))).collect(),
             sent: mtis().map(|mti| (mti, messages("out", response_to(mti)))).collect(),
@@ -250,7 +255,8 @@ impl LinkMetrics {
             bad_pin_blocks: counter!("pinswitch_bad_pin_blocks_total", &own),
             rejected: counter!("pinswitch_reject_headers_total", &own),
             overloaded: counter!("pinswitch_overload_answers_total", &own),
-            late: counter!("pinswitch_late_answers_total", &own),
+            late_decided: late("yes"),
+            late_undecided: late("no"),
             closed: Ended::NAMES.into_iter().map(closed).collect(),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
@@ -288,8 +294,9 @@ impl LinkMetrics {
     }
 
     /// Counts a request that was not answered because it was too late for that.
-    pub fn late(&self) {
-        self.late.increment(1);
+    pub fn late(&self, is_decided: bool) {
+        let counter = if is_decided { &self.late_decided } else { &self.late_undecided };
+        counter.increment(1);
     }
 
     /// Counts a connection that was not closed by its peer.

@@ -78,7 +78,7 @@ pub struct Accounted {
 }
 
 impl<C, H, S> Switch<C, H, S> {
-    /// Whether so many requests wait that one more would only wait too.
+    /// Whether so many requests wait for HSM or store that no other is decided.
     #[must_use]
     pub fn is_overloaded(&self, session: &Session) -> bool {
         self.in_flight.count() >= self.limits.in_flight_max
@@ -105,9 +105,9 @@ impl<C, H, S> Switch<C, H, S> {
     /// the peer chose. Of a message with a fault only DE11 is shown, and only if it can be
     /// trusted: another element may hold what must never be in a log.
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
-        match how.late {
-            false => session.metrics.took(message.mti(), how.took),
-            true => session.metrics.late(),
+        session.metrics.took(message.mti(), how.took);
+        if how.late {
+            session.metrics.late(true);
         }
         if !self.log_transactions {
             return;

@@ -5,8 +5,7 @@
 //!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
 //! ```
 //!
-//! An advice leaves out the checks, a reversal looks for its original instead: both are
-//! acknowledged, whatever was decided.
+//! An advice leaves out the checks, and a reversal looks for its original instead.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::authorization::{
     Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
     required_checks, response, reversal, route, trusted,
 };
-use crate::cards::{Card, CardKey};
+use crate::cards::{Card, CardKey, Pan};
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
@@ -97,10 +96,6 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
             _ if session.must_sign_on() => Outcome::of(Reason::Unavailable),
-            _ if self.is_overloaded(session) => {
-                session.metrics.overloaded();
-                Outcome::of(Reason::Unavailable)
-            }
             route => self.transact(session, route, &decoded).await,
         };
         let trusted = trusted(&decoded, &frame.message);
@@ -147,6 +142,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Claimed::Conflict => {
                 return Ok(Outcome::kept(Answer::new(Reason::DuplicateConflict), false));
             }
+            // A repeat learns its answer, and a reversal is taken, however many wait.
+            Claimed::First(_) if route == Route::Authorization && self.is_overloaded(session) => {
+                session.metrics.overloaded();
+                return Ok(Outcome::of(Reason::Unavailable));
+            }
             Claimed::First(claim) => Some(claim),
         };
         let place = Place { network: &session.link.network, card: card_key, key, body };
@@ -178,7 +178,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                     now,
                 )),
                 event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
-                reverses,
+                // What is none of ours is answered 1011 anyway, when it comes.
+                reverses: reverses.filter(|_| self.is_ours(&request.pan)),
             };
             match self.store.commit(commit, &mut claim).await {
                 Err(CommitError::Changed) => continue,
@@ -192,7 +193,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(Outcome::of(Reason::SystemMalfunction))
     }
 
-    /// What a reversal takes back, after the answer to it was decided; `None` for other requests.
+    /// What a reversal takes back, once the original is answered; `None` for other requests.
     async fn original(
         &self,
         session: &Session,
@@ -207,10 +208,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(Some(Reversal { original, is_known: self.store.knows(original).await? }))
     }
 
+    fn is_ours(&self, pan: &Pan) -> bool {
+        self.products.iter().any(|product| product.has_bin_of(pan))
+    }
+
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
     async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
-        let is_ours = self.products.iter().any(|product| product.has_bin_of(&request.pan));
-        if is_ours { self.store.load(key).await } else { Ok(None) }
+        if self.is_ours(&request.pan) { self.store.load(key).await } else { Ok(None) }
     }
 
     async fn decide(&self, attempt: &mut Attempt<'_>, card: &Card, now: Timestamp) -> Decision {
@@ -287,7 +291,8 @@ impl Attempt<'_> {
 /// The answer of a decision. DE38 of an approval is six digits of the request's keyed digest:
 /// a request always has the same one. What is acknowledged has none.
 fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
-    let digits = format!("{:06}", key.digest % 1_000_000);
+    let number = key.digest ^ u128::from(key.rrn) ^ u128::from(key.kind.to_byte()) << 32;
+    let digits = format!("{:06}", number % 1_000_000);
     let approved = decision.reason == Reason::Approved && route == Route::Authorization;
     let approval_code = digits.as_bytes().try_into().ok().filter(|_| approved);
     Answer { reason: decision.reason, approval_code }

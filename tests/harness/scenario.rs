@@ -277,7 +277,7 @@ impl Player {
         self.exchange(fields, how, expected).await;
     }
 
-    /// The last request taken back, without its MTI.
+    /// The last authorization or advice taken back, without its MTI.
     fn reversal(&mut self, is_plain: bool) -> Fields {
         let mut fields = self.original.clone().unwrap();
         fields.values.remove(&52);
@@ -356,8 +356,7 @@ impl Player {
         }
         let read = Fields::read(&self.spec, &answer);
         self.check(&fields, &read, expected);
-        if Mti::new(fields.mti.as_bytes().try_into().unwrap()).is_some_and(|mti| !mti.is_reversal())
-        {
+        if matches!(fields.mti.as_bytes(), [b'0', b'1' | b'2', ..]) {
             self.original = Some(fields.clone());
         }
         (self.last, self.last_answer) = (Some(fields), answer);

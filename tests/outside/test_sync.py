@@ -5,7 +5,7 @@ import time
 
 import pytest
 import tracing
-from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, other_pin
+from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, other_pin, reversal
 
 # Longer than the 10 ms after which the journal is synced anyway, so that nothing is left to sync.
 QUIET_SECONDS = 0.06
@@ -59,6 +59,16 @@ def test_the_journal_is_synced_before_the_answer_that_resets_the_counter(switch,
         requests += [authorization(card, other_pin(card.pin)), authorization(card, card.pin)]
     codes, spans = trace(switch, tmp_path, requests)
     assert codes == ["55", "00"] * 3
+    assert all(map(synced, spans))
+
+
+def test_the_journal_is_synced_before_a_reversal_is_acknowledged(switch, tmp_path):
+    known = [authorization(CARD_4, CARD_4.pin) for _ in range(5)]
+    with switch.connect() as link:
+        assert link.codes(known) == ["00"] * 5
+    unknown = [authorization(CARD_4, CARD_4.pin) for _ in range(5)]
+    codes, spans = trace(switch, tmp_path, [reversal(request) for request in known + unknown])
+    assert codes == ["00"] * 10
     assert all(map(synced, spans))
 
 

@@ -128,8 +128,8 @@ mod tests {
         let trace = Numbers::new(42, 0, 1).take(TransmissionTime::at(0));
         let frame = Request::cash_with_pin(&CARD_1, "4071", &trace).encode(&spec).unwrap();
         let request = decode(&spec, &frame).unwrap().message;
-        let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
-        answer.echo(&request, *spec.echo(request.mti()));
+        let elements = *spec.echo(request.mti());
+        let mut answer = OutgoingMessage::echo(Mti::AUTHORIZATION_RESPONSE, &request, elements);
         answer.set(39, code.as_bytes());
         change(&mut answer);
         let mut bytes = Vec::new();

@@ -53,8 +53,9 @@ fn answer(mut stream: TcpStream, code: fn(usize) -> Option<&'static str>) {
 fn reply(spec: &Spec, request: &[u8], code: &str) -> Vec<u8> {
     let request = decode(spec, request).unwrap();
     assert_eq!(request.fault, None);
-    let mut answer = OutgoingMessage::new(request.message.mti().response());
-    answer.echo(&request.message, *spec.echo(request.message.mti()));
+    let message = &request.message;
+    let (mti, elements) = (message.mti().response(), *spec.echo(message.mti()));
+    let mut answer = OutgoingMessage::echo(mti, message, elements);
     answer.set(39, code.as_bytes());
     let (mut message, mut out) = (Vec::new(), Vec::new());
     answer.encode(spec, &mut message).unwrap();

@@ -114,6 +114,7 @@ impl Request {
         let track2 = Track2::read(message)?;
         let pan = pan(message, track2.as_ref())?;
         let expiry = optional(message, 14, Expiry::parse)?;
+        let acquirer = optional(message, 32, zero_filled)?.unwrap_or_default();
         Ok(Request {
             mti: message.mti(),
             pan,
@@ -129,11 +130,11 @@ impl Request {
             merchant_category: optional(message, 18, exactly)?,
             entry_mode: optional(message, 22, exactly)?,
             sequence: number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX)),
-            acquirer: optional(message, 32, zero_filled)?.unwrap_or_default(),
+            acquirer,
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
             chip: chip_data(message)?,
-            original: original(message)?,
+            original: original(message, acquirer)?,
         })
     }
 
@@ -230,9 +231,12 @@ fn chip_data(message: &Message<'_>) -> Result<Option<ChipData>, FormatError> {
 }
 
 /// Only a reversal has one; whatever else brings DE90 is not asked what it means.
-fn original(message: &Message<'_>) -> Result<Option<OriginalElements>, FormatError> {
+fn original(
+    message: &Message<'_>,
+    acquirer: [u8; 11],
+) -> Result<Option<OriginalElements>, FormatError> {
     match message.mti().is_reversal() {
-        true => OriginalElements::read(message),
+        true => OriginalElements::read(message, acquirer),
         false => Ok(None),
     }
 }

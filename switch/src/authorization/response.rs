@@ -40,9 +40,8 @@ pub fn encode(
     let dialect = message.spec();
     let Answer { reason, approval_code } = answer;
     let number = fault.map(|fault| format!("{:03}", fault.element));
-    let mut response = OutgoingMessage::new(message.mti().response());
     let echoed = dialect.echo(message.mti()).intersection(trusted);
-    response.echo(message, echoed);
+    let mut response = OutgoingMessage::echo(message.mti().response(), message, echoed);
     if let Some(code) = &approval_code {
         response.set(38, code);
     }

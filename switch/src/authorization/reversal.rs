@@ -1,12 +1,12 @@
 //! Reversals 0400 and 0420: which original they speak of, and what is answered.
 
-use iso_specs::{Message, Mti};
+use iso_specs::{DataElement, Message, Mti};
 
 use super::request::{FormatError, required};
 use super::response_code::Reason;
+use super::routing::{Route, route};
 
-/// DE90, the elements by which the original is known. Its acquirer and forwarder are not read:
-/// DE32 of the reversal says the same.
+/// DE90, the elements by which the original is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalElements {
     /// Message type of the original.
@@ -15,36 +15,73 @@ pub struct OriginalElements {
     pub stan: [u8; 6],
     /// Its DE7: MMDDhhmmss.
     pub transmission_time: [u8; 10],
+    /// Its DE32, filled with zero bytes: that of the reversal, or without one what DE90 says.
+    pub acquirer: [u8; 11],
 }
 
 impl OriginalElements {
-    /// Reads DE90, if it is there: MTI 4, DE11 6, DE7 10, DE32 11, DE33 11 digits.
+    /// Reads DE90, if it is there: MTI 4, DE11 6, DE7 10, DE32 11, DE33 11 digits. `acquirer` is
+    /// DE32 of the reversal.
     ///
     /// # Errors
-    /// DE90, if it speaks of a message that cannot be reversed.
-    pub(super) fn read(message: &Message<'_>) -> Result<Option<OriginalElements>, FormatError> {
+    /// DE90, if it speaks of a message that cannot be reversed, of no date, or of another
+    /// acquirer. The reversal must not be acknowledged then: nothing would be reversed.
+    pub(super) fn read(
+        message: &Message<'_>,
+        acquirer: [u8; 11],
+    ) -> Result<Option<OriginalElements>, FormatError> {
         if !message.has(90) {
             return Ok(None);
         }
         let text: [u8; 42] = required(message, 90)?;
+        let time = message.spec().element(7).and_then(DataElement::pattern);
         let read = || {
             let (mti, rest) = text.split_first_chunk()?;
             let (stan, rest) = rest.split_first_chunk()?;
-            let transmission_time = *rest.first_chunk()?;
-            let mti = Mti::new(*mti).filter(|mti| matches!(mti.class(), 1 | 2))?;
-            Some(OriginalElements { mti, stan: *stan, transmission_time })
+            let (transmission_time, rest) = rest.split_first_chunk()?;
+            let known = rest.first_chunk::<11>().filter(|known| **known != *b"00000000000");
+            let mti = Mti::new(*mti).filter(|mti| is_reversible(*mti))?;
+            time.is_none_or(|time| time.accepts(transmission_time)).then_some(())?;
+            let acquirer = match (known, acquirer.first()) {
+                (None, _) => acquirer,
+                (Some(known), Some(0)) => digits_only(known),
+                (Some(known), _) => Some(acquirer).filter(|own| is_same(own, known))?,
+            };
+            let (stan, transmission_time) = (*stan, *transmission_time);
+            Some(OriginalElements { mti, stan, transmission_time, acquirer })
         };
         read().map(Some).ok_or(FormatError { element: 90 })
     }
 
     /// All of it in one piece.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+    pub fn to_bytes(&self) -> [u8; 31] {
+        let mut bytes = [0; 31];
         let parts = self.mti.digits().into_iter().chain(self.stan).chain(self.transmission_time);
-        bytes.iter_mut().zip(parts).for_each(|(byte, digit)| *byte = digit);
+        let parts = parts.chain(self.acquirer);
+        bytes.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         bytes
     }
+}
+
+/// Requests that are decided, and advices.
+fn is_reversible(mti: Mti) -> bool {
+    matches!(route(mti), Route::Authorization | Route::Advice)
+}
+
+/// An acquirer of DE90 as DE32 has it: without the zeros that fill it up on the left.
+fn digits_only(known: &[u8; 11]) -> [u8; 11] {
+    let mut acquirer = [0; 11];
+    let digits = known.iter().skip_while(|digit| **digit == b'0');
+    acquirer.iter_mut().zip(digits).for_each(|(byte, digit)| *byte = *digit);
+    acquirer
+}
+
+/// Whether DE32 is the acquirer of DE90, with zeros on the left or without.
+fn is_same(acquirer: &[u8; 11], known: &[u8; 11]) -> bool {
+    let digits = acquirer.iter().take_while(|byte| **byte != 0);
+    let digits = digits.skip_while(|digit| **digit == b'0');
+    digits.eq(known.iter().skip_while(|digit| **digit == b'0'))
 }
 
 /// What a link is told when it reverses something that nobody knows.

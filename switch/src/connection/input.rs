@@ -27,9 +27,10 @@ const DRAIN_READS_MAX: u32 = 16;
 pub(super) struct Input {
     pub(super) bytes: BytesMut,
     pub(super) searched: Searched,
-    /// When the last of it was read, on the monotonic clock; before that, when the connection
-    /// began.
+    /// When the last of it was read, on the monotonic clock.
     pub(super) arrived: Duration,
+    /// When the last whole frame was taken; before that, when the connection began.
+    pub(super) busy: Duration,
     bytes_max: usize,
     drain_reads_left: u32,
 }
@@ -40,7 +41,8 @@ impl Input {
         Input {
             bytes: BytesMut::new(),
             searched: Searched::default(),
-            arrived: clock.monotonic(),
+            arrived: Duration::ZERO,
+            busy: clock.monotonic(),
             bytes_max,
             drain_reads_left: DRAIN_READS_MAX,
         }

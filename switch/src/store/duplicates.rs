@@ -1,29 +1,36 @@
 //! Answers already given, found by the key of the request, for 24 hours or as long as the index
-//! has room; and which of them were reversed. The index lives in memory; the store rebuilds it
-//! from its records at start.
+//! has room; and what was reversed. The index lives in memory; the store rebuilds it from its
+//! records at start.
 //!
 //! A shard holds its answers in a ring, oldest first, and a table of ring places beside it, hashed
-//! by what a repeat and a reversal have in common: one probe finds both.
+//! by what a repeat and a reversal have in common: one probe finds both. How many have the same
+//! hash is bounded: a peer may send requests that differ in nothing else than DE37.
+//!
+//! A reversal leaves a tombstone in the ring, whether its original is there or not: it forbids the
+//! original for as long as an answer is kept, counted from the reversal.
 
 mod digest;
+mod shard;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashTable;
 use tokio::sync::oneshot;
 
-use crate::authorization::{Answer, Reason};
+use crate::authorization::Answer;
 use crate::clock::Timestamp;
 use digest::halves;
 pub use digest::{BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Original};
+use shard::{Entry, InFlight, Shard, table_hash};
 
 /// How long an answer is kept at most.
 pub const WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 /// The index is split by digest: a lock is held for one part only, and cleaning one part is short.
 const SHARDS: usize = 64;
+
+/// Age of a tombstone from which another reversal of the same original renews it.
+const TOMBSTONE_RENEWAL: Duration = Duration::from_secs(3_600);
 
 /// An answer with what a repeat has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,113 +56,6 @@ pub enum Look {
         /// As of [`Kept::durable_at`].
         durable_at: u64,
     },
-}
-
-/// An answered request, or what a reversal said of a request that nobody knows.
-#[derive(Debug)]
-struct Entry {
-    /// In two parts: a `u128` would be aligned to 16 bytes, and there are millions of these.
-    digest: [u64; 2],
-    body: BodyDigest,
-    time: Timestamp,
-    durable_at: u64,
-    /// 0: without, or any.
-    rrn: u32,
-    kind: MessageKind,
-    state: State,
-    answer: Answer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Answered,
-    Reversed,
-    /// Reversed before it came. Its kind and DE37 are those of the [`Original`].
-    Tombstone,
-}
-
-impl Entry {
-    fn key(&self) -> DuplicateKey {
-        DuplicateKey { digest: joined(self.digest), rrn: self.rrn, kind: self.kind }
-    }
-
-    /// Of a tombstone.
-    fn original(&self) -> Original {
-        Original::from_key(&self.key())
-    }
-
-    /// Whether a request with this key is this one, or the one that it forbids.
-    fn meets(&self, key: &DuplicateKey) -> bool {
-        match self.state {
-            State::Answered | State::Reversed => self.key() == *key,
-            State::Tombstone => self.original().is(key),
-        }
-    }
-
-    fn is_valid(&self, now: Timestamp) -> bool {
-        now.since(self.time) < WINDOW
-    }
-}
-
-fn joined([high, low]: [u64; 2]) -> u128 {
-    u128::from(high) << 64 | u128::from(low)
-}
-
-/// A request that is being answered.
-#[derive(Debug)]
-struct InFlight {
-    key: DuplicateKey,
-    body: BodyDigest,
-    /// Repeats and reversals that wait for its answer.
-    waiting: Vec<oneshot::Sender<()>>,
-}
-
-impl InFlight {
-    fn wait(&mut self) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.push(sender);
-        receiver
-    }
-}
-
-#[derive(Debug)]
-struct Shard {
-    in_flight: HashTable<InFlight>,
-    /// Oldest first. An entry has a number for good; that of the first is `first`.
-    entries: VecDeque<Entry>,
-    first: u32,
-    numbers: HashTable<u32>,
-    entries_max: usize,
-    /// Time of the youngest answer that was dropped for want of room.
-    dropped: Option<Timestamp>,
-}
-
-/// What a table of numbers takes for a bucket, in bytes: a number and its control byte.
-const BUCKET_BYTES: usize = size_of::<u32>() + 1;
-
-impl Shard {
-    /// A shard that takes at most `bytes_max`. The table has a power of two of buckets and is
-    /// filled to 7/16: above half of its capacity, a table that has dropped many entries grows
-    /// instead of cleaning up.
-    fn new(bytes_max: usize) -> Shard {
-        let entries_at = |buckets: usize| {
-            let room = bytes_max.saturating_sub(buckets * BUCKET_BYTES) / size_of::<Entry>();
-            room.min(buckets * 7 / 16 - 1)
-        };
-        let mut buckets = 16;
-        while entries_at(buckets * 2) > entries_at(buckets) {
-            buckets *= 2;
-        }
-        let entries_max = entries_at(buckets).max(1);
-        Shard {
-            in_flight: HashTable::new(),
-            entries: VecDeque::with_capacity(entries_max),
-            first: 0,
-            numbers: HashTable::with_capacity(buckets * 7 / 8),
-            entries_max,
-            dropped: None,
-        }
-    }
 }
 
 /// The index.
@@ -187,15 +87,22 @@ impl Duplicates {
                 false => Look::Conflict { durable_at: 0 },
             };
         }
-        let mut known = shard.with_digest(key.digest);
-        if let Some(entry) = known.find(|entry| entry.is_valid(now) && entry.meets(&key)) {
-            let Entry { durable_at, answer, .. } = *entry;
-            return match entry.state {
-                State::Answered if entry.body == body => Look::Repeat(Kept { answer, durable_at }),
-                _ => Look::Conflict { durable_at },
+        let mut answered = None;
+        for entry in shard.with_digest(key.digest).filter(|entry| entry.is_valid(now)) {
+            match entry.reversed() {
+                Some(original) if original.is(&key) && key.kind.is_decided() => {
+                    return Look::Conflict { durable_at: entry.durable_at };
+                }
+                None if entry.key() == key => answered = Some(entry),
+                _ => {}
+            }
+        }
+        if let Some(&Entry { durable_at, answer, body: known, .. }) = answered {
+            return match known == body {
+                true => Look::Repeat(Kept { answer, durable_at }),
+                false => Look::Conflict { durable_at },
             };
         }
-        drop(known);
         let in_flight = InFlight { key, body, waiting: Vec::new() };
         let hash = |known: &InFlight| table_hash(halves(known.key.digest));
         shard.in_flight.insert_unique(hash(&in_flight), in_flight, hash);
@@ -244,84 +151,6 @@ impl Duplicates {
 /// Every change of a shard is complete before anything can panic: a poisoned one is whole.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A digest is a hash already. Its low bits choose the shard.
-const fn table_hash([high, _]: [u64; 2]) -> u64 {
-    high
-}
-
-impl Entry {
-    fn answered(key: DuplicateKey, body: BodyDigest, kept: Kept, time: Timestamp) -> Entry {
-        let DuplicateKey { digest, rrn, kind } = key;
-        let Kept { answer, durable_at } = kept;
-        let (digest, state) = (halves(digest), State::Answered);
-        Entry { digest, body, time, durable_at, rrn, kind, state, answer }
-    }
-}
-
-impl Shard {
-    fn in_flight_with(&mut self, key: &DuplicateKey) -> Option<&mut InFlight> {
-        let hash = table_hash(halves(key.digest));
-        self.in_flight.find_mut(hash, |known| known.key == *key)
-    }
-
-    fn take_in_flight(&mut self, key: &DuplicateKey) -> Option<InFlight> {
-        let hash = table_hash(halves(key.digest));
-        let found = self.in_flight.find_entry(hash, |known| known.key == *key);
-        found.ok().map(|found| found.remove().0)
-    }
-
-    fn with_digest(&self, digest: u128) -> impl Iterator<Item = &Entry> {
-        let digest = halves(digest);
-        let place = |number: &u32| usize::try_from(number.wrapping_sub(self.first)).ok();
-        let numbers = self.numbers.iter_hash(table_hash(digest));
-        let entries = numbers.filter_map(move |number| self.entries.get(place(number)?));
-        entries.filter(move |entry| entry.digest == digest)
-    }
-
-    fn with_digest_mut(&mut self, digest: u128, mut visit: impl FnMut(&mut Entry)) {
-        let digest = halves(digest);
-        for number in self.numbers.iter_hash(table_hash(digest)) {
-            let place = usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX);
-            let entry = self.entries.get_mut(place).filter(|entry| entry.digest == digest);
-            entry.into_iter().for_each(&mut visit);
-        }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.make_room(entry.time);
-        // There are fewer entries than numbers: entries_max is far below 2^32.
-        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let number = self.first.wrapping_add(count);
-        let hash = table_hash(entry.digest);
-        self.entries.push_back(entry);
-        let (entries, first) = (&self.entries, self.first);
-        // Called only if the table grew, which it has room not to.
-        let hash_of = |number: &u32| {
-            let place = usize::try_from(number.wrapping_sub(first)).unwrap_or(usize::MAX);
-            entries.get(place).map_or(0, |entry| table_hash(entry.digest))
-        };
-        self.numbers.insert_unique(hash, number, hash_of);
-    }
-
-    /// Drops what is too old, and the oldest while there is no room for one more.
-    fn make_room(&mut self, now: Timestamp) {
-        while let Some(oldest) = self.entries.front() {
-            let full = self.entries.len() >= self.entries_max;
-            if !full && oldest.is_valid(now) {
-                break;
-            }
-            let (number, at) = (self.first, oldest.time);
-            let found = self.numbers.find_entry(table_hash(oldest.digest), |own| *own == number);
-            if let Ok(found) = found {
-                found.remove();
-            }
-            self.entries.pop_front();
-            self.first = number.wrapping_add(1);
-            self.dropped = Some(at).filter(|_| full).or(self.dropped);
-        }
-    }
 }
 
 /// The right to answer one request. Dropped without an answer, the key is free again.
@@ -374,40 +203,28 @@ impl Originals<'_> {
     pub fn is_known(&self) -> bool {
         let mut known = self.shard.with_digest(self.original.digest);
         known.any(|entry| {
-            entry.state != State::Tombstone
-                && entry.is_valid(self.now)
-                && self.original.is(&entry.key())
+            !entry.is_tombstone && entry.is_valid(self.now) && self.original.is(&entry.key())
         })
     }
 
-    /// Marks them as reversed by the commit `durable_at`, each once; if there is none, whatever
-    /// comes later is refused.
+    /// Reversed by the commit `durable_at`: what is asked to be decided is refused from now on.
     pub fn reverse(mut self, durable_at: u64) {
         let Originals { original, now, .. } = self;
-        let mut found = false;
-        self.shard.with_digest_mut(original.digest, |entry| {
-            let is_it = match entry.state {
-                State::Tombstone => entry.original() == original,
-                State::Answered | State::Reversed => original.is(&entry.key()),
-            };
-            if is_it && entry.is_valid(now) {
-                found = true;
-                if entry.state == State::Answered {
-                    (entry.state, entry.durable_at) = (State::Reversed, durable_at);
-                }
-            }
-        });
-        if !found {
-            let kept = Kept { answer: Answer::new(Reason::DuplicateConflict), durable_at };
-            let entry = Entry::answered(original.to_key(), BodyDigest::default(), kept, now);
-            self.shard.push(Entry { state: State::Tombstone, ..entry });
+        // One reversal after the other leaves one tombstone for a while.
+        let mut known = self.shard.with_digest(original.digest);
+        let is_fresh = |entry: &Entry| now.since(entry.time) < TOMBSTONE_RENEWAL;
+        if !known.any(|entry| entry.reversed() == Some(original) && is_fresh(entry)) {
+            drop(known);
+            self.shard.push(Entry::tombstone(original, durable_at, now));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::shard::{BUCKET_BYTES, SAME_DIGEST_MAX};
     use super::*;
+    use crate::authorization::Reason;
 
     const KEPT: Kept =
         Kept { answer: Answer { reason: Reason::InvalidPin, approval_code: None }, durable_at: 7 };
@@ -493,7 +310,7 @@ mod tests {
             }
             let look = index.look(key(1), BodyDigest(1), at(2));
             match is_known {
-                // Marked once: the second reversal changed nothing.
+                // Once: the second reversal changed nothing.
                 true => assert!(matches!(look, Look::Conflict { durable_at: 9 })),
                 false => assert!(matches!(look, Look::Repeat(_))),
             }
@@ -519,9 +336,51 @@ mod tests {
         assert!(!refused(&index, key_of(1, 5, b"0200"), at(2)));
         assert!(!refused(&index, key(1), at(24 * 3_600)), "the window is over");
         let index = tombstone(original(1, Some(5), None));
-        assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 5, b"0220"), at(2)));
+        assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 5, b"0200"), at(2)));
+        assert!(!refused(&index, key_of(1, 5, b"0220"), at(2)), "an advice is acknowledged");
         assert!(!refused(&index, key_of(1, 6, b"0100"), at(2)));
         assert!(!refused(&index, key_of(1, 5, b"0400"), at(2)), "no reversal is an original");
+    }
+
+    /// The original may be nearly a day old when it is reversed.
+    #[test]
+    fn a_reversal_counts_for_a_day_from_then_on() {
+        let index = Duplicates::new(1 << 20);
+        answer(&index, key(1), at(0));
+        let original = original(1, None, Some(b"0100"));
+        let refused = |now| matches!(index.look(key(1), BodyDigest(1), now), Look::Conflict { .. });
+        index.originals(original, at(23 * 3_600)).reverse(9);
+        assert!(refused(at(24 * 3_600 + 1)) && refused(at(47 * 3_600 - 1)));
+        // Another reversal renews it.
+        index.originals(original, at(46 * 3_600)).reverse(10);
+        assert!(refused(at(47 * 3_600 + 1)) && refused(at(70 * 3_600 - 1)));
+        assert!(!refused(at(70 * 3_600)));
+    }
+
+    /// Nothing but DE37 differs: they all have one hash.
+    #[test]
+    fn requests_that_differ_in_de37_only_do_not_pile_up() {
+        let index = Duplicates::new(1 << 20);
+        let key = |rrn| key_of(1, rrn, b"0100");
+        // Answers go before tombstones.
+        index.originals(original(1, Some(1), None), at(0)).reverse(9);
+        for rrn in 2..100 {
+            answer(&index, key(rrn), at(0));
+        }
+        let same = index.shard(1).with_digest(1).count();
+        assert_eq!(same, SAME_DIGEST_MAX);
+        assert!(matches!(index.look(key(99), BodyDigest(1), at(1)), Look::Repeat(_)));
+        assert!(matches!(index.look(key(1), BodyDigest(1), at(1)), Look::Conflict { .. }));
+    }
+
+    /// A clock that was a day ahead for a moment.
+    #[test]
+    fn a_wrong_clock_forgets_nothing() {
+        let index = Duplicates::new(1 << 20);
+        answer(&index, key(1), at(0));
+        answer(&index, key(2), at(48 * 3_600));
+        assert!(matches!(index.look(key(1), BodyDigest(1), at(1)), Look::Repeat(_)));
+        assert_eq!(index.window(at(1)), WINDOW);
     }
 
     #[test]

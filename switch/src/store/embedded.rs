@@ -179,7 +179,7 @@ impl Shared {
         let time = commit.transaction.as_ref().map(|transaction| transaction.time);
         let reversed = match commit.reverses.zip(time) {
             None => None,
-            Some((reversal, time)) => Some(self.held(reversal, time)?),
+            Some((reversal, time)) => Some(self.lock_originals(reversal, time)?),
         };
         if let Some(transaction) = &commit.transaction {
             let previous = commit.card.map(|card| card.entry.last_record());
@@ -217,7 +217,11 @@ impl Shared {
     }
 
     /// The originals of a reversal, if they are still what its answer was decided on.
-    fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
+    fn lock_originals(
+        &self,
+        reversal: Reversal,
+        time: Timestamp,
+    ) -> Result<Originals<'_>, CommitError> {
         let mut originals = self.duplicates.originals(reversal.original, time);
         let waits = originals.in_flight().is_some();
         if waits || originals.is_known() != reversal.is_known {

@@ -4,6 +4,7 @@
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::authorization::Request;
+use crate::authorization::reversal::OriginalElements;
 use crate::cards::CardKey;
 
 /// Class and function of a message type, its second and third digit. The default is none at all.
@@ -34,7 +35,14 @@ impl MessageKind {
     /// the advices of both.
     #[must_use]
     pub const fn is_reversible(self) -> bool {
-        matches!(self.0 >> 4, 1 | 2)
+        matches!(self.0, 0x10 | 0x12 | 0x20 | 0x22)
+    }
+
+    /// Whether such a message asks for a decision, so that it is refused once it is reversed. An
+    /// advice is acknowledged all the same.
+    #[must_use]
+    pub const fn is_decided(self) -> bool {
+        matches!(self.0, 0x10 | 0x20)
     }
 }
 
@@ -116,18 +124,16 @@ impl DuplicateHasher {
         }
     }
 
-    /// The original that a reversal speaks of: by DE90, otherwise by its own DE7, DE11 and DE37;
-    /// card and DE32 are its own in any case.
+    /// The original that a reversal speaks of: by DE90, where DE37 does not count, otherwise by its
+    /// own DE7, DE11, DE32 and DE37; the card is its own in any case.
     #[must_use]
     pub fn original(&self, network: &str, card: &CardKey, reversal: &Request) -> Original {
-        let digest = |parts| self.request(network, card, parts, &reversal.acquirer);
         match &reversal.original {
-            Some(original) => Original {
-                digest: digest((
-                    original.mti.version(),
-                    &original.transmission_time,
-                    &original.stan,
-                )),
+            Some(original @ OriginalElements { mti, acquirer, .. }) => Original {
+                digest: {
+                    let parts = (mti.version(), &original.transmission_time, &original.stan);
+                    self.request(network, card, parts, acquirer)
+                },
                 kind: Some(MessageKind::of(original.mti.digits())),
                 rrn: None,
             },

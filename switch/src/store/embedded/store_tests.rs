@@ -23,7 +23,9 @@ use crate::hsm::PinMethods;
 use crate::store::duplicates::MessageKind;
 use crate::store::embedded::segment::SegmentInfo;
 use crate::store::record::{self, Event, Part, TransactionRecord};
-use crate::store::{BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Store};
+use crate::store::{
+    BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Original, Reversal, Store,
+};
 
 const CARDS: u8 = 40;
 
@@ -215,6 +217,69 @@ async fn decline(store: &EmbeddedStore, number: u64) {
     let mut claim = Some(claim);
     store.commit(commit, &mut claim).await.unwrap();
     assert!(claim.is_none(), "the answer is kept");
+}
+
+fn reversal(number: u64, is_known: bool) -> Reversal {
+    let DuplicateKey { digest, kind, .. } = key(number);
+    Reversal { original: Original { digest, kind: Some(kind), rrn: None }, is_known }
+}
+
+/// The record of a reversal, with a key that nobody else has.
+fn reversing(number: u64, reverses: Reversal) -> Commit<'static> {
+    let key = DuplicateKey { kind: MessageKind::of(*b"0400"), ..key(number) };
+    let transaction = TransactionRecord { duplicate_key: key, ..transaction(0, SystemClock.now()) };
+    Commit { transaction: Some(transaction), reverses: Some(reverses), ..Commit::default() }
+}
+
+/// Between the question whether the original is known and the commit, the original may come.
+#[tokio::test]
+async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    add(&store, new_card(1)).await.unwrap();
+    let unknown = reversal(1, false);
+    assert!(!store.knows(unknown.original).await.unwrap());
+    let Ok(Claimed::First(claim)) = store.claim(key(1), BodyDigest(1)).await else { panic!() };
+    let changed = store.commit(reversing(1, unknown), &mut None).await;
+    assert_eq!(changed, Err(CommitError::Changed), "it is being answered");
+    drop(claim);
+    decline(&store, 1).await;
+    assert_eq!(
+        store.commit(reversing(1, unknown), &mut None).await,
+        Err(CommitError::Changed),
+        "it was answered"
+    );
+    assert!(store.knows(unknown.original).await.unwrap());
+    store.commit(reversing(1, reversal(1, true)), &mut None).await.unwrap();
+    let claimed = store.claim(key(1), BodyDigest(1)).await.unwrap();
+    assert!(matches!(claimed, Claimed::Conflict));
+}
+
+/// Reversals of before the newest snapshot, of known and of unknown originals.
+#[tokio::test]
+async fn reversals_of_before_a_snapshot_are_there_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    add(&store, new_card(1)).await.unwrap();
+    for number in 0..500 {
+        if number % 2 == 0 {
+            decline(&store, number).await;
+        }
+        let reversal = reversal(number, number % 2 == 0);
+        store.commit(reversing(number, reversal), &mut None).await.unwrap();
+    }
+    assert!(store.shared.journal.segments().len() > 1);
+    take_snapshot(&store, directory.path());
+    decline(&store, 1_000).await;
+    store.close().unwrap();
+    drop(store);
+    let store = open(directory.path(), false);
+    for number in 0..500 {
+        let claimed = store.claim(key(number), BodyDigest(number)).await.unwrap();
+        assert!(matches!(claimed, Claimed::Conflict), "{number}");
+    }
+    let claimed = store.claim(key(1_000), BodyDigest(1_000)).await.unwrap();
+    assert!(matches!(claimed, Claimed::Repeat(_)));
 }
 
 /// Answers of before the newest snapshot are in segments that hold no newer state of a card.
