@@ -60,9 +60,9 @@ def main():
         encoded = {of: messages.encode(request, dialect) for of, request in requests()}
         for of, message in encoded.items():
             write(codec / f"decode_{name}", of, message)
-            write(switch / f"link_{name}", of, frame(message))
+            write(switch / f"link_{name}", of, b"\xFF" + frame(message))
         together = [encoded[of] for of in ("right_pin", "reversal", "repeat", "echo")]
-        write(switch / f"link_{name}", "several", b"".join(map(frame, together)))
+        write(switch / f"link_{name}", "several", b"\x02" + b"".join(map(frame, together)))
     for name, data in {"chip": CHIP, "nested": NESTED}.items():
         write(codec / "tlv", name, bytes.fromhex(data))
     message = b"0800822000000000000004000000000000001121210000000001301"

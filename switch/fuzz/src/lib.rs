@@ -1,10 +1,11 @@
-//! A whole switch, real store and HSM behind it: whatever a peer sends, every answer is a frame
-//! that can be read, there are no more answers than frames, and the switch goes on.
+//! A whole switch, real store and HSM behind it: whatever a peer sends, every request that can be
+//! read has one answer that can be read, nothing else has one, and the switch goes on.
 
 use std::sync::Arc;
 
 use iso_specs::{Spec, decode};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
+use tests::terminal::Fields;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +16,7 @@ pub struct Link {
     runtime: Runtime,
     switch: SwitchUnderTest,
     spec: Arc<Spec>,
+    echo: Vec<u8>,
     _directory: tempfile::TempDir,
 }
 
@@ -24,7 +26,7 @@ impl Link {
         let directory = tempfile::tempdir().expect("a directory");
         let config = format!(
             "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
-             log.transactions = false\n\
+             log.transactions = false\nlimits.in_flight_per_connection_max = 2\n\
              [store]\nduplicate_index_mb_max = 16\nsnapshot_mb = 64\nretention_gb = 1\n\
              [[links]]\nname = \"link\"\nnetwork = \"net\"\nlisten = \"127.0.0.1:0\"\n\
              dialect = {dialect:?}\nzpk = \"demo-zpk\"\n\
@@ -40,18 +42,33 @@ impl Link {
             switch
         });
         let spec = Arc::clone(&switch.config.links[0].dialect);
-        Link { runtime, switch, spec, _directory: directory }
+        let mut echo = Fields::new("0800");
+        echo.set(7, b"1121120000").set(11, b"000001").set(70, b"301");
+        let echo = echo.frame(&spec);
+        Link { runtime, switch, spec, echo, _directory: directory }
     }
 
-    /// Sends a stream and reads all answers.
-    pub fn check(&self, stream: &[u8]) {
+    /// Sends a stream in pieces as long as its first byte says, and reads all answers.
+    pub fn check(&self, data: &[u8]) {
+        let [piece, stream @ ..] = data else { return };
+        let pieces: Vec<&[u8]> = stream.chunks(16 * usize::from(*piece) + 1).collect();
+        let count = self.answers(&pieces);
+        assert_eq!(count, self.requests(stream), "answers to the requests that can be read");
+        assert_eq!(self.answers(&[&self.echo]), 1, "it goes on");
+    }
+
+    /// How many answers come; each must be one.
+    fn answers(&self, pieces: &[&[u8]]) -> usize {
         let answers = self.runtime.block_on(async {
             let (mut peer, served) = self.switch.connect(0);
             let (mut reader, mut writer) = tokio::io::split(&mut peer);
             let mut answers = Vec::new();
             let send = async {
-                // The switch may have closed the link before the end.
-                let _ = writer.write_all(stream).await;
+                for piece in pieces {
+                    // The switch may have closed the link before the end.
+                    let _ = writer.write_all(piece).await;
+                    tokio::task::yield_now().await;
+                }
                 let _ = writer.shutdown().await;
             };
             let (_, read) = tokio::join!(send, reader.read_to_end(&mut answers));
@@ -59,15 +76,22 @@ impl Link {
             served.await.expect("no panic");
             answers
         });
-        let sent = frames(stream).count();
-        let mut count = 0;
-        for answer in frames(&answers) {
+        let each = frames(&answers).map(|answer| {
             let decoded = decode(&self.spec, answer.expect("a whole answer")).expect("an answer");
             assert_eq!(decoded.fault, None);
             assert!(!decoded.message.mti().is_request() && decoded.message.has(39));
-            count += 1;
-        }
-        assert!(count <= sent, "{count} answers to {sent} frames");
+        });
+        each.count()
+    }
+
+    /// How many requests a stream has before the link cannot be read any further.
+    fn requests(&self, stream: &[u8]) -> usize {
+        let readable = frames(stream).map_while(|frame| match frame? {
+            [] => Some(false),
+            frame if frame.len() > self.switch.config.limits.frame_bytes_max => None,
+            frame => Some(decode(&self.spec, frame).ok()?.message.mti().is_request()),
+        });
+        readable.filter(|is_request| *is_request).count()
     }
 }
 
