@@ -79,7 +79,8 @@ impl Search<'_> {
                 return places;
             }
             if self.steps[earlier].reply.is_some_and(is_reply) {
-                places.push(Place { done, ..place });
+                let changed = place.changed | (place.changed >> earlier & 1) << number;
+                places.push(Place { done, changed, ..place });
             }
             decided_anew = may_be_lost && place.changed >> earlier & 1 == 0;
         }

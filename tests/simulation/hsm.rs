@@ -1,0 +1,127 @@
+//! The simulated HSM: it knows the few PIN blocks there are, and can be slow, late or silent. A
+//! block is a made-up form of eight bytes, so no time goes into DES.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use switch::cards::Pan;
+use switch::hsm::keys::{KeyChanges, KeysError};
+use switch::hsm::{
+    AcceptPin, AcceptPinError, ClearPin, EntryKey, GivenReference, Hsm, HsmUnavailable, Kcv,
+    PinBlock, PinMethod, PinReference, ReferenceValue, Verification, VerifyPin,
+};
+
+use super::model::Pin;
+use super::plan::{PINS, dice, happens};
+use super::world::World;
+
+/// What an entered PIN looks like on the wire, and what it is compared with.
+pub fn block(pin: Pin, pan: &[u8]) -> [u8; 8] {
+    let mut block = [0x50 + pin; 8];
+    block.iter_mut().skip(1).zip(pan.iter().rev()).for_each(|(to, digit)| *to = *digit);
+    block
+}
+
+/// A block that reads as no PIN.
+pub const BROKEN_BLOCK: [u8; 8] = [0xEE; 8];
+
+/// The reference of a PIN.
+pub fn reference(pin: Pin, pan: &[u8]) -> PinReference {
+    PinReference { value: ReferenceValue::Block(block(pin, pan)), key: Kcv([0; 3]) }
+}
+
+pub struct SimulatedHsm {
+    world: Arc<World>,
+    entry_key: EntryKey,
+    dice: Mutex<Rng>,
+}
+
+impl SimulatedHsm {
+    pub fn new(world: &Arc<World>, life: usize) -> SimulatedHsm {
+        let dice = Mutex::new(dice(world.plan.seed, "hsm answers", life));
+        let entry_key = EntryKey::generate().expect("random bytes");
+        SimulatedHsm { world: Arc::clone(world), entry_key, dice }
+    }
+
+    /// How long it takes, and whether an answer comes.
+    fn next(&self) -> (Duration, bool) {
+        let plan = &self.world.plan.hsm;
+        let mut dice = self.dice.try_lock().expect("one thread, and nobody holds it");
+        let is_late = happens(&mut dice, plan.late_percent);
+        let millis = if is_late { dice.u64(1_000..8_000) } else { dice.u64(0..=plan.millis_max) };
+        let is_silent = happens(&mut dice, plan.unavailable_percent);
+        if self.world.is_calm() {
+            return (Duration::ZERO, true);
+        }
+        if is_late {
+            self.world.history().note("hsm late", &format!("{millis} ms"));
+        }
+        let now = self.world.history().millis();
+        (Duration::from_millis(millis), !is_silent && !plan.down.contains(&now))
+    }
+
+    /// Whether an answer comes, after its time.
+    async fn answers(&self) -> bool {
+        let (takes, answers) = self.next();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        if !answers {
+            let mut history = self.world.history();
+            let order = history.note("hsm unavailable", "");
+            history.hsm_unavailable.push(order);
+        }
+        answers
+    }
+}
+
+impl Hsm for SimulatedHsm {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+        let pan = call.pan.digits();
+        let entered = (0..PINS.len() as Pin).map(|pin| block(pin, pan));
+        let entered = entered
+            .into_iter()
+            .find(|known| PinBlock::new(known).is_some_and(|known| known == *call.block));
+        let verification = match (entered, call.reference.value) {
+            (None, _) => Verification::BadPinBlock,
+            (Some(block), ReferenceValue::Block(right)) if block == right => Verification::Ok,
+            (Some(_), _) => Verification::Mismatch,
+        };
+        if self.answers().await { verification } else { Verification::Unavailable }
+    }
+
+    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+        let wrap = |pin: &str| {
+            let clear = ClearPin::parse(pin.as_bytes());
+            clear.and_then(|clear| self.entry_key.wrap(&clear, call.pan))
+        };
+        let pin = PINS.iter().position(|pin| wrap(pin).is_some_and(|block| block == *call.block));
+        let pin = pin.ok_or(AcceptPinError::BadPinBlock)?;
+        if !self.answers().await {
+            return Err(AcceptPinError::Unavailable);
+        }
+        Ok(reference(pin as Pin, call.pan.digits()))
+    }
+
+    async fn adopt_reference(
+        &self,
+        _: &PinMethod,
+        _: GivenReference,
+        _: &Pan,
+    ) -> Result<PinReference, AcceptPinError> {
+        Err(AcceptPinError::OtherMethod)
+    }
+
+    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+        Ok(KeyChanges { added: Vec::new(), removed: Vec::new() })
+    }
+
+    fn entry_key(&self) -> &EntryKey {
+        &self.entry_key
+    }
+
+    async fn health(&self) -> Result<(), HsmUnavailable> {
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! Whether what was seen in a run may be seen. It trusts nothing that the switch or its store
+//! says of itself: only answers, in the order in which they were seen.
+
+use switch::config::SyncMode;
+
+use super::history::{Answer, End, History, Request, Sending};
+use super::linearizability::{Earlier, Step, is_linearizable};
+use super::model::{Call, Entered, Reply};
+use super::plan::{CARDS, Ending, Plan};
+
+/// What is wrong with a run, if anything is.
+pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
+    if let Some(wrong) = history.wrongs.first() {
+        return Err(wrong.clone());
+    }
+    let judge = Judge { plan, history };
+    judge.each_sending_has_its_answer()?;
+    for (number, request) in history.requests.iter().enumerate() {
+        let checks = [
+            judge.answers_are_whole(request),
+            judge.answers_are_equal(request),
+            judge.conflicts_have_a_cause(request),
+            judge.no_answer_without_hsm_and_store(request),
+        ];
+        for check in checks {
+            check.map_err(|why| format!("request {number}: {why}"))?;
+        }
+    }
+    (0..CARDS.len()).try_for_each(|card| judge.card_is_linearizable(card))
+}
+
+struct Judge<'a> {
+    plan: &'a Plan,
+    history: &'a History,
+}
+
+impl Judge<'_> {
+    /// As many answers as sendings on a connection that nothing ended before its time; more than
+    /// one was found out when it came.
+    fn each_sending_has_its_answer(&self) -> Result<(), String> {
+        for (number, connection) in self.history.connections.iter().enumerate() {
+            let is_open = |(request, sending): &&(usize, usize)| {
+                self.history.requests[*request].sendings[*sending].answer.is_none()
+            };
+            if let Some((request, _)) = connection.sent.iter().find(is_open)
+                && connection.is_whole
+            {
+                return Err(format!("request {request} was not answered on {number}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// DE38 on approvals only, and DE44 as it belongs to DE39.
+    fn answers_are_whole(&self, request: &Request) -> Result<(), String> {
+        for answer in request.sendings.iter().filter_map(|sending| sending.answer.as_ref()) {
+            let reason = match &answer.code {
+                b"00" => "",
+                b"14" => "1011",
+                b"55" => "1809",
+                b"70" => "1012",
+                b"75" => "1872",
+                b"78" => "1025",
+                b"81" => "1026",
+                b"91" => "9907",
+                b"94" => "9913",
+                _ => return Err(format!("a code that no rule gives: {answer:?}")),
+            };
+            let digits = answer.approval.bytes().filter(u8::is_ascii_digit).count();
+            let approved = if &answer.code == b"00" { 6 } else { 0 };
+            if answer.reason != reason || digits != approved || answer.approval.len() != digits {
+                return Err(format!("an answer that does not fit together: {answer:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The times between power failures: only they can take an answered record, and only where
+    /// not every reply waits for a sync.
+    fn era(&self, life: usize) -> usize {
+        let lost = |ending: Ending| ending != Ending::Killed;
+        let lives = self.history.lives.iter().take(life);
+        match self.plan.store.sync {
+            SyncMode::All => 0,
+            SyncMode::State => {
+                lives.filter(|life| life.end.is_some_and(|end| lost(end.ending))).count()
+            }
+        }
+    }
+
+    /// A request has one answer, however often it was sent.
+    fn answers_are_equal(&self, request: &Request) -> Result<(), String> {
+        let mut first: Option<(usize, bool, &Answer)> = None;
+        for (sending, answer) in decided(request) {
+            let era = self.era(sending.life);
+            match first {
+                Some((known, other_body, before)) if known == era => {
+                    let of = |answer: &Answer| {
+                        (answer.code, answer.reason.clone(), answer.approval.clone())
+                    };
+                    if of(answer) != of(before) {
+                        return Err(format!("answered {before:?} and {answer:?}"));
+                    }
+                    if sending.other_body != other_body {
+                        return Err(format!("both bodies were answered: {before:?}, {answer:?}"));
+                    }
+                }
+                _ => first = Some((era, sending.other_body, answer)),
+            }
+        }
+        Ok(())
+    }
+
+    /// 94 only where the other body had been sent.
+    fn conflicts_have_a_cause(&self, request: &Request) -> Result<(), String> {
+        for sending in &request.sendings {
+            let Some(answer) = sending.answer.as_ref().filter(|it| &it.code == b"94") else {
+                continue;
+            };
+            let is_cause = |other: &Sending| {
+                other.other_body != sending.other_body && other.order < answer.order
+            };
+            if !request.sendings.iter().any(is_cause) {
+                return Err("94 without another body".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// 91 has its cause, and what needs HSM or store is not answered without them.
+    fn no_answer_without_hsm_and_store(&self, request: &Request) -> Result<(), String> {
+        let first_sent = request.sendings.first().map_or(0, |sending| sending.millis);
+        let Call::Authorization { entered, .. } = request.plan.call else { return Ok(()) };
+        for sending in &request.sendings {
+            let Some(answer) = &sending.answer else { continue };
+            let failed = self.history.lives[sending.life].failed;
+            if failed.is_some_and(|failed| failed < sending.order) && &answer.code != b"91" {
+                return Err(format!("{answer:?} although the store had failed"));
+            }
+            let during = |order: &u64| (sending.order..answer.order).contains(order);
+            let is_caused = self.history.hsm_unavailable.iter().any(during)
+                || failed.is_some_and(|failed| failed < answer.order);
+            if &answer.code == b"91" && !is_caused {
+                return Err(format!("{answer:?} although HSM and store worked"));
+            }
+            let down = &self.plan.hsm.down;
+            let had_no_hsm = down.contains(&first_sent) && down.contains(&answer.millis);
+            let needs_hsm =
+                entered != Entered::Nothing && matches!(&answer.code, b"00" | b"55" | b"81");
+            if had_no_hsm && needs_hsm {
+                return Err(format!("{answer:?} although the HSM was down"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that was seen of a card has an order by which the rules give these answers.
+    fn card_is_linearizable(&self, card: usize) -> Result<(), String> {
+        let mut steps = Vec::new();
+        for request in self.history.requests.iter().filter(|request| request.plan.card == card) {
+            self.steps_of(request, &mut steps);
+        }
+        for command in self.history.commands.iter().filter(|it| it.card == card && !it.is_refused) {
+            let end = self.end_of(command.life);
+            let replied = command.reply.map_or(u64::MAX, |(order, _)| order);
+            let reply = command.reply.map(|(_, reply)| reply);
+            let (begin, end) = (command.begin, replied.min(end));
+            steps.push(Step { call: command.call, reply, begin, end, repeats: None });
+        }
+        if is_linearizable(self.plan.cards[card], CARDS[card].1, &steps) {
+            return Ok(());
+        }
+        steps.sort_by_key(|step| step.begin);
+        let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
+        let card = format!("card {card}, {:?}, limit {:?}", self.plan.cards[card], CARDS[card].1);
+        Err(format!("no one-by-one order gives these answers: {card}\n{}", steps.join("\n")))
+    }
+
+    /// The number of the event by which a life ended.
+    fn end_of(&self, life: usize) -> u64 {
+        self.history.lives[life].end.map_or(u64::MAX, |end| end.order)
+    }
+
+    /// A request is one operation, unless a power failure may have taken its record: then there
+    /// is one for each time between power failures in which it was answered.
+    fn steps_of(&self, request: &Request, steps: &mut Vec<Step>) {
+        let call = request.plan.call;
+        // What was sent to a switch that had ended already reached nobody.
+        let reached = |sending: &&Sending| sending.order < self.end_of(sending.life);
+        let sent: Vec<&Sending> = request.sendings.iter().filter(reached).collect();
+        let (Some(first), Some(last)) = (sent.first(), sent.last()) else { return };
+        let mut known: Option<(usize, usize, &Answer)> = None;
+        for (sending, answer) in decided(request) {
+            let era = self.era(sending.life);
+            if known.is_some_and(|(_, known, _)| known == era) {
+                continue;
+            }
+            let of_era = |other: &&&Sending| self.era(other.life) == era;
+            let begin = match known {
+                None => first.order,
+                Some(_) => sent.iter().find(of_era).map_or(sending.order, |it| it.order),
+            };
+            let end = answer.order.min(self.end_of(sending.life));
+            let repeats = known.map(|(step, era, before)| self.earlier(step, era, before));
+            let reply = Some(Reply::Code(answer.code));
+            steps.push(Step { call, reply, begin, end, repeats });
+            known = Some((steps.len() - 1, era, answer));
+        }
+        match known {
+            None if self.has_no_effect(&sent) => {}
+            None => {
+                let end = self.end_of(last.life);
+                steps.push(Step { call, reply: None, begin: first.order, end, repeats: None });
+            }
+            // It may have been decided anew, and nobody heard of it.
+            Some((step, era, before)) if self.era(last.life) > era => {
+                let earlier = self.earlier(step, era, before);
+                let later = |it: &&&Sending| self.era(it.life) > era;
+                let begin = sent.iter().find(later).unwrap_or(last).order;
+                let end = self.end_of(last.life);
+                steps.push(Step { call, reply: None, begin, end, repeats: Some(earlier) });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Whether the power failed soon enough after an answer for its record to be missing.
+    fn earlier(&self, step: usize, era: usize, answer: &Answer) -> Earlier {
+        let ends = self.history.lives.iter().filter_map(|life| life.end);
+        let end = ends.filter(|end| end.ending != Ending::Killed).nth(era);
+        let soon = |end: End| end.millis.saturating_sub(answer.millis);
+        let may_be_lost = end.is_some_and(|end| soon(end) <= self.plan.unsynced_millis_max());
+        Earlier { step, may_be_lost }
+    }
+
+    /// Each sending was answered with 91 because of the HSM, which counts nothing.
+    fn has_no_effect(&self, sent: &[&Sending]) -> bool {
+        sent.iter().all(|sending| {
+            let failed = self.history.lives[sending.life].failed;
+            let is_91 = |answer: &Answer| {
+                &answer.code == b"91" && failed.is_none_or(|failed| failed > answer.order)
+            };
+            sending.answer.as_ref().is_some_and(is_91)
+        })
+    }
+}
+
+/// The answers of a request that decided something, in the order in which they came.
+fn decided<'a>(request: &'a Request) -> Vec<(&'a Sending, &'a Answer)> {
+    let answered = |sending: &'a Sending| {
+        let Sending { answer, .. } = sending;
+        answer.as_ref().filter(|answer| answer.decides()).map(|answer| (sending, answer))
+    };
+    let mut decided: Vec<(&Sending, &Answer)> =
+        request.sendings.iter().filter_map(answered).collect();
+    decided.sort_by_key(|(sending, answer)| (sending.life, answer.order));
+    decided
+}

@@ -1,0 +1,461 @@
+//! The simulated store: the real index of answers and the real cache of cards over a simulated
+//! disk, by the rules of the embedded store. Records are written and read back with the real
+//! functions. It can be told to break one of its rules, so that the judge is judged too.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use fastrand::Rng;
+use switch::cards::cache::{NewCard, Taken};
+use switch::cards::{Card, CardKey, Cards};
+use switch::clock::Clock;
+use switch::config::SyncMode;
+use switch::hsm::Kcv;
+use switch::store::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
+use switch::store::record::{self, Part};
+use switch::store::{Claimed, Commit, CommitError, Store, StoreFailed};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
+
+use super::disk::{Condition, Disk, Synced};
+use super::plan::{Ending, Moment, When, dice, happens};
+use super::world::World;
+
+/// A rule that the store breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Commits on a card that has changed since it was read.
+    CountWithoutComparing,
+    /// Lets changes of a card be answered before they are synced.
+    ReplyBeforeSync,
+    /// Lets answers go that were decided on a change of another request that is not synced.
+    ReplyOnUnsyncedState,
+    /// Gives an answer again before its record is synced.
+    RepeatBeforeSync,
+    /// Lets replies go before their records are written.
+    ReplyBeforeWrite,
+    /// Starts without the answers given before.
+    ForgetAnswers,
+    /// Starts with all counters at zero.
+    GiveTriesBack,
+    /// Keeps no answer for repeats.
+    NoRepeats,
+}
+
+impl Mutation {
+    pub const ALL: [Mutation; 8] = [
+        Mutation::CountWithoutComparing,
+        Mutation::ReplyBeforeSync,
+        Mutation::ReplyOnUnsyncedState,
+        Mutation::RepeatBeforeSync,
+        Mutation::ReplyBeforeWrite,
+        Mutation::ForgetAnswers,
+        Mutation::GiveTriesBack,
+        Mutation::NoRepeats,
+    ];
+}
+
+/// Memory for answers: far more than a run has, and so little that it costs nothing.
+const DUPLICATES_BYTES: usize = 256 << 10;
+/// As of the embedded store.
+const SYNC_INTERVAL: Duration = Duration::from_millis(10);
+
+pub struct SimulatedStore {
+    pub shared: Arc<Shared>,
+}
+
+/// What the store and its syncing share.
+pub struct Shared {
+    world: Arc<World>,
+    cards: Cards,
+    duplicates: Duplicates,
+    disk: Mutex<Disk>,
+    /// There is something to sync, or somebody waits.
+    wake: Notify,
+    /// It failed, or the process ended.
+    over: Notify,
+    pauses: Mutex<Rng>,
+}
+
+impl SimulatedStore {
+    /// Reads what is left on the disk.
+    pub fn open(
+        world: &Arc<World>,
+        records: Vec<Vec<u8>>,
+        stop: Option<(When, Ending)>,
+    ) -> SimulatedStore {
+        let life = world.history().lives.len();
+        let of = |concern| dice(world.plan.seed, concern, life);
+        let store = Shared {
+            world: Arc::clone(world),
+            cards: Cards::default(),
+            duplicates: Duplicates::new(DUPLICATES_BYTES),
+            disk: Mutex::new(Disk::new(Vec::new(), None, of("disk"))),
+            wake: Notify::new(),
+            over: Notify::new(),
+            pauses: Mutex::new(of("pauses")),
+        };
+        for (place, bytes) in records.iter().enumerate() {
+            let visit = |part| store.recover(place as u64 + 1, part);
+            record::read_entry(bytes, visit).expect("a record as it was written");
+        }
+        *store.disk() = Disk::new(records, stop, of("disk"));
+        SimulatedStore { shared: Arc::new(store) }
+    }
+}
+
+impl Shared {
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.try_lock().expect("one thread, and nobody holds it")
+    }
+
+    fn breaks(&self, mutation: Mutation) -> bool {
+        self.world.mutation == Some(mutation)
+    }
+
+    fn recover(&self, sequence: u64, part: Part) {
+        match part {
+            Part::CardAdded(card) => {
+                let product = self.world.config.product(&card.product).expect("a product");
+                let (product, mut state) = (Arc::clone(product), card.state);
+                state.version = sequence;
+                let card = NewCard { identity: card.identity, product, state };
+                self.cards.add(card).expect("room for a card");
+            }
+            Part::CardChanged(key, mut state) => {
+                let card = self.cards.load(&key).expect("a card that was added");
+                state.version = sequence;
+                if self.breaks(Mutation::GiveTriesBack) {
+                    state = state.with_tries(0);
+                }
+                card.entry.restore(state);
+            }
+            Part::CardRemoved(key) => {
+                let card = self.cards.load(&key).expect("a card that was added");
+                self.cards.remove(&card.entry);
+            }
+            Part::Transaction(transaction) => {
+                if transaction.is_kept && !self.breaks(Mutation::ForgetAnswers) {
+                    let kept = Kept { answer: transaction.answer, durable_at: 0 };
+                    let (key, body) = (transaction.duplicate_key, transaction.body);
+                    self.duplicates.restore(key, body, kept, transaction.time);
+                }
+            }
+            Part::Event(_) => {}
+        }
+    }
+
+    /// Ends the process, or lets the disk fail.
+    pub fn end(&self, ending: Ending) {
+        self.end_locked(&mut self.disk(), ending);
+    }
+
+    fn end_locked(&self, disk: &mut Disk, ending: Ending) {
+        if disk.condition != Condition::Working {
+            return;
+        }
+        if ending == Ending::DiskFailed {
+            disk.condition = Condition::Failed;
+            self.world.history().failed();
+            let failed = disk.failed();
+            disk.answer(u64::MAX, &failed);
+        } else {
+            let survivors = disk.survivors(ending);
+            disk.condition = Condition::Dead { survivors };
+            self.world.history().ended(ending, survivors);
+        }
+        self.over.notify_one();
+    }
+
+    /// Tells the disk what has just happened; it may be the last thing.
+    fn reach(&self, disk: &mut Disk, moment: Moment) {
+        if let Some(ending) = disk.ends_at(moment).filter(|_| !self.world.is_calm()) {
+            self.end_locked(disk, ending);
+        }
+    }
+
+    /// Resolves when the store has failed or the process ended.
+    pub async fn is_over(&self) {
+        self.over.notified().await;
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.disk().condition == Condition::Failed
+    }
+
+    /// What is left on the disk after the end.
+    pub fn left(&self) -> Vec<Vec<u8>> {
+        let mut disk = self.disk();
+        if disk.condition == Condition::Failed {
+            let survivors = disk.survivors(Ending::DiskFailed);
+            disk.condition = Condition::Dead { survivors };
+            self.world.history().ended(Ending::DiskFailed, survivors);
+        }
+        let Condition::Dead { survivors } = disk.condition else { panic!("it is still working") };
+        disk.records.iter().take(survivors).cloned().collect()
+    }
+
+    /// Every call takes a moment, and none comes back in a process that has ended.
+    async fn pause(&self) {
+        let percent = self.world.plan.store.pause_percent;
+        let pause = {
+            let mut dice = self.pauses.try_lock().expect("one thread, and nobody holds it");
+            happens(&mut dice, percent).then(|| dice.u64(0..4))
+        };
+        match pause {
+            None => {}
+            Some(0) => tokio::task::yield_now().await,
+            Some(millis) => sleep(Duration::from_millis(millis)).await,
+        }
+        if self.disk().is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves when a record is synced. Never in a process that has ended.
+    async fn synced(&self, record: u64) -> Synced {
+        let waiting = {
+            let mut disk = self.disk();
+            if disk.is_dead() {
+                None
+            } else {
+                disk.failed()?;
+                if disk.synced >= record {
+                    return Ok(());
+                }
+                let (sender, receiver) = oneshot::channel();
+                disk.waiters.push((record, sender));
+                self.wake.notify_one();
+                Some(receiver)
+            }
+        };
+        match waiting {
+            Some(waiting) => match waiting.await {
+                Ok(answer) => answer,
+                Err(_) => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    fn write(&self, disk: &mut Disk) -> Synced {
+        disk.failed()?;
+        if disk.written < disk.appended() {
+            let before = disk.written;
+            disk.written = disk.appended();
+            self.reach(disk, Moment::Written);
+            if disk.condition == Condition::Failed {
+                disk.written = before;
+            }
+        }
+        disk.failed()
+    }
+
+    /// Syncs when somebody waits, and every 10 ms when there is something to sync.
+    pub async fn keep_synced(self: Arc<Self>) {
+        loop {
+            let somebody_waits = async {
+                while self.disk().waiters.is_empty() {
+                    self.wake.notified().await;
+                }
+            };
+            if !self.disk().has_unsynced() {
+                self.wake.notified().await;
+                continue;
+            }
+            let _ = timeout(SYNC_INTERVAL, somebody_waits).await;
+            if self.sync().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn sync(&self) -> Synced {
+        let (through, millis) = {
+            let mut disk = self.disk();
+            self.write(&mut disk)?;
+            self.reach(&mut disk, Moment::SyncBegun);
+            disk.failed()?;
+            (disk.written, disk.sync_millis(self.world.plan.store.sync_millis_max))
+        };
+        sleep(Duration::from_millis(millis)).await;
+        let mut disk = self.disk();
+        disk.failed()?;
+        disk.synced = through;
+        self.reach(&mut disk, Moment::Synced);
+        disk.failed()?;
+        disk.answer(through, &Ok(()));
+        Ok(())
+    }
+
+    /// The record of the commit, and whether its reply waits for a sync.
+    fn append_commit(
+        &self,
+        commit: Commit<'_>,
+        claim: &mut Option<Claim>,
+    ) -> Result<(u64, bool), CommitError> {
+        let mut entry = Vec::new();
+        record::begin_entry(&mut entry);
+        if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
+            record::put_card_changed(&mut entry, &card.entry.identity.key, state);
+        }
+        if let Some(event) = &commit.event {
+            record::put_event(&mut entry, event);
+        }
+        let mut disk = self.disk();
+        disk.failed()?;
+        let is_stale = commit.card.is_some_and(|card| !card.is_current());
+        if is_stale && !self.breaks(Mutation::CountWithoutComparing) {
+            return Err(CommitError::CardChanged);
+        }
+        if let Some(transaction) = &commit.transaction {
+            let previous = commit.card.map_or(0, |card| card.entry.last_record());
+            record::put_transaction(&mut entry, transaction, previous);
+        }
+        let sequence = disk.append(entry);
+        let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
+        let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
+        let changes = commit.change.is_some();
+        let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
+        waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
+        if let Some((card, mut state)) = commit.card.zip(commit.change) {
+            state.version = sequence;
+            card.entry.restore(state);
+        }
+        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
+            card.entry.set_last_record(sequence);
+        }
+        let kept = commit.transaction.filter(|transaction| transaction.is_kept);
+        if let Some(transaction) = kept.filter(|_| !self.breaks(Mutation::NoRepeats)) {
+            let durable_at = if waits { sequence } else { 0 };
+            let kept = Kept { answer: transaction.answer, durable_at };
+            claim.take().into_iter().for_each(|claim| claim.answered(kept, transaction.time));
+        }
+        self.appended(&mut disk);
+        Ok((sequence, waits))
+    }
+
+    fn appended(&self, disk: &mut Disk) {
+        self.wake.notify_one();
+        self.reach(disk, Moment::Appended);
+    }
+
+    fn append_card(&self, mut card: NewCard) -> Result<Result<u64, Taken>, StoreFailed> {
+        let mut entry = Vec::new();
+        record::begin_entry(&mut entry);
+        record::put_card_added(&mut entry, &card.identity, &card.product, &card.state);
+        let mut disk = self.disk();
+        disk.failed()?;
+        if let Err(taken) = self.cards.is_free(&card.identity) {
+            return Ok(Err(taken));
+        }
+        let sequence = disk.append(entry);
+        card.state.version = sequence;
+        let added = self.cards.add(card);
+        self.appended(&mut disk);
+        Ok(added.map(|()| sequence))
+    }
+
+    fn append_removal(&self, card: &Card) -> Result<Option<u64>, StoreFailed> {
+        let mut entry = Vec::new();
+        record::begin_entry(&mut entry);
+        record::put_card_removed(&mut entry, &card.entry.identity.key);
+        let mut disk = self.disk();
+        disk.failed()?;
+        if card.entry.is_removed() {
+            return Ok(None);
+        }
+        disk.last_removal = disk.append(entry);
+        self.cards.remove(&card.entry);
+        self.appended(&mut disk);
+        Ok(Some(disk.last_removal))
+    }
+}
+
+impl Store for SimulatedStore {
+    type Claim = Claim;
+
+    async fn claim(
+        &self,
+        key: DuplicateKey,
+        body: BodyDigest,
+    ) -> Result<Claimed<Claim>, StoreFailed> {
+        let shared = &self.shared;
+        shared.pause().await;
+        loop {
+            match shared.duplicates.look(key, body, shared.world.clock.now()) {
+                Look::First(claim) => return Ok(Claimed::First(claim)),
+                Look::Conflict { durable_at } => {
+                    shared.synced(durable_at).await?;
+                    return Ok(Claimed::Conflict);
+                }
+                Look::Repeat(Kept { answer, durable_at }) => {
+                    let hurries = shared.breaks(Mutation::RepeatBeforeSync);
+                    shared.synced(if hurries { 0 } else { durable_at }).await?;
+                    return Ok(Claimed::Repeat(answer));
+                }
+                Look::Wait(waiting) => drop(waiting.await),
+            }
+        }
+    }
+
+    async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
+        self.shared.pause().await;
+        Ok(self.shared.cards.load(key))
+    }
+
+    async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreFailed> {
+        self.shared.pause().await;
+        Ok(self.shared.cards.load_by_token(token))
+    }
+
+    async fn commit(
+        &self,
+        commit: Commit<'_>,
+        claim: &mut Option<Claim>,
+    ) -> Result<(), CommitError> {
+        self.shared.pause().await;
+        let (sequence, waits) = self.shared.append_commit(commit, claim)?;
+        if waits {
+            self.shared.synced(sequence).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_cards(&self, cards: Vec<NewCard>) -> Result<Vec<Result<(), Taken>>, StoreFailed> {
+        self.shared.pause().await;
+        let mut added = Vec::new();
+        for card in cards {
+            added.push(self.shared.append_card(card)?);
+        }
+        let last = added.iter().filter_map(|card| card.ok()).max().unwrap_or(0);
+        self.shared.synced(last).await?;
+        Ok(added.into_iter().map(|card| card.map(drop)).collect())
+    }
+
+    async fn remove_cards(&self, cards: &[Card]) -> Result<Vec<bool>, StoreFailed> {
+        self.shared.pause().await;
+        let mut removed = Vec::new();
+        for card in cards {
+            removed.push(self.shared.append_removal(card)?);
+        }
+        let last = removed.iter().copied().flatten().max().unwrap_or(0);
+        self.shared.synced(last).await?;
+        Ok(removed.iter().map(Option::is_some).collect())
+    }
+
+    async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreFailed> {
+        Ok(self.shared.cards.len())
+    }
+
+    fn flush(&self) -> Result<(), StoreFailed> {
+        if self.shared.breaks(Mutation::ReplyBeforeWrite) {
+            return self.shared.disk().failed();
+        }
+        self.shared.write(&mut self.shared.disk())
+    }
+
+    fn health(&self) -> Result<(), StoreFailed> {
+        self.flush()
+    }
+}
