@@ -3,6 +3,7 @@
 //! no PIN and no PAN: cards and PINs are named by their place in a list.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 
 use tests::terminal::Fields;
 use tokio::time::Instant;
@@ -43,16 +44,24 @@ pub struct Request {
     pub sendings: Vec<Sending>,
 }
 
-/// A command of the issuer that may have been carried out.
+/// A command of the issuer.
 pub struct Command {
     pub card: usize,
     pub call: Call,
     pub life: usize,
     pub begin: u64,
-    /// With the order of the reply.
-    pub reply: Option<(u64, Reply)>,
+    /// What was heard of it, and the number of that event.
+    pub heard: Option<(u64, Heard)>,
+}
+
+/// What the issuer was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Reply(Reply),
     /// Nothing was changed.
-    pub is_refused: bool,
+    Refused,
+    /// There is no card: it was removed before or after the change.
+    NoCard,
 }
 
 #[derive(Default)]
@@ -67,11 +76,12 @@ pub struct Connection {
 /// One life of the switch, from start to end.
 #[derive(Default)]
 pub struct Life {
-    /// Order of the failure of its store.
-    pub failed: Option<u64>,
+    /// Its disk failed, and it said 91 until it ended.
+    pub failed: Option<End>,
     pub end: Option<End>,
 }
 
+/// When and how something ended.
 #[derive(Clone, Copy)]
 pub struct End {
     pub order: u64,
@@ -154,8 +164,8 @@ impl History {
 
     pub fn failed(&mut self) {
         let order = self.note("store failed", "");
-        let life = self.life();
-        self.lives[life].failed = Some(order);
+        let (life, millis) = (self.life(), self.millis());
+        self.lives[life].failed = Some(End { order, millis, ending: Ending::DiskFailed });
     }
 
     pub fn connected(&mut self, terminal: usize) -> usize {
@@ -189,15 +199,16 @@ impl History {
         self.connections[connection].sent.push((request, sendings.len() - 1));
     }
 
-    /// An answer came: to the oldest sending of its request on this connection that has none.
+    /// An answer came, with these bytes: to the oldest sending of its request on this connection
+    /// that has none.
     pub fn answered(
         &mut self,
         connection: usize,
         is_answer_to: impl Fn(&RequestPlan, bool) -> bool,
-        answer: &Fields,
+        (frame, answer): (&[u8], &Fields),
     ) {
         let text = |element| answer.text(element);
-        let what = format!("{} {} {}", text(39), text(44), text(38));
+        let what = format!("{} {} {} {}", text(39), text(44), text(38), digest(frame));
         let sent = &self.connections[connection].sent;
         let open = sent.iter().copied().find(|(request, sending)| {
             let Request { plan, sendings } = &self.requests[*request];
@@ -226,6 +237,13 @@ impl History {
         });
         requests
     }
+}
+
+/// By which two frames are told apart where their bytes must not be shown.
+fn digest(frame: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(frame);
+    format!("{} bytes {:016x}", frame.len(), hasher.finish())
 }
 
 /// Sendings of one request after which it is given up.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switch::control::{Command, Outcome, execute};
-use switch::issuer::{AddCard, NewState, PinText};
+use switch::issuer::{AddCard, NO_CARD, NewState, PinText};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::history;
+use super::history::{self, Heard};
 use super::model::{Call, Pin, Reply, Status};
 use super::plan::{CARDS, PINS, pan};
 use super::world::{World, token};
@@ -30,14 +30,7 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
         let mut history = world.history();
         let begin = history.note("command", &format!("card {card} {call:?}"));
         let life = history.life();
-        history.commands.push(history::Command {
-            card,
-            call,
-            life,
-            begin,
-            reply: None,
-            is_refused: false,
-        });
+        history.commands.push(history::Command { card, call, life, begin, heard: None });
         (history.commands.len() - 1, begin)
     };
     let (sender, outcome) = oneshot::channel();
@@ -46,33 +39,21 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
         // Who asked waits for it.
         let _ = sender.send(execute(&serving.switch, asked).await);
     });
-    let reply = outcome.await.map_or(Heard::Nothing, heard);
+    let heard = outcome.await.ok().and_then(heard);
     let mut history = world.history();
-    let order = history.note("outcome", &format!("of {begin}: {reply:?}"));
-    match reply {
-        Heard::Reply(reply) => history.commands[number].reply = Some((order, reply)),
-        // Nothing was changed, and what it was decided on need not be durable.
-        Heard::Refusal => history.commands[number].is_refused = true,
-        Heard::Nothing => {}
-    }
+    let order = history.note("outcome", &format!("of {begin}: {heard:?}"));
+    history.commands[number].heard = heard.map(|heard| (order, heard));
 }
 
-/// What a clerk was told.
-#[derive(Debug)]
-enum Heard {
-    Reply(Reply),
-    Refusal,
-    /// It may have been carried out.
-    Nothing,
-}
-
-fn heard(outcome: Outcome) -> Heard {
+/// What a clerk was told; nothing, where nobody knows whether it was carried out.
+fn heard(outcome: Outcome) -> Option<Heard> {
     match outcome {
-        Outcome::Card(_) | Outcome::Done => Heard::Reply(Reply::Done),
-        Outcome::Each { refused } if refused.is_empty() => Heard::Reply(Reply::Done),
-        Outcome::Each { .. } => Heard::Refusal,
-        Outcome::Refused(why) if why.starts_with("the store has failed") => Heard::Nothing,
-        Outcome::Refused(_) => Heard::Refusal,
+        Outcome::Card(_) | Outcome::Done => Some(Heard::Reply(Reply::Done)),
+        Outcome::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
+        Outcome::Each { .. } => Some(Heard::Refused),
+        Outcome::Refused(why) if why.starts_with("the store has failed") => None,
+        Outcome::Refused(why) if why == NO_CARD => Some(Heard::NoCard),
+        Outcome::Refused(_) => Some(Heard::Refused),
     }
 }
 
@@ -121,15 +102,8 @@ pub async fn show_all(world: &Arc<World>) {
         };
         let mut history = world.history();
         let order = history.note("shown", &format!("{shown:?}"));
-        let (life, reply) = (history.life(), Some((order, Reply::Shown(shown))));
-        let call = Call::Show;
-        history.commands.push(history::Command {
-            card,
-            call,
-            life,
-            begin,
-            reply,
-            is_refused: false,
-        });
+        let heard = Some((order, Heard::Reply(Reply::Shown(shown))));
+        let (life, call) = (history.life(), Call::Show);
+        history.commands.push(history::Command { card, call, life, begin, heard });
     }
 }

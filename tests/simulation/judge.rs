@@ -3,7 +3,7 @@
 
 use switch::config::SyncMode;
 
-use super::history::{Answer, End, History, Request, Sending};
+use super::history::{Answer, Command, End, Heard, History, Life, Request, Sending};
 use super::linearizability::{Earlier, Step, is_linearizable};
 use super::model::{Call, Entered, Reply};
 use super::plan::{CARDS, Ending, Plan};
@@ -134,12 +134,12 @@ impl Judge<'_> {
         for sending in &request.sendings {
             let Some(answer) = &sending.answer else { continue };
             let failed = self.history.lives[sending.life].failed;
-            if failed.is_some_and(|failed| failed < sending.order) && &answer.code != b"91" {
+            if failed.is_some_and(|failed| failed.order < sending.order) && &answer.code != b"91" {
                 return Err(format!("{answer:?} although the store had failed"));
             }
             let during = |order: &u64| (sending.order..answer.order).contains(order);
             let is_caused = self.history.hsm_unavailable.iter().any(during)
-                || failed.is_some_and(|failed| failed < answer.order);
+                || failed.is_some_and(|failed| failed.order < answer.order);
             if &answer.code == b"91" && !is_caused {
                 return Err(format!("{answer:?} although HSM and store worked"));
             }
@@ -160,13 +160,8 @@ impl Judge<'_> {
         for request in self.history.requests.iter().filter(|request| request.plan.card == card) {
             self.steps_of(request, &mut steps);
         }
-        for command in self.history.commands.iter().filter(|it| it.card == card && !it.is_refused) {
-            let end = self.end_of(command.life);
-            let replied = command.reply.map_or(u64::MAX, |(order, _)| order);
-            let reply = command.reply.map(|(_, reply)| reply);
-            let (begin, end) = (command.begin, replied.min(end));
-            steps.push(Step { call: command.call, reply, begin, end, repeats: None });
-        }
+        let own = self.history.commands.iter().filter(|command| command.card == card);
+        steps.extend(own.filter_map(|command| self.step_of(command)));
         if is_linearizable(self.plan.cards[card], CARDS[card].1, &steps) {
             return Ok(());
         }
@@ -174,6 +169,18 @@ impl Judge<'_> {
         let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
         let card = format!("card {card}, {:?}, limit {:?}", self.plan.cards[card], CARDS[card].1);
         Err(format!("no one-by-one order gives these answers: {card}\n{}", steps.join("\n")))
+    }
+
+    fn step_of(&self, command: &Command) -> Option<Step> {
+        let reply = match command.heard {
+            Some((_, Heard::Reply(reply))) => Some(reply),
+            // A removal that comes between a change and the look at what became of it.
+            Some((_, Heard::NoCard)) | None => None,
+            Some((_, Heard::Refused)) => return None,
+        };
+        let heard = command.heard.map_or(u64::MAX, |(order, _)| order);
+        let end = heard.min(self.end_of(command.life));
+        Some(Step { call: command.call, reply, begin: command.begin, end, repeats: None })
     }
 
     /// The number of the event by which a life ended.
@@ -226,10 +233,13 @@ impl Judge<'_> {
 
     /// Whether the power failed soon enough after an answer for its record to be missing.
     fn earlier(&self, step: usize, era: usize, answer: &Answer) -> Earlier {
-        let ends = self.history.lives.iter().filter_map(|life| life.end);
-        let end = ends.filter(|end| end.ending != Ending::Killed).nth(era);
-        let soon = |end: End| end.millis.saturating_sub(answer.millis);
-        let may_be_lost = end.is_some_and(|end| soon(end) <= self.plan.unsynced_millis_max());
+        let lost = |life: &&Life| life.end.is_some_and(|end| end.ending != Ending::Killed);
+        let life = self.history.lives.iter().filter(lost).nth(era);
+        // Nothing was synced any more from there on.
+        let last_sync = life.and_then(|life| life.failed.or(life.end));
+        let passed = |end: End| end.millis.saturating_sub(answer.millis);
+        let may_be_lost =
+            last_sync.is_some_and(|end| passed(end) <= self.plan.unsynced_millis_max());
         Earlier { step, may_be_lost }
     }
 
@@ -238,7 +248,7 @@ impl Judge<'_> {
         sent.iter().all(|sending| {
             let failed = self.history.lives[sending.life].failed;
             let is_91 = |answer: &Answer| {
-                &answer.code == b"91" && failed.is_none_or(|failed| failed > answer.order)
+                &answer.code == b"91" && failed.is_none_or(|failed| failed.order > answer.order)
             };
             sending.answer.as_ref().is_some_and(is_91)
         })

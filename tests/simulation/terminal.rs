@@ -214,7 +214,7 @@ async fn read(
             let echoed = |element: &u8| asked.values.get(element) == answer.values.get(element);
             plan.network == network && answer.mti == mti && ECHOED.iter().all(echoed)
         };
-        world.history().answered(connection, is_answer_to, &answer);
+        world.history().answered(connection, is_answer_to, (&frame, &answer));
     }
     world.history().read_to_the_end(connection);
 }
