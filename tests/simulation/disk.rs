@@ -1,8 +1,6 @@
 //! The simulated disk: records that were appended in memory, written to the file, and synced,
 //! and what a crash leaves of them.
 
-use std::collections::VecDeque;
-
 use fastrand::Rng;
 use switch::store::StoreFailed;
 use tokio::sync::oneshot;
@@ -107,9 +105,7 @@ impl Disk {
 
     /// Tells those who wait for a record up to `through`, in the order in which they came.
     pub fn answer(&mut self, through: u64, answer: &Synced) {
-        let waiters: VecDeque<_> =
-            self.waiters.extract_if(.., |(record, _)| *record <= through).collect();
-        for (_, waiter) in waiters {
+        for (_, waiter) in self.waiters.extract_if(.., |(record, _)| *record <= through) {
             // Who has gone needs no answer.
             let _ = waiter.send(answer.clone());
         }

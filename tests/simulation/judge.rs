@@ -174,8 +174,10 @@ impl Judge<'_> {
     fn step_of(&self, command: &Command) -> Option<Step> {
         let reply = match command.heard {
             Some((_, Heard::Reply(reply))) => Some(reply),
-            // A removal that comes between a change and the look at what became of it.
-            Some((_, Heard::NoCard)) | None => None,
+            None => None,
+            // The switch says so too of a change that was carried out, if the card is removed
+            // before it looks at what became of it. A strict judge would say `Refused` here.
+            Some((_, Heard::NoCard)) => None,
             Some((_, Heard::Refused)) => return None,
         };
         let heard = command.heard.map_or(u64::MAX, |(order, _)| order);

@@ -195,7 +195,7 @@ impl Shared {
         disk.records.iter().take(survivors).cloned().collect()
     }
 
-    /// Every call takes a moment, and none comes back in a process that has ended.
+    /// Some calls take a moment, and none comes back in a process that has ended.
     async fn pause(&self) {
         let percent = self.world.plan.store.pause_percent;
         let pause = {
@@ -216,25 +216,20 @@ impl Shared {
     async fn synced(&self, record: u64) -> Synced {
         let waiting = {
             let mut disk = self.disk();
-            if disk.is_dead() {
-                None
-            } else {
+            let (sender, receiver) = oneshot::channel();
+            if !disk.is_dead() {
                 disk.failed()?;
                 if disk.synced >= record {
                     return Ok(());
                 }
-                let (sender, receiver) = oneshot::channel();
                 disk.waiters.push((record, sender));
                 self.wake.notify_one();
-                Some(receiver)
             }
+            receiver
         };
-        match waiting {
-            Some(waiting) => match waiting.await {
-                Ok(answer) => answer,
-                Err(_) => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+        match waiting.await {
+            Ok(answer) => answer,
+            Err(_) => std::future::pending().await,
         }
     }
 
