@@ -11,10 +11,11 @@ use switch::hsm::{
     AcceptPin, AcceptPinError, ClearPin, EntryKey, GivenReference, Hsm, HsmUnavailable, Kcv,
     PinBlock, PinMethod, PinReference, ReferenceValue, Verification, VerifyPin,
 };
+use tokio::time::sleep;
 
 use super::model::Pin;
 use super::plan::{PINS, dice, happens};
-use super::world::World;
+use super::world::{HSM_LIMIT, World};
 
 /// What an entered PIN looks like on the wire, and what it is compared with.
 pub fn block(pin: Pin, pan: &[u8]) -> [u8; 8] {
@@ -61,18 +62,26 @@ impl SimulatedHsm {
         (Duration::from_millis(millis), !is_silent && !plan.down.contains(&now))
     }
 
-    /// Whether an answer comes, after its time.
+    /// Whether an answer comes, after its time. Who asked may have given it up by then.
     async fn answers(&self) -> bool {
         let (takes, answers) = self.next();
-        if !takes.is_zero() {
-            tokio::time::sleep(takes).await;
+        if takes >= HSM_LIMIT {
+            sleep(HSM_LIMIT - Duration::from_millis(1)).await;
+            self.note_unavailable("in time");
+            sleep(takes + Duration::from_millis(1) - HSM_LIMIT).await;
+        } else if !takes.is_zero() {
+            sleep(takes).await;
         }
         if !answers {
-            let mut history = self.world.history();
-            let order = history.note("hsm unavailable", "");
-            history.hsm_unavailable.push(order);
+            self.note_unavailable("");
         }
         answers
+    }
+
+    fn note_unavailable(&self, what: &str) {
+        let mut history = self.world.history();
+        let order = history.note("hsm unavailable", what);
+        history.hsm_unavailable.push(order);
     }
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use switch::cards::cache::{NewCard, Taken};
 use switch::cards::{Card, CardKey, Cards};
-use switch::clock::Clock;
+use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
-use switch::store::duplicates::{BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look};
+use switch::store::duplicates::{
+    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
+};
 use switch::store::record::{self, Part};
-use switch::store::{Claimed, Commit, CommitError, Store, StoreFailed};
+use switch::store::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -140,6 +142,9 @@ impl Shared {
                     let (key, body) = (transaction.duplicate_key, transaction.body);
                     self.duplicates.restore(key, body, kept, transaction.time);
                 }
+            }
+            Part::Reversal(original, time) => {
+                self.duplicates.originals(original, time).reverse(0);
             }
             Part::Event(_) => {}
         }
@@ -301,16 +306,22 @@ impl Shared {
         disk.failed()?;
         let is_stale = commit.card.is_some_and(|card| !card.is_current());
         if is_stale && !self.breaks(Mutation::CountWithoutComparing) {
-            return Err(CommitError::CardChanged);
+            return Err(CommitError::Changed);
         }
+        let time = commit.transaction.as_ref().map(|transaction| transaction.time);
+        let reverses = commit.reverses.zip(time);
+        let reversed = reverses.map(|(reversal, time)| self.held(reversal, time)).transpose()?;
         if let Some(transaction) = &commit.transaction {
-            let previous = commit.card.map_or(0, |card| card.entry.last_record());
+            let previous = commit.card.map(|card| card.entry.last_record());
             record::put_transaction(&mut entry, transaction, previous);
+        }
+        if let Some((reversal, time)) = reverses {
+            record::put_reversal(&mut entry, &reversal.original, time);
         }
         let sequence = disk.append(entry);
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
         let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
-        let changes = commit.change.is_some();
+        let changes = commit.change.is_some() || commit.reverses.is_some();
         let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
         waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
@@ -320,6 +331,8 @@ impl Shared {
         if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
             card.entry.set_last_record(sequence);
         }
+        // Before the claim below takes the same lock.
+        reversed.into_iter().for_each(|originals| originals.reverse(sequence));
         let kept = commit.transaction.filter(|transaction| transaction.is_kept);
         if let Some(transaction) = kept.filter(|_| !self.breaks(Mutation::NoRepeats)) {
             let durable_at = if waits { sequence } else { 0 };
@@ -328,6 +341,16 @@ impl Shared {
         }
         self.appended(&mut disk);
         Ok((sequence, waits))
+    }
+
+    /// The originals of a reversal, if they are still what its answer was decided on.
+    fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
+        let mut originals = self.duplicates.originals(reversal.original, time);
+        let waits = originals.in_flight().is_some();
+        if waits || originals.is_known() != reversal.is_known {
+            return Err(CommitError::Changed);
+        }
+        Ok(originals)
     }
 
     fn appended(&self, disk: &mut Disk) {
@@ -391,6 +414,22 @@ impl Store for SimulatedStore {
                 }
                 Look::Wait(waiting) => drop(waiting.await),
             }
+        }
+    }
+
+    async fn knows(&self, original: Original) -> Result<bool, StoreFailed> {
+        let shared = &self.shared;
+        shared.pause().await;
+        loop {
+            let waiting = {
+                let now = shared.world.clock.now();
+                let mut originals = shared.duplicates.originals(original, now);
+                match originals.in_flight() {
+                    None => return Ok(originals.is_known()),
+                    Some(waiting) => waiting,
+                }
+            };
+            drop(waiting.await);
         }
     }
 

@@ -14,7 +14,7 @@ use switch::metrics::{LinkMetrics, Metrics};
 use switch::shutdown::Shutdown;
 use switch::store::duplicates::DuplicateHasher;
 use switch::store::record;
-use switch::switch::{Session, Switch};
+use switch::switch::{InFlight, Session, Switch};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -54,6 +54,9 @@ const START_SECONDS: i64 = 1_795_262_400;
 /// How long a switch whose store has failed still says 91.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// How long the switch waits for its HSM.
+pub const HSM_LIMIT: Duration = Duration::from_secs(2);
+
 /// Longer than anything takes: after it nothing is under way any more.
 const UNTIL_CALM: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,8 @@ const UNTIL_CALM: Duration = Duration::from_secs(30);
 pub struct Running {
     pub switch: SimulatedSwitch,
     store: Arc<Shared>,
+    /// Of each link.
+    in_flight: Vec<Arc<InFlight>>,
     shutdown: Shutdown,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -143,7 +148,9 @@ impl World {
         let (ours, theirs) = duplex(self.plan.links.room);
         let (link, _) = TERMINALS[terminal];
         let metrics = Arc::clone(&link_metrics()[link]);
-        let session = Session::new(Arc::clone(&self.config.links[link]), metrics, "terminal");
+        let in_flight = Arc::clone(&running.in_flight[link]);
+        let config = Arc::clone(&self.config.links[link]);
+        let session = Session::new(config, metrics, in_flight, "terminal");
         let (world, serving) = (Arc::clone(self), Arc::clone(&running));
         running.spawn(async move {
             let ended = serve(&serving.switch, &session, theirs, &serving.shutdown).await;
@@ -225,13 +232,18 @@ impl World {
             products: self.config.products.clone(),
             limits: Limits {
                 in_flight_per_connection_max: self.plan.links.in_flight_max,
+                answer_milliseconds_max: UNTIL_CALM,
+                hsm_milliseconds_max: HSM_LIMIT,
                 ..self.config.limits
             },
+            in_flight: InFlight::default(),
             log_transactions: false,
             metrics: Metrics::new(),
         };
         let (tasks, shutdown) = (Mutex::default(), Shutdown::default());
-        let running = Running { switch, store: Arc::clone(&shared), shutdown, tasks };
+        let in_flight = self.config.links.iter().map(|_| Arc::default()).collect();
+        let store = Arc::clone(&shared);
+        let running = Running { switch, store, in_flight, shutdown, tasks };
         running.spawn(shared.keep_synced());
         Arc::new(running)
     }
