@@ -1,7 +1,7 @@
 //! One connection with its window of requests in flight. Everything that a read brings is taken
 //! at once, and everything that is queued leaves in one write. Nothing here waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use iso_specs::{Message, Mti, Spec, decode};
 
 use super::mix::Pick;
 use super::template::Template;
+use crate::clock::Clock;
 use crate::frame;
 use crate::numbers::Trace;
 
@@ -21,7 +22,8 @@ type Key = ([u8; 6], [u8; 12]);
 
 /// A request that waits for its answer.
 pub(super) struct Sent {
-    /// From when its latency is counted.
+    /// From when its latency is counted: when it was due, or else just before the first write after
+    /// it was queued.
     pub(super) at: Duration,
     /// The place of its card.
     pub(super) place: u32,
@@ -49,6 +51,16 @@ impl Sent {
     }
 }
 
+/// A request of which not all has left.
+struct Queued {
+    /// Where it ends in the output.
+    end: usize,
+    /// When it was to leave, in an open loop.
+    due: Option<Duration>,
+    key: Key,
+    sent: Sent,
+}
+
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
@@ -68,6 +80,8 @@ pub(super) struct Connection<'a> {
     pub(super) left: u64,
     /// Cleared when it breaks.
     pub(super) is_open: bool,
+    queued: VecDeque<Queued>,
+    /// Those that have left.
     window: HashMap<Key, Sent>,
     input: Vec<u8>,
     /// Bytes of `input` that were read and not taken.
@@ -83,6 +97,7 @@ impl<'a> Connection<'a> {
             stream,
             left,
             is_open: true,
+            queued: VecDeque::new(),
             window: HashMap::new(),
             input: vec![0; INPUT_BYTES],
             filled: 0,
@@ -91,16 +106,24 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Requests that wait for their answers.
+    /// Requests that were queued and have no answer yet.
     pub(super) fn in_flight(&self) -> usize {
-        self.window.len()
+        self.queued.len() + self.window.len()
     }
 
-    /// Puts a request behind those that have not left.
-    pub(super) fn queue(&mut self, template: &Template, trace: &Trace, pick: &Pick, at: Duration) {
+    /// Puts a request behind those that have not left. In an open loop it was `due` at a time.
+    pub(super) fn queue(
+        &mut self,
+        template: &Template,
+        trace: &Trace,
+        pick: &Pick,
+        due: Option<Duration>,
+    ) {
         template.append(trace, pick, &mut self.output);
         let Pick { place, pan, is_wrong, .. } = *pick;
-        self.window.insert((trace.stan, trace.rrn), Sent { at, place, pan, is_wrong });
+        let sent = Sent { at: due.unwrap_or(Duration::MAX), place, pan, is_wrong };
+        let key = (trace.stan, trace.rrn);
+        self.queued.push_back(Queued { end: self.output.len(), due, key, sent });
     }
 
     /// Whether something has not left.
@@ -108,8 +131,35 @@ impl<'a> Connection<'a> {
         self.written < self.output.len()
     }
 
-    /// Writes as much as goes.
-    pub(super) fn write(&mut self) -> Result<(), Broken> {
+    /// Writes as much as goes. Hands over, for each request that had a time and has left to its
+    /// last byte, how long after that time this was.
+    pub(super) fn write(
+        &mut self,
+        clock: &Clock,
+        mut left_late: impl FnMut(Duration),
+    ) -> Result<(), Broken> {
+        let before = clock.elapsed();
+        for Queued { sent, .. } in &mut self.queued {
+            sent.at = sent.at.min(before);
+        }
+        let outcome = self.write_output();
+        let after = clock.elapsed();
+        while self.queued.front().is_some_and(|first| first.end <= self.written)
+            && let Some(Queued { due, key, sent, .. }) = self.queued.pop_front()
+        {
+            if let Some(due) = due {
+                left_late(after.saturating_sub(due));
+            }
+            self.window.insert(key, sent);
+        }
+        if self.queued.is_empty() {
+            self.output.clear();
+            self.written = 0;
+        }
+        outcome
+    }
+
+    fn write_output(&mut self) -> Result<(), Broken> {
         while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
                 Ok(0) => return Err(Broken::Closed),
@@ -119,8 +169,6 @@ impl<'a> Connection<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.output.clear();
-        self.written = 0;
         Ok(())
     }
 
@@ -162,4 +210,69 @@ fn key(message: &Message<'_>) -> Option<Key> {
     let stan = message.text::<6>(11)?.as_slice().try_into().ok()?;
     let rrn = message.text::<12>(37)?.as_slice().try_into().ok()?;
     Some((stan, rrn))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::load::mix::{Deck, Mix};
+    use crate::numbers::Numbers;
+
+    /// More than the sockets of both sides hold.
+    const REQUESTS: usize = 200_000;
+
+    #[test]
+    fn what_the_socket_does_not_take_at_once_is_late_until_it_leaves() {
+        let spec = Spec::from_toml(Spec::builtin(crate::DIALECT).unwrap()).unwrap();
+        let template = Template::new(&spec).unwrap();
+        let clock = Clock::start();
+        let mut numbers = Numbers::of_one_thread(&clock);
+        let pick = Mix::new(Deck::Demo, 0.0, 1).pick().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut connection = Connection::new(&stream, 0);
+        let due = clock.elapsed();
+        for _ in 0..REQUESTS {
+            let trace = numbers.take(clock.transmission_time());
+            connection.queue(&template, &trace, &pick, Some(due));
+        }
+        let mut at_once = Vec::new();
+        connection.write(&clock, |late| at_once.push(late)).unwrap();
+        assert!(connection.has_output() && !at_once.is_empty());
+        assert_eq!(connection.in_flight(), REQUESTS);
+
+        let (mut peer, _) = listener.accept().unwrap();
+        let waited = clock.elapsed() - due;
+        std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()));
+        let mut later = Vec::new();
+        while connection.has_output() {
+            connection.write(&clock, |late| later.push(late)).unwrap();
+        }
+        assert_eq!(at_once.len() + later.len(), REQUESTS);
+        assert!(at_once.iter().all(|late| *late <= waited));
+        assert!(later.iter().all(|late| *late >= waited));
+        assert_eq!(connection.in_flight(), REQUESTS);
+        assert!(connection.window.values().all(|sent| sent.at == due));
+    }
+
+    #[test]
+    fn a_request_without_a_time_counts_from_its_first_write() {
+        let spec = Spec::from_toml(Spec::builtin(crate::DIALECT).unwrap()).unwrap();
+        let template = Template::new(&spec).unwrap();
+        let clock = Clock::start();
+        let trace = Numbers::of_one_thread(&clock).take(clock.transmission_time());
+        let pick = Mix::new(Deck::Demo, 0.0, 1).pick().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut connection = Connection::new(&stream, 0);
+        connection.queue(&template, &trace, &pick, None);
+        let queued = clock.elapsed();
+        connection.write(&clock, |late| panic!("{late:?}")).unwrap();
+        let sent = connection.window.values().next().unwrap();
+        assert!((queued..=clock.elapsed()).contains(&sent.at));
+        assert!(!connection.has_output());
+    }
 }

@@ -12,8 +12,9 @@
 //! * `seconds`: from the start to the last answer
 //! * `rate_per_second`: `answered` by `seconds`
 //! * `right_pin`, `wrong_pin`: latencies: from the moment the request was due in an open loop,
-//!   from just before its write in a closed one
-//! * `lateness`: open loop: how long after it was due each request was handed to its socket
+//!   from just before its connection was first written to after it was made in a closed one
+//! * `lateness`: open loop: how long after it was due each request was in its socket, to the last
+//!   byte; without those of which something never left
 //! * `de39`: answers by DE39, `--` where it is absent
 //! * `missing`: requests without an answer
 //! * `unexpected`: answers that are not what the PIN calls for, or that belong to no request

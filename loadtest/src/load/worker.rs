@@ -130,7 +130,7 @@ impl<'a> Worker<'a> {
         match self.phase {
             Phase::Closed => self.fill_windows(now),
             Phase::Open(_) => self.fill_due(now),
-            Phase::Settling => self.fill_owed(now),
+            Phase::Settling => self.fill_owed(),
         }
     }
 
@@ -147,7 +147,7 @@ impl<'a> Worker<'a> {
                 && let Some(pick) = self.mix.pick()
             {
                 connection.left -= 1;
-                self.queue(index, &pick, time, now);
+                self.queue(index, &pick, time, None);
             }
         }
         self.connections.iter().any(|connection| connection.is_open && connection.left > 0)
@@ -169,17 +169,14 @@ impl<'a> Worker<'a> {
                 connection.is_open && connection.in_flight() < self.shared.plan.pipeline
             });
             match if has_room { self.mix.pick() } else { None } {
-                Some(pick) => {
-                    self.queue(index, &pick, time, at);
-                    self.tally.sent_late(self.shared.clock.elapsed().saturating_sub(at));
-                }
+                Some(pick) => self.queue(index, &pick, time, Some(at)),
                 None => self.tally.not_sent(1),
             }
         }
         is_sending
     }
 
-    fn fill_owed(&mut self, now: Duration) -> bool {
+    fn fill_owed(&mut self) -> bool {
         let time = self.shared.clock.transmission_time();
         let room = self.shared.plan.pipeline.min(SETTLING_IN_FLIGHT);
         for index in 0..self.connections.len() {
@@ -188,25 +185,26 @@ impl<'a> Worker<'a> {
                 && connection.in_flight() < room
             {
                 let Some(pick) = self.mix.owed() else { return false };
-                self.queue(index, &pick, time, now);
+                self.queue(index, &pick, time, None);
             }
         }
         true
     }
 
-    fn queue(&mut self, index: usize, pick: &Pick, time: TransmissionTime, at: Duration) {
+    fn queue(&mut self, index: usize, pick: &Pick, time: TransmissionTime, due: Option<Duration>) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        connection.queue(&self.shared.template, &self.numbers.take(time), pick, at);
+        connection.queue(&self.shared.template, &self.numbers.take(time), pick, due);
         if !matches!(self.phase, Phase::Settling) {
             self.tally.sent();
         }
     }
 
     fn write(&mut self) {
-        for connection in &mut self.connections {
+        let Worker { shared, connections, tally, .. } = self;
+        for connection in connections {
             if connection.is_open && connection.has_output() {
-                let written = connection.write();
-                end_if_broken(connection, written, &mut self.tally);
+                let written = connection.write(&shared.clock, |late| tally.sent_late(late));
+                end_if_broken(connection, written, tally);
             }
         }
     }
