@@ -115,7 +115,7 @@ impl<'a> Worker<'a> {
             if patience.is_zero() {
                 return Ok(());
             }
-            self.wait(&mut polls, now, patience)?;
+            self.wait(&mut polls, patience)?;
             if self.read(&polls) && is_sending {
                 waiting_since = self.shared.clock.elapsed();
             }
@@ -211,14 +211,10 @@ impl<'a> Worker<'a> {
 
     /// Waits until something can be read or written, a request is nearly due, or `patience` is
     /// over. Near the time of a request it only looks.
-    fn wait(
-        &self,
-        polls: &mut Vec<PollFd<'a>>,
-        now: Duration,
-        patience: Duration,
-    ) -> io::Result<()> {
+    fn wait(&self, polls: &mut Vec<PollFd<'a>>, patience: Duration) -> io::Result<()> {
         let timeout = match &self.phase {
-            Phase::Open(pacer) => pacer.sleep(now).min(patience),
+            // Building and writing have taken time since the turn began.
+            Phase::Open(pacer) => pacer.sleep(self.shared.clock.elapsed()).min(patience),
             Phase::Closed | Phase::Settling => patience,
         };
         polls.clear();
