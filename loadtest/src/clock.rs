@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Time that the calling thread has spent on a core, in the program and in the system.
+pub(crate) fn thread_cpu() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(spent).unwrap_or_default()
+}
+
 /// The clocks of one process: civil time for DE7, and one that never goes back for measuring.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
@@ -79,6 +85,16 @@ const fn month_and_day(days_since_epoch: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_sleeps_spends_nothing_and_one_that_works_does() {
+        let (clock, before) = (Clock::start(), thread_cpu());
+        std::thread::sleep(Duration::from_millis(50));
+        let asleep = thread_cpu() - before;
+        assert!(asleep < Duration::from_millis(25), "{asleep:?}");
+        while thread_cpu() - before < Duration::from_millis(40) {}
+        assert!(clock.elapsed() >= Duration::from_millis(65));
+    }
 
     #[test]
     fn de7_is_the_civil_time() {

@@ -15,6 +15,9 @@
 //!   from just before its connection was first written to after it was made in a closed one
 //! * `lateness`: open loop: how long after it was due each request was in its socket, to the last
 //!   byte; without those of which something never left
+//! * `generator`: what this program took of the cores while it measured: `cpu_seconds` in itself
+//!   and in the system, and `cpu_percent` of one core for each thread. An open loop waits awake
+//!   for what is nearly due, and that counts too. In a closed loop near 100 the rate is its own
 //! * `de39`: answers by DE39, `--` where it is absent
 //! * `missing`: requests without an answer
 //! * `unexpected`: answers that are not what the PIN calls for, or that belong to no request
@@ -54,6 +57,10 @@ pub(crate) struct Tally {
     missing: u64,
     not_sent: u64,
     broken: u64,
+    /// What the threads took of the cores.
+    cpu: Duration,
+    /// How long the threads measured, all added up.
+    worked: Duration,
     /// When the last answer came, since the start.
     last_answer: Duration,
     examples: Vec<String>,
@@ -74,6 +81,8 @@ impl Tally {
             missing: 0,
             not_sent: 0,
             broken: 0,
+            cpu: Duration::ZERO,
+            worked: Duration::ZERO,
             last_answer: Duration::ZERO,
             examples: Vec::new(),
         })
@@ -108,6 +117,18 @@ impl Tally {
         *self.codes.entry(code.unwrap_or(*b"--")).or_default() += 1;
         self.answered += 1;
         self.last_answer = self.last_answer.max(now);
+    }
+
+    /// Counts the time of a thread that measured, and what of it was spent on a core.
+    pub(super) fn worked(&mut self, cpu: Duration, time: Duration) {
+        self.cpu += cpu;
+        self.worked += time;
+    }
+
+    /// Of one core for each thread, with one decimal; 0 where no time has passed.
+    fn cpu_percent(&self) -> f64 {
+        let share = self.cpu.as_secs_f64() / self.worked.as_secs_f64().max(f64::MIN_POSITIVE);
+        (share * 1_000.0).round() / 10.0
     }
 
     /// Counts an answer after the measurement.
@@ -151,6 +172,8 @@ impl Tally {
         self.missing += other.missing;
         self.not_sent += other.not_sent;
         self.broken += other.broken;
+        self.cpu += other.cpu;
+        self.worked += other.worked;
         self.last_answer = self.last_answer.max(other.last_answer);
         let room = EXAMPLES_MAX.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.iter().take(room).cloned());
@@ -213,6 +236,10 @@ impl Outcome {
             "right_pin": tally.right_pin.json(),
             "wrong_pin": tally.wrong_pin.json(),
             "lateness": tally.lateness.json(),
+            "generator": {
+                "cpu_seconds": tally.cpu.as_secs_f64(),
+                "cpu_percent": tally.cpu_percent(),
+            },
             "de39": codes,
             "missing": tally.missing,
             "unexpected": tally.unexpected,
@@ -259,6 +286,8 @@ impl Outcome {
                 writeln!(out, "{name} {latencies}")?;
             }
         }
+        let (cpu, percent) = (tally.cpu.as_secs_f64(), tally.cpu_percent());
+        writeln!(out, "generator {cpu:.3} s of CPU, {percent} % of one core for each thread")?;
         for (code, count) in &tally.codes {
             writeln!(out, "DE39 {}   {count}", code.escape_ascii())?;
         }

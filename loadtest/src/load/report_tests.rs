@@ -19,6 +19,8 @@ fn tally(code: &str) -> Tally {
         let [latency, now] = [number, number * 20].map(Duration::from_millis);
         tally.answered(&message, number % 10 == 0, (now - latency, now));
     }
+    tallies[0].worked(Duration::from_millis(500), Duration::from_secs(2));
+    tallies[1].worked(Duration::from_millis(1_504), Duration::from_secs(2));
     let [mut all, other] = tallies;
     all.add(&other).unwrap();
     all
@@ -42,6 +44,7 @@ fn a_clean_run_reads_like_this() {
          (microseconds)\n\
          wrong PIN p50 50004 p90 90046.5 p99 100007.9 p99.9 100007.9 p99.99 100007.9 \
          max 100007.9 (microseconds)\n\
+         generator 2.004 s of CPU, 50.1 % of one core for each thread\n\
          DE39 00   100\n\
          missing    0\n\
          unexpected 0\n"
@@ -89,6 +92,7 @@ fn the_json_report_has_every_field_that_is_described_and_no_other() {
         (&json!(90), &json!(10))
     );
     assert_eq!(json["lateness"], Value::Null);
+    assert_eq!(json["generator"], json!({ "cpu_seconds": 2.004, "cpu_percent": 50.1 }));
     assert_eq!(json["de39"], json!({ "00": 100 }));
     assert_eq!((&json["as_expected"], &json["rate_per_second"]), (&json!(true), &json!(50)));
 }

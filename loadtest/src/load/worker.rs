@@ -18,7 +18,7 @@ use super::mix::{Mix, Pick};
 use super::report::Tally;
 use super::template::Template;
 use super::{Plan, Until};
-use crate::clock::{Clock, TransmissionTime};
+use crate::clock::{Clock, TransmissionTime, thread_cpu};
 use crate::numbers::Numbers;
 use crate::pacer::Pacer;
 
@@ -77,7 +77,10 @@ impl<'a> Worker<'a> {
 
     /// Sends and receives until all is done or nothing comes any more.
     pub(super) fn drive(mut self) -> io::Result<Tally> {
+        let (start, cpu) = (self.shared.clock.elapsed(), thread_cpu());
         self.exchange()?;
+        let spent = thread_cpu().saturating_sub(cpu);
+        self.tally.worked(spent, self.shared.clock.elapsed().saturating_sub(start));
         if let Phase::Open(pacer) = &self.phase {
             self.tally.not_sent(pacer.left());
         }
