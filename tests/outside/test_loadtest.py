@@ -180,5 +180,10 @@ def test_the_load_tables_have_a_row_for_each_load_and_say_which_targets_are_met(
     assert rows == ["| 4 x 64", "| 1000/s"]
     assert len({line.count("|") for line in tables[:3]}) == 1
     assert len({line.count("|") for line in tables[3:]}) == 1
+    # A hundredth of a thousand requests are too few for a p99.
+    assert " | - | - | " in tables[-1] and " | - | " not in tables[2]
+    for head, row in (tables[0], tables[2]), (tables[3], tables[5]):
+        cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+        assert 0 < float(cells["generator CPU"].removesuffix(" %")) <= 110
     assert re.search(r"(met|MISSED): 4x64, sync all: rate of the bare file's: ", result.stdout)
     assert not any(tmp_path.iterdir())
