@@ -203,6 +203,7 @@ async fn close(
         }
     };
     tokio::select! {
+        biased;
         () = shutdown.abandon.cancelled() => {}
         // A peer that goes on sending has had its time.
         _ = timeout(LINGER, drain) => {}

@@ -128,9 +128,11 @@ async fn change<C, H, S: Store>(
 ) -> Result<Card, Refusal> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let commit = Commit::by_issuer(&card, next(&card)?);
+        let changed = next(&card)?;
+        let commit = Commit::by_issuer(&card, changed.clone());
         match switch.store.commit(commit, &mut None).await {
-            Ok(()) => return load(switch, token).await,
+            // As it was committed: by now it may have been changed again, or removed.
+            Ok(()) => return Ok(Card { state: Arc::new(changed), ..card }),
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }
