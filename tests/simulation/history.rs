@@ -60,8 +60,6 @@ pub enum Heard {
     Reply(Reply),
     /// Nothing was changed.
     Refused,
-    /// There is no card: it was removed before or after the change.
-    NoCard,
 }
 
 #[derive(Default)]

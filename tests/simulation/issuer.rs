@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switch::control::{Command, Outcome, execute};
-use switch::issuer::{AddCard, NO_CARD, NewState, PinText};
+use switch::issuer::{AddCard, NewState, PinText};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
@@ -52,7 +52,6 @@ fn heard(outcome: Outcome) -> Option<Heard> {
         Outcome::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
         Outcome::Each { .. } => Some(Heard::Refused),
         Outcome::Refused(why) if why.starts_with("the store has failed") => None,
-        Outcome::Refused(why) if why == NO_CARD => Some(Heard::NoCard),
         Outcome::Refused(_) => Some(Heard::Refused),
     }
 }
@@ -75,7 +74,9 @@ fn command(card: usize, call: Call) -> Command {
             pvki: None,
             pin_offset: None,
         })),
-        Call::Show | Call::Authorization { .. } => Command::Show { token },
+        Call::Show | Call::Authorization { .. } | Call::Reversal { .. } | Call::Advice => {
+            Command::Show { token }
+        }
     }
 }
 

@@ -19,8 +19,9 @@ pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
         let checks = [
             judge.answers_are_whole(request),
             judge.answers_are_equal(request),
-            judge.conflicts_have_a_cause(request),
+            judge.conflicts_have_a_cause(number, request),
             judge.no_answer_without_hsm_and_store(request),
+            judge.what_is_reversed_is_refused(number, request),
         ];
         for check in checks {
             check.map_err(|why| format!("request {number}: {why}"))?;
@@ -57,6 +58,7 @@ impl Judge<'_> {
             let reason = match &answer.code {
                 b"00" => "",
                 b"14" => "1011",
+                b"25" if is_reversal(request) => "9914",
                 b"55" => "1809",
                 b"70" => "1012",
                 b"75" => "1872",
@@ -67,7 +69,8 @@ impl Judge<'_> {
                 _ => return Err(format!("a code that no rule gives: {answer:?}")),
             };
             let digits = answer.approval.bytes().filter(u8::is_ascii_digit).count();
-            let approved = if &answer.code == b"00" { 6 } else { 0 };
+            let is_decision = matches!(request.plan.call, Call::Authorization { .. });
+            let approved = if &answer.code == b"00" && is_decision { 6 } else { 0 };
             if answer.reason != reason || digits != approved || answer.approval.len() != digits {
                 return Err(format!("an answer that does not fit together: {answer:?}"));
             }
@@ -111,8 +114,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// 94 only where the other body had been sent.
-    fn conflicts_have_a_cause(&self, request: &Request) -> Result<(), String> {
+    /// 94 only where the other body had been sent, or a reversal.
+    fn conflicts_have_a_cause(&self, number: usize, request: &Request) -> Result<(), String> {
         for sending in &request.sendings {
             let Some(answer) = sending.answer.as_ref().filter(|it| &it.code == b"94") else {
                 continue;
@@ -120,8 +123,41 @@ impl Judge<'_> {
             let is_cause = |other: &Sending| {
                 other.other_body != sending.other_body && other.order < answer.order
             };
-            if !request.sendings.iter().any(is_cause) {
-                return Err("94 without another body".to_owned());
+            let mut reversals = self.reversals(number).flat_map(|reversal| &reversal.sendings);
+            let is_reversed = reversals.any(|reversal| reversal.order < answer.order);
+            if !is_reversed && !request.sendings.iter().any(is_cause) {
+                return Err("94 without another body or a reversal".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn reversals(&self, number: usize) -> impl Iterator<Item = &Request> {
+        let takes_back = move |request: &&Request| match request.plan.call {
+            Call::Reversal { of, .. } => of == number,
+            _ => false,
+        };
+        self.history.requests.iter().filter(takes_back)
+    }
+
+    /// What is sent after a reversal was answered is not decided. And what a reversal did not
+    /// know was not decided before it, unless a power failure took that.
+    fn what_is_reversed_is_refused(&self, number: usize, request: &Request) -> Result<(), String> {
+        let answered = |reversal: &Request| {
+            let answers = reversal
+                .sendings
+                .iter()
+                .filter_map(|sending| Some((self.era(sending.life), sending.answer.clone()?)));
+            answers.filter(|(_, answer)| matches!(&answer.code, b"00" | b"25")).collect::<Vec<_>>()
+        };
+        for (era, reversal) in self.reversals(number).flat_map(answered) {
+            for (sending, answer) in decided(request) {
+                if sending.order > reversal.order {
+                    return Err(format!("{answer:?} after it was reversed: {reversal:?}"));
+                }
+                if &reversal.code == b"25" && self.era(sending.life) == era {
+                    return Err(format!("{answer:?} although its reversal was {reversal:?}"));
+                }
             }
         }
         Ok(())
@@ -130,7 +166,10 @@ impl Judge<'_> {
     /// 91 has its cause, and what needs HSM or store is not answered without them.
     fn no_answer_without_hsm_and_store(&self, request: &Request) -> Result<(), String> {
         let first_sent = request.sendings.first().map_or(0, |sending| sending.millis);
-        let Call::Authorization { entered, .. } = request.plan.call else { return Ok(()) };
+        let entered = match request.plan.call {
+            Call::Authorization { entered, .. } => entered,
+            _ => Entered::Nothing,
+        };
         for sending in &request.sendings {
             let Some(answer) = &sending.answer else { continue };
             let failed = self.history.lives[sending.life].failed;
@@ -157,7 +196,10 @@ impl Judge<'_> {
     /// All that was seen of a card has an order by which the rules give these answers.
     fn card_is_linearizable(&self, card: usize) -> Result<(), String> {
         let mut steps = Vec::new();
-        for request in self.history.requests.iter().filter(|request| request.plan.card == card) {
+        let own = |request: &&Request| {
+            request.plan.card == card && matches!(request.plan.call, Call::Authorization { .. })
+        };
+        for request in self.history.requests.iter().filter(own) {
             self.steps_of(request, &mut steps);
         }
         let own = self.history.commands.iter().filter(|command| command.card == card);
@@ -175,9 +217,6 @@ impl Judge<'_> {
         let reply = match command.heard {
             Some((_, Heard::Reply(reply))) => Some(reply),
             None => None,
-            // The switch says so too of a change that was carried out, if the card is removed
-            // before it looks at what became of it. A strict judge would say `Refused` here.
-            Some((_, Heard::NoCard)) => None,
             Some((_, Heard::Refused)) => return None,
         };
         let heard = command.heard.map_or(u64::MAX, |(order, _)| order);
@@ -245,16 +284,22 @@ impl Judge<'_> {
         Earlier { step, may_be_lost }
     }
 
-    /// Each sending was answered with 91 because of the HSM, which counts nothing.
+    /// Each sending was refused with 94, or answered with 91 because of the HSM, which counts
+    /// nothing.
     fn has_no_effect(&self, sent: &[&Sending]) -> bool {
         sent.iter().all(|sending| {
             let failed = self.history.lives[sending.life].failed;
-            let is_91 = |answer: &Answer| {
-                &answer.code == b"91" && failed.is_none_or(|failed| failed.order > answer.order)
+            let is_none = |answer: &Answer| match &answer.code {
+                b"91" => failed.is_none_or(|failed| failed.order > answer.order),
+                code => code == b"94",
             };
-            sending.answer.as_ref().is_some_and(is_91)
+            sending.answer.as_ref().is_some_and(is_none)
         })
     }
+}
+
+const fn is_reversal(request: &Request) -> bool {
+    matches!(request.plan.call, Call::Reversal { .. })
 }
 
 /// The answers of a request that decided something, in the order in which they came.

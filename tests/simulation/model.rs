@@ -20,6 +20,14 @@ pub enum Call {
         entered: Entered,
         is_cash: bool,
     },
+    /// Takes an authorization back, by its number in the plan.
+    Reversal {
+        of: usize,
+        /// Named by DE90; otherwise by the same DE7, DE11 and DE37.
+        by_de90: bool,
+    },
+    /// Tells what was decided elsewhere.
+    Advice,
     SetPin(Pin),
     Activate,
     Remove,
@@ -66,6 +74,8 @@ impl Card {
                 let (card, code) = self.authorized(entered, is_cash, limit);
                 Some((card, Reply::Code(*code)))
             }
+            // No PIN try is given back, and nothing is decided.
+            Call::Reversal { .. } | Call::Advice => Some((self, Reply::Code(*b"00"))),
             Call::Show => {
                 let shown = self.exists.then_some((self.status, self.tries));
                 Some((self, Reply::Shown(shown)))

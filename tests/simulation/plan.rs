@@ -118,8 +118,8 @@ pub struct RequestPlan {
     pub network: usize,
     /// Another request may have the same on the other network.
     pub stan: usize,
-    /// 0200, not 0100.
-    pub is_financial: bool,
+    /// Version, class and function of its MTI.
+    pub mti: &'static str,
     pub sendings: Vec<SendingPlan>,
 }
 
@@ -162,7 +162,12 @@ impl Plan {
             stops: stops(&mut of("stops"), millis),
             ends_without_power: of("last power failure").bool(),
             jumps: jumps(&mut of("jumps"), millis),
-            requests: requests(&mut of("requests"), millis),
+            requests: {
+                let mut requests = requests(&mut of("requests"), millis);
+                add_reversals(&mut of("reversals"), &mut requests);
+                add_advices(&mut of("advices"), &mut requests, millis);
+                requests
+            },
             commands: (0..2)
                 .map(|clerk| commands(&mut dice(seed, "clerk", clerk), millis))
                 .collect(),
@@ -257,18 +262,58 @@ fn requests(dice: &mut Rng, millis: u64) -> Vec<RequestPlan> {
         let card = dice.usize(0..CARDS.len());
         let call =
             Call::Authorization { entered: entered(dice, right_percent), is_cash: dice.bool() };
-        let is_financial = happens(dice, 20);
-        let sendings = sendings(dice, network, millis);
-        requests.push(RequestPlan { card, call, network, stan, is_financial, sendings });
+        let mti = if happens(dice, 20) { "020" } else { "010" };
+        let sendings = sendings(dice, network, 0..millis);
+        requests.push(RequestPlan { card, call, network, stan, mti, sendings });
         if happens(dice, 5) {
             // The same from the other network is another request.
             let (other, mut twin) = (1 - network, requests[requests.len() - 1].clone());
             twin.network = other;
-            twin.sendings = self::sendings(dice, other, millis);
+            twin.sendings = self::sendings(dice, other, 0..millis);
             requests.push(twin);
         }
     }
     requests
+}
+
+/// Numbers that no authorization has.
+const OWN_STANS: usize = 500;
+
+/// Some requests are taken back: before they come, while they are answered, or later; and some
+/// come once more after that.
+fn add_reversals(dice: &mut Rng, requests: &mut Vec<RequestPlan>) {
+    for of in 0..requests.len() {
+        let mut has_plain = false;
+        while happens(dice, 30) {
+            let original = &requests[of];
+            let first = original.sendings[0].at_millis;
+            let at =
+                (first + dice.u64(0..30)).saturating_sub(*dice.choice(&[0, 10, 30]).unwrap_or(&0));
+            let by_de90 = has_plain || happens(dice, 70);
+            has_plain |= !by_de90;
+            let RequestPlan { card, network, .. } = *original;
+            let stan = if by_de90 { OWN_STANS + requests.len() } else { original.stan };
+            let mti = if dice.bool() { "040" } else { "042" };
+            let call = Call::Reversal { of, by_de90 };
+            let sendings = sendings(dice, network, at..at + 1);
+            requests.push(RequestPlan { card, call, network, stan, mti, sendings });
+            if dice.bool() {
+                let late = at + dice.u64(5..80);
+                let again = self::sendings(dice, network, late..late + 1);
+                requests[of].sendings.extend(again.first());
+            }
+        }
+    }
+}
+
+fn add_advices(dice: &mut Rng, requests: &mut Vec<RequestPlan>, millis: u64) {
+    for _ in 0..dice.usize(0..3) {
+        let network = usize::from(happens(dice, 25));
+        let (card, stan) = (dice.usize(0..CARDS.len()), OWN_STANS + requests.len());
+        let mti = if dice.bool() { "012" } else { "022" };
+        let sendings = sendings(dice, network, 0..millis);
+        requests.push(RequestPlan { card, call: Call::Advice, network, stan, mti, sendings });
+    }
 }
 
 fn entered(dice: &mut Rng, right_percent: u32) -> Entered {
@@ -280,14 +325,14 @@ fn entered(dice: &mut Rng, right_percent: u32) -> Entered {
     }
 }
 
-fn sendings(dice: &mut Rng, network: usize, millis: u64) -> Vec<SendingPlan> {
+fn sendings(dice: &mut Rng, network: usize, when: Range<u64>) -> Vec<SendingPlan> {
     let terminals = |dice: &mut Rng| loop {
         let terminal = dice.usize(0..TERMINALS.len());
         if TERMINALS[terminal].1 == network {
             return terminal;
         }
     };
-    let at_millis = dice.u64(0..millis);
+    let at_millis = dice.u64(when);
     let terminal = terminals(dice);
     let mut all = vec![SendingPlan { terminal, at_millis, is_repeat: false, other_body: false }];
     while happens(dice, 25) && all.len() < 4 {

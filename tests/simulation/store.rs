@@ -42,10 +42,18 @@ pub enum Mutation {
     GiveTriesBack,
     /// Keeps no answer for repeats.
     NoRepeats,
+    /// Acknowledges a reversal before it is synced.
+    ReversalBeforeSync,
+    /// Starts without the reversals of before.
+    ForgetReversals,
+    /// Takes an original back while it is being answered.
+    ReverseInFlight,
+    /// Gives a PIN try back with a reversal.
+    ReverseTheCount,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 8] = [
+    pub const ALL: [Mutation; 12] = [
         Mutation::CountWithoutComparing,
         Mutation::ReplyBeforeSync,
         Mutation::ReplyOnUnsyncedState,
@@ -54,6 +62,10 @@ impl Mutation {
         Mutation::ForgetAnswers,
         Mutation::GiveTriesBack,
         Mutation::NoRepeats,
+        Mutation::ReversalBeforeSync,
+        Mutation::ForgetReversals,
+        Mutation::ReverseInFlight,
+        Mutation::ReverseTheCount,
     ];
 }
 
@@ -143,6 +155,7 @@ impl Shared {
                     self.duplicates.restore(key, body, kept, transaction.time);
                 }
             }
+            Part::Reversal(..) if self.breaks(Mutation::ForgetReversals) => {}
             Part::Reversal(original, time) => {
                 self.duplicates.originals(original, time).reverse(0);
             }
@@ -321,12 +334,19 @@ impl Shared {
         let sequence = disk.append(entry);
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
         let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
-        let changes = commit.change.is_some() || commit.reverses.is_some();
+        let reverses = commit.reverses.is_some() && !self.breaks(Mutation::ReversalBeforeSync);
+        let changes = commit.change.is_some() || reverses;
         let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
         waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
             state.version = sequence;
             card.entry.restore(state);
+        }
+        if let Some(card) = commit.card.filter(|_| self.breaks(Mutation::ReverseTheCount)) {
+            let tries = card.state.pin.tries.saturating_sub(1);
+            if commit.reverses.is_some() {
+                card.entry.restore(card.state.with_tries(tries));
+            }
         }
         if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
             card.entry.set_last_record(sequence);
@@ -347,7 +367,8 @@ impl Shared {
     fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
         let mut originals = self.duplicates.originals(reversal.original, time);
         let waits = originals.in_flight().is_some();
-        if waits || originals.is_known() != reversal.is_known {
+        let changed = waits || originals.is_known() != reversal.is_known;
+        if changed && !self.breaks(Mutation::ReverseInFlight) {
             return Err(CommitError::Changed);
         }
         Ok(originals)
@@ -425,8 +446,8 @@ impl Store for SimulatedStore {
                 let now = shared.world.clock.now();
                 let mut originals = shared.duplicates.originals(original, now);
                 match originals.in_flight() {
-                    None => return Ok(originals.is_known()),
-                    Some(waiting) => waiting,
+                    Some(waiting) if !shared.breaks(Mutation::ReverseInFlight) => waiting,
+                    _ => return Ok(originals.is_known()),
                 }
             };
             drop(waiting.await);

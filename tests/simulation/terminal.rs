@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::hsm::{BROKEN_BLOCK, block};
 use super::model::{Call, Entered};
-use super::plan::{RequestPlan, TERMINALS, dice, happens, pan};
+use super::plan::{Plan, RequestPlan, TERMINALS, dice, happens, pan};
 use super::world::{World, end};
 
 /// Elements that an answer gives back.
@@ -149,29 +149,37 @@ impl Terminal {
     }
 
     fn mti(&self, due: Due) -> String {
-        let class = if self.world.plan.requests[due.request].is_financial { '2' } else { '1' };
-        format!("0{class}0{}", u8::from(due.is_repeat))
+        let mti = self.world.plan.requests[due.request].mti;
+        format!("{mti}{}", u8::from(due.is_repeat))
     }
 
     fn frame(&self, due: Due) -> Vec<u8> {
         let plan = &self.world.plan.requests[due.request];
-        let fields = fields(plan, &self.mti(due), due.other_body);
+        let fields = fields(&self.world.plan, plan, &self.mti(due), due.other_body);
         let (link, _) = TERMINALS[self.number];
         fields.frame(&self.world.config.links[link].dialect)
     }
 }
 
 /// A request as a message.
-fn fields(plan: &RequestPlan, mti: &str, other_body: bool) -> Fields {
+fn fields(all: &Plan, plan: &RequestPlan, mti: &str, other_body: bool) -> Fields {
     let pan = pan(plan.card);
     let (stan, rrn) = (format!("{:06}", plan.stan + 1), format!("{:012}", plan.stan + 1));
     let amount = format!("{:012}", amount(plan, other_body));
-    let Call::Authorization { entered, is_cash } = plan.call else { panic!("a request") };
+    let (entered, is_cash) = match plan.call {
+        Call::Authorization { entered, is_cash } => (entered, is_cash),
+        _ => (Entered::Nothing, false),
+    };
     let code: &[u8] = if is_cash { b"010000" } else { b"000000" };
     let mut fields = Fields::new(mti);
     fields.set(2, pan.as_bytes()).set(3, code).set(4, amount.as_bytes());
     fields.set(7, b"1121120000").set(11, stan.as_bytes()).set(14, b"2912").set(22, b"901");
     fields.set(32, b"12345").set(37, rrn.as_bytes()).set(41, b"TERM0001").set(49, b"978");
+    if let Call::Reversal { of, by_de90: true } = plan.call {
+        let RequestPlan { mti, stan, .. } = &all.requests[of];
+        let known = format!("{mti}0{:06}1121120000{:011}{:011}", stan + 1, 12_345, 0);
+        fields.set(90, known.as_bytes());
+    }
     match entered {
         Entered::Nothing => {}
         Entered::Pin(pin) => drop(fields.set(52, &block(pin, pan.as_bytes()))),
@@ -209,8 +217,16 @@ async fn read(
         }
         let answer = Fields::read(&world.config.links[link].dialect, &frame);
         let is_answer_to = |plan: &RequestPlan, other_body| {
-            let mti = if plan.is_financial { "0210" } else { "0110" };
-            let asked = fields(plan, mti, other_body);
+            // The function of an answer is one more than that of its request.
+            let mti = match plan.mti {
+                "010" => "0110",
+                "020" => "0210",
+                "012" => "0130",
+                "022" => "0230",
+                "040" => "0410",
+                _ => "0430",
+            };
+            let asked = fields(&world.plan, plan, mti, other_body);
             let echoed = |element: &u8| asked.values.get(element) == answer.values.get(element);
             plan.network == network && answer.mti == mti && ECHOED.iter().all(echoed)
         };

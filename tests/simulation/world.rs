@@ -312,6 +312,7 @@ fn config() -> &'static Config {
                  dialect = {dialect:?}\nzpk = \"demo-zpk\"\n"
             )
         };
+        let refuses = "unknown_original = \"refuse\"\n".to_owned();
         let product = |name: &str, limit: &str| {
             format!(
                 "[[products]]\nname = {name:?}\nbins = [\"476134\"]\ncurrency = 978\n\
@@ -323,8 +324,8 @@ fn config() -> &'static Config {
              admin.listen = \"127.0.0.1:0\"\nlimits.bad_pin_blocks_per_minute = 255\n"
                 .to_owned(),
             link("one", "alpha", "iso8583-1987-ascii"),
-            link("two", "alpha", "iso8583-1987-ascii"),
-            link("three", "beta", "iso8583-1987-binary"),
+            link("two", "alpha", "iso8583-1987-ascii") + &refuses,
+            link("three", "beta", "iso8583-1987-binary") + &refuses,
             product("three", "3"),
             product("one", "1"),
             product("many", "\"none\""),
