@@ -292,10 +292,20 @@ impl Attempt<'_> {
 /// a request always has the same one. What is acknowledged has none.
 fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
     let number = key.digest ^ u128::from(key.rrn) ^ u128::from(key.kind.to_byte()) << 32;
-    let digits = format!("{:06}", number % 1_000_000);
     let approved = decision.reason == Reason::Approved && route == Route::Authorization;
-    let approval_code = digits.as_bytes().try_into().ok().filter(|_| approved);
+    let approval_code = approved.then(|| six_digits(number));
     Answer { reason: decision.reason, approval_code }
+}
+
+/// The last six decimal digits of a number, in ASCII.
+fn six_digits(number: u128) -> [u8; 6] {
+    let mut rest = u32::try_from(number % 1_000_000).unwrap_or_default();
+    let mut digits = [b'0'; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    digits
 }
 
 fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {

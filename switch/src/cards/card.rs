@@ -88,6 +88,13 @@ impl Expiry {
         (1..=12).contains(&expiry.month).then_some(expiry)
     }
 
+    /// Four ASCII digits YYMM.
+    #[must_use]
+    pub const fn digits(self) -> [u8; 4] {
+        let Expiry { year, month } = self;
+        [b'0' + year / 10, b'0' + year % 10, b'0' + month / 10, b'0' + month % 10]
+    }
+
     /// Whether the last day of the month is over at `now` in a place with this UTC offset.
     #[must_use]
     pub fn is_past(self, now: Timestamp, offset: Offset) -> bool {

@@ -20,7 +20,7 @@ pub struct LinkConfig {
     /// Its name, in logs.
     pub name: Box<str>,
     /// The network behind it; links of one network share duplicates and metrics.
-    pub network: Box<str>,
+    pub network: Arc<str>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// What its peer speaks.

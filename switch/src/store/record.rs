@@ -2,6 +2,8 @@
 
 mod bytes;
 
+use std::sync::Arc;
+
 use iso_specs::Mti;
 
 use crate::authorization::{Answer, Money, Request};
@@ -25,7 +27,7 @@ pub struct TransactionRecord {
     /// Its PAN as it may be shown.
     pub masked_pan: MaskedPan,
     /// The network it came from.
-    pub network: Box<str>,
+    pub network: Arc<str>,
     /// Its message type.
     pub mti: Mti,
     /// DE3.
@@ -59,7 +61,7 @@ pub struct TransactionRecord {
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The network it came from.
-    pub network: &'a str,
+    pub network: &'a Arc<str>,
     /// Digest of its PAN.
     pub card: CardKey,
     /// Key of its repeats.
@@ -82,7 +84,7 @@ impl TransactionRecord {
             time,
             card: place.card,
             masked_pan: request.pan.masked(),
-            network: place.network.into(),
+            network: Arc::clone(place.network),
             mti: request.mti,
             processing_code: request.processing_code.0,
             amount: request.amount,

@@ -5,7 +5,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::authorization::Request;
 use crate::authorization::reversal::OriginalElements;
-use crate::cards::CardKey;
+use crate::cards::{CardKey, Expiry};
 
 /// Class and function of a message type, its second and third digit. The default is none at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -150,14 +150,15 @@ impl DuplicateHasher {
     pub fn body(&self, request: &Request) -> BodyDigest {
         let amount = request.amount.minor_units.to_be_bytes();
         let currency = request.amount.currency.to_be_bytes();
-        let expiry = request.expiry.map(|expiry| expiry.to_string()).unwrap_or_default();
+        let expiry = request.expiry.map(Expiry::digits);
+        let expiry = expiry.as_ref().map_or(&[][..], |digits| digits);
         let chip = request.chip.unwrap_or_default();
         let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
         let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
         let original = request.original.map(|original| original.to_bytes());
         let original = original.as_ref().map_or(&[][..], |original| original);
         let code = &request.processing_code.0;
-        let parts = [&code[..], &amount, &currency, expiry.as_bytes(), cryptogram, atc, original];
+        let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, original];
         let [high, _] = halves(self.digest(&parts));
         BodyDigest(high)
     }

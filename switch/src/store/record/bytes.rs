@@ -267,7 +267,7 @@ fn put_state(out: &mut Vec<u8>, state: &CardState) {
     put_reference(out, state.pin.reference.as_ref());
     out.put_u8(u8::try_from(state.plastics.len()).unwrap_or(u8::MAX));
     for plastic in state.plastics.iter().take(usize::from(u8::MAX)) {
-        out.put_slice(plastic.expiry.to_string().as_bytes());
+        out.put_slice(&plastic.expiry.digits());
         out.put_u8(plastic.sequence);
     }
 }
