@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 use iso_specs::Spec;
 use switch::authorization::Reason;
 use switch::cards::CardStatus;
+use switch::control::{Command, Outcome, execute};
+use switch::issuer::AddCard;
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 const PAN: &str = "4761340000000019";
 const RIGHT: &str = "4071";
@@ -309,4 +312,37 @@ async fn a_right_pin_that_lost_the_race_is_not_approved() {
         async |test: &SwitchUnderTest| test.set_status("card", CardStatus::Suspended, 22).await;
     let (answer, _) = answer_after("1", suspend).await;
     assert_eq!((answer.text(39), answer.text(44)), ("75".to_owned(), "1872".to_owned()));
+}
+
+/// A change waits for its sync; in that time the card is removed.
+#[tokio::test]
+async fn what_was_carried_out_is_not_refused_because_the_card_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config("3"), directory.path(), TestClock::default());
+    let add = || {
+        Command::Add(Box::new(AddCard {
+            token: "card".to_owned(),
+            pan: Zeroizing::new(PAN.to_owned()),
+            expiration: "2912".to_owned(),
+            pan_sequence_number: "01".to_owned(),
+            card_product_token: "debit".to_owned(),
+            state: None,
+            pin: None,
+            pvv: None,
+            pvki: None,
+            pin_offset: None,
+        }))
+    };
+    let remove = || execute(&test.switch, Command::Remove { tokens: vec!["card".to_owned()] });
+    for _ in 0..10 {
+        let (added, removed) = tokio::join!(biased; execute(&test.switch, add()), remove());
+        assert!(matches!(added, Outcome::Card(_) | Outcome::Done), "{added:?}");
+        assert!(matches!(removed, Outcome::Each { refused } if refused.is_empty()));
+
+        assert!(matches!(execute(&test.switch, add()).await, Outcome::Card(_)));
+        let (activated, removed) = tokio::join!(biased; test.activate("card"), remove());
+        let Outcome::Card(card) = activated else { panic!("{activated:?}") };
+        assert_eq!(card.state, "ACTIVE");
+        assert!(matches!(removed, Outcome::Each { refused } if refused.is_empty()));
+    }
 }

@@ -55,9 +55,10 @@ pub struct Limits {
     pub buffer_bytes_per_connection_max: usize,
     /// Requests of one connection that wait for HSM or store; at this number it is not read.
     pub in_flight_per_connection_max: usize,
-    /// Requests of one link that wait; at this number the next is answered 91 at once.
+    /// Requests of one link that wait; at this number what is to be decided is answered 91 at once,
+    /// and at twice this number everything.
     pub in_flight_per_link_max: usize,
-    /// Requests of all links that wait; at this number the next is answered 91 at once.
+    /// The same of all links.
     pub in_flight_max: usize,
     /// How long a connection may stay without a request before it is closed.
     pub idle_seconds_max: Duration,
@@ -341,8 +342,8 @@ impl Limits {
         if limits.in_flight_per_link_max > limits.in_flight_max {
             keys.mistake_of("in_flight_per_link_max", "expected no more than in_flight_max");
         }
-        if limits.hsm_milliseconds_max >= limits.answer_milliseconds_max {
-            let text = "expected less than answer_milliseconds_max: an answer must be in time";
+        if limits.hsm_milliseconds_max > limits.answer_milliseconds_max {
+            let text = "expected no more than answer_milliseconds_max: an answer must be in time";
             keys.mistake_of("hsm_milliseconds_max", text);
         }
         keys.finish();

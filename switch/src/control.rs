@@ -135,12 +135,14 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     command: Command,
 ) -> Outcome {
     let (action, token, done) = match command {
-        Command::Show { token } => ("show", token.clone(), issuer::load(switch, &token).await),
+        Command::Show { token } => {
+            ("show", token.clone(), issuer::load(switch, &token).await.map(Some))
+        }
         Command::Activate { token } => {
-            ("activate", token.clone(), issuer::activate(switch, &token).await)
+            ("activate", token.clone(), issuer::activate(switch, &token).await.map(Some))
         }
         Command::SetPin { token, pin } => {
-            ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await)
+            ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await.map(Some))
         }
         Command::Add(card) => ("add", card.token.clone(), add(switch, &card).await),
         Command::AddMany(cards) => {
@@ -161,18 +163,20 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     let refused = done.as_ref().err();
     tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
     match done {
-        Ok(card) => Outcome::Card(CardView::of(&switch.vault, &card)),
+        Ok(Some(card)) => Outcome::Card(CardView::of(&switch.vault, &card)),
+        Ok(None) => Outcome::Done,
         Err(refusal) => Outcome::Refused(refusal),
     }
 }
 
+/// The card that was added, unless it has been removed again meanwhile.
 async fn add<C: Clock, H: Hsm, S: Store>(
     switch: &Switch<C, H, S>,
     card: &AddCard,
-) -> Result<Card, Refusal> {
+) -> Result<Option<Card>, Refusal> {
     let added = issuer::add(switch, std::slice::from_ref(card)).await?;
     added.into_iter().collect::<Result<(), Refusal>>()?;
-    issuer::load(switch, &card.token).await
+    switch.store.load_by_token(&card.token).await.map_err(|failed| failed.to_string())
 }
 
 /// A line for each card: with it went its PIN, its counter and perhaps a suspension.

@@ -227,9 +227,9 @@ impl Pace {
 
     /// Takes the place of a connection that came now; a pause if there were too many.
     fn take(&mut self, now: Duration) -> Option<Duration> {
-        let earliest = now.saturating_sub(self.interval * BURST);
-        self.next = self.next.max(earliest) + self.interval;
-        Some(self.next.saturating_sub(now)).filter(|pause| *pause >= TICK)
+        self.next = self.next.max(now) + self.interval;
+        let burst = self.interval * BURST;
+        Some(self.next.saturating_sub(now + burst)).filter(|pause| *pause >= TICK)
     }
 }
 
@@ -241,7 +241,8 @@ mod tests {
     fn a_storm_is_spread_over_time() {
         for per_second in [100, 1_000, 50_000] {
             let mut pace = Pace::new(per_second);
-            let start = Duration::from_secs(100);
+            // The clock begins with the process, and that is when all peers come back.
+            let start = Duration::ZERO;
             let mut now = start;
             for number in 1..=3 * per_second + BURST {
                 now += pace.take(now).unwrap_or_default();

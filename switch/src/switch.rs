@@ -40,6 +40,9 @@ pub struct Switch<C, H, S> {
     pub metrics: Metrics,
 }
 
+/// Repeats, advices and reversals are taken up to this many times the limit of requests in flight.
+const FLOOD: usize = 2;
+
 /// How many requests wait for HSM or store.
 #[derive(Debug, Default)]
 pub struct InFlight(AtomicUsize);
@@ -75,6 +78,8 @@ pub struct Accounted {
     pub took: Duration,
     /// Whether it took too long: then it was not sent.
     pub late: bool,
+    /// Whether the answer is one that stays.
+    pub decided: bool,
 }
 
 impl<C, H, S> Switch<C, H, S> {
@@ -83,6 +88,13 @@ impl<C, H, S> Switch<C, H, S> {
     pub fn is_overloaded(&self, session: &Session) -> bool {
         self.in_flight.count() >= self.limits.in_flight_max
             || session.in_flight.count() >= self.limits.in_flight_per_link_max
+    }
+
+    /// Whether so many wait, of whatever kind, that not even a repeat or a reversal is taken.
+    #[must_use]
+    pub fn is_flooded(&self, session: &Session) -> bool {
+        self.in_flight.count() / FLOOD >= self.limits.in_flight_max
+            || session.in_flight.count() / FLOOD >= self.limits.in_flight_per_link_max
     }
 
     /// Counts what the HSM said, and notes a PIN block that could not be read: at once, so that
@@ -107,7 +119,7 @@ impl<C, H, S> Switch<C, H, S> {
     pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
         session.metrics.took(message.mti(), how.took);
         if how.late {
-            session.metrics.late(true);
+            session.metrics.late(how.decided);
         }
         if !self.log_transactions {
             return;

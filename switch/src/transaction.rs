@@ -16,7 +16,7 @@ use crate::authorization::{
     Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
     required_checks, response, reversal, route, trusted,
 };
-use crate::cards::{Card, CardKey, Pan};
+use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
@@ -96,7 +96,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Route::NotSupported => Outcome::of(Reason::FunctionNotSupported),
             Route::NetworkManagement => network_management(session, &decoded),
             _ if session.must_sign_on() => Outcome::of(Reason::Unavailable),
-            route => self.transact(session, route, &decoded).await,
+            _ if self.is_flooded(session) => {
+                session.metrics.overloaded();
+                Outcome::of(Reason::Unavailable)
+            }
+            route => self.transact(session, route, (&decoded, arrived)).await,
         };
         let trusted = trusted(&decoded, &frame.message);
         // The dialect was checked at start, so there is a reply.
@@ -105,7 +109,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
         let late = took > self.limits.answer_milliseconds_max;
-        self.account(session, message, Accounted { reason, repeat, fault, trusted, took, late });
+        let decided = rests_on_store && reason.is_kept();
+        let how = Accounted { reason, repeat, fault, trusted, took, late, decided };
+        self.account(session, message, how);
         // The network has given the request up by now, and may have taken it back.
         if late {
             return Ok(unanswered);
@@ -114,7 +120,12 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(Responded { mti, reason: Some(reason), reply })
     }
 
-    async fn transact(&self, session: &Session, route: Route, decoded: &Decoded<'_>) -> Outcome {
+    async fn transact(
+        &self,
+        session: &Session,
+        route: Route,
+        (decoded, arrived): (&Decoded<'_>, Duration),
+    ) -> Outcome {
         let request = match Request::parse(decoded) {
             Ok(request) => request,
             Err(fault) => return Outcome::malformed(fault),
@@ -123,7 +134,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         if route == Route::Authorization && !request.processing_code.is_supported() {
             return Outcome::of(Reason::FunctionNotSupported);
         }
-        let answered = self.answer(session, route, &request).await;
+        let answered = self.answer(session, route, (&request, arrived)).await;
         // The store says itself why it failed, once; here it is one more 9907.
         answered.unwrap_or_else(|StoreFailed(_)| Outcome::of(Reason::Unavailable))
     }
@@ -132,7 +143,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         &self,
         session: &Session,
         route: Route,
-        request: &Request,
+        (request, arrived): (&Request, Duration),
     ) -> Result<Outcome, StoreFailed> {
         let card_key = self.vault.card_key(&request.pan);
         let key = self.duplicates.key(&session.link.network, &card_key, request);
@@ -150,7 +161,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Claimed::First(claim) => Some(claim),
         };
         let place = Place { network: &session.link.network, card: card_key, key, body };
-        let mut attempt = Attempt { session, request, verified: None };
+        let mut attempt = Attempt { session, request, arrived, verified: None };
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
             let reverses = self.original(session, route, &card_key, request).await?;
@@ -178,8 +189,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                     now,
                 )),
                 event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
-                // What is none of ours is answered 1011 anyway, when it comes.
-                reverses: reverses.filter(|_| self.is_ours(&request.pan)),
+                reverses,
             };
             match self.store.commit(commit, &mut claim).await {
                 Err(CommitError::Changed) => continue,
@@ -208,13 +218,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(Some(Reversal { original, is_known: self.store.knows(original).await? }))
     }
 
-    fn is_ours(&self, pan: &Pan) -> bool {
-        self.products.iter().any(|product| product.has_bin_of(pan))
-    }
-
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
     async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
-        if self.is_ours(&request.pan) { self.store.load(key).await } else { Ok(None) }
+        let is_ours = self.products.iter().any(|product| product.has_bin_of(&request.pan));
+        if is_ours { self.store.load(key).await } else { Ok(None) }
     }
 
     async fn decide(&self, attempt: &mut Attempt<'_>, card: &Card, now: Timestamp) -> Decision {
@@ -251,13 +258,16 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         card: &Card,
         reference: &PinReference,
     ) -> Verification {
-        let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
+        let Attempt { session, request: Request { pan, pin_block, .. }, arrived, .. } = attempt;
         let Some(block) = pin_block else { return Verification::BadPinBlock };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
         // In time for an answer, so that the network need not guess.
-        let answered = within(self.limits.hsm_milliseconds_max, self.hsm.verify_pin(call)).await;
+        let passed = self.clock.monotonic().saturating_sub(*arrived);
+        let left = self.limits.answer_milliseconds_max.saturating_sub(passed);
+        let limit = left.min(self.limits.hsm_milliseconds_max);
+        let answered = within(limit, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(Verification::Unavailable)
     }
 }
@@ -267,6 +277,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
 struct Attempt<'a> {
     session: &'a Session,
     request: &'a Request,
+    /// When the request was read, on the monotonic clock.
+    arrived: Duration,
     verified: Option<Verified>,
 }
 

@@ -69,8 +69,7 @@ impl Judge<'_> {
                 _ => return Err(format!("a code that no rule gives: {answer:?}")),
             };
             let digits = answer.approval.bytes().filter(u8::is_ascii_digit).count();
-            let is_decision = matches!(request.plan.call, Call::Authorization { .. });
-            let approved = if &answer.code == b"00" && is_decision { 6 } else { 0 };
+            let approved = if &answer.code == b"00" && is_decision(request) { 6 } else { 0 };
             if answer.reason != reason || digits != approved || answer.approval.len() != digits {
                 return Err(format!("an answer that does not fit together: {answer:?}"));
             }
@@ -124,7 +123,9 @@ impl Judge<'_> {
                 other.other_body != sending.other_body && other.order < answer.order
             };
             let mut reversals = self.reversals(number).flat_map(|reversal| &reversal.sendings);
-            let is_reversed = reversals.any(|reversal| reversal.order < answer.order);
+            // An advice is acknowledged, reversed or not.
+            let is_reversed =
+                is_decision(request) && reversals.any(|reversal| reversal.order < answer.order);
             if !is_reversed && !request.sendings.iter().any(is_cause) {
                 return Err("94 without another body or a reversal".to_owned());
             }
@@ -143,6 +144,9 @@ impl Judge<'_> {
     /// What is sent after a reversal was answered is not decided. And what a reversal did not
     /// know was not decided before it, unless a power failure took that.
     fn what_is_reversed_is_refused(&self, number: usize, request: &Request) -> Result<(), String> {
+        if !is_decision(request) {
+            return Ok(());
+        }
         let answered = |reversal: &Request| {
             let answers = reversal
                 .sendings
@@ -177,7 +181,9 @@ impl Judge<'_> {
                 return Err(format!("{answer:?} although the store had failed"));
             }
             let during = |order: &u64| (sending.order..answer.order).contains(order);
-            let is_caused = self.history.hsm_unavailable.iter().any(during)
+            // Reversals and advices do not ask the HSM.
+            let asks = is_decision(request);
+            let is_caused = asks && self.history.hsm_unavailable.iter().any(during)
                 || failed.is_some_and(|failed| failed.order < answer.order);
             if &answer.code == b"91" && !is_caused {
                 return Err(format!("{answer:?} although HSM and store worked"));
@@ -296,6 +302,10 @@ impl Judge<'_> {
             sending.answer.as_ref().is_some_and(is_none)
         })
     }
+}
+
+const fn is_decision(request: &Request) -> bool {
+    matches!(request.plan.call, Call::Authorization { .. })
 }
 
 const fn is_reversal(request: &Request) -> bool {

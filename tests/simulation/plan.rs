@@ -164,8 +164,8 @@ impl Plan {
             jumps: jumps(&mut of("jumps"), millis),
             requests: {
                 let mut requests = requests(&mut of("requests"), millis);
-                add_reversals(&mut of("reversals"), &mut requests);
                 add_advices(&mut of("advices"), &mut requests, millis);
+                add_reversals(&mut of("reversals"), &mut requests);
                 requests
             },
             commands: (0..2)

@@ -15,7 +15,8 @@ pub struct OriginalElements {
     pub stan: [u8; 6],
     /// Its DE7: MMDDhhmmss.
     pub transmission_time: [u8; 10],
-    /// Its DE32, filled with zero bytes: that of the reversal, or without one what DE90 says.
+    /// Its DE32, filled with zero bytes: that of the reversal, or without one what DE90 says, which
+    /// is filled with zeros on the left.
     pub acquirer: [u8; 11],
 }
 
@@ -44,7 +45,7 @@ impl OriginalElements {
             time.is_none_or(|time| time.accepts(transmission_time)).then_some(())?;
             let acquirer = match (known, acquirer.first()) {
                 (None, _) => acquirer,
-                (Some(known), Some(0)) => digits_only(known),
+                (Some(known), Some(0)) => *known,
                 (Some(known), _) => Some(acquirer).filter(|own| is_same(own, known))?,
             };
             let (stan, transmission_time) = (*stan, *transmission_time);
@@ -67,14 +68,6 @@ impl OriginalElements {
 /// Requests that are decided, and advices.
 fn is_reversible(mti: Mti) -> bool {
     matches!(route(mti), Route::Authorization | Route::Advice)
-}
-
-/// An acquirer of DE90 as DE32 has it: without the zeros that fill it up on the left.
-fn digits_only(known: &[u8; 11]) -> [u8; 11] {
-    let mut acquirer = [0; 11];
-    let digits = known.iter().skip_while(|digit| **digit == b'0');
-    acquirer.iter_mut().zip(digits).for_each(|(byte, digit)| *byte = *digit);
-    acquirer
 }
 
 /// Whether DE32 is the acquirer of DE90, with zeros on the left or without.

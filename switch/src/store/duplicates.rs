@@ -29,9 +29,6 @@ pub const WINDOW: Duration = Duration::from_secs(24 * 3_600);
 /// The index is split by digest: a lock is held for one part only, and cleaning one part is short.
 const SHARDS: usize = 64;
 
-/// Age of a tombstone from which another reversal of the same original renews it.
-const TOMBSTONE_RENEWAL: Duration = Duration::from_secs(3_600);
-
 /// An answer with what a repeat has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -210,13 +207,9 @@ impl Originals<'_> {
     /// Reversed by the commit `durable_at`: what is asked to be decided is refused from now on.
     pub fn reverse(mut self, durable_at: u64) {
         let Originals { original, now, .. } = self;
-        // One reversal after the other leaves one tombstone for a while.
-        let mut known = self.shard.with_digest(original.digest);
-        let is_fresh = |entry: &Entry| now.since(entry.time) < TOMBSTONE_RENEWAL;
-        if !known.any(|entry| entry.reversed() == Some(original) && is_fresh(entry)) {
-            drop(known);
-            self.shard.push(Entry::tombstone(original, durable_at, now));
-        }
+        // One tombstone for each original: the time counts from the last reversal.
+        self.shard.forget_tombstones(original);
+        self.shard.push(Entry::tombstone(original, durable_at, now));
     }
 }
 
@@ -310,8 +303,7 @@ mod tests {
             }
             let look = index.look(key(1), BodyDigest(1), at(2));
             match is_known {
-                // Once: the second reversal changed nothing.
-                true => assert!(matches!(look, Look::Conflict { durable_at: 9 })),
+                true => assert!(matches!(look, Look::Conflict { durable_at: 10 })),
                 false => assert!(matches!(look, Look::Repeat(_))),
             }
             let reversal = index.look(key_of(1, 5, b"0400"), BodyDigest(1), at(2));
@@ -325,16 +317,16 @@ mod tests {
             let index = Duplicates::new(1 << 20);
             index.originals(original, at(0)).reverse(9);
             index.originals(original, at(1)).reverse(10);
-            assert_eq!(index.shard(original.digest).entries.len(), 1);
+            assert_eq!(index.shard(original.digest).with_digest(original.digest).count(), 1);
             index
         };
         let refused = |index: &Duplicates, key, now| {
-            matches!(index.look(key, BodyDigest(1), now), Look::Conflict { durable_at: 9 })
+            matches!(index.look(key, BodyDigest(1), now), Look::Conflict { durable_at: 10 })
         };
         let index = tombstone(original(1, None, Some(b"0100")));
         assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 6, b"0100"), at(2)));
         assert!(!refused(&index, key_of(1, 5, b"0200"), at(2)));
-        assert!(!refused(&index, key(1), at(24 * 3_600)), "the window is over");
+        assert!(!refused(&index, key(1), at(24 * 3_600 + 1)), "the window is over");
         let index = tombstone(original(1, Some(5), None));
         assert!(refused(&index, key(1), at(2)) && refused(&index, key_of(1, 5, b"0200"), at(2)));
         assert!(!refused(&index, key_of(1, 5, b"0220"), at(2)), "an advice is acknowledged");

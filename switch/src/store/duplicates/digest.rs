@@ -170,6 +170,10 @@ impl DuplicateHasher {
         (version, time, stan): (u8, &[u8; 10], &[u8; 6]),
         acquirer: &[u8; 11],
     ) -> u128 {
+        // An institution is a number: zeros in front of it say nothing.
+        let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
+        let start = acquirer.iter().position(|digit| *digit != b'0').unwrap_or(end);
+        let acquirer = acquirer.get(start..end).unwrap_or_default();
         self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
     }
 

@@ -176,7 +176,9 @@ impl Shard {
             let number = self.first;
             self.first = number.wrapping_add(1);
             self.forget(oldest.digest, number);
-            self.dropped = self.dropped.max(Some(oldest.time).filter(|_| oldest.is_valid(now)));
+            // A time to come is a mistake of the clock.
+            let at = Some(oldest.time.min(now)).filter(|_| oldest.is_valid(now));
+            self.dropped = self.dropped.max(at);
         }
     }
 
@@ -193,6 +195,15 @@ impl Shard {
         if let Some((.., number)) = of_digest.min() {
             self.forget(digest, number);
         }
+    }
+
+    pub(super) fn forget_tombstones(&mut self, original: Original) {
+        let hash = table_hash(halves(original.digest));
+        let is_it = |number: &&u32| {
+            self.entry(**number).is_some_and(|entry| entry.reversed() == Some(original))
+        };
+        let known = self.numbers.iter_hash(hash).find(is_it).copied();
+        known.into_iter().for_each(|number| self.forget(halves(original.digest), number));
     }
 
     /// Its place in the ring stays.

@@ -163,7 +163,7 @@ fn open_journal(
     snapshot: &SnapshotRead,
     loading: &Loading<'_>,
 ) -> Result<(Journal, Recovered), OpenStoreError> {
-    let oldest = loading.now.seconds() - i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
+    let window = i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
     let mut replay = Replay {
         start: Some(loading.start),
         // Older segments only for the answers in them, and not more than a start can wait for.
@@ -174,7 +174,9 @@ fn open_journal(
             if !is_near {
                 loading.duplicates.forgot(ended);
             }
-            is_near && ended.seconds() >= oldest
+            // By the clock of the newest, if that of now is ahead of it.
+            let newest = created(newest).seconds().min(loading.now.seconds());
+            is_near && ended.seconds() >= newest - window
         },
         visit: &mut |sequence, position, bytes| loading.entry(sequence, position, bytes),
     };
@@ -275,9 +277,7 @@ impl Loading<'_> {
                 Ok(())
             }
             Part::Reversal(original, time) => {
-                if self.now.since(time) < WINDOW {
-                    self.duplicates.originals(original, time).reverse(0);
-                }
+                self.duplicates.originals(original, time).reverse(0);
                 Ok(())
             }
             Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
@@ -352,7 +352,8 @@ impl Loading<'_> {
         if let Some(card) = card.filter(|_| is_history) {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
         }
-        if transaction.is_kept && self.now.since(transaction.time) < WINDOW {
+        // However old it seems: the clock may be wrong now, and is asked again at every look.
+        if transaction.is_kept {
             // All that is read at start is on disk: nothing to wait for.
             let kept = Kept { answer: transaction.answer, durable_at: 0 };
             let TransactionRecord { duplicate_key, body, time, .. } = *transaction;
