@@ -149,7 +149,7 @@ impl<'a> Commit<'a> {
     }
 }
 
-/// An original that is to be reversed: marked, or if it is unknown, refused when it comes.
+/// An original that is to be reversed: refused from then on, whether it is known or not.
 #[derive(Clone, Copy, Debug)]
 pub struct Reversal {
     /// What the reversal says of it.

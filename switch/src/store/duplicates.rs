@@ -208,7 +208,7 @@ impl Originals<'_> {
     pub fn reverse(mut self, durable_at: u64) {
         let Originals { original, now, .. } = self;
         // One tombstone for each original: the time counts from the last reversal.
-        self.shard.forget_tombstones(original);
+        self.shard.forget_tombstone(original);
         self.shard.push(Entry::tombstone(original, durable_at, now));
     }
 }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reversal_marks_what_it_names_and_a_repeat_of_that_is_refused() {
+    fn a_repeat_of_what_a_reversal_names_is_refused() {
         let cases = [
             (original(1, None, Some(b"0100")), true),
             (original(1, Some(5), None), true),

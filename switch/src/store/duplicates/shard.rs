@@ -197,7 +197,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn forget_tombstones(&mut self, original: Original) {
+    pub(super) fn forget_tombstone(&mut self, original: Original) {
         let hash = table_hash(halves(original.digest));
         let is_it = |number: &&u32| {
             self.entry(**number).is_some_and(|entry| entry.reversed() == Some(original))
