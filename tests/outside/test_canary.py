@@ -144,7 +144,11 @@ def conversation(switch, wire):
         for number in range(7):
             clear = bytes([0x1C]) + bytes.fromhex(WRONG_PINS[1]) + bytes([number])
             assert link.ask(wire.with_block(four, clear)).code == "81"
-        assert link.ask(wire.request(one, one.pin, mti="0400")).code == "40"
+        for mti in ("0400", "0420", "0120", "0220"):
+            assert link.ask(wire.request(one, one.pin, mti=mti)).code == "00"
+        for original in (one.pan.rjust(42, "0"), one.pan[:10].ljust(42, "0")):
+            reversal = wire.request(one, one.pin, mti="0400", **{"90": original})
+            assert link.ask(reversal).code == "30"
         format_errors(link, wire)
     framing_errors(switch, wire)
 
