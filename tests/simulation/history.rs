@@ -9,7 +9,7 @@ use tests::terminal::Fields;
 use tokio::time::Instant;
 
 use super::model::{Call, Reply};
-use super::plan::{Ending, Plan, RequestPlan};
+use super::plan::{Ending, Plan, RequestPlan, TERMINALS};
 
 /// What came back for one sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ impl Answer {
 pub struct Sending {
     /// The life of the switch that it was sent to.
     pub life: usize,
+    pub link: usize,
     pub other_body: bool,
     pub order: u64,
     pub millis: u64,
@@ -65,8 +66,10 @@ pub enum Heard {
 #[derive(Default)]
 pub struct Connection {
     pub life: usize,
-    /// It was read to its end, and nothing had ended it before its time: all answers were owed.
-    pub is_whole: bool,
+    pub link: usize,
+    /// When it was read to its end, in milliseconds, and nothing had ended it before its time: all
+    /// answers were owed.
+    pub whole: Option<u64>,
     /// Request and sending of each that was sent.
     pub sent: Vec<(usize, usize)>,
 }
@@ -168,7 +171,8 @@ impl History {
 
     pub fn connected(&mut self, terminal: usize) -> usize {
         let (number, life) = (self.connections.len(), self.life());
-        self.connections.push(Connection { life, ..Connection::default() });
+        let (link, _) = TERMINALS[terminal];
+        self.connections.push(Connection { life, link, ..Connection::default() });
         self.note("connect", &format!("terminal {terminal} as {number}"));
         number
     }
@@ -181,7 +185,7 @@ impl History {
     pub fn read_to_the_end(&mut self, connection: usize) {
         let life = &self.lives[self.connections[connection].life];
         let is_whole = life.end.is_none() && life.failed.is_none();
-        self.connections[connection].is_whole = is_whole;
+        self.connections[connection].whole = is_whole.then(|| self.millis());
         self.note("end", &connection.to_string());
     }
 
@@ -191,9 +195,11 @@ impl History {
         let what =
             format!("{mti} {request} on {connection}: card {} {:?}{body}", plan.card, plan.call);
         let order = self.note("send", &what);
-        let (millis, life) = (self.millis(), self.connections[connection].life);
+        let (millis, Connection { life, link, .. }) =
+            (self.millis(), &self.connections[connection]);
+        let (life, link) = (*life, *link);
         let sendings = &mut self.requests[request].sendings;
-        sendings.push(Sending { life, other_body, order, millis, answer: None });
+        sendings.push(Sending { life, link, other_body, order, millis, answer: None });
         self.connections[connection].sent.push((request, sendings.len() - 1));
     }
 

@@ -1,12 +1,14 @@
 //! Whether what was seen in a run may be seen. It trusts nothing that the switch or its store
 //! says of itself: only answers, in the order in which they were seen.
 
+use std::collections::BTreeMap;
+
 use switch::config::SyncMode;
 
 use super::history::{Answer, Command, End, Heard, History, Life, Request, Sending};
 use super::linearizability::{Earlier, Step, is_linearizable};
 use super::model::{Call, Entered, Reply};
-use super::plan::{CARDS, Ending, Plan};
+use super::plan::{CARDS, Ending, Plan, REFUSING_LINKS};
 
 /// What is wrong with a run, if anything is.
 pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
@@ -22,6 +24,7 @@ pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
             judge.conflicts_have_a_cause(number, request),
             judge.no_answer_without_hsm_and_store(request),
             judge.what_is_reversed_is_refused(number, request),
+            judge.what_nobody_knows_is_refused(request),
         ];
         for check in checks {
             check.map_err(|why| format!("request {number}: {why}"))?;
@@ -36,16 +39,21 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// As many answers as sendings on a connection that nothing ended before its time; more than
-    /// one was found out when it came.
+    /// As many answers as sendings on a connection that nothing ended before its time, but those
+    /// that would have been too late; more than one was found out when it came.
     fn each_sending_has_its_answer(&self) -> Result<(), String> {
         for (number, connection) in self.history.connections.iter().enumerate() {
-            let is_open = |(request, sending): &&(usize, usize)| {
-                self.history.requests[*request].sendings[*sending].answer.is_none()
-            };
-            if let Some((request, _)) = connection.sent.iter().find(is_open)
-                && connection.is_whole
-            {
+            let Some(end) = connection.whole else { continue };
+            // An answer goes to the first sending of its request, so they are counted.
+            let mut missing = BTreeMap::<usize, i64>::new();
+            for (request, sending) in &connection.sent {
+                let Sending { answer, millis, .. } =
+                    &self.history.requests[*request].sendings[*sending];
+                let may_be_late = end - millis > self.plan.links.answer_millis_max;
+                *missing.entry(*request).or_default() +=
+                    i64::from(answer.is_none()) - i64::from(may_be_late);
+            }
+            if let Some((request, _)) = missing.into_iter().find(|(_, count)| *count > 0) {
                 return Err(format!("request {request} was not answered on {number}"));
             }
         }
@@ -167,6 +175,42 @@ impl Judge<'_> {
         Ok(())
     }
 
+    /// A reversal that comes before its original, and before any other reversal of it, is refused
+    /// on a link that refuses what nobody knows.
+    fn what_nobody_knows_is_refused(&self, request: &Request) -> Result<(), String> {
+        let Call::Reversal { of, .. } = request.plan.call else { return Ok(()) };
+        let Some((_, answer)) = decided(request).into_iter().min_by_key(|(_, it)| it.order) else {
+            return Ok(());
+        };
+        let before = |request: &Request| {
+            let sent = request.sendings.iter().filter(|sending| sending.order < answer.order);
+            sent.map(|sending| sending.link).collect::<Vec<_>>()
+        };
+        let refuses = |link| REFUSING_LINKS.contains(link);
+        let sent_before = self.reversals(of).map(before).filter(|sent| !sent.is_empty()).count();
+        let is_first = before(&self.history.requests[of]).is_empty() && sent_before == 1;
+        if is_first && before(request).iter().all(refuses) && &answer.code != b"25" {
+            return Err(format!("{answer:?} for a reversal of what nobody knows"));
+        }
+        Ok(())
+    }
+
+    /// Whether so many others may have been waited for that this one was refused, or whether it
+    /// took so long that the HSM was not waited for.
+    fn is_overload(&self, sending: &Sending, answer: &Answer) -> bool {
+        let plan = &self.plan.links;
+        let waits = |other: &&Sending| {
+            let is_open = |theirs: &Answer| theirs.order > sending.order;
+            other.life == sending.life
+                && other.order < answer.order
+                && other.answer.as_ref().is_none_or(is_open)
+        };
+        let all = self.history.requests.iter().flat_map(|request| &request.sendings);
+        // It counts itself where it has waited for the store before.
+        all.filter(waits).count() >= plan.in_flight_all_max
+            || answer.millis - sending.millis >= plan.answer_millis_max
+    }
+
     /// 91 has its cause, and what needs HSM or store is not answered without them.
     fn no_answer_without_hsm_and_store(&self, request: &Request) -> Result<(), String> {
         let first_sent = request.sendings.first().map_or(0, |sending| sending.millis);
@@ -184,7 +228,8 @@ impl Judge<'_> {
             // Reversals and advices do not ask the HSM.
             let asks = is_decision(request);
             let is_caused = asks && self.history.hsm_unavailable.iter().any(during)
-                || failed.is_some_and(|failed| failed.order < answer.order);
+                || failed.is_some_and(|failed| failed.order < answer.order)
+                || self.is_overload(sending, answer);
             if &answer.code == b"91" && !is_caused {
                 return Err(format!("{answer:?} although HSM and store worked"));
             }

@@ -15,6 +15,9 @@ pub const PINS: [&str; 4] = ["4071", "5938", "7206", "8264"];
 /// Where terminals connect: the link of each, and its network.
 pub const TERMINALS: [(usize, usize); 4] = [(0, 0), (1, 0), (2, 1), (0, 0)];
 
+/// Links on which a reversal of what nobody knows is refused.
+pub const REFUSING_LINKS: [usize; 2] = [1, 2];
+
 /// Products of the cards, and how many wrong PINs in a row suspend them.
 pub const CARDS: [(&str, Option<u32>); 4] =
     [("three", Some(3)), ("one", Some(1)), ("many", None), ("three", Some(3))];
@@ -97,6 +100,10 @@ pub struct LinkPlan {
     pub room: usize,
     /// Requests of a connection that the switch takes at a time.
     pub in_flight_max: usize,
+    /// Requests of all connections that wait for HSM or store, before others are refused.
+    pub in_flight_all_max: usize,
+    /// Within how many milliseconds an answer leaves, or not at all.
+    pub answer_millis_max: u64,
 }
 
 /// One sending of a request.
@@ -227,6 +234,8 @@ fn links(seed: u64) -> LinkPlan {
         pieces_percent: setting(seed, "pieces", 0, &[20, 80]),
         slow_reader_percent: setting(seed, "slow reader", 0, &[10, 60]),
         in_flight_max: setting(seed, "in flight", 1_024, &[1, 3]),
+        in_flight_all_max: setting(seed, "overload", 1_024, &[1_024, 1_024, 2, 5]),
+        answer_millis_max: setting(seed, "deadline", 30_000, &[30_000, 30_000, 60, 2_500]),
         room: setting(seed, "room", 1 << 14, &[40, 200]),
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 use super::history::History;
 use super::hsm::{SimulatedHsm, reference};
 use super::model::Status;
-use super::plan::{CARDS, Ending, Plan, TERMINALS, When, dice, pan};
+use super::plan::{CARDS, Ending, Plan, REFUSING_LINKS, TERMINALS, When, dice, pan};
 use super::store::{Mutation, Shared, SimulatedStore};
 
 pub type SimulatedSwitch = Switch<SimulatedClock, SimulatedHsm, SimulatedStore>;
@@ -232,7 +232,8 @@ impl World {
             products: self.config.products.clone(),
             limits: Limits {
                 in_flight_per_connection_max: self.plan.links.in_flight_max,
-                answer_milliseconds_max: UNTIL_CALM,
+                answer_milliseconds_max: Duration::from_millis(self.plan.links.answer_millis_max),
+                in_flight_max: self.plan.links.in_flight_all_max,
                 hsm_milliseconds_max: HSM_LIMIT,
                 ..self.config.limits
             },
@@ -306,13 +307,14 @@ pub fn token(card: usize) -> String {
 fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
-        let link = |name: &str, network: &str, dialect: &str| {
+        let link = |number: usize, network: &str, dialect: &str| {
+            let unknown = if REFUSING_LINKS.contains(&number) { "refuse" } else { "accept" };
             format!(
-                "[[links]]\nname = {name:?}\nnetwork = {network:?}\nlisten = \"127.0.0.1:0\"\n\
-                 dialect = {dialect:?}\nzpk = \"demo-zpk\"\n"
+                "[[links]]\nname = \"link-{number}\"\nnetwork = {network:?}\n\
+                 listen = \"127.0.0.1:0\"\ndialect = {dialect:?}\nzpk = \"demo-zpk\"\n\
+                 unknown_original = {unknown:?}\n"
             )
         };
-        let refuses = "unknown_original = \"refuse\"\n".to_owned();
         let product = |name: &str, limit: &str| {
             format!(
                 "[[products]]\nname = {name:?}\nbins = [\"476134\"]\ncurrency = 978\n\
@@ -323,9 +325,9 @@ fn config() -> &'static Config {
             "data_dir = \"/nowhere\"\nhsm.master_key_file = \"demo\"\n\
              admin.listen = \"127.0.0.1:0\"\nlimits.bad_pin_blocks_per_minute = 255\n"
                 .to_owned(),
-            link("one", "alpha", "iso8583-1987-ascii"),
-            link("two", "alpha", "iso8583-1987-ascii") + &refuses,
-            link("three", "beta", "iso8583-1987-binary") + &refuses,
+            link(0, "alpha", "iso8583-1987-ascii"),
+            link(1, "alpha", "iso8583-1987-ascii"),
+            link(2, "beta", "iso8583-1987-binary"),
             product("three", "3"),
             product("one", "1"),
             product("many", "\"none\""),
