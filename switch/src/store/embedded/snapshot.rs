@@ -52,6 +52,9 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 24;
 pub(super) const FOOTER_BYTES: usize = 32;
 const BUFFER_BYTES: usize = 1 << 20;
+/// A snapshot is synced in pieces of this size, so that the syncs of the journal never queue behind
+/// one large write-back.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// Which records a snapshot stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,7 @@ pub struct SnapshotWriter {
     file: BufWriter<File>,
     from: Sequence,
     records: u64,
+    unsynced_bytes: usize,
 }
 
 impl SnapshotWriter {
@@ -111,7 +115,7 @@ impl SnapshotWriter {
         let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
         file.write_all(&header(from)).map_err(failed)?;
         let directory = directory.to_owned();
-        Ok(Self { directory, draft, file, from, records: 0 })
+        Ok(Self { directory, draft, file, from, records: 0, unsynced_bytes: 0 })
     }
 
     /// Adds a record of 1 to [`SNAPSHOT_PAYLOAD_BYTES_MAX`] bytes.
@@ -133,7 +137,14 @@ impl SnapshotWriter {
         let crc = record_crc(self.from, self.records, length, payload);
         self.file.write_all(&length.to_le_bytes())?;
         self.file.write_all(&crc.to_le_bytes())?;
-        self.file.write_all(payload)
+        self.file.write_all(payload)?;
+        self.unsynced_bytes += payload.len();
+        if self.unsynced_bytes >= PIECE_BYTES {
+            self.unsynced_bytes = 0;
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+        }
+        Ok(())
     }
 
     /// Makes the snapshot durable under its name and removes all but the two newest. The journal
