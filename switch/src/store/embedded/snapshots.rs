@@ -16,6 +16,8 @@ use crate::config::StoreConfig;
 use crate::store::record;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The nice value that gives way to everybody.
+const LOWEST_PRIORITY: i32 = 19;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// The running thread.
@@ -55,6 +57,9 @@ impl Drop for Snapshots {
 }
 
 fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::Receiver<()>) {
+    // Of this thread alone (Linux). A snapshot of many cards takes a processor for a second, and
+    // requests must not wait for it. Where it is not allowed, it is only slower for others.
+    let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     let (mut taken_at, mut looked) = (0, shared.clock.now());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
