@@ -259,8 +259,14 @@ fn config_with(limit: &str) -> String {
 /// An HSM that is too slow is as good as none: 91 in time, and nothing is counted.
 #[tokio::test]
 async fn a_slow_hsm_is_an_hsm_that_is_unavailable() {
+    slow_hsm("hsm_milliseconds_max = 50").await;
+    // It is not given all of the time in which an answer must leave.
+    slow_hsm("answer_milliseconds_max = 300\nhsm_milliseconds_max = 300").await;
+}
+
+async fn slow_hsm(limits: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let config = config_with("hsm_milliseconds_max = 50");
+    let config = config_with(limits);
     let (test, address, shutdown) = listening(&config, directory.path()).await;
     let spec = Arc::clone(&test.config.links[0].dialect);
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };

@@ -315,7 +315,7 @@ impl Limits {
         let in_flight_max = count("in_flight_max", 1_000_000, 16_000);
         let limits = Limits {
             connections_max: count("connections_max", 100_000, 1_024),
-            in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 4_096),
+            in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 8_192),
             in_flight_per_link_max: count(
                 "in_flight_per_link_max",
                 1_000_000,

@@ -30,6 +30,9 @@ use crate::switch::{Accounted, Session, Switch};
 /// Room for a usual reply, in bytes.
 const REPLY_BYTES: usize = 256;
 
+/// Part of the time for an answer that the HSM does not get.
+const ANSWER_PART: u32 = 10;
+
 /// A reply on its way out.
 pub struct Reply {
     /// As it goes over the wire.
@@ -263,9 +266,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
-        // In time for an answer, so that the network need not guess.
+        // A part of the time is kept for the answer that says 91, so that it leaves.
+        let answer_in = self.limits.answer_milliseconds_max;
         let passed = self.clock.monotonic().saturating_sub(*arrived);
-        let left = self.limits.answer_milliseconds_max.saturating_sub(passed);
+        let left = (answer_in - answer_in / ANSWER_PART).saturating_sub(passed);
+        if left.is_zero() {
+            return Verification::Unavailable;
+        }
         let limit = left.min(self.limits.hsm_milliseconds_max);
         let answered = within(limit, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(Verification::Unavailable)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use switch::cards::cache::NewCard;
 use switch::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
-use switch::clock::{Clock, Timestamp};
+use switch::clock::{Clock, SystemClock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
 use switch::control::{self, Command, Outcome};
@@ -27,7 +27,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// A clock that stands still until it is moved.
+/// A civil time that stands still until it is moved.
 #[derive(Clone, Default)]
 pub struct TestClock(Arc<AtomicI64>);
 
@@ -49,7 +49,7 @@ impl Clock for TestClock {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        SystemClock.monotonic()
     }
 }
 

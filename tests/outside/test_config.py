@@ -35,6 +35,11 @@ REPLACEMENTS = [
     ('pin_retry_limit = "none"', 'utc_offset = "+15:00"', OFFSET),
     ('drain_seconds_max = 10', 'drain_seconds_max = 0',
      "limits, drain_seconds_max: expected a number from 1 to 3600"),
+    ("drain_seconds_max = 10", "hsm_milliseconds_max = 5001\ndrain_seconds_max = 10",
+     "limits, hsm_milliseconds_max: expected no more than answer_milliseconds_max: an answer must "
+     "be in time"),
+    ("drain_seconds_max = 10", "in_flight_per_link_max = 16001\ndrain_seconds_max = 10",
+     "limits, in_flight_per_link_max: expected no more than in_flight_max"),
     ('zpk = "demo-zpk"', 'zpk = "demo/zpk"',
      "link 2, zpk: expected the name of a key that was brought in: letters, digits and hyphens, "
      "not own-*"),

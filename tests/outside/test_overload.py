@@ -72,18 +72,25 @@ def test_above_its_limit_a_request_is_answered_91_at_once(make_switch, tmp_path)
             # Another link still has room, up to the limit of all together.
             third.send(*(wrong_pin() for _ in range(4)))
             assert [third.read().code for _ in range(2)] == ["91"] * 2
-            # A repeat learns its answer, and a reversal is taken: they are no new decisions.
+            # A repeat learns its answer, and reversal and advice are taken: they are no new
+            # decisions. The reversal waits for the disk, with others up to twice the limit.
             assert other.ask(dict(approved, t="0101")).code == "00"
-            assert other.ask(authorization(CARD_3, changes={"4": None})).code == "30"
+            assert other.ask(authorization(CARD_3, mti="0120")).code == "00"
+            reversals = [dict(approved, t="0400", **{"37": f"{n:012}"}) for n in range(7)]
+            other.send(*reversals)
+            flooded = other.read()
+            assert (flooded.code, flooded.reason) == ("91", "9907")
+            assert other.ask(dict(approved, t="0101")).code == "91"
             # Network management is no load.
             assert third.echo() == other.echo() == "00"
             assert [third.read().code for _ in range(2)] == ["55"] * 2
             assert [link.read().code for _ in range(6)] == ["55"] * 6
+            assert [other.read().code for _ in range(6)] == ["00"] * 6
         # 91 is no answer to keep: a repeat is decided anew.
         assert link.ask(dict(requests[19], t="0101")).code == "55"
     assert switch.show(CARD_4.token)["pin_try_counter"] == 9
     metrics = Metrics(switch)
-    assert metrics.value("pinswitch_overload_answers_total", link="link-a") == 15
+    assert metrics.value("pinswitch_overload_answers_total", link="link-a") == 17
     assert metrics.value("pinswitch_overload_answers_total", link="link-b") == 2
     assert metrics.value("pinswitch_inflight") == 0
 
@@ -113,10 +120,11 @@ CONNECTIONS = 9_000
 
 
 def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
-    """Each has been busy before: what a burst needed is given back."""
+    """Some have been busy before, and stopped in the middle of a frame: what the burst needed is
+    given back."""
     limits = "connections_per_second_max = 100000"
     switch = make_switch(connections_max=CONNECTIONS + 10, limits=limits).start()
-    burst = [authorization(CARD_3, CARD_3.pin) for _ in range(20)]
+    burst = [authorization(CARD_3, CARD_3.pin) for _ in range(400)]
     with switch.connect() as link:
         link.ask_all(burst)
         before = memory_bytes(switch)
@@ -124,11 +132,13 @@ def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
         for number in range(CONNECTIONS):
             idle.append(switch.connect())
             if number % 10 == 0:
-                assert {answer.code for answer in idle[-1].ask_all(burst)} == {"00"}
+                answers = idle[-1].ask_all(burst[:20] if number % 200 else burst)
+                assert {answer.code for answer in answers} == {"00"}
+                idle[-1].write(b"\x00")
         assert Metrics(switch).value("pinswitch_connections") == CONNECTIONS + 1
         assert (memory_bytes(switch) - before) / CONNECTIONS < 8_000
         assert link.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
-        assert {other.echo() for other in idle[:: 500]} == {"00"}
+        assert {other.echo() for other in idle[1:: 500]} == {"00"}
         for other in idle:
             other.close()
         wait_until(lambda: Metrics(switch).value("pinswitch_connections") == 1, "still open", 20)

@@ -53,16 +53,6 @@ impl OriginalElements {
         };
         read().map(Some).ok_or(FormatError { element: 90 })
     }
-
-    /// All of it in one piece.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; 31] {
-        let mut bytes = [0; 31];
-        let parts = self.mti.digits().into_iter().chain(self.stan).chain(self.transmission_time);
-        let parts = parts.chain(self.acquirer);
-        bytes.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
-        bytes
-    }
 }
 
 /// Requests that are decided, and advices.

@@ -55,9 +55,8 @@ impl Input {
         reader: &mut (impl AsyncRead + Unpin),
         clock: &impl Clock,
     ) -> io::Result<bool> {
-        if self.bytes.is_empty() {
-            self.bytes = BytesMut::new();
-        }
+        // What was taken goes, so that less than a frame does not hold what a burst needed.
+        self.bytes = BytesMut::from(&self.bytes[..]);
         let Input { bytes, bytes_max, .. } = self;
         let count = poll_fn(|context| {
             BUFFER.with_borrow_mut(|buffer| {

@@ -51,6 +51,7 @@ impl Output {
             Ok(()) if !self.is_broken => self.bytes.append(&mut self.resting_on_store),
             Ok(()) | Err(StoreFailed(_)) => self.resting_on_store.clear(),
         }
+        self.resting_on_store.shrink_to(IDLE_BYTES);
     }
 
     /// Writes what the peer takes at once.

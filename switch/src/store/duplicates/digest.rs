@@ -155,10 +155,16 @@ impl DuplicateHasher {
         let chip = request.chip.unwrap_or_default();
         let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
         let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
-        let original = request.original.map(|original| original.to_bytes());
-        let original = original.as_ref().map_or(&[][..], |original| original);
         let code = &request.processing_code.0;
-        let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, original];
+        let mti = request.original.map(|original| original.mti.digits()).unwrap_or_default();
+        let original: [&[u8]; 4] = match &request.original {
+            Some(OriginalElements { stan, transmission_time, acquirer, .. }) => {
+                [&mti, stan, transmission_time, institution(acquirer)]
+            }
+            None => [&[]; 4],
+        };
+        let [a, b, c, d] = original;
+        let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, a, b, c, d];
         let [high, _] = halves(self.digest(&parts));
         BodyDigest(high)
     }
@@ -170,10 +176,7 @@ impl DuplicateHasher {
         (version, time, stan): (u8, &[u8; 10], &[u8; 6]),
         acquirer: &[u8; 11],
     ) -> u128 {
-        // An institution is a number: zeros in front of it say nothing.
-        let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
-        let start = acquirer.iter().position(|digit| *digit != b'0').unwrap_or(end);
-        let acquirer = acquirer.get(start..end).unwrap_or_default();
+        let acquirer = institution(acquirer);
         self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
     }
 
@@ -201,8 +204,38 @@ impl std::fmt::Debug for DuplicateHasher {
     }
 }
 
+/// The digits of DE32. An institution is a number: zeros in front of it say nothing.
+fn institution(acquirer: &[u8; 11]) -> &[u8] {
+    let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
+    let start = acquirer.iter().position(|digit| *digit != b'0').unwrap_or(end);
+    acquirer.get(start..end).unwrap_or_default()
+}
+
 /// A digest in two parts of 64 bits.
 pub(super) fn halves(digest: u128) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, rest @ ..] = digest.to_be_bytes();
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
+}
+
+#[cfg(test)]
+mod tests {
+    use iso_specs::Mti;
+
+    use super::*;
+    use crate::authorization::{Route, route};
+
+    #[test]
+    fn what_can_be_reversed_is_what_the_routes_say() {
+        for number in 0..10_000 {
+            let digits: [u8; 4] = format!("{number:04}").as_bytes().try_into().unwrap();
+            let Some(mti) = Mti::new(digits).filter(|mti| route(*mti) != Route::NotSupported)
+            else {
+                continue;
+            };
+            let (kind, route) = (MessageKind::of(digits), route(mti));
+            assert_eq!(kind.is_decided(), route == Route::Authorization, "{number:04}");
+            let reversible = matches!(route, Route::Authorization | Route::Advice);
+            assert_eq!(kind.is_reversible(), reversible, "{number:04}");
+        }
+    }
 }
