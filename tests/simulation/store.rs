@@ -1,6 +1,7 @@
 //! The simulated store: the real index of answers and the real cache of cards over a simulated
 //! disk, by the rules of the embedded store. Records are written and read back with the real
-//! functions. It can be told to break one of its rules, so that the judge is judged too.
+//! functions. It can be told to break one of its rules, so that the judge is judged too. Whether
+//! the embedded store follows the same rules is for its own tests, and for those from outside.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! that a record gives no PAN away to somebody who guesses.
 
 use siphasher::sip128::{Hasher128, SipHasher24};
+use smallvec::SmallVec;
 
 use crate::authorization::Request;
 use crate::authorization::reversal::OriginalElements;
@@ -156,15 +157,8 @@ impl DuplicateHasher {
         let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
         let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
         let code = &request.processing_code.0;
-        let mti = request.original.map(|original| original.mti.digits()).unwrap_or_default();
-        let original: [&[u8]; 4] = match &request.original {
-            Some(OriginalElements { stan, transmission_time, acquirer, .. }) => {
-                [&mti, stan, transmission_time, institution(acquirer)]
-            }
-            None => [&[]; 4],
-        };
-        let [a, b, c, d] = original;
-        let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, a, b, c, d];
+        let original = request.original.as_ref().map(original_bytes).unwrap_or_default();
+        let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, &original];
         let [high, _] = halves(self.digest(&parts));
         BodyDigest(high)
     }
@@ -202,6 +196,13 @@ impl std::fmt::Debug for DuplicateHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("DuplicateHasher(..)")
     }
+}
+
+/// What DE90 says, in one piece.
+fn original_bytes(original: &OriginalElements) -> SmallVec<[u8; 31]> {
+    let OriginalElements { mti, stan, transmission_time, acquirer } = original;
+    let parts: [&[u8]; 4] = [&mti.digits(), stan, transmission_time, institution(acquirer)];
+    parts.into_iter().flatten().copied().collect()
 }
 
 /// The digits of DE32. An institution is a number: zeros in front of it say nothing.
