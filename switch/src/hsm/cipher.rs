@@ -19,6 +19,14 @@ impl TdesKey {
         TdesEde3::new_from_slice(&whole).map(TdesKey).map_err(|_| KeyFault::Length)
     }
 
+    /// A key of double length.
+    pub(crate) fn double(value: &[u8; 16]) -> TdesKey {
+        let mut whole = Zeroizing::new([0; 24]);
+        let parts = value.iter().chain(value.iter().take(8));
+        whole.iter_mut().zip(parts).for_each(|(to, byte)| *to = *byte);
+        TdesKey(TdesEde3::new(&(*whole).into()))
+    }
+
     pub(crate) fn encrypt(&self, block: &[u8; 8]) -> [u8; 8] {
         let mut block = Block::<TdesEde3>::from(*block);
         self.0.encrypt_block(&mut block);

@@ -4,6 +4,12 @@ use serde_json::Value;
 
 use super::ClearPin;
 use super::cipher::{AesKey, TdesKey};
+use super::emv::cryptogram::{self, COVERED_BYTES};
+use super::emv::derive::{self, DerivedKey, Tree};
+use super::emv::{
+    ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, MacPadding, ScriptKeyMethod,
+    ScriptPinMethod, SessionKeyMethod, script,
+};
 use super::key::{Algorithm, Key, KeyAttributes, KeyUsage, Operation, check_value, from_hex, hex};
 use super::key_block::ProtectionKey;
 use super::pin_block::{self, PinBlockFormat, PinBlockFormats};
@@ -170,5 +176,168 @@ fn key_blocks() {
         assert_eq!(mode.letter().to_string(), text(&vector, "mode_of_use"));
         assert_eq!((version, exportable), (0, text(&vector, "exportability") == "E"));
         assert!(key.has_value(&from_hex(text(&vector, "key")).unwrap()));
+    }
+}
+
+/// The profiles of the vectors, written a second time from what the vectors say of themselves.
+fn profile(name: &str) -> CryptogramProfile {
+    use SessionKeyMethod::{Common, None, Skd};
+    let (session_key, covered_iad) = match name {
+        "VisaCVN10" => (None, CoveredIad::Cvr),
+        "VisaCVN18" | "VisaCVN22" => (Common, CoveredIad::Whole),
+        "MasterCardCVN16" => (Skd, CoveredIad::Cvr),
+        "MasterCardCVN17" => (Skd, CoveredIad::CvrAndCounters),
+        "MasterCardCVN20" => (Common, CoveredIad::Cvr),
+        "MasterCardCVN21" => (Common, CoveredIad::CvrAndCounters),
+        "InteracCVN133" => (Skd, CoveredIad::Whole),
+        _ => panic!("no profile {name}"),
+    };
+    let is_visa = name.starts_with("Visa");
+    let two = is_visa && session_key == Common;
+    let card_key = matches!(name, "VisaCVN10" | "MasterCardCVN16" | "MasterCardCVN17");
+    let key = if card_key { ArpcKey::Card } else { ArpcKey::Session };
+    let script = match name {
+        "VisaCVN10" | "VisaCVN18" => (ScriptKeyMethod::VisaAtc, ScriptPinMethod::Vis),
+        "VisaCVN22" => (ScriptKeyMethod::Common { counts: false }, ScriptPinMethod::Iso2Padded),
+        _ => (ScriptKeyMethod::Common { counts: true }, ScriptPinMethod::Iso2),
+    };
+    CryptogramProfile {
+        card_keys: if two { CardKeyMethod::B } else { CardKeyMethod::A },
+        session_key,
+        covered_iad,
+        padding: if name == "VisaCVN10" { MacPadding::Zeros } else { MacPadding::Bit },
+        arpc: if two { ArpcMethod::Two } else { ArpcMethod::One(key) },
+        script_keys: script.0,
+        script_pin: script.1,
+    }
+}
+
+fn card_key(vector: &Value, issuer: &str) -> DerivedKey {
+    let method = profile(text(vector, "profile")).card_keys;
+    let sequence = text(vector, "psn").parse().unwrap();
+    derive::card_key(&tdes(vector, issuer), method, &pan(vector), sequence)
+}
+
+fn session_key(vector: &Value) -> DerivedKey {
+    let tag = |name| from_hex(text(&vector["tags"], name)).unwrap();
+    let (atc, unpredictable) = (tag("9F36"), tag("9F37"));
+    derive::session_key(
+        &card_key(vector, "imk_ac"),
+        profile(text(vector, "profile")).session_key,
+        atc.as_slice().try_into().unwrap(),
+        unpredictable.as_slice().try_into().unwrap(),
+    )
+}
+
+#[test]
+fn card_keys() {
+    for vector in vectors("icc_master_key") {
+        for (method, field) in [(CardKeyMethod::A, "option_a"), (CardKeyMethod::B, "option_b")] {
+            let sequence = text(&vector, "psn").parse().unwrap();
+            let key = derive::card_key(&tdes(&vector, "imk"), method, &pan(&vector), sequence);
+            assert_eq!(hex(key.bytes()), text(&vector, field), "{}", vector["id"]);
+        }
+    }
+}
+
+#[test]
+fn application_cryptograms() {
+    const ORDER: [&str; 10] =
+        ["9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", "9F37", "82", "9F36"];
+    for vector in vectors("arqc") {
+        for issuer in ["ac", "smi", "smc"] {
+            let key = card_key(&vector, &format!("imk_{issuer}"));
+            assert_eq!(hex(key.bytes()), text(&vector, &format!("icc_mk_{issuer}")));
+        }
+        let session = session_key(&vector);
+        assert_eq!(hex(session.bytes()), text(&vector, "session_key_ac"), "{}", vector["id"]);
+        let tags = &vector["tags"];
+        let elements: String = ORDER.iter().map(|tag| text(tags, tag)).collect();
+        let elements: [u8; COVERED_BYTES] =
+            from_hex(&elements).unwrap().as_slice().try_into().unwrap();
+        let iad = from_hex(text(&vector, "iad_part_in_mac")).unwrap();
+        let padding = profile(text(&vector, "profile")).padding;
+        let arqc = hex(&cryptogram::arqc(&session, &elements, &[&iad], padding));
+        assert_eq!(arqc, text(&vector, "arqc"), "{}", vector["id"]);
+        assert_ne!(arqc, text(&vector, "arqc_wrong"));
+    }
+}
+
+#[test]
+fn issuer_authentication() {
+    let cryptograms = vectors("arqc");
+    for vector in vectors("arpc") {
+        let of = cryptograms.iter().find(|known| known["id"] == vector["arqc_ref"]).unwrap();
+        let (card, session) = (card_key(of, "imk_ac"), session_key(of));
+        let method = profile(text(&vector, "profile")).arpc;
+        let key = cryptogram::arpc_key(method, &card, &session);
+        assert_eq!(hex(key.bytes()), text(&vector, "arpc_key"), "{}", vector["id"]);
+        let arqc = bytes(&vector, "arqc");
+        let tag_91 = match method {
+            ArpcMethod::One(_) => {
+                let code = bytes(&vector, "arpc_response_code");
+                cryptogram::arpc_one(key, arqc, code).to_vec()
+            }
+            ArpcMethod::Two => {
+                let update: [u8; 4] = bytes(&vector, "csu");
+                let proprietary = from_hex(text(&vector, "proprietary_auth_data")).unwrap();
+                let arpc = cryptogram::arpc_two(key, arqc, update, &proprietary);
+                assert_eq!(hex(&arpc), text(&vector, "arpc"));
+                [&arpc[..], &update, &proprietary].concat()
+            }
+        };
+        assert_eq!(hex(&tag_91), text(&vector, "tag_91"), "{}", vector["id"]);
+    }
+}
+
+#[test]
+fn issuer_scripts() {
+    let optional_pin = |vector: &Value, field: &str| {
+        vector[field].as_str().map(|digits| ClearPin::parse(digits.as_bytes()).unwrap())
+    };
+    for vector in vectors("issuer_scripts") {
+        let profile = profile(text(&vector, "profile"));
+        let (atc, arqc) = (bytes(&vector, "atc"), bytes(&vector, "arqc"));
+        let key = |issuer| {
+            let card = card_key(&vector, issuer);
+            script::script_key(&card, profile.script_keys, atc, arqc, 0)
+        };
+        let (integrity, confidentiality) = (key("imk_smi"), key("imk_smc"));
+        assert_eq!(hex(integrity.bytes()), text(&vector, "smi_session_key"), "{}", vector["id"]);
+        let mut data = from_hex(text(&vector, "command_data")).unwrap().to_vec();
+        if let Some(new) = optional_pin(&vector, "new_pin") {
+            assert_eq!(hex(confidentiality.bytes()), text(&vector, "smc_session_key"));
+            // The payment system's form is the one of VIS wherever the current PIN goes in.
+            let current = optional_pin(&vector, "current_pin");
+            let method = match text(&vector, "pin_block_format").starts_with("VIS") {
+                true => ScriptPinMethod::Vis,
+                false => profile.script_pin,
+            };
+            let card = card_key(&vector, "imk_ac");
+            let pins = (&new, current.as_ref());
+            let enciphered = script::enciphered_pin(&confidentiality, &card, method, pins);
+            assert_eq!(hex(&enciphered), hex(&data), "{}", vector["id"]);
+            data = enciphered;
+        }
+        let head: [u8; 5] = bytes(&vector, "command_header");
+        let head = *head.first_chunk().unwrap();
+        let command = script::command(&integrity, head, &data, (atc, arqc));
+        assert_eq!(hex(&command), text(&vector, "apdu"), "{}", vector["id"]);
+    }
+}
+
+#[test]
+fn session_keys_of_emv_2000() {
+    for vector in vectors("emv2000_session_key") {
+        let number = |field: &str| vector[field].as_u64().unwrap();
+        let shape = Tree {
+            height: number("height").try_into().unwrap(),
+            branch_factor: number("branch").try_into().unwrap(),
+        };
+        assert_eq!(text(&vector, "iv"), "0".repeat(32));
+        let card = DerivedKey::from_bytes(bytes(&vector, "icc_mk"));
+        let atc = u16::from_be_bytes(bytes(&vector, "atc"));
+        let key = derive::emv2000_session_key(&card, atc, shape);
+        assert_eq!(hex(key.bytes()), text(&vector, "sk"), "{}", vector["id"]);
     }
 }
