@@ -15,6 +15,7 @@ use switch::control::{Command, Outcome, execute};
 use switch::issuer::AddCard;
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
+use switch::store::Store;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
 use tokio::net::TcpStream;
@@ -135,7 +136,7 @@ async fn storm(limit: &str, seed: u32) {
     shutdown.stop.cancel();
 
     let card = test.card("card").await;
-    let mut records = test.switch.store.history(&card, 10_000).unwrap();
+    let mut records = test.switch.store.history(&card, 10_000).await.unwrap();
     records.reverse();
     let order: Vec<&Exchange> = records
         .iter()
@@ -189,7 +190,7 @@ async fn a_request_that_comes_eight_times_counts_once() {
     }
     shutdown.stop.cancel();
     let card = test.card("card").await;
-    let records = test.switch.store.history(&card, 10_000).unwrap();
+    let records = test.switch.store.history(&card, 10_000).await.unwrap();
     assert_eq!(records.len(), REQUESTS as usize, "one record for each request");
 }
 

@@ -2,6 +2,9 @@
 //! these steps run is in `transaction.rs`.
 
 pub mod request;
+pub mod chip;
+pub mod iad;
+pub mod cvn;
 pub mod trusted;
 pub mod routing;
 pub mod product;
@@ -9,14 +12,21 @@ pub mod decision;
 pub mod dialect;
 pub mod card_status;
 pub mod pin;
+pub mod offline_pin;
+pub mod issuer_script;
+pub mod trail;
 pub mod limits;
 pub mod reversal;
 pub mod network_management;
 pub mod response;
 pub mod response_code;
 
-pub use decision::{Circumstances, Decision, RequiredChecks, decide, required_checks};
-pub use product::{PinRequired, Product};
+pub use chip::ChipData;
+pub use decision::{
+    ChipOutcome, Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, decide,
+    required_checks,
+};
+pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};
 pub use response::Answer;
 pub use response_code::Reason;

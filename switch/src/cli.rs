@@ -44,6 +44,9 @@ pub(crate) enum Action {
     /// Show and change cards, on a running switch or on its data directory.
     #[command(subcommand)]
     Card(CardAction),
+    /// Show transactions, of a running switch or of its data directory.
+    #[command(subcommand)]
+    Transaction(TransactionAction),
     /// Add made-up cards of the product demo-debit, to test with.
     Seed {
         /// How many, counted from the first.
@@ -83,6 +86,11 @@ pub(crate) enum CardAction {
         /// Its token.
         token: String,
     },
+    /// Queue a script that sets the PIN try counter of its chips back.
+    Unblock {
+        /// Its token.
+        token: String,
+    },
     /// Add a card, read as JSON from standard input: token, pan, expiration (YYMM),
     /// pan_sequence_number, card_product_token, pin.
     Add,
@@ -98,6 +106,19 @@ pub(crate) enum CardAction {
         /// Their tokens.
         #[arg(required = true)]
         tokens: Vec<String>,
+    },
+}
+
+/// On transactions.
+#[derive(Subcommand)]
+pub(crate) enum TransactionAction {
+    /// Print the last transactions of a card as JSON, masked, each with the reasons of its outcome.
+    Show {
+        /// The card's token.
+        token: String,
+        /// How many, the newest first.
+        #[arg(long, default_value_t = 10)]
+        count: usize,
     },
 }
 
@@ -143,6 +164,7 @@ impl Cli {
 pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
+        Action::Transaction(action) => transaction(action, config),
         Action::Decode(words) => decode::decode(words),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
@@ -159,19 +181,29 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
             let pin = PinText::new(Zeroizing::new(read_line()?.trim().to_owned()));
             Command::SetPin { token: token.clone(), pin }
         }
+        CardAction::Unblock { token } => Command::Unblock { token: token.clone() },
         CardAction::Add => Command::Add(Box::new(read_card()?)),
         CardAction::Import { file } => return bulk::import(config, file),
         CardAction::Remove { tokens } => return bulk::remove(config, tokens),
     };
-    match ask(config, command)? {
-        Some(Outcome::Card(card)) => {
-            let text = serde_json::to_string_pretty(&card).map_err(io::Error::from)?;
-            Ok(writeln!(io::stdout(), "{text}")?)
-        }
-        Some(Outcome::Done | Outcome::Each { .. }) => Ok(()),
-        Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
-        None => Err(no_store(config)),
-    }
+    print(config, command)
+}
+
+fn transaction(action: &TransactionAction, config: &Config) -> Result<(), CliError> {
+    let TransactionAction::Show { token, count } = action;
+    print(config, Command::Transactions { token: token.clone(), count: *count })
+}
+
+/// Carries a command out and prints what comes back, as JSON.
+fn print(config: &Config, command: Command) -> Result<(), CliError> {
+    let text = match ask(config, command)? {
+        Some(Outcome::Card(card)) => serde_json::to_string_pretty(&card),
+        Some(Outcome::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Outcome::Done | Outcome::Each { .. }) => return Ok(()),
+        Some(Outcome::Refused(refusal)) => return Err(CliError::Refused(refusal)),
+        None => return Err(no_store(config)),
+    };
+    Ok(writeln!(io::stdout(), "{}", text.map_err(io::Error::from)?)?)
 }
 
 fn no_store(config: &Config) -> CliError {

@@ -13,14 +13,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
+use crate::cards::chip::ChipSync;
 use crate::cards::{Card, PanVault};
 use crate::clock::Clock;
 use crate::hsm::keys::{KeyChanges, KeyVersion};
-use crate::hsm::{Hsm, Kcv};
+use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::ACCEPT_PAUSE;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::store::record::TransactionRecord;
 use crate::switch::Switch;
 
 /// Longest request or answer, in bytes.
@@ -46,6 +48,18 @@ pub enum Command {
         token: String,
         /// The new PIN.
         pin: PinText,
+    },
+    /// Queues an unblock of its chips.
+    Unblock {
+        /// Its token.
+        token: String,
+    },
+    /// Its last transactions, the newest first.
+    Transactions {
+        /// Its token.
+        token: String,
+        /// How many at most.
+        count: usize,
     },
     /// A new card.
     Add(Box<AddCard>),
@@ -73,6 +87,8 @@ pub enum Outcome {
     Card(CardView),
     /// Done, and nothing to show.
     Done,
+    /// Transactions of a card, the newest first.
+    Transactions(Vec<TransactionView>),
     /// Done for all but these: their places among those asked for, from 0, and why not.
     Each {
         /// Those that were refused.
@@ -105,6 +121,82 @@ pub struct CardView {
     pub expiration: String,
     /// PAN sequence number of the newest plastic.
     pub pan_sequence_number: String,
+    /// What the host believes that the chip of the newest plastic holds: in_sync, pending, sent,
+    /// failed or expired, with the change.
+    pub chip_sync: String,
+}
+
+/// A transaction record, masked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionView {
+    /// When it was decided, RFC 3339 in UTC.
+    pub time: String,
+    /// The network it came from.
+    pub network: String,
+    /// Its message type.
+    pub mti: String,
+    /// First six digits, six underscores, last four.
+    pub pan: String,
+    /// DE3.
+    pub processing_code: String,
+    /// DE4, in minor units.
+    pub amount: u64,
+    /// DE49: ISO 4217 numeric code.
+    pub currency: u16,
+    /// DE11.
+    pub stan: String,
+    /// DE37.
+    pub rrn: Option<String>,
+    /// The four-digit code of what was answered.
+    pub reason_code: String,
+    /// In words.
+    pub reason: String,
+    /// DE38.
+    pub approval_code: Option<String>,
+    /// What the HSM said of the PIN, and of the cryptogram.
+    pub pin: Option<String>,
+    /// The same of the cryptogram.
+    pub cryptogram: Option<String>,
+    /// Why, step by step.
+    pub trail: Vec<String>,
+}
+
+impl TransactionView {
+    fn of(record: &TransactionRecord) -> TransactionView {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let name = |outcome: Verification| outcome.name().to_owned();
+        TransactionView {
+            time: record.time.to_string(),
+            network: record.network.to_string(),
+            mti: record.mti.to_string(),
+            pan: record.masked_pan.to_string(),
+            processing_code: text(&record.processing_code),
+            amount: record.amount.minor_units,
+            currency: record.amount.currency,
+            stan: text(&record.stan),
+            rrn: record.rrn.map(|rrn| text(&rrn)),
+            reason_code: record.answer.reason.code().to_owned(),
+            reason: record.answer.reason.words().to_owned(),
+            approval_code: record.answer.approval_code.map(|code| text(&code)),
+            pin: record.verification.map(name),
+            cryptogram: record.cryptogram.map(name),
+            trail: record.trail.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Transactions that are shown at once.
+const TRANSACTIONS_MAX: usize = 1_000;
+
+async fn transactions<C, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    token: &str,
+    count: usize,
+) -> Result<Outcome, Refusal> {
+    let card = issuer::load(switch, token).await?;
+    let records = switch.store.history(&card, count.min(TRANSACTIONS_MAX)).await;
+    let records = records.map_err(|failed| failed.to_string())?;
+    Ok(Outcome::Transactions(records.iter().map(TransactionView::of).collect()))
 }
 
 impl CardView {
@@ -125,6 +217,9 @@ impl CardView {
             pan_sequence_number: plastic
                 .map(|plastic| format!("{:02}", plastic.sequence))
                 .unwrap_or_default(),
+            chip_sync: plastic
+                .and_then(|plastic| plastic.chip.as_ref())
+                .map_or_else(|| ChipSync::InSync.to_string(), |chip| chip.sync.to_string()),
         }
     }
 }
@@ -144,6 +239,9 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
         Command::SetPin { token, pin } => {
             ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await.map(Some))
         }
+        Command::Unblock { token } => {
+            ("unblock", token.clone(), issuer::unblock(switch, &token).await.map(Some))
+        }
         Command::Add(card) => ("add", card.token.clone(), add(switch, &card).await),
         Command::AddMany(cards) => {
             return each("add", cards.len(), issuer::add(switch, &cards).await);
@@ -152,6 +250,9 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
             let removed = issuer::remove(switch, &tokens).await;
             audit_removals(&tokens, &removed);
             return each("remove", tokens.len(), removed);
+        }
+        Command::Transactions { token, count } => {
+            return transactions(switch, &token, count).await.unwrap_or_else(Outcome::Refused);
         }
         Command::ReloadKeys => return outcome(reload_keys(switch)),
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),

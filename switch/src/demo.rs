@@ -28,8 +28,28 @@ pub const ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
 pub const PVK: &str = "D9867045BC1343B3025D7A0EE3BC2AE9";
 
 /// All keys that were ever printed as the demo's, in hexadecimal: the ZPK, the PVK, the
-/// embosser's ZPK.
-const PUBLIC_KEYS: [&str; 3] = [ZPK, PVK, "A179FDC85E70C4FDFE015486024654A7"];
+/// embosser's ZPK, the issuer master keys.
+const PUBLIC_KEYS: [&str; 9] = [
+    ZPK,
+    PVK,
+    "A179FDC85E70C4FDFE015486024654A7",
+    VISA_IMK_AC,
+    VISA_IMK_SMI,
+    VISA_IMK_SMC,
+    M_CHIP_IMK_AC,
+    M_CHIP_IMK_SMI,
+    M_CHIP_IMK_SMC,
+];
+
+/// Issuer master keys of the demo's chips with a Visa application, in hexadecimal. Public.
+const VISA_IMK_AC: &str = "6201618CB9C4F823B67AFE7A62804AAE";
+const VISA_IMK_SMI: &str = "BA32D0CE9B40F775F8B908EC4F4C0D98";
+const VISA_IMK_SMC: &str = "43F1E67A5DA8BA4A541FD3BC64F46273";
+
+/// Issuer master keys of the demo's chips with an M/Chip application, in hexadecimal. Public.
+const M_CHIP_IMK_AC: &str = "C7CEA83B9767CDABD602238C15D0B6E9";
+const M_CHIP_IMK_SMI: &str = "CD5801BFD3AECDFB0D3873232F10576E";
+const M_CHIP_IMK_SMC: &str = "587A735D19B954A8CD2904F10D8A3123";
 
 /// Whether a key has a value that was ever printed as the demo's.
 #[must_use]
@@ -96,8 +116,16 @@ pub fn seed_card(index: u32) -> AddCard {
 }
 
 /// The demo's keys in the key directory: name, usage, and value in hexadecimal.
-pub const KEYS: [(&str, KeyUsage, &str); 2] =
-    [("demo-zpk", KeyUsage::PinEncryption, ZPK), ("demo-pvk", KeyUsage::VisaPvv, PVK)];
+pub const KEYS: [(&str, KeyUsage, &str); 8] = [
+    ("demo-zpk", KeyUsage::PinEncryption, ZPK),
+    ("demo-pvk", KeyUsage::VisaPvv, PVK),
+    ("demo-visa-imk-ac", KeyUsage::Cryptograms, VISA_IMK_AC),
+    ("demo-visa-imk-smi", KeyUsage::ScriptIntegrity, VISA_IMK_SMI),
+    ("demo-visa-imk-smc", KeyUsage::ScriptConfidentiality, VISA_IMK_SMC),
+    ("demo-mchip-imk-ac", KeyUsage::Cryptograms, M_CHIP_IMK_AC),
+    ("demo-mchip-imk-smi", KeyUsage::ScriptIntegrity, M_CHIP_IMK_SMI),
+    ("demo-mchip-imk-smc", KeyUsage::ScriptConfidentiality, M_CHIP_IMK_SMC),
+];
 
 /// Puts the demo's cards into the store, as far as they are not there, and makes them active.
 ///

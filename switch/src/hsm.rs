@@ -3,6 +3,7 @@
 
 pub mod cipher;
 pub mod components;
+pub mod emv;
 pub mod key;
 pub mod key_block;
 pub mod keys;
@@ -23,8 +24,10 @@ pub use key::{Kcv, KeyFault};
 pub use pin_block::{PinBlockFormat, PinBlockFormats};
 pub use pin_method::{PinMethod, PinMethods, PinReference, ReferenceValue};
 
+use crate::cards::chip::ChangeKind;
 use crate::cards::pan::Pan;
 use cipher::TdesKey;
+use emv::{CryptogramProfile, IssuerAnswer};
 use keys::{KeyChanges, KeysError};
 
 /// The calls of the switch to its HSM.
@@ -40,7 +43,19 @@ pub trait Hsm: Send + Sync + 'static {
     fn accept_pin(
         &self,
         call: AcceptPin<'_>,
-    ) -> impl Future<Output = Result<PinReference, AcceptPinError>> + Send;
+    ) -> impl Future<Output = Result<AcceptedPin, AcceptPinError>> + Send;
+
+    /// Verifies the application cryptogram of a request: right, wrong, or no answer.
+    fn verify_arqc(&self, call: ChipCall<'_>) -> impl Future<Output = Verification> + Send;
+
+    /// Makes the issuer's answer to a cryptogram that is right, and the command of a script.
+    ///
+    /// # Errors
+    /// If it gives no answer.
+    fn issuer_authenticate(
+        &self,
+        call: IssuerAuthenticate<'_>,
+    ) -> impl Future<Output = Result<Authenticated, HsmUnavailable>> + Send;
 
     /// Takes over a PVV or an offset that was computed elsewhere with the product's key, for a
     /// card with this PAN.
@@ -128,6 +143,86 @@ pub struct AcceptPin<'a> {
     pub pan: &'a Pan,
     /// The current method of the card's product.
     pub method: &'a PinMethod,
+}
+
+/// A new PIN that was taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedPin {
+    /// What later PINs are compared with.
+    pub reference: PinReference,
+    /// The PIN itself, for a chip.
+    pub kept: KeptPin,
+}
+
+/// A PIN as an ISO 9564-1 format 0 block under the PIN encryption key, for the script that writes
+/// it to a chip. It is never shown.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct KeptPin {
+    /// The block.
+    pub block: [u8; PinBlock::TDES_BYTES],
+    /// Check value of the key.
+    #[zeroize(skip)]
+    pub key: Kcv,
+}
+
+impl fmt::Debug for KeptPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptPin(..)")
+    }
+}
+
+/// Names of a product's issuer master keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipKeys {
+    /// IMK-AC: application cryptograms (usage E0).
+    pub cryptograms: KeyName,
+    /// IMK-SMI: integrity of scripts (usage E2).
+    pub integrity: KeyName,
+    /// IMK-SMC: confidentiality of scripts (usage E1).
+    pub confidentiality: KeyName,
+}
+
+/// The cryptogram of a transaction, and how it was made.
+#[derive(Clone, Copy)]
+pub struct ChipCall<'a> {
+    /// The issuer master keys of the card's product.
+    pub keys: &'a ChipKeys,
+    /// By the card's cryptogram version number.
+    pub profile: &'a CryptogramProfile,
+    /// The PAN of the card.
+    pub pan: &'a Pan,
+    /// Its PAN sequence number, 0-99.
+    pub sequence: u8,
+    /// The elements that every cryptogram covers.
+    pub covered: [u8; 33],
+    /// What of the issuer application data it covers.
+    pub iad: [&'a [u8]; 2],
+    /// 9F26.
+    pub arqc: [u8; 8],
+    /// 9F36.
+    pub atc: [u8; 2],
+    /// 9F37.
+    pub unpredictable: [u8; 4],
+}
+
+/// What a chip is to be told.
+#[derive(Clone, Copy)]
+pub struct IssuerAuthenticate<'a> {
+    /// The cryptogram that is answered.
+    pub chip: ChipCall<'a>,
+    /// The decision, for the chip.
+    pub answer: IssuerAnswer,
+    /// What a script changes.
+    pub script: Option<&'a ChangeKind>,
+}
+
+/// What a chip is told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    /// Tag 91: issuer authentication data, 8 or 10 bytes.
+    pub tag_91: Vec<u8>,
+    /// Tag 86: the script's command with its MAC.
+    pub command: Option<Vec<u8>>,
 }
 
 /// What an issuer brings from elsewhere in place of a PIN.

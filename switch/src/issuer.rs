@@ -12,7 +12,8 @@ use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
-use crate::hsm::{AcceptPin, ClearPin, GivenReference, Hsm, PinReference};
+use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
+use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
 
@@ -88,12 +89,13 @@ pub(crate) async fn load<C, H, S: Store>(
     card.ok_or_else(no_card)
 }
 
-pub(crate) async fn activate<C, H, S: Store>(
+pub(crate) async fn activate<C: Clock, H, S: Store>(
     switch: &Switch<C, H, S>,
     token: &str,
 ) -> Result<Card, Refusal> {
     let terminated = || "the card is TERMINATED, which is final".to_owned();
-    change(switch, token, |card| card.state.activated().ok_or_else(terminated)).await
+    let now = switch.clock.now();
+    change(switch, token, |card| card.state.activated(now).ok_or_else(terminated)).await
 }
 
 pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
@@ -104,11 +106,64 @@ pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
     let CardEntry { identity, product, .. } = &*load(switch, token).await?.entry;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(|fault| fault.to_string())?;
-    let reference = accept_pin(switch, product, &pan, pin).await?;
+    let AcceptedPin { reference, kept } = accept_pin(switch, product, &pan, pin).await?;
+    let now = switch.clock.now();
     change(switch, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
         let is_same = card.entry.identity.key == identity.key;
-        is_same.then(|| card.state.with_pin(reference)).ok_or_else(no_card)
+        let changed = is_same.then(|| card.state.with_pin(reference)).ok_or_else(no_card)?;
+        Ok(match has_offline_pin(product) {
+            true => changed.with_pin_for_chips(&kept, now),
+            false => changed,
+        })
+    })
+    .await
+}
+
+fn has_offline_pin(product: &Product) -> bool {
+    product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
+}
+
+/// Deletes the PIN blocks of changes that no chip took within OFPBE, and raises an event for each
+/// card; how many.
+///
+/// # Errors
+/// If the store has failed.
+pub async fn expire_changes<C: Clock, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    cards: &[Arc<CardEntry>],
+) -> Result<usize, Refusal> {
+    let now = switch.clock.now();
+    let after = |entry: &CardEntry| {
+        let days = entry.product.chip.as_ref()?.ofpbe;
+        entry.state().with_expired_changes(days, now)
+    };
+    let mut count = 0;
+    for entry in cards.iter().filter(|entry| after(entry).is_some()) {
+        // If it changes meanwhile, its turn comes again.
+        let card = switch.store.load(&entry.identity.key).await;
+        let Some(card) = card.map_err(|failed| failed.to_string())? else { continue };
+        let Some(changed) = after(&card.entry) else { continue };
+        let event = Event::PinChangeExpired { time: now, card: entry.identity.key };
+        let commit = Commit { event: Some(event), ..Commit::by_issuer(&card, changed) };
+        match switch.store.commit(commit, &mut None).await {
+            Ok(()) => count += 1,
+            Err(CommitError::Changed) => {}
+            Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
+        }
+    }
+    Ok(count)
+}
+
+/// Queues a script that sets the PIN try counter of the card's chips back.
+pub(crate) async fn unblock<C: Clock, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    token: &str,
+) -> Result<Card, Refusal> {
+    let now = switch.clock.now();
+    change(switch, token, |card| match has_offline_pin(&card.entry.product) {
+        true => Ok(card.state.with_unblock(now)),
+        false => Err("the chips of this product hold no PIN".to_owned()),
     })
     .await
 }
@@ -145,7 +200,7 @@ async fn accept_pin<C: Clock, H: Hsm, S: Store>(
     product: &Product,
     pan: &Pan,
     pin: &PinText,
-) -> Result<PinReference, Refusal> {
+) -> Result<AcceptedPin, Refusal> {
     let clear = ClearPin::parse(pin.0.trim_end().as_bytes());
     let clear = clear.ok_or_else(|| "pin: expected 4 to 12 digits".to_owned())?;
     let block = switch.hsm.entry_key().wrap(&clear, pan);
@@ -209,7 +264,8 @@ async fn reference<C: Clock, H: Hsm, S: Store>(
     let value = match (pin, pvv, pvki, pin_offset) {
         (None, None, None, None) => return Ok(None),
         (Some(pin), None, None, None) => {
-            return accept_pin(switch, product, pan, pin).await.map(Some);
+            let accepted = accept_pin(switch, product, pan, pin).await?;
+            return Ok(Some(accepted.reference));
         }
         (None, Some(pvv), Some(pvki), None) => pvv_of(pvv, pvki),
         (None, None, None, Some(offset)) => Digits::parse(offset).map(GivenReference::Offset),
@@ -270,5 +326,5 @@ fn checked(request: &AddCard) -> Result<(Pan, CardState), Refusal> {
         .filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
         .ok_or("pan_sequence_number: expected two digits")?;
-    Ok((pan, CardState::new(Plastic { expiry, sequence })))
+    Ok((pan, CardState::new(Plastic::new(expiry, sequence))))
 }

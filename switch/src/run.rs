@@ -13,7 +13,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::{self, ControlListener};
 use crate::demo;
-use crate::hsm::Hsm;
 use crate::hsm::KeyFault;
 use crate::hsm::key::{Key, KeyAttributes, KeyUsage, Operation, from_hex};
 use crate::hsm::key_block::ProtectionKey;
@@ -21,7 +20,9 @@ use crate::hsm::keys::{
     Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY,
     make_private_directory, read_master_key,
 };
-use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
+use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
+use crate::hsm::{ChipKeys, Hsm};
+use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, signalled};
@@ -129,9 +130,14 @@ pub fn open<C: Clock + Clone>(
         under_older: metrics.under_older_zone_key(link.zpk.as_str()),
     });
     let methods = config.products.iter().flat_map(|product| product.pin_methods.iter().cloned());
+    let needs = Needs {
+        zone_keys: zone_keys.collect(),
+        methods: methods.collect(),
+        chips: chip_keys(config).cloned().collect(),
+    };
     let switch = Switch {
         clock,
-        hsm: SoftwareHsm::new(&keys, zone_keys.collect(), methods.collect())?,
+        hsm: SoftwareHsm::new(&keys, needs)?,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
@@ -160,10 +166,16 @@ pub fn check_keys(config: &Config) -> Result<Option<Vec<KeysError>>, RunError> {
         .map(|link| software::check_zone_key(&keys, &link.zpk, link.zone_key_algorithm()));
     let methods = config.products.iter().flat_map(|product| product.pin_methods.iter());
     let pvks = methods.map(|method| software::check_pvk(&keys, method));
-    let mut faults: Vec<KeysError> = zone_keys.chain(pvks).filter_map(Result::err).collect();
+    let chips = chip_keys(config).map(|chip| software::check_chip_keys(&keys, chip));
+    let all = zone_keys.chain(pvks).chain(chips);
+    let mut faults: Vec<KeysError> = all.filter_map(Result::err).collect();
     faults.sort_by_key(KeysError::to_string);
     faults.dedup_by_key(|fault| fault.to_string());
     Ok(Some(faults))
+}
+
+fn chip_keys(config: &Config) -> impl Iterator<Item = &ChipKeys> {
+    config.products.iter().filter_map(|product| Some(&product.chip.as_ref()?.keys))
 }
 
 fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(), RunError> {
@@ -219,6 +231,7 @@ pub async fn run(
     tokio::spawn(admin.serve(Arc::clone(&switch), metrics.clone(), shutdown.clone()));
     tokio::spawn(control.serve(Arc::clone(&switch), shutdown.clone()));
     tokio::spawn(upkeep(Arc::clone(&switch), metrics, dropped_lines));
+    tokio::spawn(expire(Arc::clone(&switch)));
     tokio::select! {
         signal = signalled() => signal?,
         failed = switch.store.failed() => {
@@ -296,6 +309,23 @@ fn warn_of_lost_references(switch: &PinSwitch) {
             "no key or method is there any more by which the PINs of these cards were set: every \
              PIN of theirs is answered with 91 (see earlier_pin_verification)"
         );
+    }
+}
+
+/// How often PIN changes are looked for whose time is over.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Deletes PIN blocks that waited too long for a chip.
+async fn expire(switch: Arc<PinSwitch>) {
+    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        interval.tick().await;
+        let cards = switch.store.cards().entries();
+        match issuer::expire_changes(&switch, &cards).await {
+            Ok(0) => {}
+            Ok(cards) => tracing::info!(target: "audit", action = "PIN change expired", cards),
+            Err(error) => tracing::error!(%error, "no PIN change was ended"),
+        }
     }
 }
 

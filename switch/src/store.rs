@@ -92,7 +92,18 @@ pub trait Store: Send + Sync + 'static {
         cards: &[Card],
     ) -> impl Future<Output = Result<Vec<bool>, StoreFailed>> + Send;
 
-    /// How many cards have a PIN reference that was made with the key of this check value.
+    /// The transactions of a card, newest first, as far back as they are kept.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    fn history(
+        &self,
+        card: &Card,
+        records_max: usize,
+    ) -> impl Future<Output = Result<Vec<TransactionRecord>, StoreFailed>> + Send;
+
+    /// How many cards have a PIN reference, or a PIN that waits for a chip, that was made with the
+    /// key of this check value.
     ///
     /// # Errors
     /// If the store has failed.
@@ -133,6 +144,9 @@ pub struct Commit<'a> {
     pub card: Option<&'a Card>,
     /// The card after it, if it changes.
     pub change: Option<CardState>,
+    /// Whether nothing changes but counters of its chip, which may be lost with the power: the
+    /// answer need not wait.
+    pub only_counters: bool,
     /// The transaction; `None` for a change by the issuer.
     pub transaction: Option<TransactionRecord>,
     /// What others are to be told.

@@ -178,6 +178,12 @@ impl Session {
         self.link.sign_on_required && !self.signed_on.load(Ordering::Relaxed)
     }
 
+    /// Whether the peer has signed on.
+    #[must_use]
+    pub fn is_signed_on(&self) -> bool {
+        self.signed_on.load(Ordering::Relaxed)
+    }
+
     /// Signs on or off.
     pub fn sign(&self, on: bool) {
         self.signed_on.store(on, Ordering::Relaxed);

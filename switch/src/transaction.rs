@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! frame -> decode -> request -> route -> duplicate? -> load card -> required_checks
-//!       -> hsm.verify -> decide -> commit -> response -> encode -> frame
+//!       -> hsm.verify (PIN and cryptogram side by side) -> decide
+//!       -> hsm.issuer_authenticate -> commit -> response -> encode -> frame
 //! ```
 //!
-//! An advice leaves out the checks, and a reversal looks for its original instead.
+//! An advice leaves out the checks, and a reversal looks for its original instead; of both, what
+//! they tell of a chip is read.
+
+mod chip;
 
 use std::time::Duration;
 
 use iso_specs::{Decoded, ElementSet, FramingError, Message, Mti, decode};
 
 use crate::authorization::network_management::NetworkManagement;
+use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
-    Answer, Circumstances, Decision, FormatError, Reason, Request, RequiredChecks, Route, decide,
-    required_checks, response, reversal, route, trusted,
+    Answer, ChipOutcome, Circumstances, CryptogramCheck, Decision, FormatError, Outcomes, Reason,
+    Request, RequiredChecks, Route, decide, required_checks, response, reversal, route, trusted,
 };
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp, within};
@@ -52,10 +57,11 @@ pub struct Responded {
 }
 
 /// What is answered to one message.
-#[derive(Clone, Copy)]
 struct Outcome {
     answer: Answer,
     fault: Option<FormatError>,
+    /// DE55.
+    chip: Option<Vec<u8>>,
     /// Whether it was answered before.
     repeat: bool,
     rests_on_store: bool,
@@ -65,16 +71,16 @@ impl Outcome {
     /// Without the store.
     const fn of(reason: Reason) -> Outcome {
         let answer = Answer::new(reason);
-        Outcome { answer, fault: None, repeat: false, rests_on_store: false }
+        Outcome { answer, fault: None, chip: None, repeat: false, rests_on_store: false }
     }
 
-    const fn malformed(fault: FormatError) -> Outcome {
+    fn malformed(fault: FormatError) -> Outcome {
         Outcome { fault: Some(fault), ..Outcome::of(Reason::FormatError) }
     }
 
     /// From the store, or decided now and committed.
-    const fn kept(answer: Answer, repeat: bool) -> Outcome {
-        Outcome { answer, fault: None, repeat, rests_on_store: true }
+    const fn kept(answer: Answer, chip: Option<Vec<u8>>, repeat: bool) -> Outcome {
+        Outcome { answer, fault: None, chip, repeat, rests_on_store: true }
     }
 }
 
@@ -107,9 +113,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         };
         let trusted = trusted(&decoded, &frame.message);
         // The dialect was checked at start, so there is a reply.
-        let reply = encode(session, &frame.header, (message, trusted), outcome);
+        let reply = encode(session, &frame.header, (message, trusted), &outcome);
         let Some(frame) = reply else { return Ok(unanswered) };
-        let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store } = outcome;
+        let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store, .. } = outcome;
         let took = self.clock.monotonic().saturating_sub(arrived);
         let late = took > self.limits.answer_milliseconds_max;
         let decided = rests_on_store && reason.is_kept();
@@ -152,9 +158,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let key = self.duplicates.key(&session.link.network, &card_key, request);
         let body = self.duplicates.body(request);
         let mut claim = match self.store.claim(key, body).await? {
-            Claimed::Repeat(answer) => return Ok(Outcome::kept(answer, true)),
+            Claimed::Repeat(answer) => {
+                let chip = self.answer_again((request, arrived), &card_key, answer).await?;
+                return Ok(Outcome::kept(answer, chip, true));
+            }
             Claimed::Conflict => {
-                return Ok(Outcome::kept(Answer::new(Reason::DuplicateConflict), false));
+                let answer = Answer::new(Reason::DuplicateConflict);
+                return Ok(Outcome::kept(answer, None, false));
             }
             // A repeat learns its answer, and a reversal is taken, however many wait.
             Claimed::First(_) if route == Route::Authorization && self.is_overloaded(session) => {
@@ -164,31 +174,28 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Claimed::First(claim) => Some(claim),
         };
         let place = Place { network: &session.link.network, card: card_key, key, body };
-        let mut attempt = Attempt { session, request, arrived, verified: None };
+        let transaction = key.digest;
+        let mut attempt =
+            Attempt { session, request, arrived, transaction, known: Known::default() };
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
             let reverses = self.original(session, route, &card_key, request).await?;
             let card = self.load(request, &card_key).await?;
-            let decision = match (route, reverses, &card) {
-                (_, Some(Reversal { is_known, .. }), _) => {
-                    let unknown = session.link.unknown_original;
-                    attempt.without_hsm(reversal::acknowledge(is_known, unknown))
-                }
-                (Route::Advice, ..) => attempt.without_hsm(Reason::Approved),
-                (_, _, None) => attempt.without_hsm(Reason::NoSuchCard),
-                (_, _, Some(card)) => self.decide(&mut attempt, card, now).await,
-            };
+            let (decision, chip) =
+                self.outcome(&mut attempt, (route, reverses), card.as_ref(), now).await;
             let answer = answer_of(&decision, route, key);
-            let verification = attempt.verification();
+            let state = card.as_ref().map(|card| &*card.state);
             let suspends = decision.suspends();
             let commit = Commit {
                 card: card.as_ref(),
-                change: decision.change,
+                only_counters: state
+                    .is_some_and(|state| !decision.changes_more_than_counters(state)),
+                change: state.and_then(|state| decision.after(state)),
                 transaction: Some(TransactionRecord::new(
                     request,
                     place,
                     answer,
-                    verification,
+                    (attempt.known.outcomes(), decision.trail),
                     now,
                 )),
                 event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
@@ -201,9 +208,39 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             }
             self.metrics.suspended(suspends);
             reverses.iter().for_each(|reversal| self.metrics.reversed(reversal.is_known));
-            return Ok(Outcome::kept(answer, false));
+            return Ok(Outcome::kept(answer, chip, false));
         }
         Ok(Outcome::of(Reason::SystemMalfunction))
+    }
+
+    /// The decision, and what the chip is told of it.
+    async fn outcome(
+        &self,
+        attempt: &mut Attempt<'_>,
+        (route, reverses): (Route, Option<Reversal>),
+        card: Option<&Card>,
+        now: Timestamp,
+    ) -> (Decision, Option<Vec<u8>>) {
+        let acknowledged = match (route, reverses) {
+            (_, Some(Reversal { is_known, .. })) => {
+                Some(reversal::acknowledge(is_known, attempt.session.link.unknown_original))
+            }
+            (Route::Advice, None) => Some(Reason::Approved),
+            _ => None,
+        };
+        match (acknowledged, card) {
+            (Some(reason), Some(card)) => {
+                let reversed = reverses.map(|reversal| reversal.original.digest);
+                (self.conclude(attempt, card, reason, reversed).await, None)
+            }
+            (None, Some(card)) => {
+                let decision = self.decide(attempt, card, now).await;
+                self.issuer_authenticate(attempt, card, decision).await
+            }
+            (acknowledged, None) => {
+                (Decision::unchanged(acknowledged.unwrap_or(Reason::NoSuchCard)), None)
+            }
+        }
     }
 
     /// What a reversal takes back, once the original is answered; `None` for other requests.
@@ -233,26 +270,44 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let circumstances = Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
+            transaction: attempt.transaction,
         };
-        match required_checks(request, state, product, circumstances) {
-            RequiredChecks::None(reason) => attempt.without_hsm(reason),
-            RequiredChecks::Pin(reference) => {
-                let known = attempt.verified.filter(|known| {
-                    known.pin_version == state.pin.version && known.reference == reference
-                });
-                let verification = match known {
-                    Some(known) => known.verification,
-                    None => {
-                        let verification = self.verify(attempt, card, &reference).await;
-                        self.count_verification(attempt.session, card, verification, now);
-                        verification
-                    }
-                };
-                let pin_version = state.pin.version;
-                attempt.verified = Some(Verified { pin_version, reference, verification });
-                decide(request, state, product, verification)
+        let (pin, cryptogram) = match required_checks(request, state, product, circumstances) {
+            RequiredChecks::None(decision) => {
+                attempt.known = Known::default();
+                return *decision;
             }
-        }
+            RequiredChecks::Verify { pin, cryptogram } => (pin, cryptogram),
+        };
+        let pin_version = state.pin.version;
+        let known_pin = attempt
+            .known
+            .pin
+            .filter(|known| Some(known.reference) == pin && known.pin_version == pin_version);
+        let known_cryptogram =
+            attempt.known.cryptogram.filter(|(known, _)| Some(*known) == cryptogram);
+        let verify_pin = async {
+            match (pin, known_pin) {
+                (Some(reference), None) => {
+                    let verification = self.verify(attempt, card, &reference).await;
+                    self.count_verification(attempt.session, card, verification, now);
+                    Some(VerifiedPin { pin_version, reference, verification })
+                }
+                (_, known) => known,
+            }
+        };
+        let verify_cryptogram = async {
+            match (cryptogram, known_cryptogram) {
+                (Some(check), None) => {
+                    let of = (attempt.request, attempt.arrived);
+                    Some((check, self.verify_arqc(of, card, &check).await))
+                }
+                (_, known) => known,
+            }
+        };
+        let (pin, cryptogram) = futures_util::future::join(verify_pin, verify_cryptogram).await;
+        attempt.known = Known { pin, cryptogram };
+        decide(request, state, product, attempt.known.outcomes(), circumstances)
     }
 
     async fn verify(
@@ -266,44 +321,51 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
-        // A part of the time is kept for the answer that says 91, so that it leaves.
-        let answer_in = self.limits.answer_milliseconds_max;
-        let passed = self.clock.monotonic().saturating_sub(*arrived);
-        let left = (answer_in - answer_in / ANSWER_PART).saturating_sub(passed);
-        if left.is_zero() {
-            return Verification::Unavailable;
-        }
-        let limit = left.min(self.limits.hsm_milliseconds_max);
-        let answered = within(limit, self.hsm.verify_pin(call)).await;
+        let answered = self.in_time(*arrived, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(Verification::Unavailable)
+    }
+
+    /// What the HSM gives in time. A part of the time is kept for the answer that says 91, so that
+    /// it leaves.
+    async fn in_time<T>(&self, arrived: Duration, call: impl Future<Output = T>) -> Option<T> {
+        let answer_in = self.limits.answer_milliseconds_max;
+        let passed = self.clock.monotonic().saturating_sub(arrived);
+        let left = (answer_in - answer_in / ANSWER_PART).saturating_sub(passed);
+        match left.is_zero() {
+            true => None,
+            false => within(left.min(self.limits.hsm_milliseconds_max), call).await,
+        }
     }
 }
 
-/// A request being answered, and what the HSM said of its PIN in an earlier round: of use only
-/// while PIN and key are the same.
+/// A request being answered, and what the HSM said of it in an earlier round.
 struct Attempt<'a> {
     session: &'a Session,
     request: &'a Request,
     /// When the request was read, on the monotonic clock.
     arrived: Duration,
-    verified: Option<Verified>,
+    /// By which a reversal knows it.
+    transaction: u128,
+    known: Known,
+}
+
+/// What the HSM said: of use only while PIN, key and the rest are the same.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    pin: Option<VerifiedPin>,
+    cryptogram: Option<(CryptogramCheck, Verification)>,
 }
 
 #[derive(Clone, Copy)]
-struct Verified {
+struct VerifiedPin {
     pin_version: u32,
     reference: PinReference,
     verification: Verification,
 }
 
-impl Attempt<'_> {
-    fn without_hsm(&mut self, reason: Reason) -> Decision {
-        self.verified = None;
-        Decision::unchanged(reason)
-    }
-
-    fn verification(&self) -> Option<Verification> {
-        self.verified.map(|verified| verified.verification)
+impl Known {
+    fn outcomes(&self) -> Outcomes {
+        Outcomes { pin: self.pin.map(|known| known.verification), cryptogram: self.cryptogram }
     }
 }
 
@@ -313,7 +375,12 @@ fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
     let number = key.digest ^ u128::from(key.rrn) ^ u128::from(key.kind.to_byte()) << 32;
     let approved = decision.reason == Reason::Approved && route == Route::Authorization;
     let approval_code = approved.then(|| six_digits(number));
-    Answer { reason: decision.reason, approval_code }
+    let chip = match &decision.chip {
+        Some(ChipOutcome { script: Some(script), .. }) => ChipAnswer::Script(script.id),
+        Some(ChipOutcome { answer: Some(_), .. }) => ChipAnswer::Authentication,
+        _ => ChipAnswer::Nothing,
+    };
+    Answer { reason: decision.reason, approval_code, chip }
 }
 
 /// The last six decimal digits of a number, in ASCII.
@@ -347,12 +414,12 @@ fn encode(
     session: &Session,
     header: &[u8],
     (message, trusted): (&Message<'_>, ElementSet),
-    outcome: Outcome,
+    outcome: &Outcome,
 ) -> Option<Vec<u8>> {
-    let Outcome { answer, fault, .. } = outcome;
+    let Outcome { answer, fault, chip, .. } = outcome;
     let mut reply = Vec::with_capacity(REPLY_BYTES);
     let written = frame::append(&mut reply, session.link.frames, header, |out| {
-        response::encode(message, trusted, answer, fault, out)
+        response::encode(message, trusted, *answer, (*fault, chip.as_deref()), out)
     });
     let link = &*session.link.name;
     match written {

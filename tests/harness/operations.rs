@@ -129,11 +129,12 @@ impl Operations {
     /// Writes the response to a request that was read before: an approval.
     pub fn encode(&mut self, times: u32) {
         let decoded = decode(&self.spec, &self.frames[0]).unwrap();
-        let answer = Answer { reason: Reason::Approved, approval_code: Some(*b"123456") };
+        let answer = Answer { approval_code: Some(*b"123456"), ..Answer::new(Reason::Approved) };
         let trusted: ElementSet = decoded.message.present();
         for _ in 0..times {
             self.reply.clear();
-            response::encode(&decoded.message, trusted, answer, None, &mut self.reply).unwrap();
+            response::encode(&decoded.message, trusted, answer, (None, None), &mut self.reply)
+                .unwrap();
         }
         assert!(self.reply.starts_with(b"0110"));
     }
@@ -187,7 +188,7 @@ impl Operations {
 
 fn add_cards(switch: &PinSwitch, config: &Config, count: usize) -> Vec<CardKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let plastic = || Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
+    let plastic = || Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
     let card = |index: usize| {
         let pan = Pan::parse(pan(index).as_bytes()).unwrap();
         let identity = switch.vault.identify(&format!("card-{index}"), &pan).unwrap();

@@ -35,6 +35,7 @@ use iso_specs::{Mti, Spec};
 use switch::cards::CardStatus;
 use switch::clock::Timestamp;
 use switch::control::Outcome;
+use switch::store::Store;
 use switch::store::record::{Event, Part};
 use tokio::io::DuplexStream;
 
@@ -249,7 +250,7 @@ impl Player {
     /// The reasons of a card's transactions, oldest first.
     async fn history(&mut self, card: &str, expected: &[&str]) {
         let card = self.switch().card(card).await;
-        let records = self.switch().switch.store.history(&card, 1_000).unwrap();
+        let records = self.switch().switch.store.history(&card, 1_000).await.unwrap();
         let found: Vec<_> =
             records.iter().rev().map(|record| record.answer.reason.code()).collect();
         assert_eq!(found, expected, "{}", self.at);

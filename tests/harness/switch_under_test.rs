@@ -14,8 +14,8 @@ use switch::control::{self, Command, Outcome};
 use switch::hsm::keys::{KeyChanges, KeysError};
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, EntryKey, GivenReference, Hsm, HsmUnavailable, PinMethod,
-    PinReference, Verification, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, EntryKey, GivenReference, Hsm,
+    HsmUnavailable, IssuerAuthenticate, PinMethod, PinReference, Verification, VerifyPin,
 };
 use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
@@ -104,8 +104,25 @@ impl Hsm for TestHsm {
         verification
     }
 
-    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.inner.accept_pin(call).await
+    }
+
+    async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+        if self.door.down.load(Ordering::SeqCst) {
+            return Verification::Unavailable;
+        }
+        self.inner.verify_arqc(call).await
+    }
+
+    async fn issuer_authenticate(
+        &self,
+        call: IssuerAuthenticate<'_>,
+    ) -> Result<Authenticated, HsmUnavailable> {
+        if self.door.down.load(Ordering::SeqCst) {
+            return Err(HsmUnavailable("it is down".to_owned()));
+        }
+        self.inner.issuer_authenticate(call).await
     }
 
     async fn adopt_reference(
@@ -192,7 +209,7 @@ impl SwitchUnderTest {
     pub async fn add_card(&self, token: &str, pan: &str, product: &str, plastic: (&str, u8)) {
         let pan = Pan::parse(pan.as_bytes()).unwrap();
         let expiry = Expiry::parse(plastic.0.as_bytes()).unwrap();
-        let state = CardState::new(Plastic { expiry, sequence: plastic.1 });
+        let state = CardState::new(Plastic::new(expiry, plastic.1));
         let identity = self.switch.vault.identify(token, &pan).unwrap();
         let product = Arc::clone(self.config.product(product).expect("a product of the table"));
         let card = NewCard { identity, product, state };

@@ -8,8 +8,9 @@ use fastrand::Rng;
 use switch::cards::Pan;
 use switch::hsm::keys::{KeyChanges, KeysError};
 use switch::hsm::{
-    AcceptPin, AcceptPinError, ClearPin, EntryKey, GivenReference, Hsm, HsmUnavailable, Kcv,
-    PinBlock, PinMethod, PinReference, ReferenceValue, Verification, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ClearPin, EntryKey,
+    GivenReference, Hsm, HsmUnavailable, IssuerAuthenticate, Kcv, KeptPin, PinBlock, PinMethod,
+    PinReference, ReferenceValue, Verification, VerifyPin,
 };
 use tokio::time::sleep;
 
@@ -100,7 +101,7 @@ impl Hsm for SimulatedHsm {
         if self.answers().await { verification } else { Verification::Unavailable }
     }
 
-    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         let wrap = |pin: &str| {
             let clear = ClearPin::parse(pin.as_bytes());
             clear.and_then(|clear| self.entry_key.wrap(&clear, call.pan))
@@ -110,7 +111,19 @@ impl Hsm for SimulatedHsm {
         if !self.answers().await {
             return Err(AcceptPinError::Unavailable);
         }
-        Ok(reference(pin as Pin, call.pan.digits()))
+        let kept = KeptPin { block: block(pin as Pin, call.pan.digits()), key: Kcv([0; 3]) };
+        Ok(AcceptedPin { reference: reference(pin as Pin, call.pan.digits()), kept })
+    }
+
+    async fn verify_arqc(&self, _: ChipCall<'_>) -> Verification {
+        Verification::Unavailable
+    }
+
+    async fn issuer_authenticate(
+        &self,
+        _: IssuerAuthenticate<'_>,
+    ) -> Result<Authenticated, HsmUnavailable> {
+        Err(HsmUnavailable("the simulation has no chips".to_owned()))
     }
 
     async fn adopt_reference(

@@ -336,7 +336,7 @@ impl Shared {
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
         let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
         let reverses = commit.reverses.is_some() && !self.breaks(Mutation::ReversalBeforeSync);
-        let changes = commit.change.is_some() || reverses;
+        let changes = commit.change.is_some() && !commit.only_counters || reverses;
         let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
         waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
@@ -498,6 +498,14 @@ impl Store for SimulatedStore {
         let last = removed.iter().copied().flatten().max().unwrap_or(0);
         self.shared.synced(last).await?;
         Ok(removed.iter().map(Option::is_some).collect())
+    }
+
+    async fn history(
+        &self,
+        _: &Card,
+        _: usize,
+    ) -> Result<Vec<record::TransactionRecord>, StoreFailed> {
+        Err(StoreFailed("nobody asks for it here".to_owned()))
     }
 
     async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreFailed> {

@@ -282,7 +282,7 @@ fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
     let entry = |(number, card): (usize, &super::model::Card)| {
         let pan = Pan::parse(pan(number).as_bytes()).expect("a PAN");
         let expiry = Expiry::parse(b"2912").expect("a date");
-        let mut state = CardState::new(Plastic { expiry, sequence: 1 });
+        let mut state = CardState::new(Plastic::new(expiry, 1));
         if let Some(pin) = card.pin {
             state = state.with_pin(reference(pin, pan.digits()));
         }

@@ -6,8 +6,8 @@ use super::response_code::Reason;
 use crate::cards::card::{CardState, CardStatus};
 use crate::clock::Timestamp;
 
-/// Declines for the card itself, in the order of the rules: expired, suspended for PIN tries,
-/// blocked otherwise, not active.
+/// The place of the plastic that the request speaks of; or a decline for the card itself, in the
+/// order of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
 ///
 /// # Errors
 /// The reason of the decline.
@@ -16,8 +16,9 @@ pub(super) fn check(
     card: &CardState,
     product: &Product,
     now: Timestamp,
-) -> Result<(), Reason> {
-    let plastic = card.plastic(request.expiry, request.sequence).ok_or(Reason::ExpiredCard)?;
+) -> Result<usize, Reason> {
+    let found = card.plastic(request.expiry, request.sequence).ok_or(Reason::ExpiredCard)?;
+    let (place, plastic) = found;
     if plastic.expiry.is_past(now, product.utc_offset) {
         return Err(Reason::ExpiredCard);
     }
@@ -25,7 +26,7 @@ pub(super) fn check(
         return Err(Reason::PinTryLimitExceeded);
     }
     match card.status {
-        CardStatus::Active => Ok(()),
+        CardStatus::Active => Ok(place),
         CardStatus::Unactivated => Err(Reason::CardNotActive),
         CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {
             Err(Reason::CardBlocked)

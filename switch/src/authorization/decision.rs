@@ -1,20 +1,58 @@
 //! The decision: one synchronous function of request, card, product, outcomes and time.
 
-use super::product::Product;
+use super::cvn;
+use super::iad::{CardVerification, Scheme};
+use super::issuer_script::{self, ScriptOrder};
+use super::offline_pin::Transaction;
+use super::product::{ChipRules, Product};
 use super::request::Request;
 use super::response_code::Reason;
+use super::trail::{Finding, Note, Trail};
 use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
+use crate::cards::chip::{AtcFault, AtcWindow, Chip, ChipSync, Sent};
 use crate::clock::Timestamp;
+use crate::hsm::emv::{CryptogramProfile, IssuerAnswer};
 use crate::hsm::{PinReference, Verification};
 
 /// What must be verified before a decision can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequiredChecks {
-    /// Nothing: the decision is this.
-    None(Reason),
-    /// The PIN of the request against this reference.
-    Pin(PinReference),
+    /// Nothing: this is the decision.
+    None(Box<Decision>),
+    /// The PIN of the request against a reference, its cryptogram, or both side by side.
+    Verify {
+        /// What the PIN is compared with.
+        pin: Option<PinReference>,
+        /// How the cryptogram was made.
+        cryptogram: Option<CryptogramCheck>,
+    },
+}
+
+/// How the cryptogram of a request was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CryptogramCheck {
+    /// Kind of card.
+    pub scheme: Scheme,
+    /// By its cryptogram version number.
+    pub profile: CryptogramProfile,
+    /// Place of the plastic among those of the card.
+    pub plastic: usize,
+    /// PAN sequence number, 0-99.
+    pub sequence: u8,
+    /// 9F36.
+    pub atc: u16,
+    /// What its chip says that it did.
+    pub results: CardVerification,
+}
+
+/// What was verified; nothing where nothing was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// The PIN.
+    pub pin: Option<Verification>,
+    /// The cryptogram.
+    pub cryptogram: Option<(CryptogramCheck, Verification)>,
 }
 
 /// Where a decision came from besides request, card and product.
@@ -24,6 +62,8 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// Whether the card has had its number of unusable PIN blocks for this minute.
     pub bad_pin_blocks_exhausted: bool,
+    /// By which a reversal knows the transaction.
+    pub transaction: u128,
 }
 
 /// A decision. The change of the card and the event happen only if it is committed.
@@ -31,15 +71,36 @@ pub struct Circumstances {
 pub struct Decision {
     /// What is answered.
     pub reason: Reason,
-    /// The card after it, if it changes.
+    /// The card after it, if its PIN or its status changes.
     pub change: Option<CardState>,
+    /// What is said to the chip, and what is known of it then.
+    pub chip: Option<ChipOutcome>,
+    /// Why.
+    pub trail: Trail,
+}
+
+/// What a decision means for the chip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipOutcome {
+    /// How its cryptogram was made.
+    pub check: CryptogramCheck,
+    /// What is known of it after the answer.
+    pub after: Chip,
+    /// What it is told of the decision; nothing in the answer to a message about one that is over.
+    pub answer: Option<IssuerAnswer>,
+    /// The script that the answer carries.
+    pub script: Option<ScriptOrder>,
 }
 
 impl Decision {
     /// A decision that changes nothing.
     #[must_use]
-    pub const fn unchanged(reason: Reason) -> Decision {
-        Decision { reason, change: None }
+    pub fn unchanged(reason: Reason) -> Decision {
+        Decision { reason, change: None, chip: None, trail: Trail::new() }
+    }
+
+    fn because(reason: Reason, trail: Trail) -> Decision {
+        Decision { trail, ..Decision::unchanged(reason) }
     }
 
     /// Whether it suspends the card because the PIN retry limit is reached. A card that is
@@ -47,6 +108,35 @@ impl Decision {
     #[must_use]
     pub fn suspends(&self) -> bool {
         self.change.as_ref().is_some_and(CardState::is_suspended_for_pin_tries)
+    }
+
+    /// The decision where the HSM could not make the answer to the chip: what was found of the
+    /// PIN counts, nothing is approved, and nothing is known to have been said to the chip.
+    #[must_use]
+    pub fn without_chip(self) -> Decision {
+        let Decision { reason, change, mut trail, .. } = self;
+        trail.push(Finding::ChipUnavailable.into());
+        let reason = if reason == Reason::Approved { Reason::Unavailable } else { reason };
+        Decision { reason, change, chip: None, trail }
+    }
+
+    /// The card after it, whatever changes.
+    #[must_use]
+    pub fn after(&self, card: &CardState) -> Option<CardState> {
+        let Some(chip) = &self.chip else { return self.change.clone() };
+        let before = self.change.as_ref().unwrap_or(card);
+        Some(before.with_chip(chip.check.plastic, chip.after.clone()))
+    }
+
+    /// Whether more than the counters of the chip changes: that must be durable before the answer
+    /// leaves.
+    #[must_use]
+    pub fn changes_more_than_counters(&self, card: &CardState) -> bool {
+        let sync_changes = |chip: &ChipOutcome| {
+            let before = card.chip(chip.check.plastic).map(|chip| &chip.sync);
+            *before.unwrap_or(&ChipSync::InSync) != chip.after.sync
+        };
+        self.change.is_some() || self.chip.as_ref().is_some_and(sync_changes)
     }
 }
 
@@ -59,41 +149,348 @@ pub fn required_checks(
     product: &Product,
     circumstances: Circumstances,
 ) -> RequiredChecks {
-    let decided = |reason| RequiredChecks::None(reason);
-    if let Err(reason) = card_status::check(request, card, product, circumstances.now) {
-        return decided(reason);
-    }
-    match (&request.pin_block, card.pin.reference) {
-        // An approval on a cryptogram that nobody verified would be an approval of a copy.
-        (None, _) if request.chip.is_some() => decided(Reason::BadCryptogram),
-        (None, _) if pin::is_required(request, product) => decided(Reason::PinRequired),
-        (None, _) => decided(limits::check(request, product).err().unwrap_or(Reason::Approved)),
-        (Some(_), None) => decided(Reason::PinRequired),
-        (Some(_), Some(_)) if circumstances.bad_pin_blocks_exhausted => {
-            decided(Reason::BadPinBlock)
+    let decided = |reason| RequiredChecks::None(Box::new(Decision::unchanged(reason)));
+    let plastic = match card_status::check(request, card, product, circumstances.now) {
+        Ok(plastic) => plastic,
+        Err(reason) => return decided(reason),
+    };
+    let cryptogram = match cryptogram_check(request, card, product, plastic) {
+        Ok(check) => check,
+        Err(note) => {
+            let trail = Trail::from_iter([note]);
+            return RequiredChecks::None(Decision::because(Reason::BadCryptogram, trail).into());
         }
-        (Some(_), Some(reference)) => RequiredChecks::Pin(reference),
+    };
+    let reference = card.pin.reference.filter(|_| request.pin_block.is_some());
+    let pin = reference.filter(|_| !circumstances.bad_pin_blocks_exhausted);
+    match (pin, cryptogram) {
+        // An approval on a cryptogram that nobody verified would be an approval of a copy.
+        (_, None) if request.chip.is_some() && request.pin_block.is_none() => {
+            decided(Reason::BadCryptogram)
+        }
+        (None, None) => decided(without_verified_pin(request, card, product, false)),
+        (pin, cryptogram) => RequiredChecks::Verify { pin, cryptogram },
     }
 }
 
-/// The decision after the PIN was verified.
+/// What a request comes to whose PIN was not verified, apart from what its chip says.
+fn without_verified_pin(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    chip_decides: bool,
+) -> Reason {
+    match (&request.pin_block, card.pin.reference) {
+        (Some(_), Some(_)) => Reason::BadPinBlock,
+        (Some(_), None) => Reason::PinRequired,
+        (None, _) if !chip_decides && pin::is_required(request, product) => Reason::PinRequired,
+        (None, _) => limits::check(request, product).err().unwrap_or(Reason::Approved),
+    }
+}
+
+/// How the cryptogram of a request was made; `None` where there is none, or the product has no
+/// keys for it.
+///
+/// # Errors
+/// Why it can never be verified.
+fn cryptogram_check(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    plastic: usize,
+) -> Result<Option<CryptogramCheck>, Note> {
+    let Some(rules) = &product.chip else { return Ok(None) };
+    let Some(chip) = &request.chip else {
+        let is_missing = request.is_contact_chip() && request.pin_block.is_none();
+        return match is_missing && rules.offline_pin {
+            true => Err(Finding::ChipDataMissing.into()),
+            false => Ok(None),
+        };
+    };
+    if chip.cryptogram_information.is_some_and(|information| information & 0xC0 != 0x80) {
+        return Err(Finding::NotAnArqc.into());
+    }
+    cryptogram_of_plastic(request, card, product, plastic)
+}
+
+fn cryptogram_of_plastic(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    plastic: usize,
+) -> Result<Option<CryptogramCheck>, Note> {
+    let Some(chip) = request.chip.as_ref().filter(|_| product.chip.is_some()) else {
+        return Ok(None);
+    };
+    let (covered, iad, _) = chip.verifiable().ok_or(Finding::ChipDataIncomplete)?;
+    let view = iad.view().ok_or(Finding::CvnUnknown)?;
+    let profile = cvn::profile(view.scheme, view.cvn);
+    let profile = profile.ok_or(Note::of(Finding::CvnUnknown, view.cvn.into(), 0))?;
+    let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
+    Ok(Some(CryptogramCheck {
+        scheme: view.scheme,
+        profile,
+        plastic,
+        sequence: request.sequence.or(own).unwrap_or_default(),
+        atc: u16::from_be_bytes(covered.atc),
+        results: view.results,
+    }))
+}
+
+/// How the cryptogram of a request was made, whatever else is wrong with it.
+#[must_use]
+pub fn cryptogram_of(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+) -> Option<CryptogramCheck> {
+    let (plastic, _) = card.plastic(request.expiry, request.sequence)?;
+    cryptogram_of_plastic(request, card, product, plastic).ok().flatten()
+}
+
+/// An advice or a reversal, which is answered with this reason: what it tells of a script that was
+/// sent. `reversed`: the key of the transaction that a reversal takes back.
+#[must_use]
+pub fn conclude(
+    (request, reason): (&Request, Reason),
+    card: &CardState,
+    product: &Product,
+    outcomes: Outcomes,
+    (reversed, is_signed_on): (Option<u128>, bool),
+) -> Decision {
+    let mut trail = Trail::new();
+    let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
+    let is_right = matches!(outcomes.cryptogram, Some((_, Verification::Ok)));
+    let chip = request.chip.as_deref().filter(|_| is_right || is_signed_on);
+    let is_of = |sent: &Sent| reversed == Some(sent.transaction);
+    // A reversal may say less of the plastic than its original: the script says which it was.
+    let mut changed = None;
+    for (place, plastic) in card.plastics.iter().enumerate() {
+        let Some(known) = &plastic.chip else { continue };
+        let evidence = (chip, is_right);
+        let sync = issuer_script::conclude(known.sync.clone(), evidence, is_of, rules, &mut trail);
+        if sync != known.sync {
+            changed = Some(card.with_chip(place, Chip { sync, ..(**known).clone() }));
+            break;
+        }
+    }
+    Decision { change: changed, ..Decision::because(reason, trail) }
+}
+
+/// The decision after PIN and cryptogram were verified.
 #[must_use]
 pub fn decide(
     request: &Request,
     card: &CardState,
     product: &Product,
-    verification: Verification,
+    outcomes: Outcomes,
+    circumstances: Circumstances,
 ) -> Decision {
+    let mut trail = Trail::new();
+    let Some((check, verification)) = outcomes.cryptogram else {
+        let (reason, change) = by_pin(request, card, product, outcomes.pin, &mut trail);
+        return Decision { change, ..Decision::because(reason, trail) };
+    };
+    let known = card.chip(check.plastic).cloned().unwrap_or_default();
+    let of = (request, circumstances.now);
+    let counters = match accept(of, &check, verification, &known.counters, &mut trail) {
+        Ok(counters) => counters,
+        Err(reason) => return Decision::because(reason, trail),
+    };
+    match &product.chip {
+        Some(rules) => Judgement { request, card, product, rules, check, circumstances }.decide(
+            outcomes.pin,
+            known.sync,
+            counters,
+            trail,
+        ),
+        None => Decision::because(Reason::BadCryptogram, trail),
+    }
+}
+
+/// Whether the cryptogram is right and its counter new.
+fn accept(
+    (request, now): (&Request, Timestamp),
+    check: &CryptogramCheck,
+    verification: Verification,
+    known: &AtcWindow,
+    trail: &mut Trail,
+) -> Result<(AtcWindow, bool), Reason> {
+    let atc = check.atc;
+    let cryptogram = request.chip.as_ref().and_then(|chip| chip.cryptogram).unwrap_or_default();
     match verification {
-        Verification::Unavailable => Decision::unchanged(Reason::Unavailable),
-        Verification::BadPinBlock => Decision::unchanged(Reason::BadPinBlock),
-        Verification::Mismatch => {
+        Verification::Ok => trail.push(Note::of(Finding::CryptogramRight, atc.into(), 0)),
+        Verification::Unavailable => {
+            trail.push(Finding::ChipUnavailable.into());
+            return Err(Reason::Unavailable);
+        }
+        Verification::Mismatch | Verification::BadPinBlock => {
+            trail.push(Note::of(Finding::CryptogramWrong, atc.into(), 0));
+            return Err(Reason::BadCryptogram);
+        }
+    }
+    let accepted = known.accept(atc, cryptogram, now);
+    let (counters, is_retry) = accepted.map_err(|fault| {
+        let finding = match fault {
+            AtcFault::OutOfRange => Finding::AtcOutOfRange,
+            AtcFault::Replayed => Finding::AtcReplayed,
+            AtcFault::TooOld => Finding::AtcTooOld,
+        };
+        trail.push(Note::of(finding, atc.into(), known.highest.into()));
+        Reason::BadCryptogram
+    })?;
+    if is_retry {
+        trail.push(Note::of(Finding::CryptogramAgain, atc.into(), 0));
+    }
+    Ok((counters, is_retry))
+}
+
+/// What the PIN comes to, and the limits behind it.
+fn by_pin(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    verification: Option<Verification>,
+    trail: &mut Trail,
+) -> (Reason, Option<CardState>) {
+    match verification {
+        None => (without_verified_pin(request, card, product, false), None),
+        Some(Verification::Unavailable) => (Reason::Unavailable, None),
+        Some(Verification::BadPinBlock) => (Reason::BadPinBlock, None),
+        Some(Verification::Mismatch) => {
             let (reason, card) = pin::wrong(card, product);
-            Decision { reason, change: Some(card) }
+            let limit = product.pin_retry_limit.map_or(0, u32::from);
+            trail.push(Note::of(Finding::WrongPin, card.pin.tries.into(), limit.into()));
+            (reason, Some(card))
         }
-        Verification::Ok => {
+        Some(Verification::Ok) => {
+            trail.push(Finding::RightPin.into());
             let reason = limits::check(request, product).err().unwrap_or(Reason::Approved);
-            Decision { reason, change: pin::right(card) }
+            (reason, pin::right(card))
         }
+    }
+}
+
+/// A transaction whose cryptogram is right.
+struct Judgement<'a> {
+    request: &'a Request,
+    card: &'a CardState,
+    product: &'a Product,
+    rules: &'a ChipRules,
+    check: CryptogramCheck,
+    circumstances: Circumstances,
+}
+
+impl Judgement<'_> {
+    fn decide(
+        &self,
+        pin: Option<Verification>,
+        sync: ChipSync,
+        (counters, is_retry): (AtcWindow, bool),
+        mut trail: Trail,
+    ) -> Decision {
+        let Judgement { request, card, product, rules, check, circumstances } = self;
+        let Some((chip, covered)) =
+            request.chip.as_ref().and_then(|chip| Some((&**chip, chip.covered.as_ref()?)))
+        else {
+            return Decision::because(Reason::BadCryptogram, trail);
+        };
+        let differ = (request.amount.minor_units, chip.amount().unwrap_or_default());
+        if differ.0 != differ.1 {
+            trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
+            if rules.declines_amount_mismatch {
+                return Decision::because(Reason::BadCryptogram, trail);
+            }
+        }
+        let sync = match self.has_offline_pin() && !is_retry {
+            true => {
+                let evidence = (chip, &check.results);
+                issuer_script::observe(sync, check.atc, evidence, rules, &mut trail)
+            }
+            false => sync,
+        };
+        // Its block is deleted, and others are told, a little later.
+        let expired = sync.expired(rules.ofpbe, circumstances.now);
+        if expired.is_some() {
+            trail.push(Finding::ChangeExpired.into());
+        }
+        let transaction = Transaction {
+            request,
+            chip,
+            covered,
+            results: &check.results,
+            product,
+            rules,
+            sync: expired.as_ref().unwrap_or(&sync),
+            now: circumstances.now,
+        };
+        let (reason, change) = match (pin, &request.pin_block) {
+            (None, None) if self.has_offline_pin() => {
+                (self.without_pin(&transaction, &mut trail), None)
+            }
+            _ => by_pin(request, card, product, pin, &mut trail),
+        };
+        if reason == Reason::Unavailable {
+            return Decision { change, ..Decision::because(reason, trail) };
+        }
+        let known = (sync.clone(), counters);
+        let outcome = self.outcome(reason, &transaction, known, &mut trail);
+        Decision { reason, change, chip: Some(outcome), trail }
+    }
+
+    /// Whether its chip holds the PIN, and can be reached now.
+    fn has_offline_pin(&self) -> bool {
+        self.rules.offline_pin && self.request.is_contact_chip()
+    }
+
+    /// Cash without a PIN passes only where the chip has verified one.
+    fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
+        let Judgement { request, card, product, .. } = self;
+        let is_verified = transaction.is_verified();
+        if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
+            return Reason::PinRequired;
+        }
+        match transaction.judge(trail) {
+            Ok(()) => without_verified_pin(request, card, product, true),
+            Err(reason) => reason,
+        }
+    }
+
+    fn outcome(
+        &self,
+        reason: Reason,
+        transaction: &Transaction<'_>,
+        (sync, counters): (ChipSync, AtcWindow),
+        trail: &mut Trail,
+    ) -> ChipOutcome {
+        let Judgement { request, rules, check, circumstances, .. } = self;
+        let approves = reason == Reason::Approved;
+        let mut after = sync;
+        let carries = approves && self.has_offline_pin();
+        let unblocks = rules.atm_unblocks_chip
+            && request.pin_block.is_some()
+            && transaction.is_exhausted()
+            && transaction.sync.change().is_none();
+        if carries && unblocks {
+            trail.push(Finding::UnblockQueued.into());
+            after = issuer_script::unblock(circumstances.now);
+        }
+        let may_carry = carries && (unblocks || transaction.sync.change().is_some());
+        let attached = may_carry
+            .then(|| issuer_script::attach(&after, check.atc, circumstances.transaction, trail))
+            .flatten();
+        let (after, script) = match attached {
+            Some((sync, script)) => (sync, Some(script)),
+            None => (after, None),
+        };
+        let cryptogram = transaction.chip.cryptogram.unwrap_or_default();
+        let asks_again = matches!(reason, Reason::PinRequired | Reason::InvalidPin);
+        let counters = match asks_again {
+            true => counters.allowing_retry(check.atc, cryptogram, circumstances.now),
+            false => counters,
+        };
+        let answer = cvn::issuer_answer(check.scheme, &check.profile, reason.arc(), approves);
+        let answer = Some(answer);
+        ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn is_required(request: &Request, product: &Product) -> bool {
     }
 }
 
-fn is_cash(request: &Request) -> bool {
+pub(super) fn is_cash(request: &Request) -> bool {
     let at_cash_merchant = matches!(request.merchant_category.as_ref(), Some(b"6010" | b"6011"));
     request.processing_code.is_cash() || at_cash_merchant
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use jiff::tz::Offset;
 
 use crate::cards::Pan;
-use crate::hsm::PinMethods;
+use crate::hsm::{ChipKeys, PinMethods};
 
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,65 @@ pub enum PinRequired {
     CardPresent,
     /// Never; a PIN that comes is verified all the same.
     Never,
+}
+
+/// When FTPDY counts without FTPAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BypassMode {
+    /// Never: without FTPAM there is no bypass.
+    #[default]
+    Table,
+    /// Any of the two is enough.
+    Any,
+}
+
+/// What a chip transaction without a PIN comes to, where none was needed or none could be entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoPinPolicy {
+    /// What the card's list of cardholder verification methods allows is allowed.
+    #[default]
+    CvmList,
+    /// It is declined, unless it is bypassed.
+    Required,
+}
+
+/// When a chip without a PIN try left passes while a change waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExhaustedPolicy {
+    /// Always.
+    #[default]
+    Always,
+    /// If another cardholder verification method held.
+    NextCvm,
+}
+
+/// The rules of a product's chips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipRules {
+    /// Its issuer master keys.
+    pub keys: ChipKeys,
+    /// Whether the chip holds the PIN (EMVOP=Y).
+    pub offline_pin: bool,
+    /// FTPAM, in minor units of the product's currency.
+    pub ftpam: Option<u64>,
+    /// FTPDY, in days; never 0.
+    pub ftpdy: Option<u32>,
+    /// OFPBE, in days: how long a change waits for the chip before its PIN block is deleted.
+    pub ofpbe: u32,
+    /// Whether FTPDY counts without FTPAM.
+    pub bypass_mode: BypassMode,
+    /// What a transaction without a PIN comes to.
+    pub no_pin_policy: NoPinPolicy,
+    /// What a chip without a PIN try left comes to, while a change waits for it.
+    pub approve_exhausted: ExhaustedPolicy,
+    /// Whether a right online PIN queues an unblock for a chip without a PIN try left.
+    pub atm_unblocks_chip: bool,
+    /// Whether DE4 unlike 9F02 declines; it is recorded in any case.
+    pub declines_amount_mismatch: bool,
+    /// How often a change is sent at most: once, and the re-sends.
+    pub script_sends_max: u8,
+    /// Tag of a script: 71, before the chip's last cryptogram, or 72, after it.
+    pub script_template: u8,
 }
 
 /// Parameters of a product.
@@ -40,6 +99,8 @@ pub struct Product {
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
     pub allowed_currencies: Vec<u16>,
+    /// The rules of its chips; without them no cryptogram can be verified.
+    pub chip: Option<ChipRules>,
 }
 
 impl Product {

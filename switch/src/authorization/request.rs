@@ -1,8 +1,9 @@
 //! What an authorization request, an advice or a reversal says, read once from the message and
 //! checked.
 
-use iso_specs::{Decoded, Message, Mti, tlv};
+use iso_specs::{Decoded, Message, Mti};
 
+use super::chip::ChipData;
 use super::reversal::OriginalElements;
 use crate::cards::card::Expiry;
 use crate::cards::pan::Pan;
@@ -79,7 +80,7 @@ pub struct Request {
     pub merchant_category: Option<[u8; 4]>,
     /// DE22: how PAN and PIN came in.
     pub entry_mode: Option<[u8; 3]>,
-    /// DE23: PAN sequence number.
+    /// PAN sequence number: DE23, or 5F34 of DE55.
     pub sequence: Option<u8>,
     /// DE32: acquirer, up to 11 digits, filled with zero bytes.
     pub acquirer: [u8; 11],
@@ -87,19 +88,10 @@ pub struct Request {
     pub rrn: Option<[u8; 12]>,
     /// DE52.
     pub pin_block: Option<PinBlock>,
-    /// DE55: what of it tells two requests apart; absent without DE55.
-    pub chip: Option<ChipData>,
+    /// DE55; absent without it.
+    pub chip: Option<Box<ChipData>>,
     /// DE90 of a reversal.
     pub original: Option<OriginalElements>,
-}
-
-/// Parts of DE55 that take part in the comparison of repeats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChipData {
-    /// 9F26: application cryptogram.
-    pub cryptogram: Option<[u8; 8]>,
-    /// 9F36: application transaction counter.
-    pub atc: Option<[u8; 2]>,
 }
 
 impl Request {
@@ -115,6 +107,8 @@ impl Request {
         let pan = pan(message, track2.as_ref())?;
         let expiry = optional(message, 14, Expiry::parse)?;
         let acquirer = optional(message, 32, zero_filled)?.unwrap_or_default();
+        let entry_mode = optional(message, 22, exactly)?;
+        let chip = chip_data(message, entry_mode)?;
         Ok(Request {
             mti: message.mti(),
             pan,
@@ -128,14 +122,20 @@ impl Request {
             stan: required(message, 11)?,
             expiry: expiry.or(track2.and_then(|track| track.expiry)),
             merchant_category: optional(message, 18, exactly)?,
-            entry_mode: optional(message, 22, exactly)?,
-            sequence: number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX)),
+            entry_mode,
+            sequence: sequence(message, chip.as_deref())?,
             acquirer,
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
-            chip: chip_data(message)?,
+            chip,
             original: original(message, acquirer)?,
         })
+    }
+
+    /// Whether a contact chip was read: DE22 05 or 95.
+    #[must_use]
+    pub fn is_contact_chip(&self) -> bool {
+        matches!(self.pan_entry().as_ref(), Some(b"05" | b"95"))
     }
 
     /// The first two digits of DE22: how the PAN came in.
@@ -218,16 +218,29 @@ fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
     block.map(Some).ok_or(FormatError { element: 52 })
 }
 
-fn chip_data(message: &Message<'_>) -> Result<Option<ChipData>, FormatError> {
+/// What was typed, or read from a stripe, has no chip data.
+fn chip_data(
+    message: &Message<'_>,
+    entry_mode: Option<[u8; 3]>,
+) -> Result<Option<Box<ChipData>>, FormatError> {
     let Some(field) = message.field(55) else { return Ok(None) };
     let wrong = FormatError { element: 55 };
+    if matches!(entry_mode, Some([b'0', b'1' | b'2', _] | [b'9', b'0', _])) {
+        return Err(wrong);
+    }
     let mut buffer = [0; VALUE_BYTES_MAX];
-    let data = field.bytes(&mut buffer).ok_or(wrong)?;
-    tlv::check(data).map_err(|_| wrong)?;
-    Ok(Some(ChipData {
-        cryptogram: tlv::find(data, 0x9F26).and_then(|value| value.try_into().ok()),
-        atc: tlv::find(data, 0x9F36).and_then(|value| value.try_into().ok()),
-    }))
+    let data = field.bytes(&mut buffer).and_then(ChipData::read).ok_or(wrong)?;
+    Ok(Some(Box::new(data)))
+}
+
+/// DE23, else 5F34; both say the same.
+fn sequence(message: &Message<'_>, chip: Option<&ChipData>) -> Result<Option<u8>, FormatError> {
+    let given = number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX));
+    let of_chip = chip.and_then(|chip| chip.sequence);
+    match given.zip(of_chip) {
+        Some((given, of_chip)) if given != of_chip => Err(FormatError { element: 23 }),
+        _ => Ok(given.or(of_chip)),
+    }
 }
 
 /// Only a reversal has one; whatever else brings DE90 is not asked what it means.

@@ -1,9 +1,11 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec};
+use iso_specs::{ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec, tlv};
 
 use super::request::FormatError;
 use super::response_code::Reason;
+use crate::cards::chip::ScriptId;
+use crate::hsm::Authenticated;
 
 /// DE44 carries the number of a wrong element, in every dialect.
 const ADDITIONAL_RESPONSE_DATA: u8 = 44;
@@ -15,18 +17,59 @@ pub struct Answer {
     pub reason: Reason,
     /// DE38, six digits; on approvals of a transaction only.
     pub approval_code: Option<[u8; 6]>,
+    /// What DE55 says to the chip. It is made again for a repeat, from the same cryptogram.
+    pub chip: ChipAnswer,
+}
+
+/// What an answer says to the chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChipAnswer {
+    /// Nothing: there is none, or its cryptogram is not known to be right.
+    #[default]
+    Nothing,
+    /// Issuer authentication data (91).
+    Authentication,
+    /// The same, and the script of this id.
+    Script(ScriptId),
 }
 
 impl Answer {
     /// An answer without an approval code.
     #[must_use]
     pub const fn new(reason: Reason) -> Answer {
-        Answer { reason, approval_code: None }
+        Answer { reason, approval_code: None, chip: ChipAnswer::Nothing }
     }
 }
 
+/// What goes back in DE55: 91, then a script in its template with its id (9F18) and its command
+/// (86); and 8A where the dialect wants it.
+#[must_use]
+pub fn chip_data(
+    authenticated: &Authenticated,
+    script: Option<(ScriptId, u8)>,
+    response_code: Option<[u8; 2]>,
+) -> Vec<u8> {
+    let mut data = Vec::with_capacity(64);
+    // Short values under fixed tags: all of it can be pushed.
+    let push = |to: &mut Vec<u8>, tag: u32, value: &[u8]| {
+        let _ = tlv::push(to, tag, value);
+    };
+    push(&mut data, 0x91, &authenticated.tag_91);
+    if let Some(code) = response_code {
+        push(&mut data, 0x8A, &code);
+    }
+    if let Some(((id, template), command)) = script.zip(authenticated.command.as_ref()) {
+        let mut inside = Vec::with_capacity(48);
+        push(&mut inside, 0x9F18, &id);
+        push(&mut inside, 0x86, command);
+        push(&mut data, template.into(), &inside);
+    }
+    data
+}
+
 /// Appends the response to `message`: its elements that are echoed, as far as they are `trusted`,
-/// DE38, DE39, and DE44 or the dialect's field for the four-digit reason.
+/// DE38, DE39, DE44 or the dialect's field for the four-digit reason, and DE55 if there is `chip`
+/// data.
 ///
 /// # Errors
 /// If the dialect cannot carry an element; nothing was appended then.
@@ -34,11 +77,11 @@ pub fn encode(
     message: &Message<'_>,
     trusted: ElementSet,
     answer: Answer,
-    fault: Option<FormatError>,
+    (fault, chip): (Option<FormatError>, Option<&[u8]>),
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let dialect = message.spec();
-    let Answer { reason, approval_code } = answer;
+    let Answer { reason, approval_code, .. } = answer;
     let number = fault.map(|fault| format!("{:03}", fault.element));
     let echoed = dialect.echo(message.mti()).intersection(trusted);
     let mut response = OutgoingMessage::echo(message.mti().response(), message, echoed);
@@ -46,6 +89,9 @@ pub fn encode(
         response.set(38, code);
     }
     response.set(39, reason.response_code(dialect).as_bytes());
+    if let Some(chip) = chip {
+        response.set(55, chip);
+    }
     match (&number, dialect.reason_code_field()) {
         (Some(number), _) => {
             response.set(ADDITIONAL_RESPONSE_DATA, number.as_bytes());

@@ -96,6 +96,14 @@ impl Reason {
         code
     }
 
+    /// The authorization response code that a chip of Visa is told (8A): two ASCII digits, those of
+    /// ISO 8583:1987.
+    #[must_use]
+    pub fn arc(self) -> [u8; 2] {
+        let [_, code, ..] = self.row();
+        code.as_bytes().try_into().unwrap_or(*b"05")
+    }
+
     /// The reason with this four-digit code.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Reason> {

@@ -7,9 +7,10 @@ use compact_str::CompactString;
 use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
+use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync};
 use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
-use crate::hsm::PinReference;
+use crate::hsm::{Kcv, KeptPin, PinReference};
 
 /// State of a card, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +113,23 @@ impl fmt::Display for Expiry {
 }
 
 /// One plastic of a card: what the cardholder holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plastic {
     /// Valid to the end of this month.
     pub expiry: Expiry,
     /// PAN sequence number, 0-99 (DE23).
     pub sequence: u8,
+    /// What is known of its chip; nothing of one that was never seen and never changed. Most cards
+    /// have none, and so it takes memory of its own.
+    pub chip: Option<Box<Chip>>,
+}
+
+impl Plastic {
+    /// A plastic whose chip nobody has seen.
+    #[must_use]
+    pub const fn new(expiry: Expiry, sequence: u8) -> Plastic {
+        Plastic { expiry, sequence, chip: None }
+    }
 }
 
 /// The online PIN: one for all plastics of a card.
@@ -168,7 +180,7 @@ impl CardState {
     /// The card made active: the counter starts at zero, the PIN stays. A terminated card is
     /// final and gives `None`.
     #[must_use]
-    pub fn activated(&self) -> Option<CardState> {
+    pub fn activated(&self, now: Timestamp) -> Option<CardState> {
         let reason = match self.status {
             CardStatus::Terminated => return None,
             CardStatus::Unactivated => StatusReason::NONE,
@@ -176,12 +188,14 @@ impl CardState {
                 StatusReason::REQUESTED
             }
         };
-        Some(CardState {
+        let mut card = CardState {
             status: CardStatus::Active,
             status_reason: reason,
             pin: OnlinePin { tries: 0, ..self.pin },
             ..self.clone()
-        })
+        };
+        card.begin_changes(now);
+        Some(card)
     }
 
     /// The card with another PIN: the counter starts at zero, a suspension stays.
@@ -194,17 +208,104 @@ impl CardState {
         }
     }
 
+    /// The card whose chips must learn its PIN: the change waits on each of its plastics, in place
+    /// of whatever waited there. Before the activation of the card it does not begin to count.
+    #[must_use]
+    pub fn with_pin_for_chips(&self, pin: &KeptPin, now: Timestamp) -> CardState {
+        let since = Some(now).filter(|_| self.status != CardStatus::Unactivated);
+        let kind = ChangeKind::Pin { version: self.pin.version, pin: pin.clone() };
+        self.with_change(&Change { kind, since, attempts: 0 })
+    }
+
+    /// The card whose chips must set their PIN try counters back. A change of the PIN does that
+    /// too, and is not replaced.
+    #[must_use]
+    pub fn with_unblock(&self, now: Timestamp) -> CardState {
+        self.with_change(&Change { kind: ChangeKind::Unblock, since: Some(now), attempts: 0 })
+    }
+
+    fn with_change(&self, change: &Change) -> CardState {
+        let mut card = self.clone();
+        for plastic in &mut card.plastics {
+            let chip = plastic.chip.get_or_insert_default();
+            let keeps = change.kind == ChangeKind::Unblock
+                && chip.sync.change().is_some_and(|known| known.kind != ChangeKind::Unblock);
+            if !keeps {
+                chip.sync = ChipSync::Pending(change.clone());
+            }
+        }
+        card
+    }
+
+    /// The card without the changes that were not carried within so many days; `None` where there
+    /// are none of these.
+    #[must_use]
+    pub fn with_expired_changes(&self, days: u32, now: Timestamp) -> Option<CardState> {
+        let expired = |(place, plastic): (usize, &Plastic)| {
+            let sync = plastic.chip.as_ref()?.sync.expired(days, now)?;
+            Some((place, sync))
+        };
+        let expired: Vec<_> = self.plastics.iter().enumerate().filter_map(expired).collect();
+        let mut card = self.clone();
+        for (place, sync) in &expired {
+            let chip = card.plastics.get_mut(*place).and_then(|plastic| plastic.chip.as_mut());
+            chip.into_iter().for_each(|chip| chip.sync = sync.clone());
+        }
+        (!expired.is_empty()).then_some(card)
+    }
+
+    /// The changes that wait for the activation of the card begin to count.
+    fn begin_changes(&mut self, now: Timestamp) {
+        for chip in self.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {
+            if let ChipSync::Pending(change) = &mut chip.sync {
+                change.since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Whether its PIN reference, or a PIN that waits for a chip, was made with the key of this
+    /// check value.
+    #[must_use]
+    pub fn needs_key(&self, kcv: Kcv) -> bool {
+        let waits = |plastic: &Plastic| {
+            let change = plastic.chip.as_ref().and_then(|chip| chip.sync.kept_change());
+            matches!(change.map(|change| &change.kind), Some(ChangeKind::Pin { pin, .. }) if pin.key == kcv)
+        };
+        self.pin.reference.is_some_and(|reference| reference.key == kcv)
+            || self.plastics.iter().any(waits)
+    }
+
+    /// What is known of the chip of the plastic at this place.
+    #[must_use]
+    pub fn chip(&self, plastic: usize) -> Option<&Chip> {
+        self.plastics.get(plastic)?.chip.as_deref()
+    }
+
+    /// The card with something else known of the chip of the plastic at this place.
+    #[must_use]
+    pub fn with_chip(&self, plastic: usize, chip: Chip) -> CardState {
+        let mut card = self.clone();
+        if let Some(plastic) = card.plastics.get_mut(plastic) {
+            plastic.chip = Some(Box::new(chip));
+        }
+        card
+    }
+
     /// The card with another count of consecutive wrong PINs.
     #[must_use]
     pub fn with_tries(&self, tries: u32) -> CardState {
         CardState { pin: OnlinePin { tries, ..self.pin }, ..self.clone() }
     }
 
-    /// The plastic a request speaks of: the newest with this expiry and sequence, either
-    /// left out where the request does not give it.
+    /// The plastic a request speaks of, with its place: the newest with this expiry and sequence,
+    /// either left out where the request does not give it.
     #[must_use]
-    pub fn plastic(&self, expiry: Option<Expiry>, sequence: Option<u8>) -> Option<&Plastic> {
-        self.plastics.iter().rev().find(|plastic| {
+    pub fn plastic(
+        &self,
+        expiry: Option<Expiry>,
+        sequence: Option<u8>,
+    ) -> Option<(usize, &Plastic)> {
+        self.plastics.iter().enumerate().rev().find(|(_, plastic)| {
             expiry.is_none_or(|given| given == plastic.expiry)
                 && sequence.is_none_or(|given| given == plastic.sequence)
         })

@@ -254,7 +254,7 @@ impl Work {
             let outcome = match self.target.ask(command)? {
                 Outcome::Each { refused } => refused,
                 Outcome::Refused(refusal) => return Err(CliError::Refused(refusal)),
-                Outcome::Card(_) | Outcome::Done => {
+                Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }
             };

@@ -6,9 +6,10 @@ use iso_specs::toml_keys::{Keys, integer};
 use jiff::tz::Offset;
 
 use super::is_empty_list;
-use crate::authorization::{PinRequired, Product};
+use crate::authorization::product::{BypassMode, ExhaustedPolicy, NoPinPolicy};
+use crate::authorization::{ChipRules, PinRequired, Product};
 use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
-use crate::hsm::{KeyName, PinMethod, PinMethods};
+use crate::hsm::{ChipKeys, KeyName, PinMethod, PinMethods};
 
 /// Largest amount that DE4 can hold, in minor units.
 const AMOUNT_MAX: u64 = 999_999_999_999;
@@ -37,6 +38,10 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
     let pin_methods = pin_methods(keys);
+    let chip = match keys.optional_table("chip") {
+        Some(mut keys) => Some(chip(&mut keys)?),
+        None => None,
+    };
     keys.finish();
     Some(Product {
         name: name?.into(),
@@ -48,6 +53,81 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
+        chip,
+    })
+}
+
+/// Longest time that a change of a PIN may wait for the chip, in days.
+const OFPBE_DAYS_MAX: u32 = 3_650;
+
+/// The rules of the product's chips. A preset says what is usual in a market; the other settings
+/// come before it.
+fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
+    let chip_keys = chip_keys(keys);
+    let preset =
+        keys.optional_name("preset", "\"mexico\"", |name| (name == "mexico").then_some(()));
+    let offline_pin = keys.optional_boolean("offline_pin");
+    let ftpam = keys.optional_number("ftpam", 1..=AMOUNT_MAX);
+    let ftpdy: Option<u32> = keys.optional_number("ftpdy", 0..=OFPBE_DAYS_MAX);
+    let ofpbe = keys.optional_number("ofpbe", 1..=OFPBE_DAYS_MAX);
+    let bypass_mode =
+        keys.optional_name("bypass_mode", "\"table\" or \"any\"", |name| match name {
+            "table" => Some(BypassMode::Table),
+            "any" => Some(BypassMode::Any),
+            _ => None,
+        });
+    let policies = "\"cvm_list\" or \"required\"";
+    let no_pin_policy = keys.optional_name("no_pin_policy", policies, |name| match name {
+        "cvm_list" => Some(NoPinPolicy::CvmList),
+        "required" => Some(NoPinPolicy::Required),
+        _ => None,
+    });
+    let policies = "\"always\" or \"next_cvm\"";
+    let exhausted = keys.optional_name("approve_exhausted", policies, |name| match name {
+        "always" => Some(ExhaustedPolicy::Always),
+        "next_cvm" => Some(ExhaustedPolicy::NextCvm),
+        _ => None,
+    });
+    let atm_unblocks_chip = keys.optional_boolean("atm_unblocks_chip");
+    let mismatch =
+        keys.optional_name("amount_mismatch", "\"record\" or \"decline\"", |name| match name {
+            "record" => Some(false),
+            "decline" => Some(true),
+            _ => None,
+        });
+    let resends: Option<u8> = keys.optional_number("script_resends_max", 0..=100);
+    let template = keys.optional("script_template", "71 or 72", |value| match integer(value) {
+        Some(71) => Some(0x71),
+        Some(72) => Some(0x72),
+        _ => None,
+    });
+    keys.finish();
+    Some(ChipRules {
+        keys: chip_keys?,
+        offline_pin: offline_pin.unwrap_or(false),
+        ftpam,
+        ftpdy: ftpdy.filter(|days| *days > 0),
+        ofpbe: ofpbe.unwrap_or(7),
+        bypass_mode: bypass_mode.unwrap_or_default(),
+        no_pin_policy: no_pin_policy.unwrap_or_default(),
+        approve_exhausted: exhausted.unwrap_or_default(),
+        atm_unblocks_chip: atm_unblocks_chip.unwrap_or(preset.is_some()),
+        declines_amount_mismatch: mismatch.unwrap_or(false),
+        script_sends_max: resends.unwrap_or(5).saturating_add(1),
+        script_template: template.unwrap_or(0x72),
+    })
+}
+
+fn chip_keys(keys: &mut Keys<'_, '_>) -> Option<ChipKeys> {
+    let expected = "the name of an issuer master key: letters, digits and hyphens, not own-*";
+    let parse = |name: &str| KeyName::parse(name).filter(|name| !name.as_str().starts_with("own-"));
+    let cryptograms = keys.name("imk_ac", expected, parse);
+    let integrity = keys.name("imk_smi", expected, parse);
+    let confidentiality = keys.name("imk_smc", expected, parse);
+    Some(ChipKeys {
+        cryptograms: cryptograms?,
+        integrity: integrity?,
+        confidentiality: confidentiality?,
     })
 }
 

@@ -1,6 +1,10 @@
 //! The embedded software HSM. It is **not** a PCI HSM: keys and PINs are in this process's
 //! memory while it works. It says so at start and refuses the profile `production`.
 
+mod chip;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,9 +17,10 @@ use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operati
 use super::keys::{KeyChanges, KeySource, KeyVersion, Keys, KeysError, PEK};
 use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
 use super::{
-    AcceptPin, AcceptPinError, ClearPin, EntryKey, GivenReference, Hsm, HsmUnavailable, KeyName,
-    PinBlockFormat, PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue,
-    Verification, VerifyPin, pin_block,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, EntryKey,
+    GivenReference, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, PinBlockFormat,
+    PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue, Verification, VerifyPin,
+    pin_block,
 };
 use crate::cards::Pan;
 
@@ -35,13 +40,23 @@ pub struct ZoneKey {
     pub under_older: Counter,
 }
 
+/// What a configuration names: these keys must be there.
+#[derive(Default)]
+pub struct Needs {
+    /// Of the links.
+    pub zone_keys: Vec<ZoneKey>,
+    /// Of the products' PINs.
+    pub methods: Vec<PinMethod>,
+    /// Of the products' chips.
+    pub chips: Vec<ChipKeys>,
+}
+
 /// The software HSM with its keys expanded. Of the others it keeps no value.
 pub struct SoftwareHsm {
     source: KeySource,
     /// What was there when the keys were read last.
     inventory: Mutex<Vec<KeyVersion>>,
-    zone_keys: Vec<ZoneKey>,
-    methods: Vec<PinMethod>,
+    needs: Needs,
     ring: ArcSwap<Ring>,
     entry: EntryKey,
 }
@@ -56,6 +71,8 @@ struct Ring {
     /// Versions of each PIN verification key, oldest first. All there are: a card's reference
     /// says which one made it.
     pvks: HashMap<String, Vec<Loaded>>,
+    /// Versions of each issuer master key, oldest first.
+    issuer_keys: HashMap<String, Vec<Loaded>>,
 }
 
 struct ZoneVersions {
@@ -106,7 +123,8 @@ impl Loaded {
 }
 
 impl Ring {
-    fn load(keys: &Keys, zone_keys: &[ZoneKey], methods: &[PinMethod]) -> Result<Ring, KeysError> {
+    fn load(keys: &Keys, needs: &Needs) -> Result<Ring, KeysError> {
+        let Needs { zone_keys, methods, chips } = needs;
         let pin_encryption = KeyUsage::PinEncryption;
         let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
         let zone_keys = zone_keys.iter().map(|zone| {
@@ -116,19 +134,27 @@ impl Ring {
             Ok((zone.name.clone(), ZoneVersions { versions, under_older }))
         });
         let zone_keys = zone_keys.collect::<Result<_, KeysError>>()?;
-        let mut pvks: HashMap<String, Vec<Loaded>> = HashMap::new();
+        let (mut pvks, mut issuer_keys) = (HashMap::new(), HashMap::new());
         for (name, key) in keys.iter() {
             let KeyAttributes { usage, .. } = key.attributes();
-            let is_pvk = matches!(usage, KeyUsage::Ibm3624 | KeyUsage::VisaPvv);
-            // One that verifies nothing is of no use here, and no harm.
-            if is_pvk && key.attributes().permit(usage, Operation::Verify).is_ok() {
-                let loaded = Loaded::of(key, usage, Operation::Verify);
+            let (of_usage, operation): (&mut HashMap<String, Vec<Loaded>>, Operation) = match usage
+            {
+                KeyUsage::Ibm3624 | KeyUsage::VisaPvv => (&mut pvks, Operation::Verify),
+                KeyUsage::Cryptograms
+                | KeyUsage::ScriptConfidentiality
+                | KeyUsage::ScriptIntegrity => (&mut issuer_keys, Operation::Derive),
+                _ => continue,
+            };
+            // One that may not do this is of no use here, and no harm.
+            if key.attributes().permit(usage, operation).is_ok() {
+                let loaded = Loaded::of(key, usage, operation);
                 let loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
-                pvks.entry(name.to_owned()).or_default().push(loaded);
+                of_usage.entry(name.to_owned()).or_default().push(loaded);
             }
         }
         methods.iter().try_for_each(|method| check_pvk(keys, method))?;
-        Ok(Ring { peks, zone_keys, pvks })
+        chips.iter().try_for_each(|chip| check_chip_keys(keys, chip))?;
+        Ok(Ring { peks, zone_keys, pvks, issuer_keys })
     }
 
     /// The PVK that made a PVV: no two keys have one check value.
@@ -275,6 +301,21 @@ pub fn check_pvk(keys: &Keys, method: &PinMethod) -> Result<(), KeysError> {
     }
 }
 
+/// Whether the issuer master keys of a product's chips are there and can be used.
+///
+/// # Errors
+/// For the first that is not.
+pub fn check_chip_keys(keys: &Keys, chip: &ChipKeys) -> Result<(), KeysError> {
+    let wanted = [
+        (&chip.cryptograms, KeyUsage::Cryptograms),
+        (&chip.integrity, KeyUsage::ScriptIntegrity),
+        (&chip.confidentiality, KeyUsage::ScriptConfidentiality),
+    ];
+    wanted
+        .into_iter()
+        .try_for_each(|(name, usage)| keys.get(name.as_str(), usage, Operation::Derive).map(|_| ()))
+}
+
 fn load(
     keys: &Keys,
     name: &str,
@@ -286,20 +327,16 @@ fn load(
 }
 
 impl SoftwareHsm {
-    /// Takes the PEK, the named zone PIN keys and the PIN verification keys out of the key
-    /// directory.
+    /// Takes the PEK, the named zone PIN keys, and all PIN verification keys and issuer master keys
+    /// out of the key directory.
     ///
     /// # Errors
     /// If a key is missing, or is for another purpose or algorithm.
-    pub fn new(
-        keys: &Keys,
-        zone_keys: Vec<ZoneKey>,
-        methods: Vec<PinMethod>,
-    ) -> Result<SoftwareHsm, KeysError> {
-        let ring = ArcSwap::from_pointee(Ring::load(keys, &zone_keys, &methods)?);
+    pub fn new(keys: &Keys, needs: Needs) -> Result<SoftwareHsm, KeysError> {
+        let ring = ArcSwap::from_pointee(Ring::load(keys, &needs)?);
         let entry = EntryKey::generate().map_err(|fault| KeysError::key("entry", fault))?;
         let (source, inventory) = (keys.source().clone(), Mutex::new(keys.inventory()));
-        Ok(SoftwareHsm { source, inventory, zone_keys, methods, ring, entry })
+        Ok(SoftwareHsm { source, inventory, needs, ring, entry })
     }
 
     /// Whether there is all that it takes to verify a PIN against this reference of a card whose
@@ -345,12 +382,14 @@ impl SoftwareHsm {
         outcome
     }
 
-    fn accept(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+    fn accept(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
         let clear = self.entry.unwrap(call.block).ok_or(AcceptPinError::BadPinBlock)?;
         let read = pin_block::read(&clear, call.pan, formats);
         let (pin, _) = read.ok_or(AcceptPinError::BadPinBlock)?;
-        self.ring.load().make_reference(&pin, &call)
+        let ring = self.ring.load();
+        let kept = ring.keep_pin(&pin, call.pan).ok_or(AcceptPinError::Unavailable)?;
+        Ok(AcceptedPin { reference: ring.make_reference(&pin, &call)?, kept })
     }
 
     fn adopt(
@@ -402,8 +441,20 @@ impl Hsm for SoftwareHsm {
         self.verify(call)
     }
 
-    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<PinReference, AcceptPinError> {
+    async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.accept(call)
+    }
+
+    async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+        self.ring.load().verify_arqc(&call)
+    }
+
+    async fn issuer_authenticate(
+        &self,
+        call: IssuerAuthenticate<'_>,
+    ) -> Result<Authenticated, HsmUnavailable> {
+        let answer = self.ring.load().issuer_authenticate(&call);
+        answer.ok_or_else(|| HsmUnavailable("a key of a chip is missing".to_owned()))
     }
 
     async fn adopt_reference(
@@ -418,7 +469,7 @@ impl Hsm for SoftwareHsm {
     fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
         let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = Keys::open(self.source.clone())?;
-        self.ring.store(Arc::new(Ring::load(&keys, &self.zone_keys, &self.methods)?));
+        self.ring.store(Arc::new(Ring::load(&keys, &self.needs)?));
         let before = std::mem::replace(&mut *inventory, keys.inventory());
         let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
             versions.iter().filter(|key| !others.contains(key)).cloned().collect()
@@ -437,153 +488,5 @@ impl Hsm for SoftwareHsm {
             Ok([0x08, 0xD7, 0xB4, ..]) => Ok(()),
             _ => Err(HsmUnavailable("the known-answer test of triple DES failed".to_owned())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hsm::PinBlock;
-    use crate::hsm::key::from_hex;
-    use crate::hsm::key_block::ProtectionKey;
-    use crate::hsm::keys::{Addition, Retire};
-
-    const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
-    const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
-
-    fn name(text: &str) -> KeyName {
-        KeyName::parse(text).unwrap()
-    }
-
-    fn zone_key(algorithm: Algorithm) -> ZoneKey {
-        ZoneKey { name: name("zpk"), algorithm, under_older: Counter::noop() }
-    }
-
-    fn key(usage: KeyUsage, value: &str) -> Key {
-        Key::new(KeyAttributes::usual(usage), from_hex(value).unwrap()).unwrap()
-    }
-
-    fn keys(directory: &tempfile::TempDir) -> Keys {
-        let source = KeySource {
-            directory: directory.path().to_owned(),
-            master: ProtectionKey::master(&[1; 32]).unwrap(),
-            allows_public: true,
-        };
-        let mut keys = Keys::open(source).unwrap();
-        keys.generate_own_keys().unwrap();
-        keys.add("zpk", key(KeyUsage::PinEncryption, ZPK), Addition::New).unwrap();
-        keys
-    }
-
-    fn hsm(directory: &tempfile::TempDir) -> SoftwareHsm {
-        let zone_keys = vec![zone_key(Algorithm::Tdes)];
-        SoftwareHsm::new(&keys(directory), zone_keys, Vec::new()).unwrap()
-    }
-
-    fn pan() -> Pan {
-        Pan::parse(b"4510225522956554").unwrap()
-    }
-
-    fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
-        let method = &PinMethod::TranslatedBlock;
-        let block = hsm.entry.wrap(&ClearPin::parse(pin.as_bytes()).unwrap(), &pan()).unwrap();
-        hsm.accept(AcceptPin { block: &block, pan: &pan(), method }).unwrap()
-    }
-
-    fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> Verification {
-        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
-        hsm.verify(VerifyPin {
-            block: &PinBlock::new(&from_hex(block).unwrap()).unwrap(),
-            zpk: &name(zpk),
-            formats,
-            pan: &pan(),
-            reference,
-            methods: &PinMethods::default(),
-        })
-    }
-
-    /// The test vector pb0-0, made by an independent implementation.
-    const BLOCK_OF_8245: &str = "BBB1A378AD8325EF";
-
-    #[test]
-    fn verifies_a_block_made_elsewhere() {
-        let directory = tempfile::tempdir().unwrap();
-        let hsm = hsm(&directory);
-        let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &wrong), Verification::Mismatch);
-        assert_eq!(verify(&hsm, "no-key", BLOCK_OF_8245, &right), Verification::Unavailable);
-        let damaged = verify(&hsm, "zpk", "BBB1A378AD8325EE", &right);
-        assert_eq!(damaged, Verification::BadPinBlock);
-        let long = format!("{BLOCK_OF_8245}{BLOCK_OF_8245}");
-        assert_eq!(verify(&hsm, "zpk", &long, &right), Verification::BadPinBlock);
-    }
-
-    /// Under another key a comparison says nothing: that must not count as a wrong PIN.
-    #[test]
-    fn a_reference_under_another_key_is_no_mismatch() {
-        let directory = tempfile::tempdir().unwrap();
-        let hsm = hsm(&directory);
-        let reference = PinReference { key: Kcv([0; 3]), ..accept(&hsm, "8245") };
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
-        let pvv = ReferenceValue::Pvv { pvv: [1; 4], pvki: 1 };
-        let reference = PinReference { value: pvv, ..reference };
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
-    }
-
-    #[test]
-    fn a_pin_of_another_length_is_another_pin() {
-        let directory = tempfile::tempdir().unwrap();
-        let hsm = hsm(&directory);
-        assert!(accept(&hsm, "8245") != accept(&hsm, "82450"));
-        assert!(accept(&hsm, "8245") == accept(&hsm, "8245"));
-    }
-
-    #[test]
-    fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
-        let directory = tempfile::tempdir().unwrap();
-        let hsm = hsm(&directory);
-        let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
-        let mut keys = Keys::open(hsm.source.clone()).unwrap();
-        let zpk = key(KeyUsage::PinEncryption, OTHER_ZPK);
-        let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
-        let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
-        let under_new = crate::hsm::key::hex(&under_new.encrypt(&clear));
-        assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::BadPinBlock);
-        keys.add("zpk", zpk, Addition::Rotation).unwrap();
-        hsm.reload_keys().unwrap();
-        for block in [BLOCK_OF_8245, &under_new] {
-            assert_eq!(verify(&hsm, "zpk", block, &right), Verification::Ok);
-            assert_eq!(verify(&hsm, "zpk", block, &wrong), Verification::Mismatch);
-        }
-        keys.retire("zpk", Retire::Older).unwrap();
-        hsm.reload_keys().unwrap();
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::BadPinBlock);
-        assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::Ok);
-    }
-
-    #[test]
-    fn a_reload_that_fails_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let hsm = hsm(&directory);
-        let right = accept(&hsm, "8245");
-        std::fs::remove_file(directory.path().join("zpk.key")).unwrap();
-        assert!(hsm.reload_keys().is_err());
-        assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
-    }
-
-    #[test]
-    fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keys = keys(&directory);
-        let refused = SoftwareHsm::new(&keys, vec![zone_key(Algorithm::Aes)], Vec::new());
-        assert!(refused.is_err(), "format 4 needs AES");
-        keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
-        let method = |pvk| PinMethod::VisaPvv(VisaPvv { pvk: name(pvk), pvki: 1 });
-        let start = |pvk| {
-            let zone_keys = vec![zone_key(Algorithm::Tdes)];
-            SoftwareHsm::new(&keys, zone_keys, vec![method(pvk)]).is_ok()
-        };
-        assert!(start("pvk") && !start("zpk") && !start("no-key"));
     }
 }

@@ -119,29 +119,6 @@ impl EmbeddedStore {
         &self.shared.cards
     }
 
-    /// The transactions of a card, newest first, as far back as the journal is kept.
-    ///
-    /// # Errors
-    /// If a record cannot be read.
-    pub fn history(
-        &self,
-        card: &Card,
-        records_max: usize,
-    ) -> Result<Vec<TransactionRecord>, StoreFailed> {
-        let mut records = Vec::new();
-        let mut position = card.entry.last_record();
-        while position != 0 && records.len() < records_max {
-            let parts = self.entry(position)?;
-            let record = parts.into_iter().find_map(|part| match part {
-                Part::Transaction(record) => Some(*record),
-                _ => None,
-            });
-            position = record.as_ref().and_then(|record| record.previous).unwrap_or_default();
-            records.extend(record);
-        }
-        Ok(records)
-    }
-
     /// What was committed together at a position; nothing if its segment is kept no more.
     ///
     /// # Errors
@@ -193,7 +170,7 @@ impl Shared {
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
         let waits = self.sync == SyncMode::All
-            || commit.change.is_some()
+            || commit.change.is_some() && !commit.only_counters
             || commit.reverses.is_some()
             || decided_on > self.journal.synced_through().get();
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
@@ -310,10 +287,27 @@ impl Store for EmbeddedStore {
         Ok(self.shared.cards.load_by_token(token))
     }
 
+    async fn history(
+        &self,
+        card: &Card,
+        records_max: usize,
+    ) -> Result<Vec<TransactionRecord>, StoreFailed> {
+        let mut records = Vec::new();
+        let mut position = card.entry.last_record();
+        while position != 0 && records.len() < records_max {
+            let parts = self.entry(position)?;
+            let record = parts.into_iter().find_map(|part| match part {
+                Part::Transaction(record) => Some(*record),
+                _ => None,
+            });
+            position = record.as_ref().and_then(|record| record.previous).unwrap_or_default();
+            records.extend(record);
+        }
+        Ok(records)
+    }
+
     async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreFailed> {
-        let made = |entry: &Arc<CardEntry>| {
-            entry.state().pin.reference.is_some_and(|reference| reference.key == kcv)
-        };
+        let made = |entry: &Arc<CardEntry>| entry.state().needs_key(kcv);
         Ok(self.shared.cards.entries().iter().filter(|entry| made(entry)).count())
     }
 

@@ -1,12 +1,14 @@
 //! What the store keeps: the parts of its records. Their bytes are in `bytes`.
 
 mod bytes;
+mod chip_bytes;
 
 use std::sync::Arc;
 
 use iso_specs::Mti;
 
-use crate::authorization::{Answer, Money, Request};
+use crate::authorization::trail::Trail;
+use crate::authorization::{Answer, Money, Outcomes, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan};
 use crate::clock::Timestamp;
@@ -46,6 +48,10 @@ pub struct TransactionRecord {
     pub answer: Answer,
     /// What the HSM said of the PIN.
     pub verification: Option<Verification>,
+    /// What the HSM said of the cryptogram.
+    pub cryptogram: Option<Verification>,
+    /// Why it came out as it did.
+    pub trail: Trail,
     /// Whether a repeat gets this answer.
     pub is_kept: bool,
     /// Key of its repeats.
@@ -77,7 +83,7 @@ impl TransactionRecord {
         request: &Request,
         place: Place<'_>,
         answer: Answer,
-        verification: Option<Verification>,
+        (outcomes, trail): (Outcomes, Trail),
         time: Timestamp,
     ) -> TransactionRecord {
         TransactionRecord {
@@ -93,7 +99,9 @@ impl TransactionRecord {
             acquirer: request.acquirer,
             rrn: request.rrn,
             answer,
-            verification,
+            verification: outcomes.pin,
+            cryptogram: outcomes.cryptogram.map(|(_, verification)| verification),
+            trail,
             is_kept: answer.reason.is_kept(),
             duplicate_key: place.key,
             body: place.body,
@@ -107,6 +115,14 @@ impl TransactionRecord {
 pub enum Event {
     /// `state.suspended`: the PIN retry limit was reached.
     StateSuspended {
+        /// When.
+        time: Timestamp,
+        /// Which card.
+        card: CardKey,
+    },
+    /// `pin_change.expired`: a change did not reach the chip within OFPBE, and its PIN block is
+    /// deleted.
+    PinChangeExpired {
         /// When.
         time: Timestamp,
         /// Which card.

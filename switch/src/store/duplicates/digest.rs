@@ -153,9 +153,10 @@ impl DuplicateHasher {
         let currency = request.amount.currency.to_be_bytes();
         let expiry = request.expiry.map(Expiry::digits);
         let expiry = expiry.as_ref().map_or(&[][..], |digits| digits);
-        let chip = request.chip.unwrap_or_default();
-        let cryptogram = chip.cryptogram.as_ref().map_or(&[][..], |value| value);
-        let atc = chip.atc.as_ref().map_or(&[][..], |value| value);
+        let chip = request.chip.as_deref();
+        let cryptogram = chip.and_then(|chip| chip.cryptogram.as_ref());
+        let cryptogram = cryptogram.map_or(&[][..], |value| value);
+        let atc = chip.and_then(|chip| chip.atc.as_ref()).map_or(&[][..], |value| value);
         let code = &request.processing_code.0;
         let original = request.original.as_ref().map(original_bytes).unwrap_or_default();
         let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, &original];

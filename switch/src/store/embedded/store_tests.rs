@@ -13,6 +13,7 @@ use jiff::tz::Offset;
 use super::snapshot::SnapshotWriter;
 use super::types::Sequence;
 use super::{EmbeddedStore, OpenOptions, snapshots};
+use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Money, PinRequired, Product, Reason};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::card::CardIdentity;
@@ -39,6 +40,7 @@ fn product() -> Arc<Product> {
         pin_required: PinRequired::Cash,
         pin_retry_limit: None,
         limit_per_transaction: None,
+        chip: None,
         allowed_currencies: Vec::new(),
     })
 }
@@ -62,7 +64,7 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
 }
 
 pub(super) fn new_card(number: u8) -> NewCard {
-    let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
+    let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
     let identity = CardIdentity {
         key: CardKey([number; 16]),
         token: format!("card-{number}").into(),
@@ -198,6 +200,8 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
         rrn: None,
         answer: Answer::new(Reason::InvalidPin),
         verification: None,
+        cryptogram: None,
+        trail: Trail::new(),
         is_kept: true,
         duplicate_key: key(number),
         body: BodyDigest(number),
@@ -302,7 +306,7 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
-    let history = store.history(&card, usize::MAX).unwrap();
+    let history = store.history(&card, usize::MAX).await.unwrap();
     let numbers: Vec<u64> = history.iter().map(|record| record.amount.minor_units).collect();
     assert_eq!(numbers, (0..DECLINES).rev().collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 //! The bytes of what the store keeps. All numbers are little-endian; `text` is one byte of
 //! length and that many bytes of UTF-8.
 //!
-//! An entry (the payload of one journal record) is a format byte, 4, and parts one after
+//! An entry (the payload of one journal record) is a format byte, 5, and parts one after
 //! another, each with a kind byte:
 //!
 //! ```text
@@ -9,10 +9,12 @@
 //! 2 card changed  card key 16, state
 //! 3 transaction   time i64 (us since 1970), card key 16, masked PAN 10, network text,
 //!                 MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12,
-//!                 reason u16, DE38 1 + 6, verification u8, flags u8 (bit 0: the answer is
-//!                 kept for repeats), key, body digest u64, whether there was such a card u8,
-//!                 its previous record u64 (0: none)
-//! 4 event         kind u8 (1: state.suspended), time i64, card key 16
+//!                 reason u16, DE38 1 + 6, verification of PIN u8 and of cryptogram u8,
+//!                 flags u8 (bit 0: the answer is kept for repeats; bit 1: it has tag 91; bit 2:
+//!                 it has a script), script id 4, key, body digest u64, whether there was such a
+//!                 card u8, its previous record u64 (0: none), notes u8 times (number u8,
+//!                 value u64, parameter u64)
+//! 4 event         kind u8 (1: state.suspended, 2: pin_change.expired), time i64, card key 16
 //! 5 card removed  card key 16
 //! 6 reversal      time i64, key of the original, where 0 in its MTI and DE37 is any
 //!
@@ -22,16 +24,25 @@
 //!                 reference kind u8 (0: none) and, if there is one, check value of its key 3,
 //!                 then 1: PIN block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill),
 //!                 fingerprint of its parameters 2,
-//!                 plastics u8 times (expiry 4 digits, sequence u8)
+//!                 plastics u8 times (expiry 4 digits, sequence u8, chip u8 (0: none) and, if
+//!                 there is one, chip)
+//! chip:           highest ATC u16, counters seen u32, retry u8 (0: none) and, if there is one,
+//!                 ATC u16, 9F26 8, time i64; then sync u8 (0: in sync, 1: pending, 2: sent,
+//!                 3: failed, 4: expired) and, for 1 to 3, kind u8 (1: PIN, then version u32,
+//!                 check value of the PEK 3, PIN block 8; 2: unblock), since 1 + i64, attempts u8;
+//!                 and, for 2, script id 4, ATC u16, digest of the request u128
 //! ```
 //!
-//! A snapshot record is a format byte, 4, version u64, last record u64 and the part
+//! A snapshot record is a format byte, 5, version u64, last record u64 and the part
 //! `card added`. A card's version is the sequence number of the record that changed it.
 
 use bytes::{Buf, BufMut, TryGetError};
 use iso_specs::Mti;
 
+use super::chip_bytes::{put_chip, read_chip};
 use super::{Event, Part, StoredCard, TransactionRecord};
+use crate::authorization::response::ChipAnswer;
+use crate::authorization::trail::{Finding, Note, Trail};
 use crate::authorization::{Answer, Money, Product, Reason};
 use crate::cards::card::CardIdentity;
 use crate::cards::{
@@ -43,7 +54,7 @@ use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original};
 
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;
@@ -51,7 +62,10 @@ const EVENT: u8 = 4;
 const CARD_REMOVED: u8 = 5;
 const REVERSAL: u8 = 6;
 const STATE_SUSPENDED: u8 = 1;
+const PIN_CHANGE_EXPIRED: u8 = 2;
 const ANSWER_IS_KEPT: u8 = 1;
+const ANSWER_HAS_ARPC: u8 = 2;
+const ANSWER_HAS_SCRIPT: u8 = 4;
 const NO_REFERENCE: u8 = 0;
 const BLOCK: u8 = 1;
 const PVV: u8 = 2;
@@ -60,7 +74,7 @@ const OFFSET: u8 = 3;
 /// The bytes do not read as what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record does not read: {0}")]
-pub struct Unreadable(&'static str);
+pub struct Unreadable(pub(super) &'static str);
 
 impl From<TryGetError> for Unreadable {
     fn from(_: TryGetError) -> Unreadable {
@@ -119,11 +133,24 @@ pub fn put_transaction(out: &mut Vec<u8>, record: &TransactionRecord, previous: 
     out.put_u16_le(record.answer.reason.code().parse().unwrap_or_default());
     put_optional(out, record.answer.approval_code.as_ref());
     out.put_u8(verification_code(record.verification));
-    out.put_u8(if record.is_kept { ANSWER_IS_KEPT } else { 0 });
+    out.put_u8(verification_code(record.cryptogram));
+    let (chip, script) = match record.answer.chip {
+        ChipAnswer::Nothing => (0, [0; 4]),
+        ChipAnswer::Authentication => (ANSWER_HAS_ARPC, [0; 4]),
+        ChipAnswer::Script(id) => (ANSWER_HAS_ARPC | ANSWER_HAS_SCRIPT, id),
+    };
+    out.put_u8(if record.is_kept { ANSWER_IS_KEPT } else { 0 } | chip);
+    out.put_slice(&script);
     put_key(out, &record.duplicate_key);
     out.put_u64_le(record.body.0);
     out.put_u8(u8::from(previous.is_some()));
     out.put_u64_le(previous.unwrap_or_default());
+    out.put_u8(u8::try_from(record.trail.len()).unwrap_or(u8::MAX));
+    for note in record.trail.iter().take(usize::from(u8::MAX)) {
+        out.put_u8(note.finding.number());
+        out.put_u64_le(note.value);
+        out.put_u64_le(note.parameter);
+    }
 }
 
 /// Appends the part `reversal`.
@@ -141,9 +168,12 @@ fn put_key(out: &mut Vec<u8>, key: &DuplicateKey) {
 
 /// Appends the part `event`.
 pub fn put_event(out: &mut Vec<u8>, event: &Event) {
-    let Event::StateSuspended { time, card } = event;
+    let (kind, time, card) = match event {
+        Event::StateSuspended { time, card } => (STATE_SUSPENDED, time, card),
+        Event::PinChangeExpired { time, card } => (PIN_CHANGE_EXPIRED, time, card),
+    };
     out.put_u8(EVENT);
-    out.put_u8(STATE_SUSPENDED);
+    out.put_u8(kind);
     out.put_i64_le(time.micros());
     out.put_slice(&card.0);
 }
@@ -200,13 +230,16 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         CARD_CHANGED => Part::CardChanged(CardKey(array(bytes)?), read_state(bytes)?),
         CARD_REMOVED => Part::CardRemoved(CardKey(array(bytes)?)),
         TRANSACTION => Part::Transaction(Box::new(read_transaction(bytes)?)),
-        EVENT => match bytes.try_get_u8()? {
-            STATE_SUSPENDED => Part::Event(Event::StateSuspended {
-                time: Timestamp::from_micros(bytes.try_get_i64_le()?),
-                card: CardKey(array(bytes)?),
-            }),
-            _ => return Err(Unreadable("unknown kind of event")),
-        },
+        EVENT => {
+            let kind = bytes.try_get_u8()?;
+            let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
+            let card = CardKey(array(bytes)?);
+            Part::Event(match kind {
+                STATE_SUSPENDED => Event::StateSuspended { time, card },
+                PIN_CHANGE_EXPIRED => Event::PinChangeExpired { time, card },
+                _ => return Err(Unreadable("unknown kind of event")),
+            })
+        }
         REVERSAL => {
             let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
             Part::Reversal(Original::from_key(&read_key(bytes)?), time)
@@ -230,7 +263,7 @@ fn read_key(bytes: &mut &[u8]) -> Result<DuplicateKey, Unreadable> {
 }
 
 fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {
-    Ok(TransactionRecord {
+    let mut record = TransactionRecord {
         time: Timestamp::from_micros(bytes.try_get_i64_le()?),
         card: CardKey(array(bytes)?),
         masked_pan: MaskedPan::from_bytes(array(bytes)?),
@@ -246,15 +279,39 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
             reason: Reason::from_code(&format!("{:04}", bytes.try_get_u16_le()?))
                 .ok_or(Unreadable("unknown reason"))?,
             approval_code: optional(bytes)?,
+            chip: ChipAnswer::Nothing,
         },
         verification: read_verification(bytes.try_get_u8()?)?,
-        is_kept: bytes.try_get_u8()? & ANSWER_IS_KEPT != 0,
-        duplicate_key: read_key(bytes)?,
-        body: BodyDigest(bytes.try_get_u64_le()?),
-        previous: match (bytes.try_get_u8()?, bytes.try_get_u64_le()?) {
-            (0, _) => None,
-            (_, previous) => Some(previous),
-        },
+        cryptogram: read_verification(bytes.try_get_u8()?)?,
+        trail: Trail::new(),
+        is_kept: false,
+        duplicate_key: DuplicateKey { digest: 0, rrn: 0, kind: MessageKind::default() },
+        body: BodyDigest::default(),
+        previous: None,
+    };
+    let (flags, script) = (bytes.try_get_u8()?, array(bytes)?);
+    record.is_kept = flags & ANSWER_IS_KEPT != 0;
+    record.answer.chip = match (flags & ANSWER_HAS_ARPC, flags & ANSWER_HAS_SCRIPT) {
+        (0, _) => ChipAnswer::Nothing,
+        (_, 0) => ChipAnswer::Authentication,
+        _ => ChipAnswer::Script(script),
+    };
+    record.duplicate_key = read_key(bytes)?;
+    record.body = BodyDigest(bytes.try_get_u64_le()?);
+    record.previous = match (bytes.try_get_u8()?, bytes.try_get_u64_le()?) {
+        (0, _) => None,
+        (_, previous) => Some(previous),
+    };
+    record.trail = (0..bytes.try_get_u8()?).map(|_| read_note(bytes)).collect::<Result<_, _>>()?;
+    Ok(record)
+}
+
+fn read_note(bytes: &mut &[u8]) -> Result<Note, Unreadable> {
+    let finding = Finding::ALL.get(usize::from(bytes.try_get_u8()?)).copied();
+    Ok(Note {
+        finding: finding.ok_or(Unreadable("unknown note"))?,
+        value: bytes.try_get_u64_le()?,
+        parameter: bytes.try_get_u64_le()?,
     })
 }
 
@@ -269,6 +326,8 @@ fn put_state(out: &mut Vec<u8>, state: &CardState) {
     for plastic in state.plastics.iter().take(usize::from(u8::MAX)) {
         out.put_slice(&plastic.expiry.digits());
         out.put_u8(plastic.sequence);
+        out.put_u8(u8::from(plastic.chip.is_some()));
+        plastic.chip.iter().for_each(|chip| put_chip(out, chip));
     }
 }
 
@@ -332,7 +391,12 @@ fn read_pin(bytes: &mut &[u8]) -> Result<OnlinePin, Unreadable> {
 
 fn read_plastic(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
     let expiry = Expiry::parse(&array::<4>(bytes)?).ok_or(Unreadable("expiry"))?;
-    Ok(Plastic { expiry, sequence: bytes.try_get_u8()? })
+    let sequence = bytes.try_get_u8()?;
+    let chip = match bytes.try_get_u8()? {
+        0 => None,
+        _ => Some(Box::new(read_chip(bytes)?)),
+    };
+    Ok(Plastic { expiry, sequence, chip })
 }
 
 fn verification_code(verification: Option<Verification>) -> u8 {
@@ -376,7 +440,7 @@ fn optional<const N: usize>(bytes: &mut &[u8]) -> Result<Option<[u8; N]>, Unread
     Ok(is_some.then_some(value))
 }
 
-fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
+pub(super) fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
     let (array, rest) = bytes.split_first_chunk::<N>().ok_or(Unreadable("it is cut short"))?;
     *bytes = rest;
     Ok(*array)
@@ -391,7 +455,7 @@ mod tests {
     }
 
     fn state() -> CardState {
-        let plastic = Plastic { expiry: Expiry::parse(b"2912").unwrap(), sequence: 1 };
+        let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
         CardState::new(plastic)
             .with_pin(reference(ReferenceValue::Block(*b"ABCDEFGH")))
             .with_tries(2)
@@ -410,8 +474,14 @@ mod tests {
             stan: *b"000001",
             acquirer: *b"12345678901",
             rrn: Some(*b"000000000001"),
-            answer: Answer { reason: Reason::Approved, approval_code: Some(*b"123456") },
+            answer: Answer {
+                reason: Reason::Approved,
+                approval_code: Some(*b"123456"),
+                chip: ChipAnswer::Script([1, 0, 0, 7]),
+            },
             verification: Some(Verification::Ok),
+            cryptogram: Some(Verification::Mismatch),
+            trail: Trail::from_iter(Finding::ALL.map(|finding| Note::of(finding, 7, u64::MAX))),
             is_kept: true,
             duplicate_key: DuplicateKey { digest: 5, rrn: 6, kind: MessageKind::of(*b"0100") },
             body: BodyDigest(6),
@@ -474,7 +544,7 @@ mod tests {
     #[test]
     fn every_reason_reads_back() {
         for reason in Reason::ALL {
-            let answer = Answer { reason, approval_code: None };
+            let answer = Answer::new(reason);
             let mut out = Vec::new();
             begin_entry(&mut out);
             put_transaction(&mut out, &TransactionRecord { answer, ..record() }, None);

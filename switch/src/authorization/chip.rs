@@ -1,0 +1,312 @@
+//! The chip data of a request (DE55), read once: EMV data elements by tag (EMV Book 3, annex A).
+
+use iso_specs::tlv::{self, Reader};
+
+use super::iad::Iad;
+use crate::cards::chip::ScriptId;
+
+/// What the chip says of an offline PIN in this transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfflinePin {
+    /// None was verified.
+    #[default]
+    NotPerformed,
+    /// It was right.
+    Successful,
+    /// It was wrong.
+    Failed,
+}
+
+/// The elements that every application cryptogram covers, as they came, in the order in which
+/// they are covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// 9F02: amount, packed digits.
+    pub amount: [u8; 6],
+    /// 9F03: other amount, packed digits.
+    pub other_amount: [u8; 6],
+    /// 9F1A: country of the terminal.
+    pub country: [u8; 2],
+    /// 95: terminal verification results.
+    pub tvr: Tvr,
+    /// 5F2A: currency, packed digits.
+    pub currency: [u8; 2],
+    /// 9A: date, YYMMDD packed.
+    pub date: [u8; 3],
+    /// 9C: transaction type.
+    pub transaction_type: u8,
+    /// 9F37: unpredictable number.
+    pub unpredictable: [u8; 4],
+    /// 82: application interchange profile.
+    pub interchange_profile: [u8; 2],
+    /// 9F36: application transaction counter.
+    pub atc: [u8; 2],
+}
+
+impl Covered {
+    /// One behind the other.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 33] {
+        let parts: [&[u8]; 10] = [
+            &self.amount,
+            &self.other_amount,
+            &self.country,
+            &self.tvr.0,
+            &self.currency,
+            &self.date,
+            &[self.transaction_type],
+            &self.unpredictable,
+            &self.interchange_profile,
+            &self.atc,
+        ];
+        let mut bytes = [0; 33];
+        let all = parts.into_iter().flatten();
+        bytes.iter_mut().zip(all).for_each(|(to, byte)| *to = *byte);
+        bytes
+    }
+}
+
+/// Terminal verification results (EMV Book 3, C5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tvr(pub [u8; 5]);
+
+impl Tvr {
+    const fn has(self, byte: usize, bits: u8) -> bool {
+        let [_, _, third, _, fifth] = self.0;
+        let found = if byte == 3 { third } else { fifth };
+        found & bits != 0
+    }
+
+    /// Byte 3, bit 8: no cardholder verification method was successful.
+    #[must_use]
+    pub const fn verification_failed(self) -> bool {
+        self.has(3, 0x80)
+    }
+
+    /// Byte 3, bit 6: PIN try limit exceeded.
+    #[must_use]
+    pub const fn try_limit_exceeded(self) -> bool {
+        self.has(3, 0x20)
+    }
+
+    /// Byte 3, bit 5: a PIN was required and there was no PIN pad.
+    #[must_use]
+    pub const fn no_pin_pad(self) -> bool {
+        self.has(3, 0x10)
+    }
+
+    /// Byte 3, bit 4: a PIN was required and none was entered.
+    #[must_use]
+    pub const fn pin_not_entered(self) -> bool {
+        self.has(3, 0x08)
+    }
+
+    /// Byte 5, bit 7: issuer authentication failed.
+    #[must_use]
+    pub const fn issuer_authentication_failed(self) -> bool {
+        self.has(5, 0x40)
+    }
+
+    /// Byte 5, bits 6 and 5: a script failed, before or after the final cryptogram.
+    #[must_use]
+    pub const fn script_failed(self) -> bool {
+        self.has(5, 0x30)
+    }
+}
+
+/// What the terminal says of the cardholder verification (9F34; EMV Book 4, A4). No cryptogram
+/// covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CvmResults(pub [u8; 3]);
+
+impl CvmResults {
+    const fn method(self) -> u8 {
+        let [method, ..] = self.0;
+        method & 0x3F
+    }
+
+    /// An offline PIN, alone or with a signature, that the terminal takes for right.
+    #[must_use]
+    pub const fn says_offline_pin_ok(self) -> bool {
+        let [_, _, result] = self.0;
+        matches!(self.method(), 0x01 | 0x03 | 0x04 | 0x05) && result == 0x02
+    }
+
+    /// A PIN that goes online.
+    #[must_use]
+    pub const fn says_online_pin(self) -> bool {
+        self.method() == 0x02
+    }
+
+    /// Another method held: a signature, whose result is never known, or none that was needed.
+    #[must_use]
+    pub const fn other_method_held(self) -> bool {
+        let [_, _, result] = self.0;
+        matches!(self.method(), 0x1E | 0x1F) && result != 0x01
+    }
+}
+
+/// What became of a script: one entry of 9F5B (EMV Book 4, A5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptResult {
+    /// The script.
+    pub script: ScriptId,
+    /// Whether all its commands were processed.
+    pub is_successful: bool,
+}
+
+/// Entries of 9F5B that are read; a terminal keeps one for each script of a transaction.
+const SCRIPT_RESULTS_MAX: usize = 4;
+
+/// What is read of DE55. Tags that are not known here are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChipData {
+    /// 9F26: application cryptogram.
+    pub cryptogram: Option<[u8; 8]>,
+    /// 9F36: application transaction counter.
+    pub atc: Option<[u8; 2]>,
+    /// What the cryptogram covers, if all of it is there.
+    pub covered: Option<Covered>,
+    /// 9F27: cryptogram information data.
+    pub cryptogram_information: Option<u8>,
+    /// 9F10.
+    pub iad: Option<Iad>,
+    /// 9F34.
+    pub cvm_results: Option<CvmResults>,
+    /// 5F34: PAN sequence number.
+    pub sequence: Option<u8>,
+    /// 9F5B.
+    pub script_results: [Option<ScriptResult>; SCRIPT_RESULTS_MAX],
+}
+
+impl ChipData {
+    /// Reads DE55; `None` for what is no BER-TLV, has a known tag twice, or one of a wrong length.
+    #[must_use]
+    pub fn read(data: &[u8]) -> Option<ChipData> {
+        tlv::check(data).ok()?;
+        let known = Known::read(data)?;
+        let iad = known.optional(0x9F10).map(Iad::new);
+        Some(ChipData {
+            cryptogram: known.exactly(0x9F26)?,
+            atc: known.exactly(0x9F36)?,
+            covered: known.covered()?,
+            cryptogram_information: known.exactly(0x9F27)?.map(|[byte]| byte),
+            iad: iad.map_or(Some(None), |iad| iad.map(Some))?,
+            cvm_results: known.exactly(0x9F34)?.map(CvmResults),
+            sequence: known.exactly(0x5F34)?.map_or(Some(None), |[byte]| {
+                decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
+            })?,
+            script_results: script_results(known.optional(0x9F5B).unwrap_or_default())?,
+        })
+    }
+
+    /// What the cryptogram and its verification need; `None` where something is missing.
+    #[must_use]
+    pub fn verifiable(&self) -> Option<(&Covered, &Iad, [u8; 8])> {
+        Some((self.covered.as_ref()?, self.iad.as_ref()?, self.cryptogram?))
+    }
+
+    /// 9F02 in minor units, where it is covered by the cryptogram and decimal.
+    #[must_use]
+    pub fn amount(&self) -> Option<u64> {
+        decimal(&self.covered?.amount)
+    }
+
+    /// 5F2A: ISO 4217 numeric code.
+    #[must_use]
+    pub fn currency(&self) -> Option<u16> {
+        decimal(&self.covered?.currency).and_then(|code| u16::try_from(code).ok())
+    }
+
+    /// What 9F5B says of a script.
+    #[must_use]
+    pub fn script_result(&self, script: ScriptId) -> Option<bool> {
+        let mut results = self.script_results.iter().flatten();
+        results.find(|result| result.script == script).map(|result| result.is_successful)
+    }
+}
+
+/// The tags that are read.
+const TAGS: [u32; 16] = [
+    0x9F02, 0x9F03, 0x9F1A, 0x95, 0x5F2A, 0x9A, 0x9C, 0x9F37, 0x82, 0x9F36, 0x9F26, 0x9F27, 0x9F34,
+    0x5F34, 0x9F10, 0x9F5B,
+];
+
+/// The values of the known tags, in the order of [`TAGS`].
+struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
+
+impl<'a> Known<'a> {
+    fn read(data: &'a [u8]) -> Option<Known<'a>> {
+        let mut values = [None; TAGS.len()];
+        for object in Reader::new(data) {
+            let object = object.ok()?;
+            let known = TAGS.into_iter().zip(&mut values).find(|(tag, _)| *tag == object.tag);
+            if let Some((_, value)) = known
+                && value.replace(object.value).is_some()
+            {
+                return None;
+            }
+        }
+        Some(Known(values))
+    }
+
+    fn optional(&self, tag: u32) -> Option<&'a [u8]> {
+        TAGS.into_iter().zip(self.0).find(|(known, _)| *known == tag).and_then(|(_, value)| value)
+    }
+
+    /// `Some(None)` where it is not there, `None` where it has another length.
+    #[allow(clippy::option_option, reason = "wrong, absent, present")]
+    fn exactly<const N: usize>(&self, tag: u32) -> Option<Option<[u8; N]>> {
+        self.optional(tag).map_or(Some(None), |value| value.try_into().ok().map(Some))
+    }
+
+    #[allow(clippy::option_option, reason = "wrong, absent, present")]
+    fn covered(&self) -> Option<Option<Covered>> {
+        let amount = self.exactly(0x9F02)?;
+        let other_amount = self.exactly(0x9F03)?;
+        let country = self.exactly(0x9F1A)?;
+        let tvr = self.exactly(0x95)?;
+        let currency = self.exactly(0x5F2A)?;
+        let date = self.exactly(0x9A)?;
+        let transaction_type = self.exactly(0x9C)?;
+        let unpredictable = self.exactly(0x9F37)?;
+        let interchange_profile = self.exactly(0x82)?;
+        let atc = self.exactly(0x9F36)?;
+        let all = || {
+            let [transaction_type] = transaction_type?;
+            Some(Covered {
+                amount: amount?,
+                other_amount: other_amount?,
+                country: country?,
+                tvr: Tvr(tvr?),
+                currency: currency?,
+                date: date?,
+                transaction_type,
+                unpredictable: unpredictable?,
+                interchange_profile: interchange_profile?,
+                atc: atc?,
+            })
+        };
+        Some(all())
+    }
+}
+
+fn script_results(value: &[u8]) -> Option<[Option<ScriptResult>; SCRIPT_RESULTS_MAX]> {
+    let (entries, rest) = value.as_chunks::<5>();
+    if !rest.is_empty() || entries.len() > SCRIPT_RESULTS_MAX {
+        return None;
+    }
+    let mut results = [None; SCRIPT_RESULTS_MAX];
+    for (to, [outcome, script @ ..]) in results.iter_mut().zip(entries) {
+        *to = Some(ScriptResult { script: *script, is_successful: outcome >> 4 == 2 });
+    }
+    Some(results)
+}
+
+/// The number that packed digits say.
+fn decimal(packed: &[u8]) -> Option<u64> {
+    let digits = packed.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
+    digits.into_iter().try_fold(0_u64, |number, digit| {
+        (digit < 10).then(|| number.saturating_mul(10).saturating_add(u64::from(digit)))
+    })
+}

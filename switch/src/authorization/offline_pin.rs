@@ -1,0 +1,172 @@
+//! What the chip's evidence of an offline PIN comes to, and when a transaction passes without one
+//! after a PIN change (FTPAM, FTPDY). The chip's counter is not the host's: nothing here moves the
+//! online counter or suspends the card.
+
+use super::chip::{ChipData, Covered, OfflinePin};
+use super::iad::CardVerification;
+use super::pin::is_cash;
+use super::product::{BypassMode, ChipRules, ExhaustedPolicy, NoPinPolicy, Product};
+use super::request::Request;
+use super::response_code::Reason;
+use super::trail::{Finding, Note, Trail};
+use crate::cards::chip::{Change, ChangeKind, ChipSync};
+use crate::clock::Timestamp;
+
+const DAY_SECONDS: u64 = 24 * 3_600;
+
+/// A transaction of a contact chip whose cryptogram is right, as its evidence is judged.
+pub(super) struct Transaction<'a> {
+    pub(super) request: &'a Request,
+    pub(super) chip: &'a ChipData,
+    pub(super) covered: &'a Covered,
+    pub(super) results: &'a CardVerification,
+    pub(super) product: &'a Product,
+    pub(super) rules: &'a ChipRules,
+    /// As it is with what this transaction told of it.
+    pub(super) sync: &'a ChipSync,
+    pub(super) now: Timestamp,
+}
+
+impl Transaction<'_> {
+    /// Whether the chip has no PIN try left.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.results.try_limit_exceeded || self.covered.tvr.try_limit_exceeded()
+    }
+
+    /// Whether the chip has verified an offline PIN.
+    pub(super) fn is_verified(&self) -> bool {
+        self.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
+    }
+
+    /// The terminal says that an offline PIN is right, and the chip does not.
+    fn is_contradictory(&self) -> bool {
+        let terminal = self.chip.cvm_results.is_some_and(|cvm| cvm.says_offline_pin_ok());
+        self.results.terminal_erroneously_ok
+            || terminal && self.results.offline_pin != OfflinePin::Successful
+    }
+
+    /// The first row of the table that fits, for a request without DE52.
+    ///
+    /// # Errors
+    /// The reason of the decline.
+    pub(super) fn judge(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let mut note = |finding: Finding| trail.push(finding.into());
+        let is_pending = self.sync.change().is_some();
+        if self.is_contradictory() {
+            note(Finding::OfflinePinContradicted);
+            return Err(Reason::BadCryptogram);
+        }
+        if self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin()) {
+            note(Finding::OnlinePinMissing);
+            return Err(Reason::PinRequired);
+        }
+        if self.results.offline_pin == OfflinePin::Successful {
+            note(Finding::OfflinePinRight);
+            return Ok(());
+        }
+        if self.is_exhausted() {
+            note(Finding::ChipTryLimitExceeded);
+            note(if is_pending { Finding::ChangePending } else { Finding::NoChangePending });
+            return match is_pending && self.may_pass_exhausted() {
+                true => Ok(()),
+                false => Err(Reason::PinTryLimitExceeded),
+            };
+        }
+        let tvr = self.covered.tvr;
+        if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() {
+            note(match self.results.offline_pin {
+                OfflinePin::Failed => Finding::OfflinePinWrong,
+                _ => Finding::VerificationFailed,
+            });
+        } else if self.rules.no_pin_policy == NoPinPolicy::CvmList {
+            note(Finding::OtherVerification);
+            return Ok(());
+        } else {
+            note(Finding::OfflinePinRequired);
+        }
+        match self.is_bypassed(trail) {
+            true => Ok(()),
+            false => Err(Reason::InvalidPin),
+        }
+    }
+
+    fn may_pass_exhausted(&self) -> bool {
+        match self.rules.approve_exhausted {
+            ExhaustedPolicy::Always => true,
+            ExhaustedPolicy::NextCvm => {
+                self.chip.cvm_results.is_some_and(|cvm| cvm.other_method_held())
+                    && !self.covered.tvr.verification_failed()
+            }
+        }
+    }
+
+    /// Whether the transaction passes without an offline PIN, because the PIN was changed and the
+    /// chip does not know it yet.
+    fn is_bypassed(&self, trail: &mut Trail) -> bool {
+        let bypass = self.bypass();
+        let (Ok(note) | Err(note)) = bypass;
+        trail.push(note);
+        bypass.is_ok()
+    }
+
+    fn bypass(&self) -> Result<Note, Note> {
+        // An unblock is no reason to trust whoever enters a wrong PIN.
+        let is_pin = |change: &&Change| matches!(change.kind, ChangeKind::Pin { .. });
+        let change = self.sync.change().filter(is_pin).ok_or(Finding::NoChangePending)?;
+        let is_purchase = matches!(&self.request.processing_code.transaction_type(), b"00" | b"09");
+        if !is_purchase || is_cash(self.request) {
+            return Err(Finding::TypeWithoutBypass.into());
+        }
+        let since = self.begun(change).ok_or(Finding::ChangeNotBegun)?;
+        match (self.rules.ftpam, self.rules.ftpdy) {
+            (None, Some(days)) if self.rules.bypass_mode == BypassMode::Any => {
+                self.within_days(since, days)
+            }
+            (None, _) => Err(Finding::NoThreshold.into()),
+            (Some(_), None) if !matches!(self.sync, ChipSync::Pending(_)) => {
+                Err(Finding::ScriptSentAlready.into())
+            }
+            (Some(threshold), None) => self.below(threshold),
+            (Some(threshold), Some(days)) => {
+                self.within_days(since, days)?;
+                self.below(threshold)
+            }
+        }
+    }
+
+    /// When the change began to count; not if that is to come.
+    fn begun(&self, change: &Change) -> Option<Timestamp> {
+        change.since.filter(|since| *since <= self.now)
+    }
+
+    fn within_days(&self, since: Timestamp, days: u32) -> Result<Note, Note> {
+        let passed = self.now.since(since);
+        let is_within = passed.as_micros() < u128::from(days) * u128::from(DAY_SECONDS) * 1_000_000;
+        let note = |finding| Note::of(finding, passed.as_secs(), u64::from(days));
+        if is_within { Ok(note(Finding::WithinDays)) } else { Err(note(Finding::DaysPassed)) }
+    }
+
+    fn below(&self, threshold: u64) -> Result<Note, Note> {
+        let requested = self.request.amount.minor_units;
+        let incomparable = Finding::AmountNotComparable;
+        let authorized = self.chip.amount().unwrap_or_default();
+        let amount = self.amount().ok_or(Note::of(incomparable, requested, authorized))?;
+        let note = |finding| Note::of(finding, amount, threshold);
+        match amount < threshold {
+            true => Ok(note(Finding::BelowThreshold)),
+            false => Err(note(Finding::NotBelowThreshold)),
+        }
+    }
+
+    /// The amount in the product's currency: what the cardholder is billed, if the chip saw the
+    /// amount that is asked for; else the larger of what is asked for and what the chip saw.
+    fn amount(&self) -> Option<u64> {
+        let currency = self.product.currency;
+        let (requested, authorized) = (self.request.amount, self.chip.amount()?);
+        if let Some(billing) = self.request.billing.filter(|billing| billing.currency == currency) {
+            return (authorized == requested.minor_units).then_some(billing.minor_units);
+        }
+        let is_own = requested.currency == currency && self.chip.currency() == Some(currency);
+        is_own.then(|| requested.minor_units.max(authorized))
+    }
+}

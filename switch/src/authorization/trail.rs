@@ -1,0 +1,198 @@
+//! Why a decision came out as it did: the checks that decided it, with the values and parameters
+//! that they compared. Kept with the transaction; no note holds card data.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+/// The notes of one decision, in the order in which they were made.
+pub type Trail = SmallVec<[Note; 2]>;
+
+/// One step of a decision: what was found, and up to two numbers, named in [`Finding::row`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What was found.
+    pub finding: Finding,
+    /// What was looked at.
+    pub value: u64,
+    /// What it was compared with.
+    pub parameter: u64,
+}
+
+impl Note {
+    /// A note of two numbers.
+    #[must_use]
+    pub const fn of(finding: Finding, value: u64, parameter: u64) -> Note {
+        Note { finding, value, parameter }
+    }
+}
+
+impl From<Finding> for Note {
+    fn from(finding: Finding) -> Note {
+        Note::of(finding, 0, 0)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, value, parameter) = self.finding.row();
+        f.write_str(words)?;
+        match (value, parameter) {
+            ("", _) => Ok(()),
+            (value, "") => write!(f, " ({value} {})", self.value),
+            (value, name) => write!(f, " ({value} {}, {name} {})", self.value, self.parameter),
+        }
+    }
+}
+
+/// What a step of a decision can find. Stored by its place here: new ones go to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words of each are in the table below")]
+pub enum Finding {
+    RightPin,
+    WrongPin,
+    ChipDataMissing,
+    ChipDataIncomplete,
+    NotAnArqc,
+    CvnUnknown,
+    CryptogramRight,
+    CryptogramWrong,
+    CryptogramAgain,
+    AtcOutOfRange,
+    AtcReplayed,
+    AtcTooOld,
+    AmountsDiffer,
+    OfflinePinContradicted,
+    OnlinePinMissing,
+    OfflinePinRight,
+    ChipTryLimitExceeded,
+    OfflinePinWrong,
+    VerificationFailed,
+    OtherVerification,
+    OfflinePinRequired,
+    ChangePending,
+    NoChangePending,
+    BelowThreshold,
+    NotBelowThreshold,
+    NoThreshold,
+    AmountNotComparable,
+    WithinDays,
+    DaysPassed,
+    TypeWithoutBypass,
+    ScriptSentAlready,
+    ChangeNotBegun,
+    ScriptConfirmed,
+    ScriptNotDone,
+    ScriptLost,
+    ScriptGivenUp,
+    ChangeExpired,
+    ScriptAttached,
+    UnblockQueued,
+    ChipUnavailable,
+}
+
+use Finding as F;
+
+impl Finding {
+    /// All of them, in the order of their stored numbers.
+    pub const ALL: [Finding; 40] = [
+        F::RightPin,
+        F::WrongPin,
+        F::ChipDataMissing,
+        F::ChipDataIncomplete,
+        F::NotAnArqc,
+        F::CvnUnknown,
+        F::CryptogramRight,
+        F::CryptogramWrong,
+        F::CryptogramAgain,
+        F::AtcOutOfRange,
+        F::AtcReplayed,
+        F::AtcTooOld,
+        F::AmountsDiffer,
+        F::OfflinePinContradicted,
+        F::OnlinePinMissing,
+        F::OfflinePinRight,
+        F::ChipTryLimitExceeded,
+        F::OfflinePinWrong,
+        F::VerificationFailed,
+        F::OtherVerification,
+        F::OfflinePinRequired,
+        F::ChangePending,
+        F::NoChangePending,
+        F::BelowThreshold,
+        F::NotBelowThreshold,
+        F::NoThreshold,
+        F::AmountNotComparable,
+        F::WithinDays,
+        F::DaysPassed,
+        F::TypeWithoutBypass,
+        F::ScriptSentAlready,
+        F::ChangeNotBegun,
+        F::ScriptConfirmed,
+        F::ScriptNotDone,
+        F::ScriptLost,
+        F::ScriptGivenUp,
+        F::ChangeExpired,
+        F::ScriptAttached,
+        F::UnblockQueued,
+        F::ChipUnavailable,
+    ];
+
+    /// In words; then what its value and its parameter are, nothing where it has none.
+    #[must_use]
+    pub const fn row(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            F::RightPin => ("online PIN right", "", ""),
+            F::WrongPin => ("online PIN wrong", "consecutive", "limit"),
+            F::ChipDataMissing => ("a contact chip without DE55, and no PIN", "", ""),
+            F::ChipDataIncomplete => ("DE55 lacks what its cryptogram covers", "", ""),
+            F::NotAnArqc => ("9F27 says that the chip did not ask to go online", "", ""),
+            F::CvnUnknown => ("issuer data or cryptogram version not known", "CVN", ""),
+            F::CryptogramRight => ("cryptogram right", "ATC", ""),
+            F::CryptogramWrong => ("cryptogram wrong", "ATC", ""),
+            F::CryptogramAgain => ("the same cryptogram, after the PIN was asked for", "ATC", ""),
+            F::AtcOutOfRange => ("ATC out of range", "ATC", ""),
+            F::AtcReplayed => ("ATC seen before", "ATC", "highest"),
+            F::AtcTooOld => ("ATC below the window", "ATC", "highest"),
+            F::AmountsDiffer => ("DE4 and 9F02 differ", "DE4", "9F02"),
+            F::OfflinePinContradicted => {
+                ("the terminal says offline PIN right, the chip does not", "", "")
+            }
+            F::OnlinePinMissing => ("the terminal says online PIN, and there is no DE52", "", ""),
+            F::OfflinePinRight => ("offline PIN right", "", ""),
+            F::ChipTryLimitExceeded => ("no PIN try left on the chip", "", ""),
+            F::OfflinePinWrong => ("offline PIN wrong", "", ""),
+            F::VerificationFailed => ("no cardholder verification held", "", ""),
+            F::OtherVerification => ("no PIN was needed, or none could be entered", "", ""),
+            F::OfflinePinRequired => ("the product requires an offline PIN", "", ""),
+            F::ChangePending => ("a change waits for the chip", "PIN version", ""),
+            F::NoChangePending => ("no change waits for the chip", "", ""),
+            F::BelowThreshold => ("bypass: below FTPAM", "amount", "FTPAM"),
+            F::NotBelowThreshold => ("no bypass: not below FTPAM", "amount", "FTPAM"),
+            F::NoThreshold => ("no bypass: FTPAM is not set", "", ""),
+            F::AmountNotComparable => {
+                ("no bypass: no amount in the product's currency", "DE4", "9F02")
+            }
+            F::WithinDays => ("bypass: within FTPDY", "seconds since the change", "FTPDY"),
+            F::DaysPassed => ("no bypass: FTPDY is over", "seconds since the change", "FTPDY"),
+            F::TypeWithoutBypass => ("no bypass: cash, or another type", "", ""),
+            F::ScriptSentAlready => ("no bypass: the script was sent already", "", ""),
+            F::ChangeNotBegun => ("no bypass: the change does not count yet", "", ""),
+            F::ScriptConfirmed => ("the chip has done the script", "ATC of the script", ""),
+            F::ScriptNotDone => ("the script did not work", "ATC of the script", ""),
+            F::ScriptLost => ("the script did not reach the chip", "ATC of the script", ""),
+            F::ScriptGivenUp => ("the script is given up", "sent", ""),
+            F::ChangeExpired => ("the change was not carried within OFPBE", "", ""),
+            F::ScriptAttached => ("the answer carries a script", "sent", ""),
+            F::UnblockQueued => ("an unblock is queued for the chip", "", ""),
+            F::ChipUnavailable => ("the HSM gave no answer for the chip", "", ""),
+        }
+    }
+
+    /// The number it is stored by.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        let place = Finding::ALL.iter().position(|known| *known == self);
+        place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+    }
+}

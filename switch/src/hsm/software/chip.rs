@@ -1,0 +1,128 @@
+//! Chips in the software HSM: application cryptograms, issuer authentication, scripts.
+
+use subtle::ConstantTimeEq;
+
+use super::{Loaded, Ring};
+use crate::cards::Pan;
+use crate::cards::chip::ChangeKind;
+use crate::hsm::emv::derive::{self, DerivedKey};
+use crate::hsm::emv::{IssuerAnswer, cryptogram, script};
+use crate::hsm::key::{KeyFault, KeyUsage, Operation};
+use crate::hsm::{
+    Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat,
+    PinBlockFormats, Verification, pin_block,
+};
+
+/// PIN CHANGE/UNBLOCK with a MAC (EMV Book 3, 6.5.10).
+const CLA: u8 = 0x84;
+const INS: u8 = 0x24;
+/// Unblocks only.
+const P2_UNBLOCK: u8 = 0x00;
+/// Changes the PIN, and does not ask for the current one.
+const P2_CHANGE: u8 = 0x02;
+
+/// The keys of one cryptogram.
+struct Keys {
+    card: DerivedKey,
+    session: DerivedKey,
+    /// Which of the issuer's keys made them: how many are newer.
+    age: usize,
+}
+
+impl Ring {
+    pub(super) fn verify_arqc(&self, call: &ChipCall<'_>) -> Verification {
+        match self.chip_keys(call) {
+            Ok(Some(_)) => Verification::Ok,
+            Ok(None) => Verification::Mismatch,
+            Err(_) => Verification::Unavailable,
+        }
+    }
+
+    /// The keys under which the cryptogram of a call is right: while an issuer master key is
+    /// rotated there are cards of both.
+    fn chip_keys(&self, call: &ChipCall<'_>) -> Result<Option<Keys>, KeyFault> {
+        let issuer = self.issuer_keys(&call.keys.cryptograms);
+        if issuer.is_empty() {
+            return Err(KeyFault::Length);
+        }
+        for (age, issuer) in issuer.iter().rev().enumerate() {
+            let issuer = issuer.tdes(KeyUsage::Cryptograms, Operation::Derive)?;
+            let card = derive::card_key(issuer, call.profile.card_keys, call.pan, call.sequence);
+            let session =
+                derive::session_key(&card, call.profile.session_key, call.atc, call.unpredictable);
+            let padding = call.profile.padding;
+            let arqc = cryptogram::arqc(&session, &call.covered, &call.iad, padding);
+            if bool::from(arqc.ct_eq(&call.arqc)) {
+                return Ok(Some(Keys { card, session, age }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn issuer_keys(&self, name: &crate::hsm::KeyName) -> &[Loaded] {
+        self.issuer_keys.get(name.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The answer to the chip, with the script's command; `None` where a key is missing or the
+    /// cryptogram is not right after all.
+    pub(super) fn issuer_authenticate(
+        &self,
+        call: &IssuerAuthenticate<'_>,
+    ) -> Option<Authenticated> {
+        let chip = &call.chip;
+        let keys = self.chip_keys(chip).ok()??;
+        let key = cryptogram::arpc_key(chip.profile.arpc, &keys.card, &keys.session);
+        let tag_91 = match call.answer {
+            IssuerAnswer::Code(code) => cryptogram::arpc_one(key, chip.arqc, code).to_vec(),
+            IssuerAnswer::Update(update) => {
+                let arpc = cryptogram::arpc_two(key, chip.arqc, update, &[]);
+                [arpc, update].concat()
+            }
+        };
+        let command = match call.script {
+            Some(change) => Some(self.command(chip, &keys, change)?),
+            None => None,
+        };
+        Some(Authenticated { tag_91, command })
+    }
+
+    fn command(&self, chip: &ChipCall<'_>, keys: &Keys, change: &ChangeKind) -> Option<Vec<u8>> {
+        let session = |name, usage| {
+            let issuer = self.issuer_keys(name).iter().rev().nth(keys.age)?;
+            let issuer = issuer.tdes(usage, Operation::Derive).ok()?;
+            let method = chip.profile.card_keys;
+            let card = derive::card_key(issuer, method, chip.pan, chip.sequence);
+            let method = chip.profile.script_keys;
+            Some(script::script_key(&card, method, chip.atc, chip.arqc, 0))
+        };
+        let integrity = session(&chip.keys.integrity, KeyUsage::ScriptIntegrity)?;
+        let (p2, data) = match change {
+            ChangeKind::Unblock => (P2_UNBLOCK, Vec::new()),
+            ChangeKind::Pin { pin, .. } => {
+                let new = self.open(pin, chip.pan)?;
+                let confidentiality =
+                    session(&chip.keys.confidentiality, KeyUsage::ScriptConfidentiality)?;
+                let method = chip.profile.script_pin;
+                let pins = (&new, None);
+                (P2_CHANGE, script::enciphered_pin(&confidentiality, &keys.card, method, pins))
+            }
+        };
+        let head = [CLA, INS, 0, p2];
+        Some(script::command(&integrity, head, &data, (chip.atc, chip.arqc)))
+    }
+
+    /// A PIN for a chip, as it was kept under the PEK.
+    fn open(&self, kept: &KeptPin, pan: &Pan) -> Option<ClearPin> {
+        let pek = self.peks.iter().find(|key| key.kcv == kept.key)?;
+        let pek = pek.tdes(KeyUsage::PinEncryption, Operation::Decrypt).ok()?;
+        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
+        pin_block::read(&pek.decrypt(&kept.block), pan, formats).map(|(pin, _)| pin)
+    }
+
+    pub(super) fn keep_pin(&self, pin: &ClearPin, pan: &Pan) -> Option<KeptPin> {
+        let pek = self.peks.last()?;
+        let cipher = pek.tdes(KeyUsage::PinEncryption, Operation::Encrypt).ok()?;
+        let block = cipher.encrypt(&*pin_block::iso0(pin, pan)?);
+        Some(KeptPin { block, key: pek.kcv })
+    }
+}

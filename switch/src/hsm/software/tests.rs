@@ -1,0 +1,148 @@
+//! The software HSM with keys of a directory.
+
+use super::*;
+use crate::hsm::PinBlock;
+use crate::hsm::key::from_hex;
+use crate::hsm::key_block::ProtectionKey;
+use crate::hsm::keys::{Addition, Retire};
+
+const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
+const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
+
+fn name(text: &str) -> KeyName {
+    KeyName::parse(text).unwrap()
+}
+
+fn zone_key(algorithm: Algorithm) -> ZoneKey {
+    ZoneKey { name: name("zpk"), algorithm, under_older: Counter::noop() }
+}
+
+fn key(usage: KeyUsage, value: &str) -> Key {
+    Key::new(KeyAttributes::usual(usage), from_hex(value).unwrap()).unwrap()
+}
+
+fn keys(directory: &tempfile::TempDir) -> Keys {
+    let source = KeySource {
+        directory: directory.path().to_owned(),
+        master: ProtectionKey::master(&[1; 32]).unwrap(),
+        allows_public: true,
+    };
+    let mut keys = Keys::open(source).unwrap();
+    keys.generate_own_keys().unwrap();
+    keys.add("zpk", key(KeyUsage::PinEncryption, ZPK), Addition::New).unwrap();
+    keys
+}
+
+fn hsm(directory: &tempfile::TempDir) -> SoftwareHsm {
+    let zone_keys = vec![zone_key(Algorithm::Tdes)];
+    SoftwareHsm::new(&keys(directory), Needs { zone_keys, ..Needs::default() }).unwrap()
+}
+
+fn pan() -> Pan {
+    Pan::parse(b"4510225522956554").unwrap()
+}
+
+fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
+    let method = &PinMethod::TranslatedBlock;
+    let block = hsm.entry.wrap(&ClearPin::parse(pin.as_bytes()).unwrap(), &pan()).unwrap();
+    hsm.accept(AcceptPin { block: &block, pan: &pan(), method }).unwrap().reference
+}
+
+fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> Verification {
+    let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
+    hsm.verify(VerifyPin {
+        block: &PinBlock::new(&from_hex(block).unwrap()).unwrap(),
+        zpk: &name(zpk),
+        formats,
+        pan: &pan(),
+        reference,
+        methods: &PinMethods::default(),
+    })
+}
+
+/// The test vector pb0-0, made by an independent implementation.
+const BLOCK_OF_8245: &str = "BBB1A378AD8325EF";
+
+#[test]
+fn verifies_a_block_made_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &wrong), Verification::Mismatch);
+    assert_eq!(verify(&hsm, "no-key", BLOCK_OF_8245, &right), Verification::Unavailable);
+    let damaged = verify(&hsm, "zpk", "BBB1A378AD8325EE", &right);
+    assert_eq!(damaged, Verification::BadPinBlock);
+    let long = format!("{BLOCK_OF_8245}{BLOCK_OF_8245}");
+    assert_eq!(verify(&hsm, "zpk", &long, &right), Verification::BadPinBlock);
+}
+
+/// Under another key a comparison says nothing: that must not count as a wrong PIN.
+#[test]
+fn a_reference_under_another_key_is_no_mismatch() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let reference = PinReference { key: Kcv([0; 3]), ..accept(&hsm, "8245") };
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
+    let pvv = ReferenceValue::Pvv { pvv: [1; 4], pvki: 1 };
+    let reference = PinReference { value: pvv, ..reference };
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
+}
+
+#[test]
+fn a_pin_of_another_length_is_another_pin() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    assert!(accept(&hsm, "8245") != accept(&hsm, "82450"));
+    assert!(accept(&hsm, "8245") == accept(&hsm, "8245"));
+}
+
+#[test]
+fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
+    let mut keys = Keys::open(hsm.source.clone()).unwrap();
+    let zpk = key(KeyUsage::PinEncryption, OTHER_ZPK);
+    let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
+    let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
+    let under_new = crate::hsm::key::hex(&under_new.encrypt(&clear));
+    assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::BadPinBlock);
+    keys.add("zpk", zpk, Addition::Rotation).unwrap();
+    hsm.reload_keys().unwrap();
+    for block in [BLOCK_OF_8245, &under_new] {
+        assert_eq!(verify(&hsm, "zpk", block, &right), Verification::Ok);
+        assert_eq!(verify(&hsm, "zpk", block, &wrong), Verification::Mismatch);
+    }
+    keys.retire("zpk", Retire::Older).unwrap();
+    hsm.reload_keys().unwrap();
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::BadPinBlock);
+    assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::Ok);
+}
+
+#[test]
+fn a_reload_that_fails_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let right = accept(&hsm, "8245");
+    std::fs::remove_file(directory.path().join("zpk.key")).unwrap();
+    assert!(hsm.reload_keys().is_err());
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
+}
+
+#[test]
+fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keys = keys(&directory);
+    let zone_keys = vec![zone_key(Algorithm::Aes)];
+    let refused = SoftwareHsm::new(&keys, Needs { zone_keys, ..Needs::default() });
+    assert!(refused.is_err(), "format 4 needs AES");
+    keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
+    let method = |pvk| PinMethod::VisaPvv(VisaPvv { pvk: name(pvk), pvki: 1 });
+    let start = |pvk| {
+        let zone_keys = vec![zone_key(Algorithm::Tdes)];
+        let methods = vec![method(pvk)];
+        SoftwareHsm::new(&keys, Needs { zone_keys, methods, ..Needs::default() }).is_ok()
+    };
+    assert!(start("pvk") && !start("zpk") && !start("no-key"));
+}

@@ -1,0 +1,129 @@
+//! The bytes of what is known of a chip, as the head of `bytes` describes them.
+
+use bytes::{Buf, BufMut};
+
+use super::bytes::{Unreadable, array};
+use crate::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Retry, Sent};
+use crate::clock::Timestamp;
+use crate::hsm::{Kcv, KeptPin};
+
+const IN_SYNC: u8 = 0;
+const PENDING: u8 = 1;
+const SENT: u8 = 2;
+const FAILED: u8 = 3;
+const EXPIRED: u8 = 4;
+const PIN_CHANGE: u8 = 1;
+const UNBLOCK: u8 = 2;
+
+pub(super) fn put_chip(out: &mut Vec<u8>, chip: &Chip) {
+    let AtcWindow { highest, seen, retry } = &chip.counters;
+    out.put_u16_le(*highest);
+    out.put_u32_le(*seen);
+    out.put_u8(u8::from(retry.is_some()));
+    if let Some(Retry { atc, cryptogram, since }) = retry {
+        out.put_u16_le(*atc);
+        out.put_slice(cryptogram);
+        out.put_i64_le(since.micros());
+    }
+    match &chip.sync {
+        ChipSync::InSync => out.put_u8(IN_SYNC),
+        ChipSync::Expired => out.put_u8(EXPIRED),
+        ChipSync::Pending(change) => put_change(out, PENDING, change),
+        ChipSync::Failed(change) => put_change(out, FAILED, change),
+        ChipSync::Sent(change, Sent { script, atc, transaction }) => {
+            put_change(out, SENT, change);
+            out.put_slice(script);
+            out.put_u16_le(*atc);
+            out.put_u128_le(*transaction);
+        }
+    }
+}
+
+fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
+    out.put_u8(sync);
+    match &change.kind {
+        ChangeKind::Pin { version, pin } => {
+            out.put_u8(PIN_CHANGE);
+            out.put_u32_le(*version);
+            out.put_slice(&pin.key.0);
+            out.put_slice(&pin.block);
+        }
+        ChangeKind::Unblock => out.put_u8(UNBLOCK),
+    }
+    out.put_u8(u8::from(change.since.is_some()));
+    out.put_i64_le(change.since.unwrap_or_default().micros());
+    out.put_u8(change.attempts);
+}
+
+pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
+    let (highest, seen) = (bytes.try_get_u16_le()?, bytes.try_get_u32_le()?);
+    let retry = match bytes.try_get_u8()? {
+        0 => None,
+        _ => Some(Retry {
+            atc: bytes.try_get_u16_le()?,
+            cryptogram: array(bytes)?,
+            since: Timestamp::from_micros(bytes.try_get_i64_le()?),
+        }),
+    };
+    let sync = match bytes.try_get_u8()? {
+        IN_SYNC => ChipSync::InSync,
+        EXPIRED => ChipSync::Expired,
+        PENDING => ChipSync::Pending(read_change(bytes)?),
+        FAILED => ChipSync::Failed(read_change(bytes)?),
+        SENT => {
+            let change = read_change(bytes)?;
+            let (script, atc) = (array(bytes)?, bytes.try_get_u16_le()?);
+            ChipSync::Sent(change, Sent { script, atc, transaction: bytes.try_get_u128_le()? })
+        }
+        _ => return Err(Unreadable("unknown state of a chip")),
+    };
+    Ok(Chip { counters: AtcWindow { highest, seen, retry }, sync })
+}
+
+fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
+    let kind = match bytes.try_get_u8()? {
+        PIN_CHANGE => {
+            let (version, key) = (bytes.try_get_u32_le()?, Kcv(array(bytes)?));
+            ChangeKind::Pin { version, pin: KeptPin { block: array(bytes)?, key } }
+        }
+        UNBLOCK => ChangeKind::Unblock,
+        _ => return Err(Unreadable("unknown change of a chip")),
+    };
+    let is_begun = bytes.try_get_u8()? != 0;
+    let since = Timestamp::from_micros(bytes.try_get_i64_le()?);
+    Ok(Change { kind, since: is_begun.then_some(since), attempts: bytes.try_get_u8()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_of_a_chip_reads_back() {
+        let pin = KeptPin { block: [7; 8], key: Kcv([1, 2, 3]) };
+        let since = Some(Timestamp::from_seconds(1_800_000_000));
+        let kinds = [ChangeKind::Pin { version: 9, pin }, ChangeKind::Unblock];
+        let sent = Sent { script: [1, 0, 0, 9], atc: 77, transaction: u128::MAX - 1 };
+        for (kind, since) in kinds.into_iter().zip([since, None]) {
+            let change = || Change { kind: kind.clone(), since, attempts: 3 };
+            for sync in [
+                ChipSync::InSync,
+                ChipSync::Expired,
+                ChipSync::Pending(change()),
+                ChipSync::Failed(change()),
+                ChipSync::Sent(change(), sent),
+            ] {
+                let since = Timestamp::from_seconds(5);
+                let retry = Some(Retry { atc: 77, cryptogram: [4; 8], since });
+                let counters = AtcWindow { highest: 78, seen: 0b11, retry };
+                let chip = Chip { counters, sync };
+                let mut out = Vec::new();
+                put_chip(&mut out, &chip);
+                let mut rest = &out[..];
+                assert_eq!(read_chip(&mut rest), Ok(chip));
+                assert!(rest.is_empty());
+                assert!((0..out.len()).all(|length| read_chip(&mut &out[..length]).is_err()));
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The steps of a request that speak with its chip.
+
+use std::time::Duration;
+
+use super::Attempt;
+use crate::authorization::cvn;
+use crate::authorization::issuer_script::{self, ScriptOrder};
+use crate::authorization::response::ChipAnswer;
+use crate::authorization::{
+    Answer, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
+};
+use crate::cards::{Card, CardKey};
+use crate::clock::Clock;
+use crate::hsm::emv::{CoveredIad, IssuerAnswer};
+use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
+use crate::store::{Store, StoreFailed};
+use crate::switch::Switch;
+
+impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
+    pub(super) async fn verify_arqc(
+        &self,
+        (request, arrived): (&Request, Duration),
+        card: &Card,
+        check: &CryptogramCheck,
+    ) -> Verification {
+        let Some(call) = chip_call(request, card, check) else { return Verification::Mismatch };
+        let answered = self.in_time(arrived, self.hsm.verify_arqc(call)).await;
+        answered.unwrap_or(Verification::Unavailable)
+    }
+
+    /// What the chip is told of a decision, as DE55. Without it nothing is approved.
+    pub(super) async fn issuer_authenticate(
+        &self,
+        attempt: &Attempt<'_>,
+        card: &Card,
+        decision: Decision,
+    ) -> (Decision, Option<Vec<u8>>) {
+        let Some(outcome) = &decision.chip else { return (decision, None) };
+        let Some(answer) = outcome.answer else { return (decision, None) };
+        let of = (attempt.request, attempt.arrived);
+        let script = outcome.script.as_ref();
+        match self.tell_chip(of, card, (&outcome.check, answer), script).await {
+            Some(data) => (decision, Some(data)),
+            None => (decision.without_chip(), None),
+        }
+    }
+
+    /// What the chip was told before, made again from the same cryptogram. A script whose PIN is
+    /// no longer there is left out.
+    pub(super) async fn answer_again(
+        &self,
+        of: (&Request, Duration),
+        key: &CardKey,
+        answer: Answer,
+    ) -> Result<Option<Vec<u8>>, StoreFailed> {
+        if answer.chip == ChipAnswer::Nothing {
+            return Ok(None);
+        }
+        let (request, _) = of;
+        let Some(card) = self.load(request, key).await? else { return Ok(None) };
+        let Some(check) = decision::cryptogram_of(request, &card.state, &card.entry.product) else {
+            return Ok(None);
+        };
+        let script = match (answer.chip, card.state.chip(check.plastic)) {
+            (ChipAnswer::Script(id), Some(chip)) => issuer_script::again(&chip.sync, id),
+            _ => None,
+        };
+        let approves = answer.reason == Reason::Approved;
+        let arc = answer.reason.arc();
+        let told = cvn::issuer_answer(check.scheme, &check.profile, arc, approves);
+        Ok(self.tell_chip(of, &card, (&check, told), script.as_ref()).await)
+    }
+
+    async fn tell_chip(
+        &self,
+        (request, arrived): (&Request, Duration),
+        card: &Card,
+        (check, answer): (&CryptogramCheck, IssuerAnswer),
+        script: Option<&ScriptOrder>,
+    ) -> Option<Vec<u8>> {
+        let rules = card.entry.product.chip.as_ref()?;
+        let call = IssuerAuthenticate {
+            chip: chip_call(request, card, check)?,
+            answer,
+            script: script.map(|script| &script.kind),
+        };
+        let answered = self.in_time(arrived, self.hsm.issuer_authenticate(call)).await;
+        let authenticated = answered?.ok()?;
+        let script = script.map(|script| (script.id, rules.script_template));
+        Some(response::chip_data(&authenticated, script, None))
+    }
+
+    /// An advice or a reversal: what it tells of a script that was sent. A cryptogram in it that is
+    /// right, or the name of the script, is evidence.
+    pub(super) async fn conclude(
+        &self,
+        attempt: &mut Attempt<'_>,
+        card: &Card,
+        reason: Reason,
+        reversed: Option<u128>,
+    ) -> Decision {
+        let (request, state, product) = (attempt.request, &card.state, &card.entry.product);
+        let check = decision::cryptogram_of(request, state, product);
+        let waits = state
+            .plastics
+            .iter()
+            .any(|plastic| plastic.chip.as_ref().is_some_and(|chip| chip.sync.change().is_some()));
+        let cryptogram = match check.filter(|_| waits) {
+            Some(check) => {
+                let of = (request, attempt.arrived);
+                Some((check, self.verify_arqc(of, card, &check).await))
+            }
+            None => None,
+        };
+        attempt.known.cryptogram = cryptogram;
+        let is_signed_on = attempt.session.is_signed_on();
+        let outcomes = Outcomes { pin: None, cryptogram };
+        decision::conclude((request, reason), state, product, outcomes, (reversed, is_signed_on))
+    }
+}
+
+/// The cryptogram of a request as the HSM needs it.
+fn chip_call<'a>(
+    request: &'a Request,
+    card: &'a Card,
+    check: &'a CryptogramCheck,
+) -> Option<ChipCall<'a>> {
+    let rules = card.entry.product.chip.as_ref()?;
+    let (covered, iad, arqc) = request.chip.as_ref()?.verifiable()?;
+    let view = iad.view()?;
+    let iad = match check.profile.covered_iad {
+        CoveredIad::Cvr => [view.cvr, &[]],
+        CoveredIad::CvrAndCounters => [view.cvr, view.counters],
+        CoveredIad::Whole => [iad.bytes(), &[]],
+    };
+    Some(ChipCall {
+        keys: &rules.keys,
+        profile: &check.profile,
+        pan: &request.pan,
+        sequence: check.sequence,
+        covered: covered.to_bytes(),
+        iad,
+        arqc,
+        atc: covered.atc,
+        unpredictable: covered.unpredictable,
+    })
+}
