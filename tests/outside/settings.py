@@ -54,10 +54,25 @@ name = "demo-chip"
 bins = ["476134"]
 currency = 978
 
+[products.chip]
+imk_ac = "demo-visa-imk-ac"
+imk_smi = "demo-visa-imk-smi"
+imk_smc = "demo-visa-imk-smc"
+offline_pin = true
+ftpam = 5000
+ftpdy = 7
+{chip}
+
 [[products]]
 name = "demo-mchip"
 bins = ["541333"]
 currency = 978
+
+[products.chip]
+imk_ac = "demo-mchip-imk-ac"
+imk_smi = "demo-mchip-imk-smi"
+imk_smc = "demo-mchip-imk-smc"
+offline_pin = true
 
 [[products]]
 name = "demo-nolimit"
@@ -93,6 +108,7 @@ DEFAULTS = {
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
     "tables": "",
+    "chip": "",
 }
 
 

@@ -42,7 +42,9 @@ def closes_without_answer(shared, data):
 
 
 @pytest.mark.parametrize("whole", [
-    authorization(CARD_1, CARD_1.pin, changes={"55": "9F360200019F2608" + "11" * 8}),
+    authorization(CARD_1, CARD_1.pin, changes={
+        "22": "051", "55": "9F360200019F2608" + "11" * 8,
+    }),
     authorization(CARD_1, CARD_1.pin, mti="0201", changes={
         "5": "000000001250", "6": "000000001250", "8": "00000000", "9": "61000000",
         "10": "61000000", "70": "001",

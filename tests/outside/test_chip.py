@@ -1,0 +1,225 @@
+"""Chip cards: cryptograms, the issuer's answer, scripts and the rules of the offline PIN, with
+pyemv as the chip."""
+
+import json
+
+import pytest
+from chip import FAILED, NOTHING, OK, PROFILES, Chip, told
+from messages import CARD_2, CARD_3, other_pin, reversal
+
+NEW_PIN = "913572"
+VISA, M_CHIP = PROFILES[0], PROFILES[3]
+
+
+def names(profile):
+    return profile.name
+
+
+def set_pin(switch, card, pin=NEW_PIN):
+    result = switch.command("card", "set-pin", card.token, stdin=pin)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def sync(switch, card):
+    return switch.show(card.token)["chip_sync"]
+
+
+def trail(switch, card):
+    result = switch.command("transaction", "show", card.token, "--count", "1")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)[0]["trail"]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=names)
+def test_a_right_cryptogram_is_approved_and_answered(make_switch, profile):
+    switch = make_switch().start()
+    chip = Chip(profile)
+    with switch.connect() as link:
+        request = chip.request(pin=OK)
+        answer = link.ask(request)
+        assert answer.code == "00"
+        assert told(answer) == (chip.arpc(), None, None)
+        # A repeat is told the same, byte by byte.
+        assert link.ask(dict(request, t="0101")).raw == answer.raw
+        # Each counter once.
+        replayed = link.ask(dict(request, **{"11": "999999", "37": "999999999999"}))
+        assert (replayed.code, replayed.reason, "55" in replayed.elements) == ("59", "1029", False)
+        declined = link.ask(chip.request(pin=FAILED, amount=999_999))
+        assert (declined.code, declined.reason) == ("55", "1809")
+        assert told(declined) == (chip.arpc("55", approves=False), None, None)
+        # Online, with a right and a wrong PIN.
+        card = profile.card
+        approved = link.ask(chip.request(online_pin=card.pin, tags={"9F34": "420300"}))
+        assert (approved.code, told(approved)) == ("00", (chip.arpc(), None, None))
+        wrong = link.ask(chip.request(online_pin=other_pin(card.pin), tags={"9F34": "420300"}))
+        assert (wrong.code, told(wrong)) == ("55", (chip.arpc("55", False), None, None))
+        assert switch.show(card.token)["pin_try_counter"] == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=names)
+def test_any_wrong_bit_is_1029_and_counts_no_pin(make_switch, profile):
+    switch = make_switch().start()
+    chip, card = Chip(profile), profile.card
+    set_pin(switch, card)
+    with switch.connect() as link:
+        for tag in ("9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", "9F37", "82", "9F36", "9F26"):
+            request = chip.request(pin=OK, online_pin=other_pin(card.pin))
+            data = bytearray.fromhex(request["55"])
+            at = data.find(bytes.fromhex(tag)) + len(tag) // 2
+            data[at + data[at]] ^= 1
+            answer = link.ask(dict(request, **{"55": data.hex().upper()}))
+            assert (answer.code, answer.reason) == ("59", "1029"), tag
+            assert "55" not in answer.elements
+    shown = switch.show(card.token)
+    assert (shown["pin_try_counter"], shown["chip_sync"]) == (0, "pending {change, attempts 0}")
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=names)
+def test_a_changed_pin_goes_to_the_chip(make_switch, profile):
+    """The PIN that the chip finds in the script is the new one, under a MAC that is right."""
+    switch = make_switch().start()
+    chip, card = Chip(profile), profile.card
+    assert set_pin(switch, card)["chip_sync"] == "pending {change, attempts 0}"
+    with switch.connect() as link:
+        # Exhausted by the old PIN: approved without, and the script changes and unblocks.
+        answer = link.ask(chip.request(pin=FAILED, exhausted=True, amount=700_000))
+        assert answer.code == "00"
+        assert told(answer) == (chip.arpc(), bytes([1, 0, 0, 2]), chip.pin_change(NEW_PIN))
+        assert sync(switch, card) == "sent {change, attempts 1}"
+        assert "no PIN try left on the chip" in trail(switch, card)
+        assert link.ask(chip.request(pin=OK, scripts=1)).code == "00"
+        assert sync(switch, card) == "in_sync"
+
+
+def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_switch):
+    switch = make_switch().start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        assert link.ask(chip.request(4_999, FAILED)).code == "55"
+        set_pin(switch, CARD_2)
+        for amount, code in ((5_000, "55"), (5_001, "55"), (4_999, "00")):
+            assert link.ask(chip.request(amount, FAILED)).code == code, amount
+        assert trail(switch, CARD_2)[-2:] == [
+            "bypass: below FTPAM (amount 4999, FTPAM 5000)", "the answer carries a script (sent 1)"
+        ]
+        # Other currency, contactless, cash.
+        other = chip.request(100, FAILED, tags={"5F2A": "0840"}, changes={"49": "840"})
+        assert link.ask(other).code == "55"
+        assert link.ask(chip.request(100, FAILED, changes={"3": "010000"})).code == "70"
+        contactless = link.ask(chip.request(100, NOTHING, entry="071"))
+        assert (contactless.code, told(contactless)[2]) == ("00", None)
+
+
+def test_a_lost_answer_is_sent_again_and_given_up_in_the_end(make_switch):
+    switch = make_switch(chip="script_resends_max = 2").start()
+    chip = Chip(VISA)
+    set_pin(switch, CARD_2)
+    with switch.connect() as link:
+        for attempt in (1, 2, 3):
+            answer = link.ask(chip.request(pin=OK))
+            assert told(answer)[1:] == (bytes([attempt, 0, 0, 2]), chip.pin_change(NEW_PIN))
+            assert sync(switch, CARD_2) == f"sent {{change, attempts {attempt}}}"
+        answer = link.ask(chip.request(pin=OK))
+        assert (answer.code, told(answer)[2]) == ("00", None)
+        assert sync(switch, CARD_2) == "failed {change, attempts 3}"
+
+
+def test_what_the_chip_says_of_a_script_counts(make_switch):
+    switch = make_switch().start()
+    chip = Chip(M_CHIP)
+    set_pin(switch, CARD_3)
+    with switch.connect() as link:
+        sent = chip.request(pin=OK)
+        assert told(link.ask(sent))[2] == chip.pin_change(NEW_PIN)
+        # Failed by its CVR: sent again in that very answer.
+        again = link.ask(chip.request(pin=OK, scripts=1, script_failed=True))
+        assert told(again)[1:] == (bytes([2, 0, 0, 2]), chip.pin_change(NEW_PIN))
+        # A reversal of that: the answer did not reach the chip.
+        lost = chip.request(pin=OK, scripts=1, script_failed=True)
+        assert told(link.ask(lost))[1] == bytes([3, 0, 0, 2])
+        assert link.ask(reversal(lost)).code == "00"
+        assert sync(switch, CARD_3) == "pending {change, attempts 3}"
+        # With the script's result in it, it did.
+        done = chip.request(pin=OK)
+        assert told(link.ask(done))[1] == bytes([4, 0, 0, 2])
+        result = {"55": done["55"] + "9F5B052004000002"}
+        assert link.ask(reversal(done, changes=result)).code == "00"
+        assert sync(switch, CARD_3) == "in_sync"
+
+
+def test_an_unblock_is_queued_and_rides(make_switch):
+    switch = make_switch().start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        exhausted = dict(pin=FAILED, exhausted=True)
+        for _ in range(2):
+            answer = link.ask(chip.request(**exhausted))
+            assert (answer.code, answer.reason) == ("75", "1872")
+        assert switch.show(CARD_2.token)["state"] == "ACTIVE"
+        assert switch.command("card", "unblock", CARD_2.token).returncode == 0
+        answer = link.ask(chip.request(**exhausted))
+        assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
+    assert switch.command("card", "unblock", "demo-card-1").returncode == 1
+
+
+def test_a_right_online_pin_unblocks_where_the_product_says_so(make_switch):
+    for setting, unblocks in (("", False), ('preset = "mexico"', True)):
+        switch = make_switch(chip=setting).start()
+        chip = Chip(VISA)
+        with switch.connect() as link:
+            request = chip.request(online_pin=CARD_2.pin, exhausted=True, tags={"9F34": "420300"})
+            answer = link.ask(request)
+            assert answer.code == "00"
+            assert told(answer)[2] == (chip.unblock() if unblocks else None)
+
+
+def test_the_pin_asked_for_after_the_cryptogram_comes_with_the_same(make_switch):
+    switch = make_switch().start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        request = chip.request(tags={"9F34": "420300"})
+        assert link.ask(request).code == "70"
+        with_pin = dict(chip.request(online_pin=CARD_2.pin), **{"55": request["55"]})
+        chip.atc -= 1
+        assert link.ask(with_pin).code == "00"
+        once_more = dict(with_pin, **{"11": "888888", "37": "888888888888"})
+        assert link.ask(once_more).code == "59"
+
+
+@pytest.mark.parametrize("tags", [
+    {"9F26": None}, {"9F10": None}, {"9F37": None}, {"9F36": None}, {"95": None},
+    {"9F10": "06010B03A00000"}, {"9F10": "0102"}, {"9F10": "FF" * 32}, {"9F27": "00"},
+    {"9F36": "0000"}, {"9F36": "FFFF"},
+], ids=str)
+def test_chip_data_that_cannot_be_verified_is_1029(make_switch, tags):
+    switch = make_switch().start()
+    with switch.connect() as link:
+        for pin in (None, CARD_2.pin):
+            answer = link.ask(Chip(VISA).request(pin=OK, tags=tags, online_pin=pin))
+            assert (answer.code, answer.reason) == ("59", "1029")
+    assert len(trail(switch, CARD_2)) >= 1
+
+
+@pytest.mark.parametrize("data", [
+    "9F26", "9F2608AABB", "9F02060000000000009F0206000000000000", "9F0205000000000", "9F361000",
+    "7F" * 20, "9F5B04000000", "5F340199",
+], ids=str)
+def test_chip_data_that_cannot_be_read_is_a_format_error(make_switch, data):
+    switch = make_switch().start()
+    with switch.connect() as link:
+        request = Chip(VISA).request(pin=OK, changes={"55": data + "0" * (len(data) % 2)})
+        answer = link.ask(request)
+        assert (answer.code, answer.reason) in (("30", "055"), ("30", "023"))
+
+
+def test_without_chip_data_a_contact_chip_needs_a_pin(make_switch):
+    switch = make_switch().start()
+    with switch.connect() as link:
+        request = Chip(VISA).request(changes={"55": None})
+        assert (link.ask(request).reason, trail(switch, CARD_2)) == (
+            "1029", ["a contact chip without DE55, and no PIN"])
+        with_pin = Chip(VISA).request(changes={"55": None}, online_pin=CARD_2.pin)
+        assert link.ask(with_pin).code == "00"
+        for entry in ("011", "021", "901"):
+            assert link.ask(Chip(VISA).request(pin=OK, entry=entry)).reason == "055"
