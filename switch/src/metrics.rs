@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::authorization::Reason;
+use crate::authorization::trail::{Finding, Note};
 use crate::connection::Ended;
 use crate::hsm::Verification;
 
@@ -39,7 +40,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 /// Metrics of the whole process.
 pub struct Metrics {
     verifications: Vec<(Verification, Counter)>,
+    cryptograms: Vec<(Verification, Counter)>,
     suspensions: Counter,
+    bypasses: Counter,
+    scripts: Vec<(Finding, Counter)>,
     reversals_known: Counter,
     reversals_unknown: Counter,
     duplicate_window: Gauge,
@@ -48,6 +52,15 @@ pub struct Metrics {
     connections_refused: Counter,
     log_lines_dropped: Counter,
 }
+
+/// What can become of a script, by what a decision finds of it.
+const SCRIPT_STATES: [(Finding, &str); 5] = [
+    (Finding::ScriptAttached, "sent"),
+    (Finding::ScriptConfirmed, "done"),
+    (Finding::ScriptNotDone, "not_done"),
+    (Finding::ScriptLost, "lost"),
+    (Finding::ScriptGivenUp, "given_up"),
+];
 
 impl Metrics {
     /// Registers them.
@@ -65,11 +78,22 @@ impl Metrics {
             let result = outcome.name();
             (outcome, counter!("pinswitch_pin_verifications_total", "result" => result))
         };
+        let cryptogram = |outcome: Verification| {
+            let result = outcome.name();
+            (outcome, counter!("pinswitch_cryptogram_verifications_total", "result" => result))
+        };
+        let script = |(finding, state): (Finding, &'static str)| {
+            (finding, counter!("pinswitch_issuer_scripts_total", "state" => state))
+        };
+        let outcomes = [Verification::Ok, Verification::Mismatch, Verification::Unavailable];
         let reversals =
             |original: &'static str| counter!("pinswitch_reversals_total", "original" => original);
         Metrics {
             verifications: Verification::ALL.into_iter().map(verification).collect(),
+            cryptograms: outcomes.into_iter().map(cryptogram).collect(),
             suspensions: counter!("pinswitch_pin_suspensions_total"),
+            bypasses: counter!("pinswitch_offline_pin_bypasses_total"),
+            scripts: SCRIPT_STATES.into_iter().map(script).collect(),
             reversals_known: reversals("known"),
             reversals_unknown: reversals("unknown"),
             duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
@@ -89,6 +113,21 @@ impl Metrics {
     pub fn verified(&self, outcome: Verification) {
         let counter = self.verifications.iter().find(|(known, _)| *known == outcome);
         counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    }
+
+    /// Counts one verification of a cryptogram.
+    pub fn cryptogram_verified(&self, outcome: Verification) {
+        let counter = self.cryptograms.iter().find(|(known, _)| *known == outcome);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    }
+
+    /// Counts what a decision did with its chip.
+    pub fn decided(&self, is_bypass: bool, trail: &[Note]) {
+        self.bypasses.increment(u64::from(is_bypass));
+        for note in trail {
+            let counter = self.scripts.iter().find(|(known, _)| *known == note.finding);
+            counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+        }
     }
 
     /// Counts a suspension, if it was one.
@@ -132,6 +171,19 @@ impl Default for Metrics {
     }
 }
 
+fn describe_chips() {
+    use metrics::describe_counter;
+    describe_counter!(
+        "pinswitch_cryptogram_verifications_total",
+        "Application cryptograms verified, by result."
+    );
+    describe_counter!(
+        "pinswitch_offline_pin_bypasses_total",
+        "Approvals without offline PIN after a PIN change (FTPAM, FTPDY)."
+    );
+    describe_counter!("pinswitch_issuer_scripts_total", "Issuer scripts, by what became of them.");
+}
+
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_gauge!("pinswitch_build_info", "What is running; always 1.");
@@ -166,6 +218,7 @@ fn describe() {
     );
     describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
+    describe_chips();
     describe_counter!(
         "pinswitch_reversals_total",
         "Reversals, by whether their original was known."

@@ -159,8 +159,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let body = self.duplicates.body(request);
         let mut claim = match self.store.claim(key, body).await? {
             Claimed::Repeat(answer) => {
-                let chip = self.answer_again((request, arrived), &card_key, answer).await?;
-                return Ok(Outcome::kept(answer, chip, true));
+                if answer.chip == ChipAnswer::Nothing {
+                    return Ok(Outcome::kept(answer, None, true));
+                }
+                let again = self.answer_again((request, arrived), &card_key, answer).await?;
+                return Ok(match again {
+                    Some(chip) => Outcome::kept(answer, Some(chip), true),
+                    None => Outcome::of(Reason::Unavailable),
+                });
             }
             Claimed::Conflict => {
                 let answer = Answer::new(Reason::DuplicateConflict);
@@ -185,7 +191,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 self.outcome(&mut attempt, (route, reverses), card.as_ref(), now).await;
             let answer = answer_of(&decision, route, key);
             let state = card.as_ref().map(|card| &*card.state);
-            let suspends = decision.suspends();
+            let suspends = state.is_some_and(|state| decision.suspends(state));
+            let is_bypass = decision.is_bypass();
+            let trail = decision.trail.clone();
             let commit = Commit {
                 card: card.as_ref(),
                 only_counters: state
@@ -207,6 +215,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 Ok(()) => {}
             }
             self.metrics.suspended(suspends);
+            self.metrics.decided(is_bypass, &trail);
+            audit_bypass(session, card.as_ref().filter(|_| is_bypass), key);
             reverses.iter().for_each(|reversal| self.metrics.reversed(reversal.is_known));
             return Ok(Outcome::kept(answer, chip, false));
         }
@@ -230,7 +240,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         };
         match (acknowledged, card) {
             (Some(reason), Some(card)) => {
-                let reversed = reverses.map(|reversal| reversal.original.digest);
+                let known = reverses.filter(|reversal| reversal.is_known);
+                let reversed = known.map(|reversal| reversal.original.digest);
                 (self.conclude(attempt, card, reason, reversed).await, None)
             }
             (None, Some(card)) => {
@@ -366,6 +377,15 @@ struct VerifiedPin {
 impl Known {
     fn outcomes(&self) -> Outcomes {
         Outcomes { pin: self.pin.map(|known| known.verification), cryptogram: self.cryptogram }
+    }
+}
+
+/// A line for each approval without the offline PIN that it would need.
+fn audit_bypass(session: &Session, card: Option<&Card>, key: DuplicateKey) {
+    if let Some(card) = card {
+        let (link, token) = (&*session.link.name, &*card.entry.identity.token);
+        let transaction = format!("{:032x}", key.digest);
+        tracing::info!(target: "audit", action = "offline PIN bypassed", link, token, transaction);
     }
 }
 

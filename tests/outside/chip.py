@@ -69,7 +69,8 @@ class Chip:
         cvr = bytes([3, second, 0x40 if exhausted else 0, fourth])
         version = int(self.profile.name, 16)
         if version == 0x22:
-            return (bytes([0x1F, version, 1]) + cvr).ljust(32, b"\0"), cvr
+            # Of this format the CVR has five bytes and no length before it.
+            return (bytes([0x1F, version, 1, 0]) + cvr[1:]).ljust(32, b"\0"), cvr
         return bytes([6, 1, version]) + cvr, cvr
 
     def request(self, amount=1250, pin=NOTHING, *, exhausted=False, scripts=0, script_failed=False,
@@ -93,12 +94,13 @@ class Chip:
             if self.profile.name in ("11", "15"):
                 values["counters"] = iad[10:18]
         self.arqc = self.engine.generate_ac(**values)
-        self.values = values
+        self.values, self.data = values, None
         data = {"9F26": self.arqc.hex(), "9F27": "80", "9F10": iad.hex(), **covered,
                 "9F34": CVM[pin], "5F34": self.profile.card.sequence, "9F33": "E0F8C8",
                 "9F35": "22", "9F1E": "3132333435363738", "84": "A0000000031010"}
         data |= tags or {}
         data = {tag: value for tag, value in data.items() if value is not None}
+        self.data = data
         chip_data = tlv.encode({tag: bytes.fromhex(value) for tag, value in data.items()})
         return authorization(self.profile.card, online_pin, changes={
             "4": f"{amount:012}", "22": entry, "23": self.profile.card.sequence.zfill(3),

@@ -54,25 +54,14 @@ name = "demo-chip"
 bins = ["476134"]
 currency = 978
 
-[products.chip]
-imk_ac = "demo-visa-imk-ac"
-imk_smi = "demo-visa-imk-smi"
-imk_smc = "demo-visa-imk-smc"
-offline_pin = true
-ftpam = 5000
-ftpdy = 7
-{chip}
+{visa_chip}
 
 [[products]]
 name = "demo-mchip"
 bins = ["541333"]
 currency = 978
 
-[products.chip]
-imk_ac = "demo-mchip-imk-ac"
-imk_smi = "demo-mchip-imk-smi"
-imk_smc = "demo-mchip-imk-smc"
-offline_pin = true
+{m_chip}
 
 [[products]]
 name = "demo-nolimit"
@@ -108,7 +97,8 @@ DEFAULTS = {
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
     "tables": "",
-    "chip": "",
+    "visa_chip": "",
+    "m_chip": "",
 }
 
 
@@ -116,6 +106,13 @@ def text(**settings):
     unknown = settings.keys() - DEFAULTS.keys() - {"admin_port"}
     assert not unknown, unknown
     return TEMPLATE.format(**{**DEFAULTS, **settings})
+
+
+def chip(kind, more=""):
+    """The rules of a product's chips under the demo's keys, for the settings `visa_chip` and
+    `m_chip`."""
+    keys = "\n".join(f'imk_{key} = "demo-{kind}-imk-{key}"' for key in ("ac", "smi", "smc"))
+    return f"[products.chip]\n{keys}\noffline_pin = true\n{more}"
 
 
 def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"]):

@@ -4,11 +4,24 @@ pyemv as the chip."""
 import json
 
 import pytest
+import settings
 from chip import FAILED, NOTHING, OK, PROFILES, Chip, told
 from messages import CARD_2, CARD_3, other_pin, reversal
+from pyemv import tlv
+from test_admin import Metrics
 
 NEW_PIN = "913572"
 VISA, M_CHIP = PROFILES[0], PROFILES[3]
+
+
+@pytest.fixture
+def make_chips(make_switch):
+    """A switch with the demo's chips; `chip` adds to the rules of those of Visa."""
+    def make(chip=""):
+        visa = settings.chip("visa", "ftpam = 5000\nftpdy = 7\n" + chip)
+        return make_switch(visa_chip=visa, m_chip=settings.chip("mchip"))
+
+    return make
 
 
 def names(profile):
@@ -32,8 +45,8 @@ def trail(switch, card):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=names)
-def test_a_right_cryptogram_is_approved_and_answered(make_switch, profile):
-    switch = make_switch().start()
+def test_a_right_cryptogram_is_approved_and_answered(make_chips, profile):
+    switch = make_chips().start()
     chip = Chip(profile)
     with switch.connect() as link:
         request = chip.request(pin=OK)
@@ -58,17 +71,19 @@ def test_a_right_cryptogram_is_approved_and_answered(make_switch, profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=names)
-def test_any_wrong_bit_is_1029_and_counts_no_pin(make_switch, profile):
-    switch = make_switch().start()
+def test_any_wrong_bit_is_1029_and_counts_no_pin(make_chips, profile):
+    switch = make_chips().start()
     chip, card = Chip(profile), profile.card
     set_pin(switch, card)
     with switch.connect() as link:
-        for tag in ("9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", "9F37", "82", "9F36", "9F26"):
+        for tag in ("9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", "9F37", "82", "9F36", "9F26",
+                    "9F10"):
             request = chip.request(pin=OK, online_pin=other_pin(card.pin))
-            data = bytearray.fromhex(request["55"])
-            at = data.find(bytes.fromhex(tag)) + len(tag) // 2
-            data[at + data[at]] ^= 1
-            answer = link.ask(dict(request, **{"55": data.hex().upper()}))
+            data = {name: bytearray.fromhex(value) for name, value in chip.data.items()}
+            # Of the issuer data, a bit of the CVR that no rule reads.
+            data[tag][5 if tag == "9F10" else -1] ^= 1
+            changed = tlv.encode({name: bytes(value) for name, value in data.items()})
+            answer = link.ask(dict(request, **{"55": changed.hex().upper()}))
             assert (answer.code, answer.reason) == ("59", "1029"), tag
             assert "55" not in answer.elements
     shown = switch.show(card.token)
@@ -76,9 +91,9 @@ def test_any_wrong_bit_is_1029_and_counts_no_pin(make_switch, profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=names)
-def test_a_changed_pin_goes_to_the_chip(make_switch, profile):
+def test_a_changed_pin_goes_to_the_chip(make_chips, profile):
     """The PIN that the chip finds in the script is the new one, under a MAC that is right."""
-    switch = make_switch().start()
+    switch = make_chips().start()
     chip, card = Chip(profile), profile.card
     assert set_pin(switch, card)["chip_sync"] == "pending {change, attempts 0}"
     with switch.connect() as link:
@@ -92,8 +107,8 @@ def test_a_changed_pin_goes_to_the_chip(make_switch, profile):
         assert sync(switch, card) == "in_sync"
 
 
-def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_switch):
-    switch = make_switch().start()
+def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_chips):
+    switch = make_chips().start()
     chip = Chip(VISA)
     with switch.connect() as link:
         assert link.ask(chip.request(4_999, FAILED)).code == "55"
@@ -103,6 +118,11 @@ def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_switch):
         assert trail(switch, CARD_2)[-2:] == [
             "bypass: below FTPAM (amount 4999, FTPAM 5000)", "the answer carries a script (sent 1)"
         ]
+        metrics = Metrics(switch)
+        assert metrics.value("pinswitch_offline_pin_bypasses_total") == 1
+        assert metrics.value("pinswitch_issuer_scripts_total", state="sent") == 1
+        assert metrics.value("pinswitch_cryptogram_verifications_total", result="ok") == 4
+        assert switch.log().count("offline PIN bypassed") == 1
         # Other currency, contactless, cash.
         other = chip.request(100, FAILED, tags={"5F2A": "0840"}, changes={"49": "840"})
         assert link.ask(other).code == "55"
@@ -111,8 +131,8 @@ def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_switch):
         assert (contactless.code, told(contactless)[2]) == ("00", None)
 
 
-def test_a_lost_answer_is_sent_again_and_given_up_in_the_end(make_switch):
-    switch = make_switch(chip="script_resends_max = 2").start()
+def test_a_lost_answer_is_sent_again_and_given_up_in_the_end(make_chips):
+    switch = make_chips(chip="script_resends_max = 2").start()
     chip = Chip(VISA)
     set_pin(switch, CARD_2)
     with switch.connect() as link:
@@ -125,8 +145,8 @@ def test_a_lost_answer_is_sent_again_and_given_up_in_the_end(make_switch):
         assert sync(switch, CARD_2) == "failed {change, attempts 3}"
 
 
-def test_what_the_chip_says_of_a_script_counts(make_switch):
-    switch = make_switch().start()
+def test_what_the_chip_says_of_a_script_counts(make_chips):
+    switch = make_chips().start()
     chip = Chip(M_CHIP)
     set_pin(switch, CARD_3)
     with switch.connect() as link:
@@ -140,16 +160,24 @@ def test_what_the_chip_says_of_a_script_counts(make_switch):
         assert told(link.ask(lost))[1] == bytes([3, 0, 0, 2])
         assert link.ask(reversal(lost)).code == "00"
         assert sync(switch, CARD_3) == "pending {change, attempts 3}"
+        # An advice under a wrong cryptogram, on a link that has not signed on, proves nothing.
+        other = chip.request(pin=OK)
+        assert told(link.ask(other))[1] == bytes([4, 0, 0, 2])
+        wrong = other["55"].replace(chip.arqc.hex().upper(), "11" * 8)
+        for stan, data in (("777777", wrong + "9F5B052004000002"), ("777778", other["55"])):
+            advice = dict(other, t="0120", **{"11": stan, "37": stan * 2, "55": data})
+            assert link.ask(advice).code == "00"
+            assert sync(switch, CARD_3) == "sent {change, attempts 4}"
         # With the script's result in it, it did.
         done = chip.request(pin=OK)
-        assert told(link.ask(done))[1] == bytes([4, 0, 0, 2])
-        result = {"55": done["55"] + "9F5B052004000002"}
+        assert told(link.ask(done))[1] == bytes([5, 0, 0, 2])
+        result = {"55": done["55"] + "9F5B052005000002"}
         assert link.ask(reversal(done, changes=result)).code == "00"
         assert sync(switch, CARD_3) == "in_sync"
 
 
-def test_an_unblock_is_queued_and_rides(make_switch):
-    switch = make_switch().start()
+def test_an_unblock_is_queued_and_rides(make_chips):
+    switch = make_chips().start()
     chip = Chip(VISA)
     with switch.connect() as link:
         exhausted = dict(pin=FAILED, exhausted=True)
@@ -163,9 +191,9 @@ def test_an_unblock_is_queued_and_rides(make_switch):
     assert switch.command("card", "unblock", "demo-card-1").returncode == 1
 
 
-def test_a_right_online_pin_unblocks_where_the_product_says_so(make_switch):
+def test_a_right_online_pin_unblocks_where_the_product_says_so(make_chips):
     for setting, unblocks in (("", False), ('preset = "mexico"', True)):
-        switch = make_switch(chip=setting).start()
+        switch = make_chips(chip=setting).start()
         chip = Chip(VISA)
         with switch.connect() as link:
             request = chip.request(online_pin=CARD_2.pin, exhausted=True, tags={"9F34": "420300"})
@@ -174,8 +202,8 @@ def test_a_right_online_pin_unblocks_where_the_product_says_so(make_switch):
             assert told(answer)[2] == (chip.unblock() if unblocks else None)
 
 
-def test_the_pin_asked_for_after_the_cryptogram_comes_with_the_same(make_switch):
-    switch = make_switch().start()
+def test_the_pin_asked_for_after_the_cryptogram_comes_with_the_same(make_chips):
+    switch = make_chips().start()
     chip = Chip(VISA)
     with switch.connect() as link:
         request = chip.request(tags={"9F34": "420300"})
@@ -192,8 +220,8 @@ def test_the_pin_asked_for_after_the_cryptogram_comes_with_the_same(make_switch)
     {"9F10": "06010B03A00000"}, {"9F10": "0102"}, {"9F10": "FF" * 32}, {"9F27": "00"},
     {"9F36": "0000"}, {"9F36": "FFFF"},
 ], ids=str)
-def test_chip_data_that_cannot_be_verified_is_1029(make_switch, tags):
-    switch = make_switch().start()
+def test_chip_data_that_cannot_be_verified_is_1029(make_chips, tags):
+    switch = make_chips().start()
     with switch.connect() as link:
         for pin in (None, CARD_2.pin):
             answer = link.ask(Chip(VISA).request(pin=OK, tags=tags, online_pin=pin))
@@ -205,16 +233,16 @@ def test_chip_data_that_cannot_be_verified_is_1029(make_switch, tags):
     "9F26", "9F2608AABB", "9F02060000000000009F0206000000000000", "9F0205000000000", "9F361000",
     "7F" * 20, "9F5B04000000", "5F340199",
 ], ids=str)
-def test_chip_data_that_cannot_be_read_is_a_format_error(make_switch, data):
-    switch = make_switch().start()
+def test_chip_data_that_cannot_be_read_is_a_format_error(make_chips, data):
+    switch = make_chips().start()
     with switch.connect() as link:
         request = Chip(VISA).request(pin=OK, changes={"55": data + "0" * (len(data) % 2)})
         answer = link.ask(request)
         assert (answer.code, answer.reason) in (("30", "055"), ("30", "023"))
 
 
-def test_without_chip_data_a_contact_chip_needs_a_pin(make_switch):
-    switch = make_switch().start()
+def test_without_chip_data_a_contact_chip_needs_a_pin(make_chips):
+    switch = make_chips().start()
     with switch.connect() as link:
         request = Chip(VISA).request(changes={"55": None})
         assert (link.ask(request).reason, trail(switch, CARD_2)) == (

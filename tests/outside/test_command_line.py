@@ -50,6 +50,7 @@ def test_show_prints_the_card_without_its_pan(either):
     assert either.show(CARD_1.token) == {
         "token": "demo-card-1", "card_product_token": "demo-debit", "state": "ACTIVE",
         "reason_code": "00", "pin_is_set": True, "pin_try_counter": 0,
+        "chip_sync": "in_sync",
         "pan": "476134______0019", "last_four": "0019", "expiration": "2912",
         "pan_sequence_number": "01",
     }

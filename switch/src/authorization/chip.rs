@@ -101,6 +101,12 @@ impl Tvr {
         self.has(3, 0x08)
     }
 
+    /// Byte 3, bit 3: an online PIN was captured.
+    #[must_use]
+    pub const fn online_pin_captured(self) -> bool {
+        self.has(3, 0x04)
+    }
+
     /// Byte 5, bit 7: issuer authentication failed.
     #[must_use]
     pub const fn issuer_authentication_failed(self) -> bool {

@@ -103,11 +103,19 @@ impl Decision {
         Decision { trail, ..Decision::unchanged(reason) }
     }
 
-    /// Whether it suspends the card because the PIN retry limit is reached. A card that is
-    /// suspended already never gets as far as a change.
+    /// Whether it suspends this card because the PIN retry limit is reached.
     #[must_use]
-    pub fn suspends(&self) -> bool {
-        self.change.as_ref().is_some_and(CardState::is_suspended_for_pin_tries)
+    pub fn suspends(&self, card: &CardState) -> bool {
+        let after = self.change.as_ref().is_some_and(CardState::is_suspended_for_pin_tries);
+        after && !card.is_suspended_for_pin_tries()
+    }
+
+    /// Whether it approves without the offline PIN that it would need, but for a change of the PIN.
+    #[must_use]
+    pub fn is_bypass(&self) -> bool {
+        let bypasses =
+            |note: &Note| matches!(note.finding, Finding::BelowThreshold | Finding::WithinDays);
+        self.reason == Reason::Approved && self.trail.iter().any(bypasses)
     }
 
     /// The decision where the HSM could not make the answer to the chip: what was found of the
@@ -265,8 +273,13 @@ pub fn conclude(
     let is_of = |sent: &Sent| reversed == Some(sent.transaction);
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;
+    let is_named = request.expiry.is_some() || request.sequence.is_some();
+    let named = card.plastic(request.expiry, request.sequence).map(|(place, _)| place);
     for (place, plastic) in card.plastics.iter().enumerate() {
         let Some(known) = &plastic.chip else { continue };
+        if is_named && named.is_some_and(|named| named != place) {
+            continue;
+        }
         let evidence = (chip, is_right);
         let sync = issuer_script::conclude(known.sync.clone(), evidence, is_of, rules, &mut trail);
         if sync != known.sync {
@@ -398,9 +411,6 @@ impl Judgement<'_> {
         let differ = (request.amount.minor_units, chip.amount().unwrap_or_default());
         if differ.0 != differ.1 {
             trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
-            if rules.declines_amount_mismatch {
-                return Decision::because(Reason::BadCryptogram, trail);
-            }
         }
         let sync = match self.has_offline_pin() && !is_retry {
             true => {
@@ -429,6 +439,11 @@ impl Judgement<'_> {
                 (self.without_pin(&transaction, &mut trail), None)
             }
             _ => by_pin(request, card, product, pin, &mut trail),
+        };
+        let contradicts = rules.declines_amount_mismatch && differ.0 != differ.1;
+        let reason = match reason {
+            Reason::Approved if contradicts => Reason::BadCryptogram,
+            reason => reason,
         };
         if reason == Reason::Unavailable {
             return Decision { change, ..Decision::because(reason, trail) };
@@ -467,13 +482,15 @@ impl Judgement<'_> {
         let approves = reason == Reason::Approved;
         let mut after = sync;
         let carries = approves && self.has_offline_pin();
+        // A change of the PIN unblocks too, and one whose time is over is ended first.
         let unblocks = rules.atm_unblocks_chip
             && request.pin_block.is_some()
             && transaction.is_exhausted()
-            && transaction.sync.change().is_none();
+            && *transaction.sync == after
+            && after.change().is_none();
         if carries && unblocks {
             trail.push(Finding::UnblockQueued.into());
-            after = issuer_script::unblock(circumstances.now);
+            after = after.unblocked(circumstances.now);
         }
         let may_carry = carries && (unblocks || transaction.sync.change().is_some());
         let attached = may_carry

@@ -61,7 +61,7 @@ impl Iad {
             [0x0F, format @ (0xA5 | 0xA6), ..] if all.len() == 32 && all.get(16) == Some(&0x0F) => {
                 IadView::new(Scheme::Ccd, *format, all.get(3..8)?, counters(8))
             }
-            [0x1F, cvn, _, 0x03, ..] if all.len() == 32 => {
+            [0x1F, cvn, ..] if all.len() == 32 => {
                 IadView::new(Scheme::Visa, *cvn, all.get(3..8)?, &[])
             }
             [0x06, _, cvn, 0x03, ..] if all.len() >= 7 => {

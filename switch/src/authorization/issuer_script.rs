@@ -5,7 +5,6 @@ use super::iad::CardVerification;
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
-use crate::clock::Timestamp;
 
 /// A script that an answer carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +37,8 @@ pub(super) fn observe(
         Some(true) => Finding::ScriptConfirmed,
         Some(false) => Finding::ScriptNotDone,
         None if has_failed => Finding::ScriptNotDone,
+        // The count is that of an earlier transaction.
+        None if results.last_online_not_completed => Finding::ScriptLost,
         None if results.scripts_processed > 0 => Finding::ScriptConfirmed,
         None => Finding::ScriptLost,
     };
@@ -113,7 +114,7 @@ pub(super) fn attach(
 #[must_use]
 pub fn again(sync: &ChipSync, id: ScriptId) -> Option<ScriptOrder> {
     let [kind, number @ ..] = id;
-    let change = sync.change()?;
+    let change = sync.kept_change()?;
     let is_same = match change.kind {
         ChangeKind::Pin { version, .. } => {
             kind & UNBLOCKS == 0 && version.to_be_bytes().ends_with(&number)
@@ -121,9 +122,4 @@ pub fn again(sync: &ChipSync, id: ScriptId) -> Option<ScriptOrder> {
         ChangeKind::Unblock => kind & UNBLOCKS != 0,
     };
     is_same.then(|| ScriptOrder { id, kind: change.kind.clone() })
-}
-
-/// An unblock that waits for the chip.
-pub(super) fn unblock(now: Timestamp) -> ChipSync {
-    ChipSync::Pending(Change { kind: ChangeKind::Unblock, since: Some(now), attempts: 0 })
 }

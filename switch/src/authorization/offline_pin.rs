@@ -56,7 +56,9 @@ impl Transaction<'_> {
             note(Finding::OfflinePinContradicted);
             return Err(Reason::BadCryptogram);
         }
-        if self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin()) {
+        let tvr = self.covered.tvr;
+        let cvm = self.chip.cvm_results;
+        if tvr.online_pin_captured() || cvm.is_some_and(|cvm| cvm.says_online_pin()) {
             note(Finding::OnlinePinMissing);
             return Err(Reason::PinRequired);
         }
@@ -72,8 +74,11 @@ impl Transaction<'_> {
                 false => Err(Reason::PinTryLimitExceeded),
             };
         }
-        let tvr = self.covered.tvr;
-        if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() {
+        let no_pin = tvr.no_pin_pad()
+            || tvr.pin_not_entered()
+            || cvm.is_some_and(|cvm| cvm.other_method_held());
+        // What says neither that a PIN was right nor why there was none is not believed.
+        if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() || !no_pin {
             note(match self.results.offline_pin {
                 OfflinePin::Failed => Finding::OfflinePinWrong,
                 _ => Finding::VerificationFailed,

@@ -214,25 +214,22 @@ impl CardState {
     pub fn with_pin_for_chips(&self, pin: &KeptPin, now: Timestamp) -> CardState {
         let since = Some(now).filter(|_| self.status != CardStatus::Unactivated);
         let kind = ChangeKind::Pin { version: self.pin.version, pin: pin.clone() };
-        self.with_change(&Change { kind, since, attempts: 0 })
+        let change = Change { kind, since, attempts: 0 };
+        self.with_syncs(|_| ChipSync::Pending(change.clone()))
     }
 
     /// The card whose chips must set their PIN try counters back. A change of the PIN does that
     /// too, and is not replaced.
     #[must_use]
     pub fn with_unblock(&self, now: Timestamp) -> CardState {
-        self.with_change(&Change { kind: ChangeKind::Unblock, since: Some(now), attempts: 0 })
+        self.with_syncs(|sync| sync.unblocked(now))
     }
 
-    fn with_change(&self, change: &Change) -> CardState {
+    fn with_syncs(&self, next: impl Fn(&ChipSync) -> ChipSync) -> CardState {
         let mut card = self.clone();
         for plastic in &mut card.plastics {
             let chip = plastic.chip.get_or_insert_default();
-            let keeps = change.kind == ChangeKind::Unblock
-                && chip.sync.change().is_some_and(|known| known.kind != ChangeKind::Unblock);
-            if !keeps {
-                chip.sync = ChipSync::Pending(change.clone());
-            }
+            chip.sync = next(&chip.sync);
         }
         card
     }

@@ -204,6 +204,23 @@ impl ChipSync {
         }
     }
 
+    /// With an unblock that waits for the chip. A change of the PIN that was given up is sent anew in
+    /// its place, since it unblocks too; one that still waits stays.
+    #[must_use]
+    pub fn unblocked(&self, now: Timestamp) -> ChipSync {
+        let is_pin = |change: &&Change| matches!(change.kind, ChangeKind::Pin { .. });
+        match (self, self.kept_change().filter(is_pin)) {
+            (ChipSync::Failed(_), Some(change)) => {
+                ChipSync::Pending(Change { attempts: 0, ..change.clone() })
+            }
+            (known, Some(_)) => known.clone(),
+            (_, None) => {
+                let kind = ChangeKind::Unblock;
+                ChipSync::Pending(Change { kind, since: Some(now), attempts: 0 })
+            }
+        }
+    }
+
     /// A change did not reach the chip: pending again, or failed after `sends_max` times.
     #[must_use]
     pub fn not_done(change: Change, sends_max: u8) -> ChipSync {

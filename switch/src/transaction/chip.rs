@@ -25,7 +25,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     ) -> Verification {
         let Some(call) = chip_call(request, card, check) else { return Verification::Mismatch };
         let answered = self.in_time(arrived, self.hsm.verify_arqc(call)).await;
-        answered.unwrap_or(Verification::Unavailable)
+        let verification = answered.unwrap_or(Verification::Unavailable);
+        self.metrics.cryptogram_verified(verification);
+        verification
     }
 
     /// What the chip is told of a decision, as DE55. Without it nothing is approved.
@@ -45,17 +47,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         }
     }
 
-    /// What the chip was told before, made again from the same cryptogram. A script whose PIN is
-    /// no longer there is left out.
+    /// What the chip was told before, made again from the same cryptogram; `None` where the HSM
+    /// does not make it now. A script whose PIN is no longer there is left out.
     pub(super) async fn answer_again(
         &self,
         of: (&Request, Duration),
         key: &CardKey,
         answer: Answer,
     ) -> Result<Option<Vec<u8>>, StoreFailed> {
-        if answer.chip == ChipAnswer::Nothing {
-            return Ok(None);
-        }
         let (request, _) = of;
         let Some(card) = self.load(request, key).await? else { return Ok(None) };
         let Some(check) = decision::cryptogram_of(request, &card.state, &card.entry.product) else {

@@ -25,8 +25,8 @@ const P2_CHANGE: u8 = 0x02;
 struct Keys {
     card: DerivedKey,
     session: DerivedKey,
-    /// Which of the issuer's keys made them: how many are newer.
-    age: usize,
+    /// Version of the issuer's key that made them.
+    version: u8,
 }
 
 impl Ring {
@@ -45,7 +45,8 @@ impl Ring {
         if issuer.is_empty() {
             return Err(KeyFault::Length);
         }
-        for (age, issuer) in issuer.iter().rev().enumerate() {
+        for issuer in issuer.iter().rev() {
+            let version = issuer.attributes.version;
             let issuer = issuer.tdes(KeyUsage::Cryptograms, Operation::Derive)?;
             let card = derive::card_key(issuer, call.profile.card_keys, call.pan, call.sequence);
             let session =
@@ -53,7 +54,7 @@ impl Ring {
             let padding = call.profile.padding;
             let arqc = cryptogram::arqc(&session, &call.covered, &call.iad, padding);
             if bool::from(arqc.ct_eq(&call.arqc)) {
-                return Ok(Some(Keys { card, session, age }));
+                return Ok(Some(Keys { card, session, version }));
             }
         }
         Ok(None)
@@ -88,7 +89,10 @@ impl Ring {
 
     fn command(&self, chip: &ChipCall<'_>, keys: &Keys, change: &ChangeKind) -> Option<Vec<u8>> {
         let session = |name, usage| {
-            let issuer = self.issuer_keys(name).iter().rev().nth(keys.age)?;
+            // Of the same generation: the newest that is not newer, or else the oldest there is.
+            let all = self.issuer_keys(name);
+            let known = all.iter().rev().find(|key| key.attributes.version <= keys.version);
+            let issuer = known.or_else(|| all.first())?;
             let issuer = issuer.tdes(usage, Operation::Derive).ok()?;
             let method = chip.profile.card_keys;
             let card = derive::card_key(issuer, method, chip.pan, chip.sequence);

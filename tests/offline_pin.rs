@@ -1,0 +1,241 @@
+//! The rules of the offline PIN, of scripts and of their bypass: each line of `offline_pin.txt` is
+//! one transaction, judged by the rules alone.
+
+use std::path::Path;
+
+use iso_specs::{Spec, decode, tlv};
+use switch::authorization::decision::cryptogram_of;
+use switch::authorization::{
+    ChipOutcome, Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide,
+    required_checks,
+};
+use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
+use switch::cards::{CardState, CardStatus, Expiry, Plastic};
+use switch::clock::Timestamp;
+use switch::config::Config;
+use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
+use tests::terminal::Fields;
+
+/// When the PIN was changed.
+const CHANGED: i64 = 1_800_000_000;
+const SCRIPT: [u8; 4] = [1, 0, 0, 1];
+
+/// The settings of a line: names, with a value or without.
+struct Line<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Line<'a> {
+    fn read(text: &'a str) -> Line<'a> {
+        let word = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
+        let words = text.split_whitespace().map(word).collect::<Vec<_>>();
+        const KNOWN: &str = "pin exhausted tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 after \
+                             online pending sent failed unblock scripts scriptfailed authfailed \
+                             notcompleted result atc";
+        for (name, _) in &words {
+            assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
+        }
+        Line(words)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, name: &str, usual: T) -> T {
+        self.get(name).map_or(usual, |value| value.parse().unwrap())
+    }
+}
+
+fn product(settings: &str) -> Product {
+    let mut keys = vec![
+        ("offline_pin", "true".to_owned()),
+        ("ftpam", "5000".to_owned()),
+        ("ftpdy", "7".to_owned()),
+    ];
+    for word in settings.split_whitespace() {
+        let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+        keys.retain(|(known, _)| *known != name);
+        let is_word = value.parse::<u64>().is_err() && value != "true";
+        let value = if is_word { format!("{value:?}") } else { value.to_owned() };
+        if value != "\"none\"" {
+            keys.push((name, value));
+        }
+    }
+    let chip: String = keys.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+    let text = format!(
+        "data_dir = \"/nowhere\"\nhsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
+         [[links]]\nname = \"a\"\nnetwork = \"a\"\nlisten = \"127.0.0.1:0\"\nzpk = \"demo-zpk\"\n\
+         dialect = \"iso8583-1987-ascii\"\n\
+         [[products]]\nname = \"chip\"\nbins = [\"476134\"]\ncurrency = 978\n\
+         [products.chip]\nimk_ac = \"a\"\nimk_smi = \"b\"\nimk_smc = \"c\"\n{chip}"
+    );
+    let config = Config::parse(&text, "table", Path::new("/")).unwrap();
+    config.products[0].as_ref().clone()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// DE55 of a card with Visa CVN 0A.
+fn chip_data(line: &Line<'_>) -> Vec<u8> {
+    let pin = line.get("pin");
+    let second =
+        0xA0 | if pin.is_some() { 0x04 } else { 0 } | if pin == Some("wrong") { 2 } else { 0 };
+    let exhausted = if line.has("exhausted") { 0x40 } else { 0 };
+    let completed = if line.has("notcompleted") { 0x80 } else { 0 };
+    let third = exhausted | completed | if line.has("authfailed") { 0x08 } else { 0 };
+    let fourth =
+        line.number::<u8>("scripts", 0) << 4 | if line.has("scriptfailed") { 8 } else { 0 };
+    let cvm = match pin {
+        Some("ok") => "410302",
+        Some(_) => "410301",
+        None => "1E0300",
+    };
+    let cvm = line.get("cvm").unwrap_or(cvm);
+    let amount = format!("{:012}", line.number::<u64>("9f02", 1_000));
+    let currency = format!("{:04}", line.number::<u16>("5f2a", 978));
+    let tvr = format!("0000{}0000", line.get("tvr").unwrap_or("00"));
+    let atc = format!("{:04X}", line.number::<u16>("atc", 2));
+    let iad = format!("06010A03{second:02X}{third:02X}{fourth:02X}");
+    let mut data = Vec::new();
+    let mut push = |tag, hex: &str| tlv::push(&mut data, tag, &bytes(hex)).unwrap();
+    push(0x9F26, "1122334455667788");
+    push(0x9F10, &iad);
+    push(0x9F02, &amount);
+    push(0x9F03, "000000000000");
+    push(0x9F1A, "0276");
+    push(0x95, &tvr);
+    push(0x5F2A, &currency);
+    push(0x9A, "261128");
+    push(0x9C, "00");
+    push(0x9F37, "01020304");
+    push(0x82, "1800");
+    push(0x9F36, &atc);
+    if cvm != "none" {
+        push(0x9F34, cvm);
+    }
+    match line.get("result") {
+        Some("ok") => push(0x9F5B, "2001000001"),
+        Some(_) => push(0x9F5B, "1101000001"),
+        None => {}
+    }
+    data
+}
+
+fn request(line: &Line<'_>, dialect: &Spec) -> Request {
+    let mut fields = Fields::new("0100");
+    let amount = format!("{:012}", line.number::<u64>("de4", 1_000));
+    fields.set(2, b"4761340000000027").set(3, line.get("de3").unwrap_or("000000").as_bytes());
+    fields.set(4, amount.as_bytes()).set(7, b"1121120000").set(11, b"000001").set(14, b"2912");
+    fields.set(22, line.get("de22").unwrap_or("051").as_bytes());
+    fields.set(49, line.get("de49").unwrap_or("978").as_bytes()).set(55, &chip_data(line));
+    if let Some(category) = line.get("de18") {
+        fields.set(18, category.as_bytes());
+    }
+    if let Some(billing) = line.get("de6") {
+        let billing = format!("{billing:0>12}");
+        fields.set(6, billing.as_bytes()).set(51, line.get("de51").unwrap().as_bytes());
+    }
+    if line.has("online") {
+        fields.set(52, &[7; 8]);
+    }
+    let frame = fields.frame(dialect);
+    Request::parse(&decode(dialect, &frame[2..]).unwrap()).unwrap()
+}
+
+fn card(line: &Line<'_>) -> CardState {
+    let key = Kcv([0; 3]);
+    let mut card = CardState::new(Plastic::new(Expiry::parse(b"2912").unwrap(), 1));
+    if line.get("online") != Some("none") {
+        card = card.with_pin(PinReference { value: ReferenceValue::Block([7; 8]), key });
+    }
+    card.status = CardStatus::Active;
+    let kind = match line.has("unblock") {
+        true => ChangeKind::Unblock,
+        false => ChangeKind::Pin { version: 1, pin: KeptPin { block: [7; 8], key } },
+    };
+    let attempts = match line.get("sent") {
+        Some("") => 1,
+        Some(times) => times.parse().unwrap(),
+        None => 0,
+    };
+    let change = Change { kind, since: Some(Timestamp::from_seconds(CHANGED)), attempts };
+    let sync = if line.has("sent") {
+        ChipSync::Sent(change, Sent { script: SCRIPT, atc: 1, transaction: 1 })
+    } else if line.has("failed") {
+        ChipSync::Failed(change)
+    } else if line.has("pending") || line.has("unblock") {
+        ChipSync::Pending(change)
+    } else {
+        ChipSync::InSync
+    };
+    card.with_chip(0, Chip { counters: AtcWindow::default(), sync })
+}
+
+fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
+    let (request, card) = (request(line, dialect), card(line));
+    let now = Timestamp::from_seconds(CHANGED + line.number::<i64>("after", 1));
+    let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
+    match required_checks(&request, &card, product, circumstances) {
+        RequiredChecks::None(decision) => *decision,
+        RequiredChecks::Verify { pin, cryptogram } => {
+            assert_eq!(cryptogram, cryptogram_of(&request, &card, product));
+            let verified = match line.get("online") {
+                Some("ok") => Verification::Ok,
+                _ => Verification::Mismatch,
+            };
+            let outcomes = Outcomes {
+                pin: pin.map(|_| verified),
+                cryptogram: cryptogram.map(|check| (check, Verification::Ok)),
+            };
+            decide(&request, &card, product, outcomes, circumstances)
+        }
+    }
+}
+
+/// What came of a line, as the table says it.
+fn outcome(decision: &Decision, dialect: &Spec, wanted: &[&str]) -> Vec<String> {
+    let reason = decision.reason;
+    let mut said = vec![reason.response_code(dialect).to_owned()];
+    if reason.code() != "0000" {
+        said.push(reason.code().to_owned());
+    }
+    let Some(ChipOutcome { after, script, .. }) = &decision.chip else { return said };
+    if script.is_some() {
+        said.push("script".to_owned());
+    }
+    // A line that does not tell the state of the chip asks for none.
+    let states = ["in_sync", "pending", "sent", "failed", "expired"];
+    if wanted.iter().any(|word| states.contains(word)) {
+        said.push(after.sync.name().to_owned());
+    }
+    said
+}
+
+#[test]
+fn every_line_of_the_table() {
+    let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("offline_pin.txt");
+    let (mut rules, mut lines) = (product(""), 0);
+    for (number, text) in std::fs::read_to_string(table).unwrap().lines().enumerate() {
+        if text.starts_with('#') || text.is_empty() {
+            continue;
+        }
+        if let Some(settings) = text.strip_prefix("product") {
+            rules = product(settings);
+            continue;
+        }
+        let (given, wanted) = text.split_once("->").expect("settings -> outcome");
+        let wanted: Vec<&str> = wanted.split_whitespace().collect();
+        let decision = judged(&Line::read(given), &rules, &dialect);
+        let said = outcome(&decision, &dialect, &wanted);
+        assert_eq!(said, wanted, "line {}: {text}\n{:?}", number + 1, decision.trail);
+        lines += 1;
+    }
+    assert!(lines >= 100, "{lines}");
+}
