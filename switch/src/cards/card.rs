@@ -266,7 +266,10 @@ impl CardState {
     pub fn needs_key(&self, kcv: Kcv) -> bool {
         let waits = |plastic: &Plastic| {
             let change = plastic.chip.as_ref().and_then(|chip| chip.sync.kept_change());
-            matches!(change.map(|change| &change.kind), Some(ChangeKind::Pin { pin, .. }) if pin.key == kcv)
+            match change.map(|change| &change.kind) {
+                Some(ChangeKind::Pin { pin, .. }) => pin.key == kcv,
+                _ => false,
+            }
         };
         self.pin.reference.is_some_and(|reference| reference.key == kcv)
             || self.plastics.iter().any(waits)

@@ -204,8 +204,8 @@ impl ChipSync {
         }
     }
 
-    /// With an unblock that waits for the chip. A change of the PIN that was given up is sent anew in
-    /// its place, since it unblocks too; one that still waits stays.
+    /// With an unblock that waits for the chip. A change of the PIN that was given up is sent anew
+    /// in its place, since it unblocks too; one that still waits stays.
     #[must_use]
     pub fn unblocked(&self, now: Timestamp) -> ChipSync {
         let is_pin = |change: &&Change| matches!(change.kind, ChangeKind::Pin { .. });
