@@ -2,6 +2,7 @@
 //! one transaction, judged by the rules alone.
 
 use std::path::Path;
+use std::time::Duration;
 
 use iso_specs::{Spec, decode, tlv};
 use switch::authorization::decision::cryptogram_of;
@@ -14,6 +15,8 @@ use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
+use switch::issuer;
+use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
 
 /// When the PIN was changed.
@@ -65,15 +68,21 @@ fn product(settings: &str) -> Product {
         }
     }
     let chip: String = keys.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-    let text = format!(
-        "data_dir = \"/nowhere\"\nhsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
+    let text = format!("data_dir = \"/nowhere\"\n{}", configuration(&chip));
+    let config = Config::parse(&text, "table", Path::new("/")).unwrap();
+    config.products[0].as_ref().clone()
+}
+
+/// A configuration whose product has these rules for its chips, without `data_dir`.
+fn configuration(chip: &str) -> String {
+    format!(
+        "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
          [[links]]\nname = \"a\"\nnetwork = \"a\"\nlisten = \"127.0.0.1:0\"\nzpk = \"demo-zpk\"\n\
          dialect = \"iso8583-1987-ascii\"\n\
          [[products]]\nname = \"chip\"\nbins = [\"476134\"]\ncurrency = 978\n\
-         [products.chip]\nimk_ac = \"a\"\nimk_smi = \"b\"\nimk_smc = \"c\"\n{chip}"
-    );
-    let config = Config::parse(&text, "table", Path::new("/")).unwrap();
-    config.products[0].as_ref().clone()
+         [products.chip]\nimk_ac = \"demo-visa-imk-ac\"\n\
+         imk_smi = \"demo-visa-imk-smi\"\nimk_smc = \"demo-visa-imk-smc\"\n{chip}"
+    )
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -238,4 +247,36 @@ fn every_line_of_the_table() {
         lines += 1;
     }
     assert!(lines >= 100, "{lines}");
+}
+
+/// OFPBE counts from the change, and that of a first PIN from the activation of its card.
+#[tokio::test]
+async fn a_change_that_no_chip_took_is_given_up() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+    clock.set(Timestamp::from_seconds(CHANGED));
+    let rules = configuration("offline_pin = true\n");
+    let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+    test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
+    let expired = async |test: &SwitchUnderTest| {
+        let cards = test.switch.store.cards().entries();
+        issuer::expire_changes(&test.switch, &cards).await.unwrap()
+    };
+    let sync =
+        async |test: &SwitchUnderTest| test.card("card").await.state.chip(0).unwrap().sync.name();
+    test.set_pin("card", "4711").await;
+    clock.advance(DAY * 30);
+    assert_eq!((expired(&test).await, sync(&test).await), (0, "pending"));
+    test.activate("card").await;
+    clock.advance(DAY * 7 - Duration::from_secs(1));
+    assert_eq!((expired(&test).await, sync(&test).await), (0, "pending"));
+    test = test.restart();
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
+    assert_eq!(expired(&test).await, 0);
+    test = test.restart();
+    assert_eq!(sync(&test).await, "expired");
+    test.set_pin("card", "4712").await;
+    clock.advance(DAY * 7);
+    assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
 }

@@ -145,6 +145,31 @@ def test_a_lost_answer_is_sent_again_and_given_up_in_the_end(make_chips):
         assert sync(switch, CARD_2) == "failed {change, attempts 3}"
 
 
+def test_what_is_known_of_a_chip_outlives_kill_9(make_chips):
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    set_pin(switch, CARD_2)
+    request = chip.request(pin=OK)
+    with switch.connect() as link:
+        answer = link.ask(request)
+        assert told(answer)[2] == chip.pin_change(NEW_PIN)
+    for _ in range(2):
+        switch.kill()
+        switch.start()
+        assert sync(switch, CARD_2) == "sent {change, attempts 1}"
+        with switch.connect() as link:
+            # The same answer, from the record and the PIN that waits; and no counter twice.
+            assert link.ask(dict(request, t="0101")).raw == answer.raw
+            again = link.ask(dict(request, **{"11": "999999", "37": "999999999999"}))
+            assert again.reason == "1029"
+    with switch.connect() as link:
+        assert link.ask(chip.request(pin=OK, scripts=1)).code == "00"
+        # The script's PIN is no longer there: the repeat has the answer without it.
+        repeated = link.ask(dict(request, t="0101"))
+        assert (repeated.code, told(repeated)[1:]) == ("00", (None, None))
+        assert told(repeated)[0] == told(answer)[0]
+
+
 def test_what_the_chip_says_of_a_script_counts(make_chips):
     switch = make_chips().start()
     chip = Chip(M_CHIP)

@@ -211,3 +211,88 @@ impl CardVerification {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(hex: &str) -> Option<(Scheme, u8, CardVerification)> {
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        Iad::new(&bytes)
+            .and_then(|iad| iad.view().map(|view| (view.scheme, view.cvn, view.results)))
+    }
+
+    fn results(hex: &str) -> CardVerification {
+        view(hex).unwrap().2
+    }
+
+    #[test]
+    fn each_shape_is_known_and_others_are_not() {
+        let zeros = "00".repeat(27);
+        let ccd = format!("0FA501{}0F{}", "00".repeat(13), "00".repeat(15));
+        for (hex, scheme, cvn) in [
+            ("06010A03A00000", Scheme::Visa, 0x0A),
+            ("06011203A00000000000", Scheme::Visa, 0x12),
+            (&format!("1F220100A0{zeros}"), Scheme::Visa, 0x22),
+            (&format!("0110{}", "00".repeat(16)), Scheme::Mastercard, 0x10),
+            (&format!("0115{}", "00".repeat(26)), Scheme::Mastercard, 0x15),
+            (&ccd, Scheme::Ccd, 0xA5),
+        ] {
+            let (found, version, _) = view(hex).unwrap();
+            assert_eq!((found, version), (scheme, cvn), "{hex}");
+        }
+        let m_chip = |cvn: &str, bytes: usize| format!("01{cvn}{}", "00".repeat(bytes - 2));
+        for hex in ["", "06010A", "06010A04A00000", "07010A03A00000", &m_chip("12", 18)] {
+            assert!(view(hex).is_none(), "{hex}");
+        }
+        for hex in
+            [m_chip("18", 18), m_chip("10", 19), ccd.replace("000F", "000E"), ccd[2..].into()]
+        {
+            assert!(view(&hex).is_none(), "{hex}");
+        }
+        assert!(Iad::new(&[0; 33]).is_none());
+    }
+
+    /// Each bit alone, by the tables of the standards.
+    #[test]
+    fn each_bit_says_what_it_says() {
+        let visa = |cvr: &str| results(&format!("06010A03{cvr}"));
+        assert_eq!(visa("040000").offline_pin, OfflinePin::Successful);
+        assert_eq!(visa("060000").offline_pin, OfflinePin::Failed);
+        assert_eq!(visa("020000").offline_pin, OfflinePin::NotPerformed);
+        assert!(visa("004000").try_limit_exceeded && !visa("00BF00").try_limit_exceeded);
+        assert!(visa("080000").issuer_authentication_failed);
+        assert!(visa("000800").issuer_authentication_failed);
+        assert!(visa("008000").last_online_not_completed);
+        assert!(visa("000008").script_failed);
+        assert_eq!(visa("000030").scripts_processed, 3);
+
+        let m_chip = |cvr: &str| results(&format!("0110{cvr}{}", "00".repeat(10)));
+        assert_eq!(m_chip("050000000000").offline_pin, OfflinePin::Successful);
+        assert_eq!(m_chip("040000100000").offline_pin, OfflinePin::Failed);
+        // Performed, and neither right nor wrong.
+        assert_eq!(m_chip("040000000000").offline_pin, OfflinePin::Failed);
+        assert_eq!(m_chip("010000200000").offline_pin, OfflinePin::NotPerformed);
+        assert!(m_chip("000000080000").try_limit_exceeded);
+        assert!(m_chip("000000010000").terminal_erroneously_ok);
+        assert!(m_chip("000000800000").last_online_not_completed);
+        assert!(m_chip("000000000400").issuer_authentication_failed);
+        assert!(m_chip("000000000100").script_failed);
+        let counted = m_chip("000023000000");
+        assert_eq!((counted.scripts_processed, counted.tries_left), (2, Some(3)));
+
+        let ccd =
+            |cvr: &str| results(&format!("0FA501{cvr}{}0F{}", "00".repeat(8), "00".repeat(15)));
+        assert_eq!(ccd("0008000000").offline_pin, OfflinePin::Successful);
+        assert_eq!(ccd("000C000000").offline_pin, OfflinePin::Failed);
+        assert!(ccd("0002000000").try_limit_exceeded);
+        assert!(ccd("0001000000").last_online_not_completed);
+        assert!(ccd("0100000000").issuer_authentication_failed);
+        assert!(ccd("0000000800").script_failed);
+        assert_eq!(ccd("0030002000").tries_left, Some(3));
+        assert_eq!(ccd("0030002000").scripts_processed, 2);
+    }
+}
