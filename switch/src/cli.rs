@@ -44,6 +44,13 @@ pub(crate) enum Action {
     /// Show and change cards, on a running switch or on its data directory.
     #[command(subcommand)]
     Card(CardAction),
+    /// Show every intermediate value of a cryptogram, under public test keys only.
+    ExplainCryptogram {
+        /// The card's token.
+        token: String,
+        /// DE55 in hexadecimal digits.
+        chip_data: String,
+    },
     /// Show transactions, of a running switch or of its data directory.
     #[command(subcommand)]
     Transaction(TransactionAction),
@@ -165,6 +172,10 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
     match action {
         Action::Card(action) => card(action, config),
         Action::Transaction(action) => transaction(action, config),
+        Action::ExplainCryptogram { token, chip_data } => {
+            let (token, chip_data) = (token.clone(), chip_data.clone());
+            print(config, Command::ExplainCryptogram { token, chip_data })
+        }
         Action::Decode(words) => decode::decode(words),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
@@ -199,6 +210,13 @@ fn print(config: &Config, command: Command) -> Result<(), CliError> {
     let text = match ask(config, command)? {
         Some(Outcome::Card(card)) => serde_json::to_string_pretty(&card),
         Some(Outcome::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Outcome::Values(values)) => {
+            let mut out = io::stdout().lock();
+            for (name, value) in values {
+                writeln!(out, "{name}: {value}")?;
+            }
+            return Ok(());
+        }
         Some(Outcome::Done | Outcome::Each { .. }) => return Ok(()),
         Some(Outcome::Refused(refusal)) => return Err(CliError::Refused(refusal)),
         None => return Err(no_store(config)),

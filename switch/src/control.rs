@@ -61,6 +61,13 @@ pub enum Command {
         /// How many at most.
         count: usize,
     },
+    /// Every intermediate value of a cryptogram, under public test keys only.
+    ExplainCryptogram {
+        /// The card's token.
+        token: String,
+        /// DE55 in hexadecimal.
+        chip_data: String,
+    },
     /// A new card.
     Add(Box<AddCard>),
     /// New cards, each or not.
@@ -87,6 +94,8 @@ pub enum Outcome {
     Card(CardView),
     /// Done, and nothing to show.
     Done,
+    /// Names and values, in order.
+    Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
     Transactions(Vec<TransactionView>),
     /// Done for all but these: their places among those asked for, from 0, and why not.
@@ -253,6 +262,10 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
         }
         Command::Transactions { token, count } => {
             return transactions(switch, &token, count).await.unwrap_or_else(Outcome::Refused);
+        }
+        Command::ExplainCryptogram { token, chip_data } => {
+            let values = issuer::explain_cryptogram(switch, &token, &chip_data).await;
+            return values.map_or_else(Outcome::Refused, Outcome::Values);
         }
         Command::ReloadKeys => return outcome(reload_keys(switch)),
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),

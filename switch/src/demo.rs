@@ -57,6 +57,12 @@ pub fn is_public(key: &Key) -> bool {
     PUBLIC_KEYS.iter().any(|text| key.has_value(&from_hex(text).unwrap_or_default()))
 }
 
+/// The values of the keys that were ever printed as the demo's.
+#[must_use]
+pub fn public_keys() -> Vec<Zeroizing<Vec<u8>>> {
+    PUBLIC_KEYS.iter().filter_map(|text| from_hex(text)).collect()
+}
+
 /// A card of the demo.
 #[derive(Clone, Copy)]
 pub struct DemoCard {

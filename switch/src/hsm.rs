@@ -57,6 +57,13 @@ pub trait Hsm: Send + Sync + 'static {
         call: IssuerAuthenticate<'_>,
     ) -> impl Future<Output = Result<Authenticated, HsmUnavailable>> + Send;
 
+    /// Every intermediate value of a cryptogram, by name, under issuer master keys that are public
+    /// test keys; `None` under any other, and by an HSM that shows no key.
+    fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
+        let _ = call;
+        None
+    }
+
     /// Takes over a PVV or an offset that was computed elsewhere with the product's key, for a
     /// card with this PAN.
     ///

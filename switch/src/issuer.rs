@@ -6,16 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::authorization::Product;
+use crate::authorization::{ChipData, Product, decision};
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
+use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
 use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
+use crate::transaction::chip_call;
 
 /// Why a change was refused.
 pub type Refusal = String;
@@ -153,6 +155,32 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         }
     }
     Ok(count)
+}
+
+/// Every intermediate value of the cryptogram in a DE55 of a card.
+///
+/// # Errors
+/// If DE55 cannot be read or verified, or the keys are no public test keys.
+pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
+    switch: &Switch<C, H, S>,
+    token: &str,
+    chip_data: &str,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let card = load(switch, token).await?;
+    let CardEntry { identity, product, .. } = &*card.entry;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+    let pan = pan.map_err(|fault| fault.to_string())?;
+    let bytes = from_hex(chip_data.trim()).ok_or("DE55: expected hexadecimal digits")?;
+    let chip = ChipData::read(&bytes)
+        .ok_or("DE55: expected BER-TLV, known tags once and of their length")?;
+    let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
+    let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
+    let sequence = chip.sequence.unwrap_or(plastic.sequence);
+    let check = decision::check_of(&chip, 0, sequence).map_err(|note| note.to_string())?;
+    let call = chip_call(&rules.keys, &chip, (&pan, sequence), &check.profile);
+    let call = call.ok_or("DE55 lacks what its cryptogram covers")?;
+    let explained = switch.hsm.explain_arqc(call);
+    explained.ok_or_else(|| "the issuer master key is no public test key".to_owned())
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.

@@ -134,6 +134,7 @@ pub fn open<C: Clock + Clone>(
         zone_keys: zone_keys.collect(),
         methods: methods.collect(),
         chips: chip_keys(config).cloned().collect(),
+        public: demo::public_keys(),
     };
     let switch = Switch {
         clock,

@@ -11,6 +11,8 @@
 
 mod chip;
 
+pub(crate) use chip::chip_call;
+
 use std::time::Duration;
 
 use iso_specs::{Decoded, ElementSet, FramingError, Message, Mti, decode};

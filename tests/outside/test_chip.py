@@ -276,3 +276,19 @@ def test_without_chip_data_a_contact_chip_needs_a_pin(make_chips):
         assert link.ask(with_pin).code == "00"
         for entry in ("011", "021", "901"):
             assert link.ask(Chip(VISA).request(pin=OK, entry=entry)).reason == "055"
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=names)
+def test_a_cryptogram_is_explained_under_public_keys(make_chips, profile):
+    switch = make_chips().start()
+    chip = Chip(profile)
+    request = chip.request(pin=OK)
+    result = switch.command("explain-cryptogram", profile.card.token, request["55"])
+    assert result.returncode == 0, result.stderr
+    values = dict(line.split(": ", 1) for line in result.stdout.splitlines())
+    assert values["9F26 as computed"] == values["9F26 as received"] == chip.arqc.hex().upper()
+    assert values["card master key"] == chip.engine.icc_mk_ac.hex().upper()
+    assert profile.card.pan not in result.stdout
+    for wrong in ("9F2", "9F02", "", request["55"][:-2]):
+        assert switch.command("explain-cryptogram", profile.card.token, wrong).returncode == 1
+    assert switch.command("explain-cryptogram", "demo-card-1", request["55"]).returncode == 1

@@ -48,7 +48,7 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
 /// What a clerk was told; nothing, where nobody knows whether it was carried out.
 fn heard(outcome: Outcome) -> Option<Heard> {
     match outcome {
-        Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Done => {
+        Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Values(_) | Outcome::Done => {
             Some(Heard::Reply(Reply::Done))
         }
         Outcome::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),

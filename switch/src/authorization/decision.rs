@@ -1,5 +1,6 @@
 //! The decision: one synchronous function of request, card, product, outcomes and time.
 
+use super::chip::ChipData;
 use super::cvn;
 use super::iad::{CardVerification, Scheme};
 use super::issuer_script::{self, ScriptOrder};
@@ -230,19 +231,27 @@ fn cryptogram_of_plastic(
     let Some(chip) = request.chip.as_ref().filter(|_| product.chip.is_some()) else {
         return Ok(None);
     };
+    let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
+    check_of(chip, plastic, request.sequence.or(own).unwrap_or_default()).map(Some)
+}
+
+/// How the cryptogram of this chip data was made, for the plastic at this place.
+///
+/// # Errors
+/// Why it can never be verified.
+pub fn check_of(chip: &ChipData, plastic: usize, sequence: u8) -> Result<CryptogramCheck, Note> {
     let (covered, iad, _) = chip.verifiable().ok_or(Finding::ChipDataIncomplete)?;
     let view = iad.view().ok_or(Finding::CvnUnknown)?;
     let profile = cvn::profile(view.scheme, view.cvn);
     let profile = profile.ok_or(Note::of(Finding::CvnUnknown, view.cvn.into(), 0))?;
-    let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
-    Ok(Some(CryptogramCheck {
+    Ok(CryptogramCheck {
         scheme: view.scheme,
         profile,
         plastic,
-        sequence: request.sequence.or(own).unwrap_or_default(),
+        sequence,
         atc: u16::from_be_bytes(covered.atc),
         results: view.results,
-    }))
+    })
 }
 
 /// How the cryptogram of a request was made, whatever else is wrong with it.

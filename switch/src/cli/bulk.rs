@@ -254,7 +254,10 @@ impl Work {
             let outcome = match self.target.ask(command)? {
                 Outcome::Each { refused } => refused,
                 Outcome::Refused(refusal) => return Err(CliError::Refused(refusal)),
-                Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Done => {
+                Outcome::Card(_)
+                | Outcome::Transactions(_)
+                | Outcome::Values(_)
+                | Outcome::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }
             };

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use metrics::Counter;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::cipher::{AesKey, TdesKey};
 use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
@@ -49,6 +50,8 @@ pub struct Needs {
     pub methods: Vec<PinMethod>,
     /// Of the products' chips.
     pub chips: Vec<ChipKeys>,
+    /// Values of keys that are public: calculations under these may be shown.
+    pub public: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// The software HSM with its keys expanded. Of the others it keeps no value.
@@ -85,6 +88,7 @@ struct Loaded {
     attributes: KeyAttributes,
     kcv: Kcv,
     cipher: Cipher,
+    is_public: bool,
 }
 
 enum Cipher {
@@ -104,7 +108,7 @@ impl Loaded {
                 return Err(KeyFault::Algorithm { found, wanted: Algorithm::Tdes });
             }
         };
-        Ok(Loaded { attributes, kcv: key.kcv(), cipher })
+        Ok(Loaded { attributes, kcv: key.kcv(), cipher, is_public: false })
     }
 
     /// The cipher for a call of this usage that does this; checked at every call.
@@ -124,7 +128,7 @@ impl Loaded {
 
 impl Ring {
     fn load(keys: &Keys, needs: &Needs) -> Result<Ring, KeysError> {
-        let Needs { zone_keys, methods, chips } = needs;
+        let Needs { zone_keys, methods, chips, public } = needs;
         let pin_encryption = KeyUsage::PinEncryption;
         let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
         let zone_keys = zone_keys.iter().map(|zone| {
@@ -148,7 +152,8 @@ impl Ring {
             // One that may not do this is of no use here, and no harm.
             if key.attributes().permit(usage, operation).is_ok() {
                 let loaded = Loaded::of(key, usage, operation);
-                let loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
+                let mut loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
+                loaded.is_public = public.iter().any(|known| key.has_value(known));
                 of_usage.entry(name.to_owned()).or_default().push(loaded);
             }
         }
@@ -447,6 +452,10 @@ impl Hsm for SoftwareHsm {
 
     async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
         self.ring.load().verify_arqc(&call)
+    }
+
+    fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
+        self.ring.load().explain_arqc(&call)
     }
 
     async fn issuer_authenticate(

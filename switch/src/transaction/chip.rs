@@ -7,12 +7,12 @@ use crate::authorization::cvn;
 use crate::authorization::issuer_script::{self, ScriptOrder};
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
-    Answer, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
+    Answer, ChipData, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
 };
-use crate::cards::{Card, CardKey};
+use crate::cards::{Card, CardKey, Pan};
 use crate::clock::Clock;
-use crate::hsm::emv::{CoveredIad, IssuerAnswer};
-use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
+use crate::hsm::emv::{CoveredIad, CryptogramProfile, IssuerAnswer};
+use crate::hsm::{ChipCall, ChipKeys, Hsm, IssuerAuthenticate, Verification};
 use crate::store::{Store, StoreFailed};
 use crate::switch::Switch;
 
@@ -23,7 +23,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         card: &Card,
         check: &CryptogramCheck,
     ) -> Verification {
-        let Some(call) = chip_call(request, card, check) else { return Verification::Mismatch };
+        let Some(call) = call_of(request, card, check) else { return Verification::Mismatch };
         let answered = self.in_time(arrived, self.hsm.verify_arqc(call)).await;
         let verification = answered.unwrap_or(Verification::Unavailable);
         self.metrics.cryptogram_verified(verification);
@@ -79,7 +79,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     ) -> Option<Vec<u8>> {
         let rules = card.entry.product.chip.as_ref()?;
         let call = IssuerAuthenticate {
-            chip: chip_call(request, card, check)?,
+            chip: call_of(request, card, check)?,
             answer,
             script: script.map(|script| &script.kind),
         };
@@ -118,29 +118,31 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     }
 }
 
-/// The cryptogram of a request as the HSM needs it.
-fn chip_call<'a>(
+/// The cryptogram of chip data as the HSM needs it; `None` where something of it is missing.
+pub(crate) fn chip_call<'a>(
+    keys: &'a ChipKeys,
+    chip: &'a ChipData,
+    (pan, sequence): (&'a Pan, u8),
+    profile: &'a CryptogramProfile,
+) -> Option<ChipCall<'a>> {
+    let (covered, iad, arqc) = chip.verifiable()?;
+    let view = iad.view()?;
+    let iad = match profile.covered_iad {
+        CoveredIad::Cvr => [view.cvr, &[]],
+        CoveredIad::CvrAndCounters => [view.cvr, view.counters],
+        CoveredIad::Whole => [iad.bytes(), &[]],
+    };
+    let (atc, unpredictable) = (covered.atc, covered.unpredictable);
+    let covered = covered.to_bytes();
+    Some(ChipCall { keys, profile, pan, sequence, covered, iad, arqc, atc, unpredictable })
+}
+
+fn call_of<'a>(
     request: &'a Request,
     card: &'a Card,
     check: &'a CryptogramCheck,
 ) -> Option<ChipCall<'a>> {
     let rules = card.entry.product.chip.as_ref()?;
-    let (covered, iad, arqc) = request.chip.as_ref()?.verifiable()?;
-    let view = iad.view()?;
-    let iad = match check.profile.covered_iad {
-        CoveredIad::Cvr => [view.cvr, &[]],
-        CoveredIad::CvrAndCounters => [view.cvr, view.counters],
-        CoveredIad::Whole => [iad.bytes(), &[]],
-    };
-    Some(ChipCall {
-        keys: &rules.keys,
-        profile: &check.profile,
-        pan: &request.pan,
-        sequence: check.sequence,
-        covered: covered.to_bytes(),
-        iad,
-        arqc,
-        atc: covered.atc,
-        unpredictable: covered.unpredictable,
-    })
+    let of = (&request.pan, check.sequence);
+    chip_call(&rules.keys, request.chip.as_ref()?, of, &check.profile)
 }

@@ -28,7 +28,7 @@ impl DerivedKey {
         DerivedKey(Zeroizing::new(bytes))
     }
 
-    #[cfg(test)]
+    /// For explaining a calculation under a public test key.
     pub(crate) fn bytes(&self) -> &[u8; 16] {
         &self.0
     }

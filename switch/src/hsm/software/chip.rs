@@ -7,7 +7,7 @@ use crate::cards::Pan;
 use crate::cards::chip::ChangeKind;
 use crate::hsm::emv::derive::{self, DerivedKey};
 use crate::hsm::emv::{IssuerAnswer, cryptogram, script};
-use crate::hsm::key::{KeyFault, KeyUsage, Operation};
+use crate::hsm::key::{KeyFault, KeyUsage, Operation, hex};
 use crate::hsm::{
     Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat,
     PinBlockFormats, Verification, pin_block,
@@ -58,6 +58,35 @@ impl Ring {
             }
         }
         Ok(None)
+    }
+
+    /// The values of a calculation, one after another, for each version of the issuer's key.
+    pub(super) fn explain_arqc(&self, call: &ChipCall<'_>) -> Option<Vec<(String, String)>> {
+        let ChipCall { profile, pan, sequence, covered, iad, arqc, atc, unpredictable, .. } = *call;
+        let issuer = self.issuer_keys(&call.keys.cryptograms);
+        if issuer.is_empty() || !issuer.iter().all(|key| key.is_public) {
+            return None;
+        }
+        let mut values = vec![
+            ("profile".to_owned(), format!("{profile:?}")),
+            ("PAN sequence number".to_owned(), format!("{sequence:02}")),
+        ];
+        for issuer in issuer.iter().rev() {
+            let mut add = |name: &str, bytes: &[u8]| values.push((name.to_owned(), hex(bytes)));
+            let cipher = issuer.tdes(KeyUsage::Cryptograms, Operation::Derive).ok()?;
+            let card = derive::card_key(cipher, profile.card_keys, pan, sequence);
+            let session = derive::session_key(&card, profile.session_key, atc, unpredictable);
+            add("check value of the issuer master key (IMK-AC)", &issuer.kcv.0);
+            add("card master key", card.bytes());
+            add("ATC", &atc);
+            add("unpredictable number", &unpredictable);
+            add("session key", session.bytes());
+            add("9F02 9F03 9F1A 95 5F2A 9A 9C 9F37 82 9F36", &covered);
+            add("covered part of 9F10", &iad.concat());
+            add("9F26 as computed", &cryptogram::arqc(&session, &covered, &iad, profile.padding));
+        }
+        values.push(("9F26 as received".to_owned(), hex(&arqc)));
+        Some(values)
     }
 
     fn issuer_keys(&self, name: &crate::hsm::KeyName) -> &[Loaded] {
