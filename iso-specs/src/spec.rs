@@ -11,6 +11,7 @@
 //! unused_nibble = "left-zero"      # optional: for all bcd, unless an element says its own
 //! response_code_column = "1987"    # 1987, 1993 or 2003: which codes DE39 speaks
 //! reason_code_field = 44           # optional: where declines carry the reason; see below
+//! chip_response_code = false       # optional: whether DE55 of an answer has 8A too
 //!
 //! [response_codes]                 # optional: reasons that this network codes differently
 //! "1872" = "38"
@@ -125,6 +126,7 @@ pub struct Spec {
     /// Four-digit reason and text of DE39, sorted by reason.
     response_codes: Vec<(String, String)>,
     reason_code_field: Option<u8>,
+    chip_response_code: bool,
     echo_default: ElementSet,
     echo_network_management: ElementSet,
     /// Index is the element's number.
@@ -211,6 +213,13 @@ impl Spec {
     #[must_use]
     pub const fn reason_code_field(&self) -> Option<u8> {
         self.reason_code_field
+    }
+
+    /// Whether the chip data of an answer brings the authorization response code (8A) along, for
+    /// terminals that do not make it of DE39.
+    #[must_use]
+    pub const fn chip_response_code(&self) -> bool {
+        self.chip_response_code
     }
 
     /// The elements that the answer to a message returns as they came.

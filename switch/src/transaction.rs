@@ -164,7 +164,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 if answer.chip == ChipAnswer::Nothing {
                     return Ok(Outcome::kept(answer, None, true));
                 }
-                let again = self.answer_again((request, arrived), &card_key, answer).await?;
+                let again =
+                    self.answer_again((session, request, arrived), &card_key, answer).await?;
                 return Ok(match again {
                     Some(chip) => Outcome::kept(answer, Some(chip), true),
                     None => Outcome::of(Reason::Unavailable),

@@ -8,6 +8,7 @@ import settings
 from chip import FAILED, NOTHING, OK, PROFILES, Chip, told
 from messages import CARD_2, CARD_3, other_pin, reversal
 from pyemv import tlv
+from process import REPOSITORY
 from test_admin import Metrics
 
 NEW_PIN = "913572"
@@ -292,3 +293,17 @@ def test_a_cryptogram_is_explained_under_public_keys(make_chips, profile):
     for wrong in ("9F2", "9F02", "", request["55"][:-2]):
         assert switch.command("explain-cryptogram", profile.card.token, wrong).returncode == 1
     assert switch.command("explain-cryptogram", "demo-card-1", request["55"]).returncode == 1
+
+
+def test_a_dialect_may_want_the_response_code_in_the_chip_data(make_switch):
+    builtin = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
+    text = builtin.replace("reason_code_field = 44", "reason_code_field = 44\nchip_response_code = true")
+    switch = make_switch(dialect="own.toml", visa_chip=settings.chip("visa"))
+    (switch.directory / "own.toml").write_text(text)
+    switch.start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        for request, code in ((chip.request(pin=OK), "00"), (chip.request(pin=FAILED), "55")):
+            answer = link.ask(request)
+            data = tlv.decode(bytes.fromhex(answer.elements["55"]))
+            assert (answer.code, data["8A"]) == (code, code.encode())

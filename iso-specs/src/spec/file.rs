@@ -55,6 +55,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     let echoed = [echo_default, echo_network_management].into_iter().flatten();
     let echoed = echoed.fold(ElementSet::EMPTY, ElementSet::union);
     let reason_code_field = read_reason_code_field(keys, &elements, echoed);
+    let chip_response_code = keys.optional_boolean("chip_response_code");
     keys.finish();
     Some(Spec {
         name: name?,
@@ -63,6 +64,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         response_code_column: column?,
         response_codes: response_codes.unwrap_or_default(),
         reason_code_field,
+        chip_response_code: chip_response_code.unwrap_or(false),
         echo_default: echo_default?,
         echo_network_management: echo_network_management?,
         elements: elements.table.into(),

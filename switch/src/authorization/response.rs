@@ -41,6 +41,10 @@ impl Answer {
     }
 }
 
+/// Longest chip data of an answer, in bytes: 91 with 16 bytes, 8A, and a template with the id of a
+/// script and a command of 29 bytes.
+const CHIP_DATA_BYTES_MAX: usize = 18 + 4 + 2 + 7 + 2 + 29;
+
 /// What goes back in DE55: 91, then a script in its template with its id (9F18) and its command
 /// (86); and 8A where the dialect wants it.
 #[must_use]
@@ -112,6 +116,9 @@ pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
     for reason in Reason::ALL {
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
         answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
+        if dialect.element(55).is_some() {
+            answer.set(55, &[0; CHIP_DATA_BYTES_MAX]);
+        }
         answer.set(ADDITIONAL_RESPONSE_DATA, b"000").encode(dialect, &mut Vec::new())?;
         if let Some(field) = dialect.reason_code_field() {
             answer.set(field, reason.code().as_bytes()).encode(dialect, &mut Vec::new())?;

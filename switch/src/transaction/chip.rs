@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::hsm::emv::{CoveredIad, CryptogramProfile, IssuerAnswer};
 use crate::hsm::{ChipCall, ChipKeys, Hsm, IssuerAuthenticate, Verification};
 use crate::store::{Store, StoreFailed};
-use crate::switch::Switch;
+use crate::switch::{Session, Switch};
 
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     pub(super) async fn verify_arqc(
@@ -39,9 +39,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     ) -> (Decision, Option<Vec<u8>>) {
         let Some(outcome) = &decision.chip else { return (decision, None) };
         let Some(answer) = outcome.answer else { return (decision, None) };
-        let of = (attempt.request, attempt.arrived);
-        let script = outcome.script.as_ref();
-        match self.tell_chip(of, card, (&outcome.check, answer), script).await {
+        let of = (attempt.session, attempt.request, attempt.arrived);
+        let told = (&outcome.check, answer, decision.reason);
+        match self.tell_chip(of, card, told, outcome.script.as_ref()).await {
             Some(data) => (decision, Some(data)),
             None => (decision.without_chip(), None),
         }
@@ -51,11 +51,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     /// does not make it now. A script whose PIN is no longer there is left out.
     pub(super) async fn answer_again(
         &self,
-        of: (&Request, Duration),
+        of: (&Session, &Request, Duration),
         key: &CardKey,
         answer: Answer,
     ) -> Result<Option<Vec<u8>>, StoreFailed> {
-        let (request, _) = of;
+        let (_, request, _) = of;
         let Some(card) = self.load(request, key).await? else { return Ok(None) };
         let Some(check) = decision::cryptogram_of(request, &card.state, &card.entry.product) else {
             return Ok(None);
@@ -67,14 +67,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let approves = answer.reason == Reason::Approved;
         let arc = answer.reason.arc();
         let told = cvn::issuer_answer(check.scheme, &check.profile, arc, approves);
-        Ok(self.tell_chip(of, &card, (&check, told), script.as_ref()).await)
+        Ok(self.tell_chip(of, &card, (&check, told, answer.reason), script.as_ref()).await)
     }
 
     async fn tell_chip(
         &self,
-        (request, arrived): (&Request, Duration),
+        (session, request, arrived): (&Session, &Request, Duration),
         card: &Card,
-        (check, answer): (&CryptogramCheck, IssuerAnswer),
+        (check, answer, reason): (&CryptogramCheck, IssuerAnswer, Reason),
         script: Option<&ScriptOrder>,
     ) -> Option<Vec<u8>> {
         let rules = card.entry.product.chip.as_ref()?;
@@ -86,7 +86,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let answered = self.in_time(arrived, self.hsm.issuer_authenticate(call)).await;
         let authenticated = answered?.ok()?;
         let script = script.map(|script| (script.id, rules.script_template));
-        Some(response::chip_data(&authenticated, script, None))
+        let code = session.link.dialect.chip_response_code().then(|| reason.arc());
+        Some(response::chip_data(&authenticated, script, code))
     }
 
     /// An advice or a reversal: what it tells of a script that was sent. A cryptogram in it that is
