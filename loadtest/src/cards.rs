@@ -62,5 +62,5 @@ pub(crate) const UNKNOWN_CARD: DemoCard = DemoCard {
     wrong_pin: "4321",
 };
 
-/// Every card that exists.
+/// Every card that exists from the start.
 pub(crate) const CARDS: [&DemoCard; 4] = [&CARD_1, &CARD_2, &CARD_3, &CARD_4];

@@ -1,20 +1,17 @@
 //! `check`: plays the steps of [`steps`], one after another on one connection, and judges every
 //! answer.
 
-mod control;
 mod expected;
-mod link;
 mod steps;
 
 use std::io::Write;
 
 use iso_specs::{Decoded, Spec, decode};
 
-pub(crate) use control::{Control, ControlError};
-pub(crate) use link::Link;
-
 use crate::cards::{CARDS, DemoCard};
 use crate::clock::Clock;
+use crate::control::{Control, ControlError};
+use crate::link::Link;
 use crate::numbers::{Numbers, Trace};
 use crate::request::Request;
 use expected::Expected;
@@ -103,7 +100,7 @@ impl<W: Write> Check<'_, W> {
     }
 
     /// Judges what the switch's command line shows of a card, in the words of
-    /// [`control::CardView`].
+    /// [`crate::control::CardView`].
     fn card_is(&mut self, name: &str, card: &DemoCard, expected: &str) {
         self.say(&format!("\n{name}"));
         let shown = match self.control.show(card.token) {

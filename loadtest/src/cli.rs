@@ -32,7 +32,14 @@ pub(crate) enum Command {
     /// Each run sends one unusable PIN block for demo-card-3. After five of them in a minute
     /// (bad_pin_blocks_per_minute) the switch answers 81 to every PIN of that card, the right one
     /// too, until the minute is over: a sixth run within a minute fails.
-    Check(CheckArguments),
+    Check(SwitchArguments),
+    /// Play cardholders with chips who change their PINs, and tell of each payment what was said
+    /// and why it came out as it did.
+    ///
+    /// Two cards are made anew, story-visa (demo-chip) and story-m-chip (demo-mchip), and stay:
+    /// `pinswitch transaction show story-visa` tells of them afterwards. Exit code 0 if all went
+    /// as it should, 1 otherwise.
+    Story(SwitchArguments),
     /// Send right and wrong PINs and measure throughput and latency.
     ///
     /// Without --rate the loop is closed: each connection keeps a window of requests in flight and
@@ -50,9 +57,9 @@ pub(crate) enum Command {
     Clocks(ClocksArguments),
 }
 
-/// Of `check`.
+/// Of `check` and `story`.
 #[derive(Args)]
-pub(crate) struct CheckArguments {
+pub(crate) struct SwitchArguments {
     /// Where the switch listens for ISO 8583; a loopback address.
     #[arg(long, default_value = "127.0.0.1:8583", value_parser = loopback)]
     pub(crate) address: SocketAddr,

@@ -44,7 +44,7 @@ pub(crate) struct TransmissionTime([u8; 10]);
 impl TransmissionTime {
     /// The moment `seconds` after 1970-01-01T00:00:00Z.
     pub(crate) fn at(seconds: u64) -> TransmissionTime {
-        let (month, day) = month_and_day(seconds / 86_400);
+        let (_, month, day) = date(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
         let pairs = [month, day, hour, minute, second];
         TransmissionTime(crate::numbers::digits(
@@ -68,18 +68,30 @@ impl TransmissionTime {
     }
 }
 
-/// Month and day of the month, from 1, in the Gregorian calendar.
+/// The day `seconds` after 1970-01-01T00:00:00Z as 9A has it: YYMMDD packed.
+pub(crate) fn packed_date(seconds: u64) -> [u8; 3] {
+    let (year, month, day) = date(seconds / 86_400);
+    let packed = |number: u64| u8::try_from(number / 10 % 10 * 16 + number % 10);
+    [year, month, day].map(|number| packed(number).unwrap_or_default())
+}
+
+/// Year, month and day of the month, from 1, in the Gregorian calendar.
 ///
 /// Years are counted from March, so that the leap day is the last of its year and the lengths of
 /// the months repeat every five; 719,468 days lie between 0000-03-01 and 1970-01-01.
-const fn month_and_day(days_since_epoch: u64) -> (u64, u64) {
-    let day_of_era = (days_since_epoch + 719_468) % 146_097;
+const fn date(days_since_epoch: u64) -> (u64, u64, u64) {
+    let days = days_since_epoch + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    (if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 }, day)
+    let year = era * 400 + year_of_era;
+    match month_from_march {
+        0..10 => (year, month_from_march + 3, day),
+        _ => (year + 1, month_from_march - 9, day),
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +106,19 @@ mod tests {
         assert!(asleep < Duration::from_millis(25), "{asleep:?}");
         while thread_cpu() - before < Duration::from_millis(40) {}
         assert!(clock.elapsed() >= Duration::from_millis(65));
+    }
+
+    #[test]
+    fn the_date_is_that_of_the_calendar() {
+        for (seconds, date) in [
+            (0, [0x70, 0x01, 0x01]),
+            (951_782_399, [0x00, 0x02, 0x28]),
+            (951_782_400, [0x00, 0x02, 0x29]),
+            (1_735_689_599, [0x24, 0x12, 0x31]),
+            (1_735_689_600, [0x25, 0x01, 0x01]),
+        ] {
+            assert_eq!(packed_date(seconds), date, "{seconds}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A client of pinswitch. `check` plays right and wrong PINs and says what differs from what is
-//! expected; `run` measures throughput and latency; `echo` and `disk` are what to compare that
-//! with.
+//! expected; `story` plays cardholders with chips who change their PINs; `run` measures throughput
+//! and latency; `echo` and `disk` are what to compare that with.
 //!
 //! It knows the demo's cards, PINs and zone PIN key, and therefore talks to loopback only.
 //! Exit code 0: all as expected; 1: not; 2: wrong usage.
@@ -10,16 +10,19 @@ mod check;
 mod cli;
 mod clock;
 mod clocks;
+mod control;
 mod disk;
 mod echo;
 mod frame;
 mod latency;
+mod link;
 mod load;
 mod machine;
 mod numbers;
 mod pacer;
 mod pin_block;
 mod request;
+mod story;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,6 +33,8 @@ use iso_specs::Spec;
 use serde_json::Value;
 
 use cli::{Cli, Command};
+use control::Control;
+use link::Link;
 
 /// The dialect of the demo link.
 const DIALECT: &str = "iso8583-1987-ascii";
@@ -50,10 +55,15 @@ fn main() -> ExitCode {
 fn start(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
     match command {
         Command::Check(arguments) => {
-            let control = check::Control::new(&arguments.data_dir);
-            let link = check::Link::connect(arguments.address)?;
+            let control = Control::new(&arguments.data_dir);
+            let link = Link::connect(arguments.address)?;
             let tally = check::check(&dialect(DIALECT)?, link, control, io::stdout())?;
             Ok(tally.failed == 0)
+        }
+        Command::Story(arguments) => {
+            let control = Control::new(&arguments.data_dir);
+            let link = Link::connect(arguments.address)?;
+            Ok(story::tell(&dialect(DIALECT)?, link, control, io::stdout())?)
         }
         Command::Run(arguments) => {
             let plan = arguments.plan().unwrap_or_else(|error| error.exit());

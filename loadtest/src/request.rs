@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iso_specs::{EncodeError, Mti, OutgoingMessage, Spec};
 
 use crate::cards::{DemoCard, ZPK};
-use crate::numbers::{Trace, acquirer};
+use crate::numbers::{Trace, acquirer, digits};
 use crate::pin_block::ZoneKey;
 
 /// A message to be sent, with values of its own. It can hold a PIN block, so it is shown only
@@ -47,6 +47,22 @@ impl Request {
             Some(block) => request.with(52, &block),
             None => request,
         }
+    }
+
+    /// A purchase with a contact chip, of so many minor units in EUR.
+    pub(crate) fn purchase(
+        card: &DemoCard,
+        amount: u64,
+        chip_data: &[u8],
+        trace: &Trace,
+    ) -> Request {
+        Request::cash(card, trace)
+            .with(3, b"000000")
+            .with(4, &digits::<12>(amount))
+            .with(18, b"5411")
+            .with(22, b"051")
+            .with(23, b"001")
+            .with(55, chip_data)
     }
 
     /// Network management with a code of DE70.

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import settings
 from process import BINARY, REPOSITORY
 
 LOADTEST = Path(os.environ.get("LOADTEST", REPOSITORY / "target/release/loadtest")).resolve()
@@ -62,6 +63,37 @@ def test_check_fails_where_an_answer_is_wrong(make_switch):
     result = loadtest(switch, "check", "--data-dir", str(switch.data))
     assert result.returncode == 1
     assert "FAIL: expected" in result.stdout
+
+
+STORY_PINS = ["3306", "8114", "6150", "9427"]
+
+
+def with_chips(make_switch, ftpam):
+    visa = settings.chip("visa", f"ftpam = {ftpam}\nftpdy = 7\n")
+    return make_switch(visa_chip=visa, m_chip=settings.chip("mchip")).start()
+
+
+def test_the_story_ends_well_twice_in_a_row_and_shows_no_secret(make_switch):
+    switch = with_chips(make_switch, ftpam=5000)
+    for _ in range(2):
+        result = loadtest(switch, "story", "--data-dir", str(switch.data))
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stdout.endswith("\nThe chips hold the new PINs.\n")
+        assert "bypass: below FTPAM (amount 2000, FTPAM 5000)" in result.stdout
+        assert "no PIN try left on the chip" in result.stdout
+        assert result.stdout.count("the chip has done the script") == 2
+        words = re.findall(r"\b\d+\b", re.sub(r"(11|12|13|32|37|38)=\d+", "", result.stdout))
+        assert not {*STORY_PINS, "4761349000000010", "5413339000000010"} & {*words}
+    for token in ("story-visa", "story-m-chip"):
+        assert switch.show(token)["chip_sync"] == "in_sync"
+
+
+def test_the_story_fails_where_a_rule_is_another(make_switch):
+    switch = with_chips(make_switch, ftpam=2000)
+    result = loadtest(switch, "story", "--data-dir", str(switch.data))
+    assert result.returncode == 1
+    assert "FAIL: expected sent, got pending" in result.stdout
+    assert result.stdout.endswith("\nNot as it should be.\n")
 
 
 def test_run_counts_what_it_sent(switch):

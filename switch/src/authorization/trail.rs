@@ -165,7 +165,7 @@ impl Finding {
             F::VerificationFailed => ("no cardholder verification held", "", ""),
             F::OtherVerification => ("no PIN was needed, or none could be entered", "", ""),
             F::OfflinePinRequired => ("the product requires an offline PIN", "", ""),
-            F::ChangePending => ("a change waits for the chip", "PIN version", ""),
+            F::ChangePending => ("a change waits for the chip", "", ""),
             F::NoChangePending => ("no change waits for the chip", "", ""),
             F::BelowThreshold => ("bypass: below FTPAM", "amount", "FTPAM"),
             F::NotBelowThreshold => ("no bypass: not below FTPAM", "amount", "FTPAM"),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cards::DemoCard;
+
 /// Longest answer, in bytes.
 const LINE_BYTES_MAX: u64 = 16 << 10;
 
@@ -30,8 +32,8 @@ pub(crate) enum ControlError {
     #[error("{token}: the switch refused: {refusal}")]
     Refused { token: String, refusal: String },
     /// The answer is not what a switch says.
-    #[error("{token}: the switch answered something else than a card")]
-    NoCard { token: String },
+    #[error("{token}: the switch answered something else than was asked for")]
+    Other { token: String },
 }
 
 /// What is looked at of a card.
@@ -43,6 +45,8 @@ pub(crate) struct CardView {
     pub(crate) reason_code: String,
     /// Consecutive wrong PINs.
     pub(crate) pin_try_counter: u64,
+    /// What the switch believes that the chip holds.
+    pub(crate) chip_sync: String,
 }
 
 impl CardView {
@@ -52,6 +56,7 @@ impl CardView {
             state: text("state")?,
             reason_code: text("reason_code")?,
             pin_try_counter: card.get("pin_try_counter")?.as_u64()?,
+            chip_sync: text("chip_sync")?,
         })
     }
 }
@@ -80,21 +85,60 @@ impl Control {
 
     /// The card.
     pub(crate) fn show(&self, token: &str) -> Result<CardView, ControlError> {
-        self.ask("show", token)
+        self.card(token, &json!({ "show": { "token": token } }))
     }
 
     /// Makes a card active; its counter starts at zero.
     pub(crate) fn activate(&self, token: &str) -> Result<CardView, ControlError> {
-        self.ask("activate", token)
+        self.card(token, &json!({ "activate": { "token": token } }))
     }
 
-    fn ask(&self, verb: &str, token: &str) -> Result<CardView, ControlError> {
-        let answer = self.converse(&json!({ verb: { "token": token } }))?;
-        let token = token.to_owned();
-        if let Some(refusal) = answer.get("refused").and_then(Value::as_str) {
-            return Err(ControlError::Refused { token, refusal: refusal.to_owned() });
+    /// Sets the PIN.
+    pub(crate) fn set_pin(&self, token: &str, pin: &str) -> Result<CardView, ControlError> {
+        self.card(token, &json!({ "set_pin": { "token": token, "pin": pin } }))
+    }
+
+    /// An active card with a PIN, in place of one that has this token.
+    pub(crate) fn replace(&self, card: &DemoCard, product: &str) -> Result<(), ControlError> {
+        let DemoCard { token, pan, expiry, pin, .. } = *card;
+        // There may be none.
+        self.ask(token, &json!({ "remove": { "tokens": [token] } }))?;
+        let add = json!({
+            "token": token, "pan": pan, "expiration": expiry, "pan_sequence_number": "01",
+            "card_product_token": product, "state": "ACTIVE", "pin": pin,
+        });
+        self.ask(token, &json!({ "add": add })).map(drop)
+    }
+
+    /// Why its last transaction came out as it did: the four-digit code and the words of the
+    /// reason, then the steps to it.
+    pub(crate) fn last_decision(&self, token: &str) -> Result<Vec<String>, ControlError> {
+        let command = json!({ "transactions": { "token": token, "count": 1 } });
+        let answer = self.ask(token, &command)?;
+        let decision = || {
+            let last = answer.get("transactions")?.get(0)?;
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let reason =
+                format!("{} {}", text(last.get("reason_code")?)?, text(last.get("reason")?)?);
+            let trail = last.get("trail")?.as_array()?.iter().map(text);
+            [Some(reason)].into_iter().chain(trail).collect::<Option<_>>()
+        };
+        decision().ok_or_else(|| ControlError::Other { token: token.to_owned() })
+    }
+
+    fn card(&self, token: &str, command: &Value) -> Result<CardView, ControlError> {
+        let card = self.ask(token, command)?.get("card").and_then(CardView::read);
+        card.ok_or_else(|| ControlError::Other { token: token.to_owned() })
+    }
+
+    fn ask(&self, token: &str, command: &Value) -> Result<Value, ControlError> {
+        let answer = self.converse(command)?;
+        match answer.get("refused").and_then(Value::as_str) {
+            Some(refusal) => {
+                Err(ControlError::Refused { token: token.to_owned(), refusal: refusal.to_owned() })
+            }
+            None => Ok(answer),
         }
-        answer.get("card").and_then(CardView::read).ok_or(ControlError::NoCard { token })
     }
 
     fn converse(&self, command: &Value) -> Result<Value, ControlError> {
@@ -130,8 +174,8 @@ mod tests {
             ("ACTIVE", "01", "ACTIVE, PIN try counter 2"),
             ("SUSPENDED", "22", "SUSPENDED, reason 22, PIN try counter 2"),
         ] {
-            let card =
-                json!({ "state": state, "reason_code": reason, "pin_try_counter": 2, "x": 1 });
+            let card = json!({ "state": state, "reason_code": reason, "pin_try_counter": 2,
+                             "chip_sync": "in_sync", "x": 1 });
             assert_eq!(CardView::read(&card).unwrap().to_string(), shown);
         }
         assert_eq!(CardView::read(&json!({ "state": "ACTIVE" })), None);
