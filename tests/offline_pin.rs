@@ -31,8 +31,8 @@ impl<'a> Line<'a> {
         let word = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
         let words = text.split_whitespace().map(word).collect::<Vec<_>>();
         const KNOWN: &str = "pin exhausted tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 after \
-                             online pending sent failed unblock scripts scriptfailed authfailed \
-                             notcompleted result atc";
+                             online pending sent failed unblock oldpin scripts scriptfailed \
+                             authfailed notcompleted result atc seen";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -165,7 +165,7 @@ fn card(line: &Line<'_>) -> CardState {
     }
     card.status = CardStatus::Active;
     let kind = match line.has("unblock") {
-        true => ChangeKind::Unblock,
+        true => ChangeKind::Unblock { pin_is_old: line.has("oldpin") },
         false => ChangeKind::Pin { version: 1, pin: KeptPin { block: [7; 8], key } },
     };
     let attempts = match line.get("sent") {
@@ -183,7 +183,8 @@ fn card(line: &Line<'_>) -> CardState {
     } else {
         ChipSync::InSync
     };
-    card.with_chip(0, Chip { counters: AtcWindow::default(), sync })
+    let counters = AtcWindow { highest: line.number("seen", 0), seen: 1, ..AtcWindow::default() };
+    card.with_chip(0, Chip { counters, sync })
 }
 
 fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {

@@ -490,7 +490,10 @@ impl Judgement<'_> {
         let Judgement { request, rules, check, circumstances, .. } = self;
         let approves = reason == Reason::Approved;
         let mut after = sync;
-        let carries = approves && self.has_offline_pin();
+        // A chip that has counted on since no longer waits for this answer, and what it tells next
+        // of scripts is about a later one.
+        let is_newest = counters.highest == check.atc;
+        let carries = approves && self.has_offline_pin() && is_newest;
         // A change of the PIN unblocks too, and one whose time is over is ended first.
         let unblocks = rules.atm_unblocks_chip
             && request.pin_block.is_some()

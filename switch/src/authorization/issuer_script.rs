@@ -44,7 +44,7 @@ pub(super) fn observe(
     };
     trail.push(Note::of(finding, sent.atc.into(), 0));
     match finding {
-        Finding::ScriptConfirmed => ChipSync::InSync,
+        Finding::ScriptConfirmed => ChipSync::done(&change),
         _ => not_done(change, rules, trail),
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn conclude(
     };
     trail.push(Note::of(finding, sent.atc.into(), 0));
     match finding {
-        Finding::ScriptConfirmed => ChipSync::InSync,
+        Finding::ScriptConfirmed => ChipSync::done(&change),
         _ => not_done(change, rules, trail),
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn attach(
     let attempts = change.attempts.saturating_add(1);
     let (kind, number) = match change.kind {
         ChangeKind::Pin { version, .. } => (0, version),
-        ChangeKind::Unblock => (UNBLOCKS, atc.into()),
+        ChangeKind::Unblock { .. } => (UNBLOCKS, atc.into()),
     };
     let [_, a, b, c] = number.to_be_bytes();
     let id = [kind | attempts & !UNBLOCKS, a, b, c];
@@ -119,7 +119,7 @@ pub fn again(sync: &ChipSync, id: ScriptId) -> Option<ScriptOrder> {
         ChangeKind::Pin { version, .. } => {
             kind & UNBLOCKS == 0 && version.to_be_bytes().ends_with(&number)
         }
-        ChangeKind::Unblock => kind & UNBLOCKS != 0,
+        ChangeKind::Unblock { .. } => kind & UNBLOCKS != 0,
     };
     is_same.then(|| ScriptOrder { id, kind: change.kind.clone() })
 }

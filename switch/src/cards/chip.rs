@@ -157,7 +157,10 @@ pub enum ChangeKind {
         pin: KeptPin,
     },
     /// Its PIN try counter.
-    Unblock,
+    Unblock {
+        /// The last change of the PIN expired: the chip holds an older one.
+        pin_is_old: bool,
+    },
 }
 
 impl ChangeKind {
@@ -166,7 +169,7 @@ impl ChangeKind {
     pub const fn name(&self) -> &'static str {
         match self {
             ChangeKind::Pin { .. } => "change",
-            ChangeKind::Unblock => "unblock",
+            ChangeKind::Unblock { .. } => "unblock",
         }
     }
 }
@@ -214,10 +217,26 @@ impl ChipSync {
                 ChipSync::Pending(Change { attempts: 0, ..change.clone() })
             }
             (known, Some(_)) => known.clone(),
-            (_, None) => {
-                let kind = ChangeKind::Unblock;
+            (known, None) => {
+                let kind = ChangeKind::Unblock { pin_is_old: known.pin_is_old() };
                 ChipSync::Pending(Change { kind, since: Some(now), attempts: 0 })
             }
+        }
+    }
+
+    fn pin_is_old(&self) -> bool {
+        match self.kept_change() {
+            Some(change) => matches!(change.kind, ChangeKind::Unblock { pin_is_old: true }),
+            None => matches!(self, ChipSync::Expired),
+        }
+    }
+
+    /// The chip has made a change. An unblock brings no PIN: one that expired before it stays so.
+    #[must_use]
+    pub const fn done(change: &Change) -> ChipSync {
+        match change.kind {
+            ChangeKind::Unblock { pin_is_old: true } => ChipSync::Expired,
+            ChangeKind::Unblock { pin_is_old: false } | ChangeKind::Pin { .. } => ChipSync::InSync,
         }
     }
 

@@ -130,7 +130,7 @@ impl Ring {
         };
         let integrity = session(&chip.keys.integrity, KeyUsage::ScriptIntegrity)?;
         let (p2, data) = match change {
-            ChangeKind::Unblock => (P2_UNBLOCK, Vec::new()),
+            ChangeKind::Unblock { .. } => (P2_UNBLOCK, Vec::new()),
             ChangeKind::Pin { pin, .. } => {
                 let new = self.open(pin, chip.pan)?;
                 let confidentiality =

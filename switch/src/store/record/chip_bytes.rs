@@ -14,6 +14,7 @@ const FAILED: u8 = 3;
 const EXPIRED: u8 = 4;
 const PIN_CHANGE: u8 = 1;
 const UNBLOCK: u8 = 2;
+const UNBLOCK_WITH_OLD_PIN: u8 = 3;
 
 pub(super) fn put_chip(out: &mut Vec<u8>, chip: &Chip) {
     let AtcWindow { highest, seen, retry } = &chip.counters;
@@ -48,7 +49,8 @@ fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
             out.put_slice(&pin.key.0);
             out.put_slice(&pin.block);
         }
-        ChangeKind::Unblock => out.put_u8(UNBLOCK),
+        ChangeKind::Unblock { pin_is_old: false } => out.put_u8(UNBLOCK),
+        ChangeKind::Unblock { pin_is_old: true } => out.put_u8(UNBLOCK_WITH_OLD_PIN),
     }
     out.put_u8(u8::from(change.since.is_some()));
     out.put_i64_le(change.since.unwrap_or_default().micros());
@@ -86,7 +88,8 @@ fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
             let (version, key) = (bytes.try_get_u32_le()?, Kcv(array(bytes)?));
             ChangeKind::Pin { version, pin: KeptPin { block: array(bytes)?, key } }
         }
-        UNBLOCK => ChangeKind::Unblock,
+        UNBLOCK => ChangeKind::Unblock { pin_is_old: false },
+        UNBLOCK_WITH_OLD_PIN => ChangeKind::Unblock { pin_is_old: true },
         _ => return Err(Unreadable("unknown change of a chip")),
     };
     let is_begun = bytes.try_get_u8()? != 0;
@@ -102,9 +105,13 @@ mod tests {
     fn every_state_of_a_chip_reads_back() {
         let pin = KeptPin { block: [7; 8], key: Kcv([1, 2, 3]) };
         let since = Some(Timestamp::from_seconds(1_800_000_000));
-        let kinds = [ChangeKind::Pin { version: 9, pin }, ChangeKind::Unblock];
+        let kinds = [
+            ChangeKind::Pin { version: 9, pin },
+            ChangeKind::Unblock { pin_is_old: false },
+            ChangeKind::Unblock { pin_is_old: true },
+        ];
         let sent = Sent { script: [1, 0, 0, 9], atc: 77, transaction: u128::MAX - 1 };
-        for (kind, since) in kinds.into_iter().zip([since, None]) {
+        for (kind, since) in kinds.into_iter().zip([since, None, since]) {
             let change = || Change { kind: kind.clone(), since, attempts: 3 };
             for sync in [
                 ChipSync::InSync,
