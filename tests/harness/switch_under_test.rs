@@ -188,6 +188,12 @@ impl SwitchUnderTest {
     /// Stops and starts it on the same data.
     pub fn restart(self) -> SwitchUnderTest {
         self.switch.store.close().unwrap();
+        self.crash()
+    }
+
+    /// Ends it as a process ends that is killed, with what it has not written, and starts it on
+    /// the same data.
+    pub fn crash(self) -> SwitchUnderTest {
         let SwitchUnderTest { switch, config, hsm, clock } = self;
         drop(Arc::into_inner(switch).expect("every connection has ended"));
         let switch = open_with(&config, clock.clone(), hsm.clone());

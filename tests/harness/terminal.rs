@@ -127,6 +127,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Terminal<S> {
         }
     }
 
+    /// The answer to a frame; `None` where the other side ends before it.
+    pub async fn ask(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.stream.write_all(frame).await.ok()?;
+        match self.next(ANSWER_WAIT).await {
+            Reply::Frame(frame) => Some(frame),
+            Reply::Closed => None,
+            Reply::Silence => panic!("an answer was expected"),
+        }
+    }
+
     /// The next answer, if one comes.
     pub async fn answer_or_silence(&mut self) -> Reply {
         self.next(SILENCE).await

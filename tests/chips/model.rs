@@ -1,0 +1,499 @@
+//! The rules of chips (DESIGN 3.4) a second time, and simpler: what a card is on the side of the
+//! switch, and what must come of each message. Nothing here knows bytes, keys or bits.
+
+use std::collections::BTreeSet;
+
+/// Seconds of a day.
+pub const DAY: u64 = 24 * 3_600;
+
+/// The rules of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub ftpam: Option<u64>,
+    pub ftpdy: Option<u64>,
+    pub bypass_any: bool,
+    pub ofpbe: u64,
+    /// A chip without tries passes only where another method held.
+    pub exhausted_needs_next: bool,
+    pub pin_required: bool,
+    pub atm_unblocks: bool,
+    pub sends_max: u8,
+}
+
+/// A rule that the model gets wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    ThresholdIsIncluded,
+    OneDayMore,
+    BlockKeptLonger,
+    OneSendMore,
+    ExhaustedAlwaysPasses,
+    NoPinNeverNeeded,
+    AtmDoesNotUnblock,
+    BypassWithoutCurrency,
+    BypassForUnblock,
+    LostIsConfirmed,
+    ReversalKeepsScript,
+    FailureIsConfirmed,
+    WindowIsWider,
+    SecondEntryIsReplay,
+    ReplayIsAccepted,
+    ContactlessGetsScript,
+    LateGetsScript,
+    ChipCountsOnline,
+}
+
+impl Mistake {
+    pub const ALL: [Mistake; 18] = [
+        Mistake::ThresholdIsIncluded,
+        Mistake::OneDayMore,
+        Mistake::BlockKeptLonger,
+        Mistake::OneSendMore,
+        Mistake::ExhaustedAlwaysPasses,
+        Mistake::NoPinNeverNeeded,
+        Mistake::AtmDoesNotUnblock,
+        Mistake::BypassWithoutCurrency,
+        Mistake::BypassForUnblock,
+        Mistake::LostIsConfirmed,
+        Mistake::ReversalKeepsScript,
+        Mistake::FailureIsConfirmed,
+        Mistake::WindowIsWider,
+        Mistake::SecondEntryIsReplay,
+        Mistake::ReplayIsAccepted,
+        Mistake::ContactlessGetsScript,
+        Mistake::LateGetsScript,
+        Mistake::ChipCountsOnline,
+    ];
+}
+
+/// What waits for the chip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Nothing,
+    Pending(Change),
+    /// In the answer to a request.
+    Sent(Change, Carrier),
+    GivenUp(Change),
+    Expired,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Of the PIN; otherwise of the try counter alone.
+    pub is_pin: bool,
+    /// Of the try counter alone, after the last change of the PIN expired.
+    pub pin_is_old: bool,
+    pub since: u64,
+    pub sends: u8,
+}
+
+impl Change {
+    pub fn of_pin(since: u64) -> Change {
+        Change { is_pin: true, pin_is_old: false, since, sends: 0 }
+    }
+}
+
+/// The request whose answer carries a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    pub atc: u16,
+    number: u32,
+    at: u64,
+}
+
+impl Wait {
+    fn change(&self) -> Option<&Change> {
+        match self {
+            Wait::Pending(change) | Wait::Sent(change, _) => Some(change),
+            _ => None,
+        }
+    }
+
+    fn kept(&self) -> Option<&Change> {
+        match self {
+            Wait::GivenUp(change) => Some(change),
+            other => other.change(),
+        }
+    }
+}
+
+/// A card on the side of the switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub pin: String,
+    pub tries: u8,
+    pub is_suspended: bool,
+    pub wait: Wait,
+    seen: BTreeSet<u16>,
+    /// May come once more, until two minutes after.
+    again: Option<(u16, u64)>,
+    /// The last answer, and when it was given.
+    last: Option<(u32, Said, u64)>,
+}
+
+/// What the chip did with an offline PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offline {
+    NotTried,
+    Right,
+    Wrong,
+}
+
+/// What the chip tells of the transactions before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub is_incomplete: bool,
+    pub authentication_failed: bool,
+    pub scripts: usize,
+    pub script_failed: bool,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub number: u32,
+    pub atc: u16,
+    pub is_contact: bool,
+    /// Chip data and cryptogram are as the chip made them.
+    pub is_genuine: bool,
+    pub is_cash: bool,
+    pub amount: u64,
+    pub is_own_currency: bool,
+    /// DE52.
+    pub online: Option<String>,
+    pub offline: Offline,
+    pub is_exhausted: bool,
+    /// Another method held.
+    pub is_otherwise_verified: bool,
+    /// No method held.
+    pub has_failed: bool,
+    /// The terminal says that an offline PIN was right, whatever the chip says.
+    pub claims_offline: bool,
+    /// The terminal says that a PIN goes online.
+    pub claims_online: bool,
+    pub report: Report,
+}
+
+/// A message, or a command of the issuer.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Authorize(Facts),
+    Repeat(Facts),
+    /// An advice, or the reversal of the request with this number.
+    Conclude(Conclusion),
+    SetPin(String),
+    Unblock,
+    Activate,
+}
+
+/// What a message about a transaction that is over tells.
+#[derive(Clone, Debug)]
+pub struct Conclusion {
+    /// The transaction.
+    pub number: u32,
+    pub is_reversal: bool,
+    /// 9F5B: whether its script was carried out.
+    pub script: Option<bool>,
+    /// The terminal says that the answer was not the issuer's.
+    pub authentication_failed: bool,
+}
+
+/// An answer, as the model sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Four digits.
+    pub reason: String,
+    /// The chip is told something.
+    pub tells: bool,
+    pub script: bool,
+}
+
+impl Said {
+    fn only(reason: &str) -> Said {
+        Said { reason: reason.to_owned(), tells: false, script: false }
+    }
+}
+
+/// What surrounds an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    pub now: u64,
+    pub hsm_is_down: bool,
+    pub is_signed_on: bool,
+    pub rules: Rules,
+    pub mistake: Option<Mistake>,
+}
+
+impl Host {
+    pub fn new(pin: &str, wait: Wait) -> Host {
+        let seen = BTreeSet::new();
+        let pin = pin.to_owned();
+        Host { pin, tries: 0, is_suspended: false, wait, seen, again: None, last: None }
+    }
+
+    /// The card after an event, and what is said.
+    pub fn after(&self, event: &Event, of: &Circumstances) -> (Host, Said) {
+        let mut next = self.clone();
+        let said = match event {
+            Event::Authorize(facts) => next.authorize(facts, of),
+            Event::Repeat(facts) => match &self.last {
+                Some((number, said, at)) if *number == facts.number && of.now < at + DAY => {
+                    self.again(said, of)
+                }
+                _ => next.authorize(facts, of),
+            },
+            Event::Conclude(conclusion) => {
+                next.conclude(conclusion, of);
+                Said::only("0000")
+            }
+            Event::SetPin(pin) => {
+                next.pin.clone_from(pin);
+                next.tries = 0;
+                next.wait = Wait::Pending(Change::of_pin(of.now));
+                Said::only("0000")
+            }
+            Event::Unblock => {
+                next.unblock(of.now);
+                Said::only("0000")
+            }
+            Event::Activate => {
+                (next.tries, next.is_suspended) = (0, false);
+                Said::only("0000")
+            }
+        };
+        (next, said)
+    }
+
+    /// The highest counter, and which of the 32 up to it have come: bit n is n below.
+    pub fn window(&self) -> (u16, u32) {
+        let highest = self.seen.last().copied().unwrap_or_default();
+        let near = self.seen.iter().filter(|atc| highest - **atc < 32);
+        (highest, near.fold(0, |bits, atc| bits | 1 << (highest - atc)))
+    }
+
+    /// Without a change whose time is over.
+    pub fn expire(&mut self, of: &Circumstances) -> bool {
+        let is_over = self.is_over(of);
+        if is_over {
+            self.wait = Wait::Expired;
+        }
+        is_over
+    }
+
+    fn is_over(&self, of: &Circumstances) -> bool {
+        let days = of.rules.ofpbe + u64::from(of.mistake == Some(Mistake::BlockKeptLonger));
+        self.wait.kept().is_some_and(|change| of.now >= change.since + days * DAY)
+    }
+
+    /// An answer is given again; the script only while its change is kept.
+    fn again(&self, said: &Said, of: &Circumstances) -> Said {
+        match said.tells && of.hsm_is_down {
+            true => Said::only("9907"),
+            false => Said { script: said.script && self.wait.kept().is_some(), ..said.clone() },
+        }
+    }
+
+    fn unblock(&mut self, now: u64) {
+        self.wait = match std::mem::replace(&mut self.wait, Wait::Nothing) {
+            Wait::GivenUp(change) if change.is_pin => Wait::Pending(Change { sends: 0, ..change }),
+            waits if waits.change().is_some_and(|change| change.is_pin) => waits,
+            waits => {
+                let pin_is_old =
+                    waits == Wait::Expired || waits.kept().is_some_and(|change| change.pin_is_old);
+                Wait::Pending(Change { is_pin: false, pin_is_old, since: now, sends: 0 })
+            }
+        };
+    }
+
+    fn authorize(&mut self, facts: &Facts, of: &Circumstances) -> Said {
+        let said = self.decide(facts, of);
+        if said.reason != "9907" {
+            self.last = Some((facts.number, said.clone(), of.now));
+        }
+        said
+    }
+
+    fn decide(&mut self, facts: &Facts, of: &Circumstances) -> Said {
+        if self.is_suspended {
+            return Said::only("1872");
+        }
+        if of.hsm_is_down {
+            return Said::only("9907");
+        }
+        if !facts.is_genuine {
+            return Said::only("1029");
+        }
+        let Some(is_again) = self.accept(facts.atc, of) else { return Said::only("1029") };
+        if facts.is_contact && !is_again {
+            self.observe(facts, of);
+        }
+        // What was given up for its age is taken out by others, a little later.
+        let is_over = self.is_over(of);
+        let waits = !is_over && self.wait.change().is_some();
+        if of.mistake == Some(Mistake::ChipCountsOnline) && facts.offline == Offline::Wrong {
+            self.tries += 1;
+        }
+        let reason = match &facts.online {
+            Some(pin) => self.online(pin),
+            None => self.without_pin(facts, waits, of),
+        };
+        if matches!(reason, "1012" | "1809") {
+            self.again = Some((facts.atc, of.now));
+        }
+        let may_carry = facts.is_contact || of.mistake == Some(Mistake::ContactlessGetsScript);
+        // An answer to a transaction that the chip has left behind reaches nobody.
+        let is_newest =
+            self.seen.last() == Some(&facts.atc) || of.mistake == Some(Mistake::LateGetsScript);
+        let carries = reason == "0000" && may_carry && is_newest;
+        let unblocks = of.rules.atm_unblocks
+            && of.mistake != Some(Mistake::AtmDoesNotUnblock)
+            && facts.online.is_some()
+            && facts.is_exhausted
+            && !is_over
+            && self.wait.change().is_none();
+        if carries && unblocks {
+            self.unblock(of.now);
+        }
+        let script = match (&self.wait, carries && (waits || unblocks)) {
+            (Wait::Pending(change), true) => {
+                let change = Change { sends: change.sends + 1, ..change.clone() };
+                let carrier = Carrier { atc: facts.atc, number: facts.number, at: of.now };
+                self.wait = Wait::Sent(change, carrier);
+                true
+            }
+            _ => false,
+        };
+        Said { reason: reason.to_owned(), tells: true, script }
+    }
+
+    /// Whether the counter may come; whether it is the same cryptogram again.
+    fn accept(&mut self, atc: u16, of: &Circumstances) -> Option<bool> {
+        let is_again = self.again.is_some_and(|(again, since)| {
+            again == atc && of.now - since < 120 && of.mistake != Some(Mistake::SecondEntryIsReplay)
+        });
+        if is_again {
+            self.again = None;
+            return Some(true);
+        }
+        let window = if of.mistake == Some(Mistake::WindowIsWider) { 33 } else { 32 };
+        let highest = self.seen.last().copied().unwrap_or_default();
+        let is_replay = self.seen.contains(&atc) && of.mistake != Some(Mistake::ReplayIsAccepted);
+        if is_replay || atc + window <= highest {
+            return None;
+        }
+        self.seen.insert(atc);
+        Some(false)
+    }
+
+    /// What became of the script, by what the chip tells later.
+    fn observe(&mut self, facts: &Facts, of: &Circumstances) {
+        let Wait::Sent(change, carrier) = &self.wait else { return };
+        if facts.atc <= carrier.atc {
+            return;
+        }
+        let Report { is_incomplete, authentication_failed, scripts, script_failed } = facts.report;
+        let has_failed = authentication_failed || script_failed;
+        let is_done = match of.mistake {
+            Some(Mistake::LostIsConfirmed) => !has_failed,
+            Some(Mistake::FailureIsConfirmed) => !is_incomplete && scripts > 0,
+            _ => !has_failed && !is_incomplete && scripts > 0,
+        };
+        let change = change.clone();
+        self.settle(change, is_done, of);
+    }
+
+    fn settle(&mut self, change: Change, is_done: bool, of: &Circumstances) {
+        let more = u8::from(of.mistake == Some(Mistake::OneSendMore));
+        self.wait = match is_done {
+            true if change.pin_is_old => Wait::Expired,
+            true => Wait::Nothing,
+            false if change.sends >= of.rules.sends_max + more => Wait::GivenUp(change),
+            false => Wait::Pending(change),
+        };
+    }
+
+    fn online(&mut self, pin: &str) -> &'static str {
+        if pin == self.pin {
+            self.tries = 0;
+            return "0000";
+        }
+        self.tries += 1;
+        self.is_suspended = self.tries >= 3;
+        if self.is_suspended { "1872" } else { "1809" }
+    }
+
+    /// The table of chip evidence.
+    fn without_pin(&self, facts: &Facts, waits: bool, of: &Circumstances) -> &'static str {
+        let rules = &of.rules;
+        let is_right = facts.offline == Offline::Right;
+        if !facts.is_contact {
+            return if facts.is_cash { "1012" } else { "0000" };
+        }
+        if facts.is_cash && !is_right {
+            return "1012";
+        }
+        if facts.claims_offline && !is_right {
+            return "1029";
+        }
+        if facts.claims_online {
+            return "1012";
+        }
+        if is_right {
+            return "0000";
+        }
+        if facts.is_exhausted {
+            let needs_next =
+                rules.exhausted_needs_next && of.mistake != Some(Mistake::ExhaustedAlwaysPasses);
+            let may = !needs_next || facts.is_otherwise_verified && !facts.has_failed;
+            return if waits && may { "0000" } else { "1872" };
+        }
+        let is_required = rules.pin_required && of.mistake != Some(Mistake::NoPinNeverNeeded);
+        if facts.offline == Offline::NotTried && !facts.has_failed && !is_required {
+            return "0000";
+        }
+        if waits && self.bypasses(facts, of) { "0000" } else { "1809" }
+    }
+
+    fn bypasses(&self, facts: &Facts, of: &Circumstances) -> bool {
+        let (rules, mistake) = (&of.rules, of.mistake);
+        let Some(change) = self.wait.change() else { return false };
+        if !change.is_pin && mistake != Some(Mistake::BypassForUnblock) {
+            return false;
+        }
+        let more_days = u64::from(mistake == Some(Mistake::OneDayMore));
+        let in_time = |days: u64| of.now - change.since < (days + more_days) * DAY;
+        let comparable = facts.is_own_currency || mistake == Some(Mistake::BypassWithoutCurrency);
+        let more = u64::from(mistake == Some(Mistake::ThresholdIsIncluded));
+        let is_small = |ftpam: u64| comparable && facts.amount < ftpam + more;
+        match (rules.ftpam, rules.ftpdy) {
+            (None, Some(days)) => rules.bypass_any && in_time(days),
+            (None, None) => false,
+            (Some(ftpam), None) => is_small(ftpam) && matches!(self.wait, Wait::Pending(_)),
+            (Some(ftpam), Some(days)) => is_small(ftpam) && in_time(days),
+        }
+    }
+
+    fn conclude(&mut self, conclusion: &Conclusion, of: &Circumstances) {
+        let Wait::Sent(change, Carrier { number, at, .. }) = &self.wait else { return };
+        if conclusion.number != *number {
+            return;
+        }
+        // A cryptogram that is right, or a network that has signed on.
+        let is_believed = !of.hsm_is_down || of.is_signed_on;
+        let named = conclusion.script.filter(|_| is_believed);
+        let has_failed = conclusion.authentication_failed && !of.hsm_is_down;
+        // Its original is known for a day, and longer if it was repeated meanwhile.
+        let answered = [Some((*number, *at)), self.last.as_ref().map(|(n, _, at)| (*n, *at))];
+        let is_known = answered
+            .into_iter()
+            .flatten()
+            .any(|(answered, at)| answered == *number && of.now < at + DAY);
+        let reverses =
+            conclusion.is_reversal && is_known && of.mistake != Some(Mistake::ReversalKeepsScript);
+        if named.is_none() && !has_failed && !reverses {
+            return;
+        }
+        let change = change.clone();
+        self.settle(change, named == Some(true), of);
+    }
+}

@@ -1,0 +1,718 @@
+//! One cardholder with one chip: what is drawn, what is sent, what comes of it, and whether that
+//! may be.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fastrand::Rng;
+use iso_specs::Spec;
+use iso_specs::tlv::{self, Reader};
+use loadtest::chip_card::{Application, ChipCard};
+use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
+use switch::cards::chip::{AtcWindow, ChangeKind, ChipSync};
+use switch::cards::{CardState, CardStatus};
+use switch::control::Command;
+use switch::issuer::PinText;
+use tests::terminal::{Fields, ZPK, pin_block};
+use zeroize::Zeroizing;
+
+use super::model::{Circumstances, Conclusion, Event, Facts, Host, Offline, Report, Said, Wait};
+use super::world::Line;
+
+/// PIN tries of a chip.
+pub const TRIES: u8 = 3;
+
+/// A request as it was sent, for when it comes again.
+#[derive(Clone)]
+struct Sent {
+    fields: Fields,
+    facts: Facts,
+}
+
+/// What happens to the answer of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    IsLost,
+    /// A byte of the script, or of tag 91, is another one.
+    ScriptIsDamaged,
+    AuthenticationIsDamaged,
+    ScriptIsCutOff,
+}
+
+/// What comes next.
+enum Action {
+    Repeat(Sent, Option<Payment>),
+    Conclude(Conclusion, Fields),
+    /// The terminal asks for the PIN, and sends the same cryptogram with it.
+    AskForPin(Sent, Payment),
+}
+
+pub struct Sequence {
+    pub token: String,
+    pub pan: String,
+    pub pins: Vec<String>,
+    chip: ChipCard,
+    application: Application,
+    ftpam: u64,
+    /// What the switch can hold of the card: more than one only after a crash.
+    pub hosts: Vec<Host>,
+    report: Report,
+    number: u32,
+    atc: u16,
+    queue: VecDeque<Action>,
+    sent: Vec<Sent>,
+    never_sent: Vec<Sent>,
+    dice: Rng,
+    pub tally: BTreeMap<&'static str, u64>,
+    pub trace: Vec<String>,
+}
+
+type Outcome = Result<(), String>;
+
+impl Sequence {
+    pub fn new(
+        (token, pan): (String, String),
+        (chip, application): (ChipCard, Application),
+        host: Host,
+        ftpam: u64,
+        dice: Rng,
+    ) -> Sequence {
+        Sequence {
+            token,
+            pan,
+            pins: vec![host.pin.clone()],
+            chip,
+            application,
+            ftpam,
+            hosts: vec![host],
+            report: Report::default(),
+            number: 0,
+            atc: 0,
+            queue: VecDeque::new(),
+            sent: Vec::new(),
+            never_sent: Vec::new(),
+            dice,
+            tally: BTreeMap::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    /// The next thing that happens.
+    pub async fn step(&mut self, line: &mut Line<'_>, of: Circumstances) -> Outcome {
+        if let Some(action) = self.queue.pop_front() {
+            return match action {
+                Action::Repeat(sent, payment) => self.repeat(line, &of, sent, payment).await,
+                Action::Conclude(conclusion, fields) => {
+                    self.conclude(line, &of, conclusion, &fields).await
+                }
+                Action::AskForPin(sent, payment) => {
+                    self.ask_for_pin(line, &of, (sent, payment)).await
+                }
+            };
+        }
+        match self.dice.u8(0..100) {
+            0..12 => {
+                let pin = format!("{:04}", self.dice.u16(0..10_000));
+                self.pins.push(pin.clone());
+                let text = PinText::new(Zeroizing::new(pin.clone()));
+                let command = Command::SetPin { token: self.token.clone(), pin: text };
+                self.command(line, &of, command, &Event::SetPin(pin)).await
+            }
+            12..16 => {
+                let command = Command::Unblock { token: self.token.clone() };
+                self.command(line, &of, command, &Event::Unblock).await
+            }
+            16..24 => {
+                let command = Command::Activate { token: self.token.clone() };
+                let is_suspended = self.hosts.iter().any(|host| host.is_suspended);
+                match is_suspended {
+                    true => self.command(line, &of, command, &Event::Activate).await,
+                    false => self.pay(line, &of).await,
+                }
+            }
+            24..30 => self.play_again(line, &of).await,
+            30 => {
+                self.go_abroad();
+                self.play_again(line, &of).await
+            }
+            _ => self.pay(line, &of).await,
+        }
+    }
+
+    /// Two payments with the right online PIN, whose answers arrive: after them chip and switch
+    /// are of one mind, or the switch knows that it has given up.
+    pub async fn calm(&mut self, line: &mut Line<'_>, of: Circumstances) -> Outcome {
+        while !self.queue.is_empty() {
+            self.step(line, of).await?;
+        }
+        if self.hosts.iter().any(|host| host.is_suspended) {
+            let command = Command::Activate { token: self.token.clone() };
+            self.command(line, &of, command, &Event::Activate).await?;
+        }
+        for _ in 0..2 {
+            let pin = Some(self.pin());
+            let (payment, sent) = self.begin((PinEntry::Online, Otherwise::Fails), 1_000, pin);
+            self.authorize(line, &of, (sent, Some(payment)), Fate::Arrives).await?;
+            self.queue.clear();
+        }
+        let must_be_one = |host: &Host| match host.wait {
+            // Whose tries are over stays blocked, unless a right online PIN unblocks.
+            Wait::Nothing => {
+                self.chip.holds(&host.pin) && (self.chip.tries_left() > 0 || !of.rules.atm_unblocks)
+            }
+            Wait::GivenUp(_) | Wait::Expired => true,
+            // Given up already; what is kept of it goes with the next look at it.
+            Wait::Pending(_) => host.clone().expire(&of),
+            Wait::Sent(..) => false,
+        };
+        match self.hosts.iter().all(must_be_one) {
+            true => Ok(()),
+            false => Err(self.wrong("chip and switch stay apart")),
+        }
+    }
+
+    /// What the switch keeps of the card is what the model has, and no belief is an error.
+    pub fn check(&mut self, card: &CardState) -> Outcome {
+        let is_like = |host: &Host| {
+            let chip = card.chip(0).cloned().unwrap_or_default();
+            let AtcWindow { highest, seen, .. } = chip.counters;
+            let is_suspended = card.status == CardStatus::Suspended;
+            is_same(&host.wait, &chip.sync)
+                && host.window() == (highest, seen)
+                && host.is_suspended == is_suspended
+                && u32::from(host.tries) == card.pin.tries
+        };
+        if !self.hosts.iter().any(is_like) {
+            let pin = (card.pin.tries, card.status);
+            let chip = card.chip(0).map(|chip| chip.sync.to_string());
+            return Err(self.wrong(&format!("the switch keeps {chip:?} {pin:?}")));
+        }
+        self.hosts.retain(is_like);
+        let is_mistaken = |host: &Host| host.wait == Wait::Nothing && !self.chip.holds(&host.pin);
+        match self.hosts.iter().any(is_mistaken) {
+            true => Err(self.wrong("the chip does not hold the PIN that the switch believes in")),
+            false => Ok(()),
+        }
+    }
+
+    /// The PIN that the cardholder has set last, as far as it was heard of.
+    fn pin(&self) -> String {
+        self.hosts[0].pin.clone()
+    }
+
+    /// What has happened up to something wrong.
+    fn wrong(&self, what: &str) -> String {
+        let Sequence { token, application, trace, hosts, .. } = self;
+        format!("{what}: {token}, {application:?}\n{}\n{hosts:?}", trace.join("\n"))
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn note(&mut self, what: String) {
+        self.trace.push(what);
+    }
+
+    async fn command(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        command: Command,
+        event: &Event,
+    ) -> Outcome {
+        self.note(format!("{} {event:?}", of.now));
+        let said = match line.command(command).await {
+            Some(true) => Some(Said { reason: "0000".to_owned(), tells: false, script: false }),
+            Some(false) => return Err(self.wrong("a command was refused")),
+            None => None,
+        };
+        self.happened(event, of, said)
+    }
+
+    /// A payment of any kind.
+    async fn pay(&mut self, line: &mut Line<'_>, of: &Circumstances) -> Outcome {
+        let newest = self.pin();
+        let dice = &mut self.dice;
+        let any = self.pins[dice.usize(0..self.pins.len())].clone();
+        let wrong = format!("{:04}", dice.u16(0..10_000));
+        let entered: [&str; 3] = [&newest, &any, &wrong].map(|pin| pin.as_str());
+        let otherwise = match dice.u8(0..4) {
+            0 => Otherwise::Signature,
+            1 => Otherwise::NoCvm,
+            _ => Otherwise::Fails,
+        };
+        let one = [entered[[0, 0, 0, 1, 2][dice.usize(0..5)]]];
+        let many = [entered[2], entered[1], entered[2]];
+        let (entry, online) = match dice.u8(0..20) {
+            0..10 => (PinEntry::Offline(&one), None),
+            10..12 => (PinEntry::Offline(&many), None),
+            12 => (PinEntry::Skipped, None),
+            13 => (PinEntry::NoPad, None),
+            14 => (PinEntry::Online, None),
+            15..19 => (PinEntry::Online, Some(newest.clone())),
+            _ => (PinEntry::Online, Some(wrong.clone())),
+        };
+        let amount = match dice.u8(0..8) {
+            0 => self.ftpam,
+            1 => self.ftpam + 1,
+            2 => self.ftpam - 1,
+            3..6 => 1 + dice.u64(0..self.ftpam),
+            _ => self.ftpam + dice.u64(0..100_000),
+        };
+        let (payment, sent) = self.begin((entry, otherwise), amount, online);
+        if self.dice.u8(0..20) == 0 {
+            self.note(format!("ATC {} is never sent", sent.facts.atc));
+            self.never_sent.push(sent);
+            return Ok(());
+        }
+        let fate = self.fate();
+        self.authorize(line, of, (sent, Some(payment)), fate).await
+    }
+
+    fn fate(&mut self) -> Fate {
+        match self.dice.u8(0..20) {
+            0..12 => Fate::Arrives,
+            12..16 => Fate::IsLost,
+            16 => Fate::AuthenticationIsDamaged,
+            17 => Fate::ScriptIsCutOff,
+            _ => Fate::ScriptIsDamaged,
+        }
+    }
+
+    /// The chip's part of a payment, and the request of it.
+    fn begin(
+        &mut self,
+        (entry, otherwise): (PinEntry<'_>, Otherwise),
+        amount: u64,
+        online: Option<String>,
+    ) -> (Payment, Sent) {
+        let is_quiet = online.is_some() && amount == 1_000;
+        let draw = |dice: &mut Rng, of: u8| !is_quiet && dice.u8(0..of) == 0;
+        let is_contact = !draw(&mut self.dice, 12);
+        let is_cash = draw(&mut self.dice, 12);
+        let is_own_currency = !draw(&mut self.dice, 10);
+        let tries = self.chip.tries_left();
+        let offline = match entry {
+            PinEntry::Offline(pins) if tries > 0 => {
+                let looked_at = pins.iter().take(tries.into());
+                let is_right = looked_at.into_iter().any(|pin| self.chip.holds(pin));
+                if is_right { Offline::Right } else { Offline::Wrong }
+            }
+            _ => Offline::NotTried,
+        };
+        let purchase = Purchase {
+            amount,
+            currency: if is_own_currency { 978 } else { 840 },
+            date: [0x26, 0x11, 0x28],
+            transaction_type: u8::from(is_cash),
+            unpredictable: self.dice.u32(..).to_be_bytes(),
+        };
+        let payment = Payment::begin(&mut self.chip, &purchase, (entry, otherwise));
+        self.atc += 1;
+        let is_online = entry == PinEntry::Online;
+        let mut facts = Facts {
+            number: 0,
+            atc: self.atc,
+            is_contact,
+            is_genuine: true,
+            is_cash,
+            amount,
+            is_own_currency,
+            online,
+            offline,
+            is_exhausted: self.chip.tries_left() == 0,
+            is_otherwise_verified: !is_online && otherwise != Otherwise::Fails,
+            has_failed: !is_online && offline != Offline::Right && otherwise == Otherwise::Fails,
+            claims_offline: offline == Offline::Right,
+            claims_online: is_online,
+            report: self.report,
+        };
+        self.report.is_incomplete = true;
+        let mut data = payment.chip_data();
+        match self.dice.u8(0..30) {
+            0 if !is_quiet => {
+                // Of what the cryptogram covers, or the cryptogram itself.
+                let (tag, bit) = (self.covered_tag(), self.dice.u8(0..8));
+                data = with_tag(&data, tag, |value| value[0] ^= 1 << bit);
+                facts.is_genuine = false;
+            }
+            1 if !is_quiet => {
+                data = with_tag(&data, 0x9F34, |value| value.copy_from_slice(&[0x44, 3, 2]));
+                facts.claims_offline = true;
+                facts.claims_online &= self.has_online_bit(&data);
+                facts.is_otherwise_verified = false;
+            }
+            _ => {}
+        }
+        let fields = self.request(&facts, &data);
+        let sent = self.numbered(Sent { fields, facts });
+        (payment, sent)
+    }
+
+    /// A tag under the cryptogram, whose first byte can change and is still what it must be: the
+    /// amounts stay digits, and the shape of 9F10 and the counter stay known.
+    fn covered_tag(&mut self) -> u32 {
+        [0x9F26, 0x9F37, 0x95, 0x9F1A, 0x82][self.dice.usize(0..5)]
+    }
+
+    fn has_online_bit(&self, data: &[u8]) -> bool {
+        let results = Reader::new(data).flatten().find(|object| object.tag == 0x95);
+        results.is_some_and(|object| object.value[2] & 0x04 != 0)
+    }
+
+    fn request(&self, facts: &Facts, data: &[u8]) -> Fields {
+        let mut fields = Fields::new("0100");
+        let amount = format!("{:012}", facts.amount);
+        let currency: &[u8] = if facts.is_own_currency { b"978" } else { b"840" };
+        let code: &[u8] = if facts.is_cash { b"010000" } else { b"000000" };
+        let entry: &[u8] = if facts.is_contact { b"051" } else { b"071" };
+        fields.set(2, self.pan.as_bytes()).set(3, code).set(4, amount.as_bytes());
+        fields.set(7, b"1128120000").set(14, b"2912").set(18, b"5411").set(22, entry);
+        fields.set(23, b"001").set(32, b"12345").set(41, b"TERM0001").set(49, currency);
+        fields.set(55, data);
+        if let Some(pin) = &facts.online {
+            fields.set(52, &pin_block(pin, &self.pan, 0, ZPK));
+        }
+        fields
+    }
+
+    /// With a number of its own.
+    fn numbered(&mut self, mut sent: Sent) -> Sent {
+        self.number += 1;
+        sent.facts.number = self.number;
+        sent.fields.set(11, format!("{:06}", self.number).as_bytes());
+        sent.fields.set(37, format!("{:012}", self.number).as_bytes());
+        sent
+    }
+
+    async fn authorize(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        (sent, payment): (Sent, Option<Payment>),
+        fate: Fate,
+    ) -> Outcome {
+        self.sent.push(sent.clone());
+        let event = Event::Authorize(sent.facts.clone());
+        let answer = self.exchange(line, of, (&sent.fields, &event)).await?;
+        self.answered(sent, payment, answer, fate)
+    }
+
+    async fn repeat(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        sent: Sent,
+        payment: Option<Payment>,
+    ) -> Outcome {
+        self.count("repeated");
+        let mut again = sent.fields.clone();
+        again.mti = "0101".to_owned();
+        let event = Event::Repeat(sent.facts.clone());
+        let answer = self.exchange(line, of, (&again, &event)).await?;
+        let fate = self.fate();
+        self.answered(sent, payment, answer, fate)
+    }
+
+    async fn ask_for_pin(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        (sent, payment): (Sent, Payment),
+    ) -> Outcome {
+        let is_right = self.dice.u8(0..4) > 0;
+        let wrong = format!("{:04}", self.dice.u16(0..10_000));
+        let pin = if is_right { self.pin() } else { wrong };
+        let mut facts = sent.facts;
+        facts.online = Some(pin);
+        let data = sent.fields.values[&55].clone();
+        let fields = self.request(&facts, &data);
+        let sent = self.numbered(Sent { fields, facts });
+        let fate = self.fate();
+        self.authorize(line, of, (sent, Some(payment)), fate).await
+    }
+
+    /// Many transactions that the switch never hears of, or of the first one late.
+    fn go_abroad(&mut self) {
+        for number in 0..self.dice.u8(28..36) {
+            let (_, sent) = self.begin((PinEntry::Skipped, Otherwise::NoCvm), 1_000, None);
+            if number == 0 {
+                self.never_sent = vec![sent];
+            }
+        }
+    }
+
+    /// A message that came before, or one that comes late, under a new number.
+    async fn play_again(&mut self, line: &mut Line<'_>, of: &Circumstances) -> Outcome {
+        let is_late = !self.never_sent.is_empty() && self.dice.bool();
+        let sent = match is_late {
+            true => self.never_sent.swap_remove(0),
+            false if self.sent.is_empty() => return self.pay(line, of).await,
+            false => {
+                let last = self.sent.len();
+                self.sent[self.dice.usize(last.saturating_sub(40)..last)].clone()
+            }
+        };
+        if is_late {
+            self.count("came late");
+        }
+        let sent = self.numbered(sent);
+        self.note(format!("ATC {} comes again", sent.facts.atc));
+        self.authorize(line, of, (sent, None), Fate::IsLost).await
+    }
+
+    async fn conclude(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        conclusion: Conclusion,
+        fields: &Fields,
+    ) -> Outcome {
+        self.count(if conclusion.is_reversal { "reversed" } else { "completed" });
+        let event = Event::Conclude(conclusion);
+        self.exchange(line, of, (fields, &event)).await.map(drop)
+    }
+
+    /// What comes of an answer: the chip's part, and what follows.
+    fn answered(
+        &mut self,
+        sent: Sent,
+        payment: Option<Payment>,
+        answer: Option<(Said, Vec<u8>)>,
+        fate: Fate,
+    ) -> Outcome {
+        let Some((said, data)) = answer.filter(|_| fate != Fate::IsLost) else {
+            self.count("answer lost");
+            self.note("  no answer arrives".to_owned());
+            match (self.dice.u8(0..4), payment) {
+                (0, payment) => self.queue.push_back(Action::Repeat(sent, payment)),
+                (1, payment) => {
+                    let ending = payment.map(|payment| payment.finish(&mut self.chip, None));
+                    self.follow(&sent, ending.as_ref(), true);
+                }
+                // The card is drawn out, or the terminal gives up and tells nobody.
+                (2, Some(payment)) => drop(payment.finish(&mut self.chip, None)),
+                _ => {}
+            }
+            return Ok(());
+        };
+        let Some(payment) = payment else { return Ok(()) };
+        if matches!(&*said.reason, "1012" | "1809") && self.dice.bool() {
+            self.queue.push_back(Action::AskForPin(sent, payment));
+            return Ok(());
+        }
+        let data = match fate {
+            Fate::ScriptIsDamaged => with_tag(&data, 0x72, |script| {
+                let last = script.len() - 1 - self.dice.usize(0..8);
+                script[last] ^= 1;
+            }),
+            Fate::AuthenticationIsDamaged => with_tag(&data, 0x91, |value| value[0] ^= 1),
+            Fate::ScriptIsCutOff => without_tag(&data, 0x72),
+            _ => data,
+        };
+        let tries = self.chip.tries_left();
+        let approves = said.reason == "0000";
+        let ending = payment.finish(&mut self.chip, Some((approves, &data)));
+        self.remember(&ending);
+        self.note(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
+        let is_done = ending.scripts.iter().any(|(_, is_done)| *is_done);
+        match ending.scripts.is_empty() {
+            false if is_done => self.count("script carried out"),
+            false => self.count("script refused"),
+            true => {}
+        }
+        if is_done && tries == 0 {
+            self.count("chip unblocked");
+        }
+        self.must_heal((&sent, &said), &ending, fate)?;
+        let is_reversed = approves && !ending.is_approved;
+        if is_reversed || self.dice.u8(0..3) == 0 {
+            self.follow(&sent, Some(&ending), is_reversed);
+        }
+        Ok(())
+    }
+
+    /// What the chip keeps of an answer, to tell it in the next request.
+    fn remember(&mut self, ending: &Ending) {
+        let scripts = ending.scripts.len();
+        let script_failed = ending.scripts.iter().any(|(_, is_done)| !is_done);
+        match ending.is_authenticated {
+            Some(true) => self.report = Report { scripts, script_failed, ..Report::default() },
+            Some(false) => {
+                self.count("answer not the issuer's");
+                self.report.authentication_failed = true;
+                self.report.scripts += scripts;
+                self.report.script_failed |= script_failed;
+            }
+            None => {}
+        }
+    }
+
+    /// An approval that arrives whole leaves chip and switch with one PIN, unless the change was
+    /// given up.
+    fn must_heal(&self, (sent, said): (&Sent, &Said), ending: &Ending, fate: Fate) -> Outcome {
+        let is_whole = said.reason == "0000" && sent.facts.is_contact && fate == Fate::Arrives;
+        if is_whole && ending.is_authenticated != Some(true) {
+            return Err(self.wrong("the chip does not believe the issuer"));
+        }
+        let carries = |host: &Host| match &host.wait {
+            Wait::Nothing => true,
+            Wait::Sent(change, _) => !change.pin_is_old,
+            Wait::Pending(_) | Wait::GivenUp(_) | Wait::Expired => false,
+        };
+        let apart = |host: &Host| carries(host) && !self.chip.holds(&host.pin);
+        match is_whole && self.hosts.iter().any(apart) {
+            true => Err(self.wrong("an approval that carries nothing leaves the chip behind")),
+            false => Ok(()),
+        }
+    }
+
+    /// The completion or the reversal of a payment.
+    fn follow(&mut self, sent: &Sent, ending: Option<&Ending>, is_reversal: bool) {
+        let mut fields = sent.fields.clone();
+        fields.mti = if is_reversal { "0400" } else { "0120" }.to_owned();
+        fields.values.remove(&52);
+        let tells = ending.filter(|_| !is_reversal || self.dice.u8(0..3) > 0);
+        match tells {
+            Some(ending) => drop(fields.set(55, &ending.chip_data)),
+            None => drop(fields.values.remove(&55)),
+        }
+        let number = sent.facts.number;
+        if is_reversal {
+            let known = format!("0100{number:06}1128120000{:011}{:011}", 12_345, 0);
+            fields.set(90, known.as_bytes());
+        }
+        self.number += 1;
+        fields.set(11, format!("{:06}", self.number).as_bytes());
+        let conclusion = Conclusion {
+            number,
+            is_reversal,
+            script: tells.and_then(|ending| ending.scripts.first()).map(|(_, is_done)| *is_done),
+            authentication_failed: tells
+                .is_some_and(|ending| ending.is_authenticated == Some(false)),
+        };
+        self.queue.push_back(Action::Conclude(conclusion, fields));
+    }
+
+    /// Sends a message and compares what is said with what the model says. Nothing comes back
+    /// where the switch ends meanwhile.
+    async fn exchange(
+        &mut self,
+        line: &mut Line<'_>,
+        of: &Circumstances,
+        (fields, event): (&Fields, &Event),
+    ) -> Result<Option<(Said, Vec<u8>)>, String> {
+        self.note(format!("{} {event:?}", of.now));
+        let answer = line.exchange(fields).await;
+        let answer = answer.map(|frame| read(&line.dialect, &frame));
+        let said = answer.as_ref().map(|(said, _)| said.clone());
+        self.note(format!("  {said:?}"));
+        self.happened(event, of, said)?;
+        Ok(answer)
+    }
+
+    fn happened(&mut self, event: &Event, of: &Circumstances, said: Option<Said>) -> Outcome {
+        let after: Vec<(Host, Said)> =
+            self.hosts.iter().map(|host| host.after(event, of)).collect();
+        let Some(said) = said else {
+            self.count("cut off by a crash");
+            self.hosts.extend(after.into_iter().map(|(host, _)| host));
+            return Ok(());
+        };
+        let before = self.hosts.clone();
+        let expected: Vec<Said> = after.iter().map(|(_, expected)| expected.clone()).collect();
+        let agree = after.into_iter().filter(|(_, expected)| *expected == said);
+        self.hosts = agree.map(|(host, _)| host).collect();
+        if self.hosts.is_empty() {
+            self.hosts = before;
+            return Err(self.wrong(&format!("expected {expected:?}, got {said:?}")));
+        }
+        self.tell(event, &before[0], &said);
+        Ok(())
+    }
+
+    /// Counts what happened.
+    fn tell(&mut self, event: &Event, before: &Host, said: &Said) {
+        let reasons = ["1012", "1029", "1809", "1872", "9907"];
+        if let Some(reason) = reasons.into_iter().find(|reason| *reason == said.reason) {
+            self.count(reason);
+        }
+        let after = self.hosts[0].clone();
+        if after.is_suspended && !before.is_suspended {
+            self.count("suspended");
+        }
+        match (&before.wait, &after.wait) {
+            (Wait::Sent(..), Wait::Nothing) => self.count("script confirmed"),
+            (Wait::Sent(..), Wait::GivenUp(_)) => self.count("given up"),
+            (Wait::Sent(..), Wait::Pending(_)) => self.count("script lost"),
+            (Wait::Sent(_, carrier), Wait::Sent(_, later)) if carrier != later => {
+                self.count("script lost");
+            }
+            _ => {}
+        }
+        if let (Event::Authorize(facts), "0000") = (event, &*said.reason) {
+            self.count("approved");
+            let is_bypass = facts.online.is_none()
+                && facts.is_contact
+                && !facts.is_exhausted
+                && (facts.offline == Offline::Wrong || facts.has_failed);
+            if is_bypass {
+                self.count("bypassed");
+            }
+        }
+    }
+}
+
+fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
+    let same = |change: &super::model::Change, kept: &switch::cards::chip::Change| {
+        change.is_pin == matches!(kept.kind, ChangeKind::Pin { .. })
+            && change.sends == kept.attempts
+            && kept.since.is_some_and(|since| {
+                since.micros() == i64::try_from(change.since).unwrap() * 1_000_000
+            })
+    };
+    match (wait, sync) {
+        (Wait::Nothing, ChipSync::InSync) | (Wait::Expired, ChipSync::Expired) => true,
+        (Wait::Pending(change), ChipSync::Pending(kept))
+        | (Wait::GivenUp(change), ChipSync::Failed(kept)) => same(change, kept),
+        (Wait::Sent(change, carrier), ChipSync::Sent(kept, sent)) => {
+            same(change, kept) && carrier.atc == sent.atc
+        }
+        _ => false,
+    }
+}
+
+/// An answer as the model sees it, and its DE55.
+fn read(dialect: &Spec, frame: &[u8]) -> (Said, Vec<u8>) {
+    let fields = Fields::read(dialect, frame);
+    let data = fields.values.get(&55).cloned().unwrap_or_default();
+    let has = |tag| Reader::new(&data).flatten().any(|object| object.tag == tag);
+    let reason = match &*fields.text(39) {
+        "00" => "0000".to_owned(),
+        "91" => "9907".to_owned(),
+        _ => fields.text(44),
+    };
+    (Said { reason, tells: has(0x91), script: has(0x72) }, data)
+}
+
+/// Chip data in which one value is changed, if it is there.
+fn with_tag(data: &[u8], tag: u32, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let (mut changed, mut change) = (Vec::new(), Some(change));
+    for object in Reader::new(data).flatten() {
+        let mut value = object.value.to_vec();
+        if let Some(change) = change.take_if(|_| object.tag == tag) {
+            change(&mut value);
+        }
+        tlv::push(&mut changed, object.tag, &value).unwrap();
+    }
+    changed
+}
+
+fn without_tag(data: &[u8], tag: u32) -> Vec<u8> {
+    let mut kept = Vec::new();
+    for object in Reader::new(data).flatten().filter(|object| object.tag != tag) {
+        tlv::push(&mut kept, object.tag, object.value).unwrap();
+    }
+    kept
+}
