@@ -400,8 +400,8 @@ fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
     let approval_code = approved.then(|| six_digits(number));
     let chip = match &decision.chip {
         Some(ChipOutcome { script: Some(script), .. }) => ChipAnswer::Script(script.id),
-        Some(ChipOutcome { answer: Some(_), .. }) => ChipAnswer::Authentication,
-        _ => ChipAnswer::Nothing,
+        Some(_) => ChipAnswer::Authentication,
+        None => ChipAnswer::Nothing,
     };
     Answer { reason: decision.reason, approval_code, chip }
 }

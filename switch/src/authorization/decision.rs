@@ -87,8 +87,8 @@ pub struct ChipOutcome {
     pub check: CryptogramCheck,
     /// What is known of it after the answer.
     pub after: Chip,
-    /// What it is told of the decision; nothing in the answer to a message about one that is over.
-    pub answer: Option<IssuerAnswer>,
+    /// What it is told of the decision.
+    pub answer: IssuerAnswer,
     /// The script that the answer carries.
     pub script: Option<ScriptOrder>,
 }
@@ -519,7 +519,6 @@ impl Judgement<'_> {
             false => counters,
         };
         let answer = cvn::issuer_answer(check.scheme, &check.profile, reason.arc(), approves);
-        let answer = Some(answer);
         ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
     }
 }

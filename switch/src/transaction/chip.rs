@@ -38,9 +38,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         decision: Decision,
     ) -> (Decision, Option<Vec<u8>>) {
         let Some(outcome) = &decision.chip else { return (decision, None) };
-        let Some(answer) = outcome.answer else { return (decision, None) };
         let of = (attempt.session, attempt.request, attempt.arrived);
-        let told = (&outcome.check, answer, decision.reason);
+        let told = (&outcome.check, outcome.answer, decision.reason);
         match self.tell_chip(of, card, told, outcome.script.as_ref()).await {
             Some(data) => (decision, Some(data)),
             None => (decision.without_chip(), None),

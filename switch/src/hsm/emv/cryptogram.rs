@@ -7,15 +7,14 @@ use super::{ArpcKey, ArpcMethod, MacPadding};
 /// 9C 9F37 82 9F36.
 pub(crate) const COVERED_BYTES: usize = 6 + 6 + 2 + 5 + 2 + 3 + 1 + 4 + 2 + 2;
 
-/// The application cryptogram over the elements and what of the issuer application data is
-/// covered.
+/// The application cryptogram over the elements and the two parts of the issuer application data
+/// that may be covered, each of them perhaps empty.
 pub(crate) fn arqc(
     session: &DerivedKey,
     elements: &[u8; COVERED_BYTES],
-    iad: &[&[u8]],
+    [first, second]: [&[u8]; 2],
     padding: MacPadding,
 ) -> [u8; 8] {
-    let [first, second] = [iad.first(), iad.get(1)].map(|part| part.copied().unwrap_or_default());
     session.mac(&[elements, first, second], padding)
 }
 

@@ -52,7 +52,7 @@ impl Ring {
             let session =
                 derive::session_key(&card, call.profile.session_key, call.atc, call.unpredictable);
             let padding = call.profile.padding;
-            let arqc = cryptogram::arqc(&session, &call.covered, &call.iad, padding);
+            let arqc = cryptogram::arqc(&session, &call.covered, call.iad, padding);
             if bool::from(arqc.ct_eq(&call.arqc)) {
                 return Ok(Some(Keys { card, session, version }));
             }
@@ -83,7 +83,7 @@ impl Ring {
             add("session key", session.bytes());
             add("9F02 9F03 9F1A 95 5F2A 9A 9C 9F37 82 9F36", &covered);
             add("covered part of 9F10", &iad.concat());
-            add("9F26 as computed", &cryptogram::arqc(&session, &covered, &iad, profile.padding));
+            add("9F26 as computed", &cryptogram::arqc(&session, &covered, iad, profile.padding));
         }
         values.push(("9F26 as received".to_owned(), hex(&arqc)));
         Some(values)
