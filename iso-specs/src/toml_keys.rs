@@ -236,8 +236,9 @@ impl<'k, 't> Keys<'k, 't> {
             }
         };
         let numbered = nodes.iter().zip(1..);
+        let place = self.name_of(name);
         let of =
-            |(node, number): (_, u32)| Self::of(node, format!("{name} {number}"), self.mistakes);
+            |(node, number): (_, u32)| Self::of(node, format!("{place} {number}"), self.mistakes);
         numbered.filter_map(of).collect()
     }
 
@@ -408,12 +409,14 @@ mod tests {
 
     #[test]
     fn tables_and_lists_say_which_of_them_is_wrong() {
-        let text = "l = [1, \"x\"]\nb = 1\n[o]\nu = 1\n[[t]]\nn = \"a\"\n[[t]]\n";
+        let text = "l = [1, \"x\"]\nb = 1\n[o]\nu = 1\n[[o.t]]\n[[t]]\nn = \"a\"\n[[t]]\n";
         let found = mistakes(text, |keys| {
             let items = keys.optional_items("l", "numbers", integer::<u8>);
             assert_eq!(items, Some(vec![1]));
             assert_eq!(keys.optional_boolean("b"), None);
-            keys.table_or_empty("o").finish();
+            let mut inner = keys.table_or_empty("o");
+            inner.optional_tables("t", "part").iter_mut().for_each(|table| drop(table.text("n")));
+            inner.finish();
             keys.table_or_empty("absent").finish();
             for mut table in keys.tables("t", "thing") {
                 table.text("n");
@@ -428,7 +431,8 @@ mod tests {
                 "line 1: l: expected numbers",
                 "line 2: b: expected true or false",
                 "line 4: o, u: unknown key",
-                "line 7: thing 2, n: is missing",
+                "line 5: o, part 1, n: is missing",
+                "line 8: thing 2, n: is missing",
             ]
         );
     }

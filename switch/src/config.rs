@@ -465,6 +465,30 @@ mod tests {
     }
 
     #[test]
+    fn all_mistakes_of_a_product_are_reported_with_their_places() {
+        let tables = "[[products.earlier_pin_verification]]\nmethod = \"a\"\n\
+                      [[products.earlier_pin_verification]]\nmethod = \"b\"\n";
+        let found = mistakes(&[
+            ("imk_ac = ", "imk_ca = "),
+            ("pin_retry_limit = \"none\"\n", &format!("pin_retry = 3\n{tables}")),
+            ("[products.chip]\n", "limit = 1\n[products.chip]\n"),
+        ]);
+        let places = found.iter().map(|text| text.splitn(3, ':').last().unwrap_or_default());
+        let methods = "expected \"translated_block\", \"visa_pvv\" or \"ibm3624\"";
+        assert_eq!(
+            places.collect::<Vec<_>>(),
+            [
+                " product 2, limit: unknown key".to_owned(),
+                " product 2, chip, imk_ac: is missing".to_owned(),
+                " product 2, chip, imk_ca: unknown key".to_owned(),
+                " product 4, pin_retry: unknown key".to_owned(),
+                format!(" product 4, earlier PIN verification 1, method: {methods}"),
+                format!(" product 4, earlier PIN verification 2, method: {methods}"),
+            ]
+        );
+    }
+
+    #[test]
     fn a_file_that_is_no_toml_says_only_that() {
         let found = mistakes(&[("[store]", "[store"), ("json = false", "json = 0")]);
         assert_eq!(

@@ -38,10 +38,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
     let pin_methods = pin_methods(keys);
-    let chip = match keys.optional_table("chip") {
-        Some(mut keys) => Some(chip(&mut keys)?),
-        None => None,
-    };
+    let chip = keys.optional_table("chip").map(|mut keys| chip(&mut keys));
     keys.finish();
     Some(Product {
         name: name?.into(),
@@ -53,7 +50,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
-        chip,
+        chip: chip.map_or(Some(None), |chip| chip.map(Some))?,
     })
 }
 
@@ -138,8 +135,9 @@ fn pin_methods(keys: &mut Keys<'_, '_>) -> Option<PinMethods> {
         None => Some(PinMethod::TranslatedBlock),
     };
     let tables = keys.optional_tables("earlier_pin_verification", "earlier PIN verification");
+    // Each is read to its end, whatever is wrong with those before it.
     let earlier = tables.into_iter().map(|mut keys| pin_method(&mut keys));
-    let earlier: Option<Vec<PinMethod>> = earlier.collect();
+    let earlier: Option<Vec<PinMethod>> = earlier.collect::<Vec<_>>().into_iter().collect();
     let methods = PinMethods { current: current?, earlier: earlier? };
     Some(methods)
 }
