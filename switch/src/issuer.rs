@@ -176,8 +176,9 @@ pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
     let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
     let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);
-    let check = decision::check_of(&chip, 0, sequence).map_err(|note| note.to_string())?;
-    let call = chip_call(&rules.keys, &chip, (&pan, sequence), &check.profile);
+    let check = decision::check_of(&chip, &rules.cvns, (0, sequence));
+    let check = check.map_err(|note| note.to_string())?;
+    let call = chip_call(&rules.keys, &chip, (&pan, sequence), &check.cvn.profile);
     let call = call.ok_or("DE55 lacks what its cryptogram covers")?;
     let explained = switch.hsm.explain_arqc(call);
     explained.ok_or_else(|| "the issuer master key is no public test key".to_owned())

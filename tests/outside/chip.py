@@ -25,13 +25,14 @@ _random = random.Random(4096)
 
 @dataclass(frozen=True)
 class Profile:
-    """A cryptogram version, with what of the card it needs."""
+    """A cryptogram version, with what of the card it needs. `cvn`: another that is made like it."""
 
     name: str
     engine: type
     card: object
     keys: list
     is_visa: bool = True
+    cvn: str = ""
 
 
 PROFILES = [
@@ -67,7 +68,7 @@ class Chip:
         second = 0xA0 | {NOTHING: 0x00, OK: 0x04, FAILED: 0x06}[pin]
         fourth = scripts << 4 | (0x08 if script_failed else 0)
         cvr = bytes([3, second, 0x40 if exhausted else 0, fourth])
-        version = int(self.profile.name, 16)
+        version = int(self.profile.cvn or self.profile.name, 16)
         if version == 0x22:
             # Of this format the CVR has five bytes and no length before it.
             return (bytes([0x1F, version, 1, 0]) + cvr[1:]).ljust(32, b"\0"), cvr
@@ -107,11 +108,11 @@ class Chip:
             "55": chip_data.hex().upper(), **(changes or {}),
         })
 
-    def arpc(self, answer_code="00", approves=True):
+    def arpc(self, answer_code="00", approves=True, update=None):
         """Tag 91 as this chip expects it."""
         name, atc = self.profile.name, self.values["tag_9f36"]
         if name in ("12", "22"):
-            update = bytes.fromhex("00820000" if approves else "00000000")
+            update = bytes.fromhex(update or ("00820000" if approves else "00000000"))
             return self.engine.generate_arpc(self.arqc, atc, update) + update
         code = bytes.fromhex("0012" if approves else "0000")
         if self.profile.is_visa:

@@ -2,6 +2,7 @@
 pyemv as the chip."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import settings
@@ -106,6 +107,46 @@ def test_a_changed_pin_goes_to_the_chip(make_chips, profile):
         assert "no PIN try left on the chip" in trail(switch, card)
         assert link.ask(chip.request(pin=OK, scripts=1)).code == "00"
         assert sync(switch, card) == "in_sync"
+
+
+def test_a_product_says_how_its_cvns_are_made_and_answered(make_chips):
+    """Of a CVN that is known, what an approval is; of one that nobody knows, everything."""
+    known = '[[products.chip.cvn]]\nscheme = "visa"\ncvn = "0A"\napprove = "3130"\n'
+    made_up = """
+        [[products.chip.cvn]]
+        scheme = "visa"
+        cvn = "13"
+        card_keys = "option_b"
+        session_key = "common"
+        covered_iad = "whole"
+        padding = "bit"
+        arpc = "method_2"
+        approve = "03920000"
+        decline = "00000001"
+        script_keys = "visa"
+        script_pin = "vis"
+    """
+    switch = make_chips(chip=known + made_up).start()
+    other = Chip(replace(PROFILES[1], cvn="13"), atc=100)
+    with switch.connect() as link:
+        chip = Chip(VISA)
+        request = chip.request(pin=OK)
+        answer = link.ask(request)
+        assert (answer.code, told(answer)[0]) == ("00", chip.arpc("10"))
+        assert link.ask(dict(request, t="0101")).raw == answer.raw
+        declined = link.ask(chip.request(pin=FAILED))
+        assert (declined.code, told(declined)[0]) == ("55", chip.arpc("55"))
+        set_pin(switch, CARD_2)
+        request = other.request(pin=OK)
+        answer = link.ask(request)
+        assert (answer.code, told(answer)[0]) == ("00", other.arpc(update="03920000"))
+        assert told(answer)[2] == other.pin_change(NEW_PIN)
+        assert link.ask(dict(request, t="0101")).raw == answer.raw
+        declined = link.ask(other.request(pin=FAILED, amount=999_999))
+        assert (declined.code, told(declined)[0]) == ("55", other.arpc(update="00000001"))
+    explained = switch.command("explain-cryptogram", CARD_2.token, request["55"]).stdout
+    values = dict(line.split(": ", 1) for line in explained.splitlines())
+    assert values["9F26 as computed"] == values["9F26 as received"]
 
 
 def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_chips):

@@ -7,17 +7,30 @@ use crate::hsm::emv::{
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
 };
 
-/// Every known CVN of every scheme.
-pub const ALL: [(Scheme, u8); 8] = [
-    (Scheme::Visa, 0x0A),
-    (Scheme::Visa, 0x12),
-    (Scheme::Visa, 0x22),
-    (Scheme::Mastercard, 0x10),
-    (Scheme::Mastercard, 0x11),
-    (Scheme::Mastercard, 0x14),
-    (Scheme::Mastercard, 0x15),
-    (Scheme::Ccd, 0xA5),
-];
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CvnRow {
+    /// Kind of card.
+    pub scheme: Scheme,
+    /// Cryptogram version number.
+    pub cvn: u8,
+    /// How cryptograms and scripts are made.
+    pub profile: CryptogramProfile,
+    /// What tells the chip that the issuer approves; `None` is the authorization response code in
+    /// ASCII. It is one that the ARPC method takes.
+    pub approve: Option<IssuerAnswer>,
+    /// The same where the issuer declines.
+    pub decline: Option<IssuerAnswer>,
+}
+
+impl CvnRow {
+    /// What tells the chip of a decision with this authorization response code.
+    #[must_use]
+    pub fn answer(&self, response_code: [u8; 2], approves: bool) -> IssuerAnswer {
+        let answer = if approves { self.approve } else { self.decline };
+        answer.unwrap_or(IssuerAnswer::Code(response_code))
+    }
+}
 
 const VISA_10: CryptogramProfile = CryptogramProfile {
     card_keys: CardKeyMethod::A,
@@ -63,14 +76,22 @@ const M_CHIP_14: CryptogramProfile = CryptogramProfile {
 const CCD: CryptogramProfile =
     CryptogramProfile { script_pin: ScriptPinMethod::Iso2Chained, ..VISA_22 };
 
-/// The profile of a CVN; `None` where nobody knows it.
+/// The row of a CVN, of the product's own or of the table; `None` where nobody knows it.
 #[must_use]
-pub fn profile(scheme: Scheme, cvn: u8) -> Option<CryptogramProfile> {
+pub fn row(own: &[CvnRow], scheme: Scheme, cvn: u8) -> Option<CvnRow> {
+    let own = own.iter().find(|row| (row.scheme, row.cvn) == (scheme, cvn));
+    own.copied().or_else(|| built_in(scheme, cvn))
+}
+
+/// The row of a CVN in the table. Visa's code is the authorization response code, M/Chip's are bits
+/// of its own; an approval resets the counters of what was spent offline.
+#[must_use]
+pub fn built_in(scheme: Scheme, cvn: u8) -> Option<CvnRow> {
     let with_counters = |profile: CryptogramProfile| CryptogramProfile {
         covered_iad: CoveredIad::CvrAndCounters,
         ..profile
     };
-    Some(match (scheme, cvn) {
+    let profile = match (scheme, cvn) {
         (Scheme::Visa, 0x0A) => VISA_10,
         (Scheme::Visa, 0x12) => VISA_18,
         (Scheme::Visa, 0x22) => VISA_22,
@@ -80,24 +101,12 @@ pub fn profile(scheme: Scheme, cvn: u8) -> Option<CryptogramProfile> {
         (Scheme::Mastercard, 0x15) => with_counters(M_CHIP_14),
         (Scheme::Ccd, 0xA5) => CCD,
         _ => return None,
-    })
-}
-
-/// What tells a chip of this scheme and profile that the issuer approves or declines. Visa's code
-/// is the authorization response code in ASCII, M/Chip's are bits of its own; an approval resets
-/// the counters of what was spent offline.
-#[must_use]
-pub const fn issuer_answer(
-    scheme: Scheme,
-    profile: &CryptogramProfile,
-    response_code: [u8; 2],
-    approves: bool,
-) -> IssuerAnswer {
-    match (profile.arpc, scheme, approves) {
-        (ArpcMethod::Two, _, true) => IssuerAnswer::Update([0x00, 0x82, 0x00, 0x00]),
-        (ArpcMethod::Two, _, false) => IssuerAnswer::Update([0; 4]),
-        (ArpcMethod::One(_), Scheme::Mastercard, true) => IssuerAnswer::Code([0x00, 0x12]),
-        (ArpcMethod::One(_), Scheme::Mastercard, false) => IssuerAnswer::Code([0; 2]),
-        (ArpcMethod::One(_), Scheme::Visa | Scheme::Ccd, _) => IssuerAnswer::Code(response_code),
-    }
+    };
+    let (code, update) = (IssuerAnswer::Code, IssuerAnswer::Update);
+    let (approve, decline) = match (profile.arpc, scheme) {
+        (ArpcMethod::Two, _) => (Some(update([0x00, 0x82, 0x00, 0x00])), Some(update([0; 4]))),
+        (ArpcMethod::One(_), Scheme::Mastercard) => (Some(code([0x00, 0x12])), Some(code([0; 2]))),
+        (ArpcMethod::One(_), Scheme::Visa | Scheme::Ccd) => (None, None),
+    };
+    Some(CvnRow { scheme, cvn, profile, approve, decline })
 }

@@ -1,8 +1,8 @@
 //! The decision: one synchronous function of request, card, product, outcomes and time.
 
 use super::chip::ChipData;
-use super::cvn;
-use super::iad::{CardVerification, Scheme};
+use super::cvn::{self, CvnRow};
+use super::iad::CardVerification;
 use super::issuer_script::{self, ScriptOrder};
 use super::offline_pin::Transaction;
 use super::product::{ChipRules, Product};
@@ -13,7 +13,7 @@ use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
 use crate::cards::chip::{AtcFault, AtcWindow, Chip, ChipSync, Sent};
 use crate::clock::Timestamp;
-use crate::hsm::emv::{CryptogramProfile, IssuerAnswer};
+use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{PinReference, Verification};
 
 /// What must be verified before a decision can be made.
@@ -33,10 +33,8 @@ pub enum RequiredChecks {
 /// How the cryptogram of a request was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptogramCheck {
-    /// Kind of card.
-    pub scheme: Scheme,
     /// By its cryptogram version number.
-    pub profile: CryptogramProfile,
+    pub cvn: CvnRow,
     /// Place of the plastic among those of the card.
     pub plastic: usize,
     /// PAN sequence number, 0-99.
@@ -228,25 +226,28 @@ fn cryptogram_of_plastic(
     product: &Product,
     plastic: usize,
 ) -> Result<Option<CryptogramCheck>, Note> {
-    let Some(chip) = request.chip.as_ref().filter(|_| product.chip.is_some()) else {
-        return Ok(None);
-    };
+    let (Some(chip), Some(rules)) = (&request.chip, &product.chip) else { return Ok(None) };
     let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
-    check_of(chip, plastic, request.sequence.or(own).unwrap_or_default()).map(Some)
+    let sequence = request.sequence.or(own).unwrap_or_default();
+    check_of(chip, &rules.cvns, (plastic, sequence)).map(Some)
 }
 
-/// How the cryptogram of this chip data was made, for the plastic at this place.
+/// How the cryptogram of this chip data was made, for the plastic at this place with this PAN
+/// sequence number. `cvns`: the product's own.
 ///
 /// # Errors
 /// Why it can never be verified.
-pub fn check_of(chip: &ChipData, plastic: usize, sequence: u8) -> Result<CryptogramCheck, Note> {
+pub fn check_of(
+    chip: &ChipData,
+    cvns: &[CvnRow],
+    (plastic, sequence): (usize, u8),
+) -> Result<CryptogramCheck, Note> {
     let (covered, iad, _) = chip.verifiable().ok_or(Finding::ChipDataIncomplete)?;
     let view = iad.view().ok_or(Finding::CvnUnknown)?;
-    let profile = cvn::profile(view.scheme, view.cvn);
-    let profile = profile.ok_or(Note::of(Finding::CvnUnknown, view.cvn.into(), 0))?;
+    let cvn = cvn::row(cvns, view.scheme, view.cvn);
+    let cvn = cvn.ok_or(Note::of(Finding::CvnUnknown, view.cvn.into(), 0))?;
     Ok(CryptogramCheck {
-        scheme: view.scheme,
-        profile,
+        cvn,
         plastic,
         sequence,
         atc: u16::from_be_bytes(covered.atc),
@@ -518,7 +519,7 @@ impl Judgement<'_> {
             true => counters.allowing_retry(check.atc, cryptogram, circumstances.now),
             false => counters,
         };
-        let answer = cvn::issuer_answer(check.scheme, &check.profile, reason.arc(), approves);
+        let answer = check.cvn.answer(reason.arc(), approves);
         ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
     }
 }

@@ -16,6 +16,20 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// All of them.
+    pub const ALL: [Scheme; 3] = [Scheme::Visa, Scheme::Mastercard, Scheme::Ccd];
+
+    /// Whether its issuer application data can have this cryptogram version number (CCD: common
+    /// core identifier).
+    #[must_use]
+    pub const fn has_cvn(self, cvn: u8) -> bool {
+        match self {
+            Scheme::Visa => true,
+            Scheme::Mastercard => cvn & 0xFA == 0x10,
+            Scheme::Ccd => matches!(cvn, 0xA5 | 0xA6),
+        }
+    }
+
     /// The name in configurations.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -58,8 +72,8 @@ impl Iad {
         let all = self.bytes();
         let counters = |from: usize| all.get(from..from + 8).unwrap_or_default();
         match all {
-            [0x0F, format @ (0xA5 | 0xA6), ..] if all.len() == 32 && all.get(16) == Some(&0x0F) => {
-                IadView::new(Scheme::Ccd, *format, all.get(3..8)?, counters(8))
+            [0x0F, cvn, ..] if all.len() == 32 && all.get(16) == Some(&0x0F) => {
+                IadView::new(Scheme::Ccd, *cvn, all.get(3..8)?, counters(8))
             }
             [0x1F, cvn, ..] if all.len() == 32 => {
                 IadView::new(Scheme::Visa, *cvn, all.get(3..8)?, &[])
@@ -67,7 +81,7 @@ impl Iad {
             [0x06, _, cvn, 0x03, ..] if all.len() >= 7 => {
                 IadView::new(Scheme::Visa, *cvn, all.get(3..7)?, &[])
             }
-            [_, cvn, ..] if matches!(all.len(), 18 | 20 | 26 | 28) && cvn & 0xFA == 0x10 => {
+            [_, cvn, ..] if matches!(all.len(), 18 | 20 | 26 | 28) => {
                 IadView::new(Scheme::Mastercard, *cvn, all.get(2..8)?, counters(10))
             }
             _ => None,
@@ -172,7 +186,7 @@ const CCD: Layout = Layout {
 impl<'a> IadView<'a> {
     fn new(scheme: Scheme, cvn: u8, cvr: &'a [u8], counters: &'a [u8]) -> Option<IadView<'a>> {
         let results = CardVerification::read(scheme, cvr);
-        Some(IadView { scheme, cvn, cvr, counters, results })
+        scheme.has_cvn(cvn).then_some(IadView { scheme, cvn, cvr, counters, results })
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use jiff::tz::Offset;
 
+use super::cvn::CvnRow;
 use crate::cards::Pan;
 use crate::hsm::{ChipKeys, PinMethods};
 
@@ -54,6 +55,8 @@ pub enum ExhaustedPolicy {
 pub struct ChipRules {
     /// Its issuer master keys.
     pub keys: ChipKeys,
+    /// Its own rows of the table of CVNs.
+    pub cvns: Vec<CvnRow>,
     /// Whether the chip holds the PIN (EMVOP=Y).
     pub offline_pin: bool,
     /// FTPAM, in minor units of the product's currency.

@@ -6,8 +6,15 @@ use iso_specs::toml_keys::{Keys, integer};
 use jiff::tz::Offset;
 
 use super::is_empty_list;
+use crate::authorization::cvn::{self, CvnRow};
+use crate::authorization::iad::Scheme;
 use crate::authorization::product::{BypassMode, ExhaustedPolicy, NoPinPolicy};
 use crate::authorization::{ChipRules, PinRequired, Product};
+use crate::hsm::emv::{
+    ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
+    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
+};
+use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
 use crate::hsm::{ChipKeys, KeyName, PinMethod, PinMethods};
 
@@ -98,9 +105,11 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         Some(72) => Some(0x72),
         _ => None,
     });
+    let cvns = cvns(keys);
     keys.finish();
     Some(ChipRules {
         keys: chip_keys?,
+        cvns: cvns?,
         offline_pin: offline_pin.unwrap_or(false),
         ftpam,
         ftpdy: ftpdy.filter(|days| *days > 0),
@@ -126,6 +135,161 @@ fn chip_keys(keys: &mut Keys<'_, '_>) -> Option<ChipKeys> {
         integrity: integrity?,
         confidentiality: confidentiality?,
     })
+}
+
+/// A setting's names for something.
+type Names<T, const N: usize> = [(&'static str, T); N];
+
+const CARD_KEYS: Names<CardKeyMethod, 2> =
+    [("option_a", CardKeyMethod::A), ("option_b", CardKeyMethod::B)];
+
+const SESSION_KEYS: Names<SessionKeyMethod, 4> = [
+    ("none", SessionKeyMethod::None),
+    ("common", SessionKeyMethod::Common),
+    ("skd", SessionKeyMethod::Skd),
+    ("emv2000", SessionKeyMethod::Emv2000),
+];
+
+const COVERED_IAD: Names<CoveredIad, 3> = [
+    ("cvr", CoveredIad::Cvr),
+    ("cvr_and_counters", CoveredIad::CvrAndCounters),
+    ("whole", CoveredIad::Whole),
+];
+
+const PADDING: Names<MacPadding, 2> = [("zeros", MacPadding::Zeros), ("bit", MacPadding::Bit)];
+
+const ARPC: Names<ArpcMethod, 3> = [
+    ("method_1_card_key", ArpcMethod::One(ArpcKey::Card)),
+    ("method_1_session_key", ArpcMethod::One(ArpcKey::Session)),
+    ("method_2", ArpcMethod::Two),
+];
+
+const SCRIPT_KEYS: Names<ScriptKeyMethod, 3> = [
+    ("visa", ScriptKeyMethod::VisaAtc),
+    ("common", ScriptKeyMethod::Common { counts: false }),
+    ("common_counting", ScriptKeyMethod::Common { counts: true }),
+];
+
+const SCRIPT_PIN: Names<ScriptPinMethod, 4> = [
+    ("vis", ScriptPinMethod::Vis),
+    ("iso2_padded", ScriptPinMethod::Iso2Padded),
+    ("iso2", ScriptPinMethod::Iso2),
+    ("iso2_chained", ScriptPinMethod::Iso2Chained),
+];
+
+/// The product's own rows of the table of CVNs.
+fn cvns(keys: &mut Keys<'_, '_>) -> Option<Vec<CvnRow>> {
+    let mut known = Vec::new();
+    let rows = keys.optional_tables("cvn", "CVN").into_iter().map(|mut keys| {
+        let of = cvn_of(&mut keys);
+        if of.is_some_and(|of| known.contains(&of)) {
+            keys.mistake_of("cvn", "one CVN of this scheme is there twice");
+        }
+        known.extend(of);
+        cvn_row(&mut keys, of)
+    });
+    // Each is read to its end, whatever is wrong with those before it.
+    rows.collect::<Vec<_>>().into_iter().collect()
+}
+
+fn cvn_of(keys: &mut Keys<'_, '_>) -> Option<(Scheme, u8)> {
+    let scheme = named(keys, "scheme", Scheme::ALL.map(|scheme| (scheme.name(), scheme)), None);
+    let cvn = keys.name("cvn", "two hexadecimal digits", |digits| match from_hex(digits)?[..] {
+        [cvn] => Some(cvn),
+        _ => None,
+    });
+    let (scheme, cvn) = scheme.zip(cvn)?;
+    if !scheme.has_cvn(cvn) {
+        keys.mistake_of("cvn", "expected one that 9F10 of this scheme can have");
+    }
+    Some((scheme, cvn)).filter(|_| scheme.has_cvn(cvn))
+}
+
+/// A row. What is left out is as in the built-in one.
+fn cvn_row(keys: &mut Keys<'_, '_>, of: Option<(Scheme, u8)>) -> Option<CvnRow> {
+    // Where it is not known whose row it is, nothing is missing.
+    let (scheme, cvn) = of.unwrap_or((Scheme::Visa, 0x0A));
+    let row = cvn::built_in(scheme, cvn);
+    let profile = row.map(|row| row.profile);
+    let card_keys = named(keys, "card_keys", CARD_KEYS, profile.map(|it| it.card_keys));
+    let session_key = named(keys, "session_key", SESSION_KEYS, profile.map(|it| it.session_key));
+    let covered_iad = named(keys, "covered_iad", COVERED_IAD, profile.map(|it| it.covered_iad));
+    if (scheme, covered_iad) == (Scheme::Visa, Some(CoveredIad::CvrAndCounters)) && of.is_some() {
+        keys.mistake_of("covered_iad", "9F10 of this scheme has no counters");
+    }
+    let padding = named(keys, "padding", PADDING, profile.map(|it| it.padding));
+    let arpc = named(keys, "arpc", ARPC, profile.map(|it| it.arpc));
+    let script_keys = named(keys, "script_keys", SCRIPT_KEYS, profile.map(|it| it.script_keys));
+    let script_pin = named(keys, "script_pin", SCRIPT_PIN, profile.map(|it| it.script_pin));
+    let method = arpc.filter(|_| of.is_some());
+    let approve = issuer_answer(keys, "approve", method, row.map(|row| row.approve));
+    let decline = issuer_answer(keys, "decline", method, row.map(|row| row.decline));
+    keys.finish();
+    let profile = CryptogramProfile {
+        card_keys: card_keys?,
+        session_key: session_key?,
+        covered_iad: covered_iad?,
+        padding: padding?,
+        arpc: arpc?,
+        script_keys: script_keys?,
+        script_pin: script_pin?,
+    };
+    Some(CvnRow { scheme, cvn, profile, approve: approve?, decline: decline? })
+}
+
+/// One of several names, which must be there unless there is a built-in value.
+fn named<T: Copy, const N: usize>(
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
+    names: Names<T, N>,
+    built_in: Option<T>,
+) -> Option<T> {
+    let quoted = names.map(|(name, _)| format!("{name:?}"));
+    let expected = match &quoted[..] {
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [] => String::new(),
+    };
+    let find = |name: &str| names.into_iter().find(|(known, _)| *known == name);
+    let find = |name: &str| find(name).map(|(_, value)| value);
+    name_or(keys, (key, &expected), find, built_in)
+}
+
+/// What a chip is told, as the ARPC method takes it; `None` in it is the response code.
+#[allow(clippy::option_option, reason = "wrong, the response code, a value")]
+fn issuer_answer(
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
+    method: Option<ArpcMethod>,
+    built_in: Option<Option<IssuerAnswer>>,
+) -> Option<Option<IssuerAnswer>> {
+    let fits = |answer: &Option<IssuerAnswer>| match answer {
+        None | Some(IssuerAnswer::Code(_)) => method != Some(ArpcMethod::Two),
+        Some(IssuerAnswer::Update(_)) => !matches!(method, Some(ArpcMethod::One(_))),
+    };
+    let parse = |text: &str| match (text, &from_hex(text).unwrap_or_default()[..]) {
+        ("response_code", _) => Some(None),
+        (_, [a, b]) => Some(Some(IssuerAnswer::Code([*a, *b]))),
+        (_, [a, b, c, d]) => Some(Some(IssuerAnswer::Update([*a, *b, *c, *d]))),
+        _ => None,
+    };
+    let expected = match method {
+        Some(ArpcMethod::One(_)) => "four hexadecimal digits or \"response_code\"",
+        Some(ArpcMethod::Two) => "eight hexadecimal digits: the card status update",
+        None => "four or eight hexadecimal digits, or \"response_code\"",
+    };
+    name_or(keys, (key, expected), |text| parse(text).filter(fits), built_in.filter(fits))
+}
+
+fn name_or<T>(
+    keys: &mut Keys<'_, '_>,
+    (key, expected): (&'static str, &str),
+    from_name: impl Fn(&str) -> Option<T>,
+    built_in: Option<T>,
+) -> Option<T> {
+    match built_in {
+        Some(built_in) => keys.optional_name(key, expected, from_name).or(Some(built_in)),
+        None => keys.name(key, expected, from_name),
+    }
 }
 
 /// How new PINs of the product are verified, and how those of before are.
@@ -221,7 +385,90 @@ fn parse_offset(text: &str) -> Option<Offset> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{Config, ConfigError};
+    use crate::demo;
+
+    /// The rows of the demo's second product, with these tables behind its rules.
+    fn rows(tables: &str) -> Result<Vec<CvnRow>, ConfigError> {
+        let last = "script_template = 72\n";
+        let text = demo::CONFIG.replacen(last, &format!("{last}{tables}"), 1);
+        let config = Config::parse(&text, "file", Path::new("."))?;
+        Ok(config.products[1].chip.as_ref().unwrap().cvns.clone())
+    }
+
+    #[test]
+    fn a_row_takes_what_it_leaves_out_from_the_table() {
+        let found = rows(
+            "[[products.chip.cvn]]\nscheme = \"visa\"\ncvn = \"0a\"\napprove = \"3130\"\n\
+             [[products.chip.cvn]]\nscheme = \"mastercard\"\ncvn = \"14\"\n\
+             session_key = \"emv2000\"\ndecline = \"response_code\"\n\
+             [[products.chip.cvn]]\nscheme = \"visa\"\ncvn = \"33\"\n\
+             card_keys = \"option_b\"\nsession_key = \"common\"\ncovered_iad = \"whole\"\n\
+             padding = \"bit\"\narpc = \"method_2\"\nscript_keys = \"visa\"\n\
+             script_pin = \"vis\"\napprove = \"00820000\"\ndecline = \"00000000\"\n",
+        );
+        let visa = cvn::built_in(Scheme::Visa, 0x0A).unwrap();
+        let m_chip = cvn::built_in(Scheme::Mastercard, 0x14).unwrap();
+        let session_key = SessionKeyMethod::Emv2000;
+        let wanted = [
+            CvnRow { approve: Some(IssuerAnswer::Code(*b"10")), ..visa },
+            CvnRow {
+                profile: CryptogramProfile { session_key, ..m_chip.profile },
+                decline: None,
+                ..m_chip
+            },
+            CvnRow { cvn: 0x33, ..cvn::built_in(Scheme::Visa, 0x12).unwrap() },
+        ];
+        assert_eq!(found.unwrap(), wanted);
+        assert_eq!(visa.answer(*b"55", false), IssuerAnswer::Code(*b"55"));
+        assert_eq!(wanted[0].answer(*b"00", true), IssuerAnswer::Code(*b"10"));
+        assert_eq!(m_chip.answer(*b"00", true), IssuerAnswer::Code([0x00, 0x12]));
+        assert_eq!(cvn::row(&wanted, Scheme::Visa, 0x33), Some(wanted[2]));
+        assert_eq!(cvn::row(&wanted, Scheme::Visa, 0x12).unwrap().cvn, 0x12);
+        assert_eq!(cvn::row(&wanted, Scheme::Ccd, 0xA6), None);
+    }
+
+    #[test]
+    fn all_mistakes_of_rows_are_reported_at_once() {
+        let of = |row: &str| format!("[[products.chip.cvn]]\n{row}\n");
+        let tables = [
+            "scheme = \"amex\"\ncvn = \"0\"\napprove = \"3030\"\nicv = 1",
+            "scheme = \"visa\"\ncvn = \"0A\"\npadding = \"ones\"\napprove = \"00820000\"",
+            "scheme = \"visa\"\ncvn = \"0A\"\ncovered_iad = \"cvr_and_counters\"",
+            "scheme = \"mastercard\"\ncvn = \"12\"",
+            "scheme = \"mastercard\"\ncvn = \"10\"\narpc = \"method_2\"\ndecline = \"0000\"",
+            "scheme = \"ccd\"\ncvn = \"A6\"\narpc = \"method_1_card_key\"\napprove = \"3\"",
+        ];
+        let found = rows(&tables.map(of).concat()).unwrap_err().0;
+        let prefix = "product 2, chip, CVN ";
+        let found = found.iter().map(|text| text.split_once(prefix).unwrap().1);
+        let mut wanted = vec![
+            "1, scheme: expected \"visa\", \"mastercard\" or \"ccd\"",
+            "1, cvn: expected two hexadecimal digits",
+            "1, icv: unknown key",
+            "2, padding: expected \"zeros\" or \"bit\"",
+            "2, approve: expected four hexadecimal digits or \"response_code\"",
+            "3, cvn: one CVN of this scheme is there twice",
+            "3, covered_iad: 9F10 of this scheme has no counters",
+            "4, cvn: expected one that 9F10 of this scheme can have",
+            "5, approve: is missing",
+            "5, decline: expected eight hexadecimal digits: the card status update",
+        ];
+        wanted.extend([
+            "6, card_keys: is missing",
+            "6, session_key: is missing",
+            "6, covered_iad: is missing",
+            "6, padding: is missing",
+            "6, script_keys: is missing",
+            "6, script_pin: is missing",
+            "6, decline: is missing",
+            "6, approve: expected four hexadecimal digits or \"response_code\"",
+        ]);
+        assert_eq!(found.collect::<Vec<_>>(), wanted);
+    }
 
     #[test]
     fn offsets() {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Attempt;
-use crate::authorization::cvn;
 use crate::authorization::issuer_script::{self, ScriptOrder};
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
@@ -64,8 +63,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             _ => None,
         };
         let approves = answer.reason == Reason::Approved;
-        let arc = answer.reason.arc();
-        let told = cvn::issuer_answer(check.scheme, &check.profile, arc, approves);
+        let told = check.cvn.answer(answer.reason.arc(), approves);
         Ok(self.tell_chip(of, &card, (&check, told, answer.reason), script.as_ref()).await)
     }
 
@@ -144,5 +142,5 @@ fn call_of<'a>(
 ) -> Option<ChipCall<'a>> {
     let rules = card.entry.product.chip.as_ref()?;
     let of = (&request.pan, check.sequence);
-    chip_call(&rules.keys, request.chip.as_ref()?, of, &check.profile)
+    chip_call(&rules.keys, request.chip.as_ref()?, of, &check.cvn.profile)
 }
