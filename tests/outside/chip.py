@@ -52,6 +52,7 @@ class Chip:
 
     profile: Profile
     atc: int = 0
+    tries_left: int = 0
     numbers: itertools.count = field(default_factory=itertools.count)
 
     def __post_init__(self):
@@ -63,7 +64,7 @@ class Chip:
         if not self.profile.is_visa:
             first = 0xA0 | {NOTHING: 0x00, OK: 0x05, FAILED: 0x04}[pin]
             fourth = {NOTHING: 0x20, OK: 0x00, FAILED: 0x10}[pin] | (0x08 if exhausted else 0)
-            cvr = bytes([first, 0, scripts << 4, fourth, 0x01 if script_failed else 0, 0])
+            cvr = bytes([first, 0, scripts << 4 | self.tries_left, fourth, 0x01 if script_failed else 0, 0])
             return bytes([1, int(self.profile.name, 16)]) + cvr + bytes(2) + bytes(range(8)), cvr
         second = 0xA0 | {NOTHING: 0x00, OK: 0x04, FAILED: 0x06}[pin]
         fourth = scripts << 4 | (0x08 if script_failed else 0)

@@ -109,6 +109,28 @@ def test_a_changed_pin_goes_to_the_chip(make_chips, profile):
         assert sync(switch, card) == "in_sync"
 
 
+def test_the_trail_tells_the_pin_tries_that_the_chip_has_left(make_chips):
+    """9F17 where the terminal sends it, else what the CVR says: Visa's has no counter."""
+    switch = make_chips().start()
+
+    def left(chip, **how):
+        with switch.connect() as link:
+            link.ask(chip.request(**how))
+        counter = "the chip's PIN try counter "
+        found = trail(switch, chip.profile.card)
+        return [step.removeprefix(counter) for step in found if step.startswith(counter)]
+
+    visa, m_chip = Chip(VISA), Chip(M_CHIP)
+    assert left(visa, pin=FAILED, tags={"9F17": "02"}) == ["(left 2)"]
+    assert left(visa, pin=FAILED) == []
+    assert left(visa, pin=FAILED, exhausted=True, tags={"9F17": "00"}) == ["(left 0)"]
+    assert left(visa, pin=OK, tags={"9F17": "03"}) == []
+    assert left(m_chip, pin=FAILED) == ["(left 0)"]
+    m_chip.tries_left = 2
+    assert left(m_chip, pin=FAILED) == ["(left 2)"]
+    assert left(m_chip, pin=FAILED, tags={"9F17": "01"}) == ["(left 1)"]
+
+
 def test_a_product_says_how_its_cvns_are_made_and_answered(make_chips):
     """Of a CVN that is known, what an approval is; of one that nobody knows, everything."""
     known = '[[products.chip.cvn]]\nscheme = "visa"\ncvn = "0A"\napprove = "3130"\n'
@@ -298,7 +320,9 @@ def test_chip_data_that_cannot_be_verified_is_1029(make_chips, tags):
 
 @pytest.mark.parametrize("data", [
     "9F26", "9F2608AABB", "9F02060000000000009F0206000000000000", "9F0205000000000", "9F361000",
-    "7F" * 20, "9F5B04000000", "5F340199",
+    "7F" * 20, "9F5B04000000", "5F340199", "9F17020303", "9F1700", "9F3302E0F8", "9F350222FF",
+    "9F1E0731323334353637", "9F530200FF", "8404A0000000", "8411" + "A0" * 17, "9F1701039F170103",
+    "9F3303E0F8C89F3303E0F8C8", "8407A00000000310108407A0000000031010",
 ], ids=str)
 def test_chip_data_that_cannot_be_read_is_a_format_error(make_chips, data):
     switch = make_chips().start()

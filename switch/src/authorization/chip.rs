@@ -164,7 +164,9 @@ pub struct ScriptResult {
 /// Entries of 9F5B that are read; a terminal keeps one for each script of a transaction.
 const SCRIPT_RESULTS_MAX: usize = 4;
 
-/// What is read of DE55. Tags that are not known here are ignored.
+/// What is read of DE55. Of the terminal's capabilities (9F33), type (9F35) and serial number
+/// (9F1E), the transaction category (9F53) and the name of the application (84) only the length is
+/// checked. Tags that are not known here are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChipData {
     /// 9F26: application cryptogram.
@@ -181,6 +183,8 @@ pub struct ChipData {
     pub cvm_results: Option<CvmResults>,
     /// 5F34: PAN sequence number.
     pub sequence: Option<u8>,
+    /// 9F17: PIN tries left. No cryptogram covers it.
+    pub tries_left: Option<u8>,
     /// 9F5B.
     pub script_results: [Option<ScriptResult>; SCRIPT_RESULTS_MAX],
 }
@@ -191,6 +195,7 @@ impl ChipData {
     pub fn read(data: &[u8]) -> Option<ChipData> {
         tlv::check(data).ok()?;
         let known = Known::read(data)?;
+        known.has_usual_lengths().then_some(())?;
         let iad = known.optional(0x9F10).map(Iad::new);
         Some(ChipData {
             cryptogram: known.exactly(0x9F26)?,
@@ -202,6 +207,7 @@ impl ChipData {
             sequence: known.exactly(0x5F34)?.map_or(Some(None), |[byte]| {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
             })?,
+            tries_left: known.exactly(0x9F17)?.map(|[byte]| byte),
             script_results: script_results(known.optional(0x9F5B).unwrap_or_default())?,
         })
     }
@@ -233,10 +239,14 @@ impl ChipData {
 }
 
 /// The tags that are read.
-const TAGS: [u32; 16] = [
+const TAGS: [u32; 22] = [
     0x9F02, 0x9F03, 0x9F1A, 0x95, 0x5F2A, 0x9A, 0x9C, 0x9F37, 0x82, 0x9F36, 0x9F26, 0x9F27, 0x9F34,
-    0x5F34, 0x9F10, 0x9F5B,
+    0x5F34, 0x9F10, 0x9F5B, 0x9F17, 0x9F33, 0x9F35, 0x9F1E, 0x9F53, 0x84,
 ];
+
+/// Those of them of which nothing but the length counts, with the shortest and the longest.
+const LENGTHS: [(u32, usize, usize); 5] =
+    [(0x9F33, 3, 3), (0x9F35, 1, 1), (0x9F1E, 8, 8), (0x9F53, 1, 1), (0x84, 5, 16)];
 
 /// The values of the known tags, in the order of [`TAGS`].
 struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
@@ -258,6 +268,14 @@ impl<'a> Known<'a> {
 
     fn optional(&self, tag: u32) -> Option<&'a [u8]> {
         TAGS.into_iter().zip(self.0).find(|(known, _)| *known == tag).and_then(|(_, value)| value)
+    }
+
+    /// Whether each of [`LENGTHS`] that is there has its length.
+    fn has_usual_lengths(&self) -> bool {
+        let is_of = |value: &[u8], least, most| (least..=most).contains(&value.len());
+        LENGTHS.into_iter().all(|(tag, least, most)| {
+            self.optional(tag).is_none_or(|value| is_of(value, least, most))
+        })
     }
 
     /// `Some(None)` where it is not there, `None` where it has another length.
@@ -315,4 +333,34 @@ fn decimal(packed: &[u8]) -> Option<u64> {
     digits.into_iter().try_fold(0_u64, |number, digit| {
         (digit < 10).then(|| number.saturating_mul(10).saturating_add(u64::from(digit)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(objects: &[(u32, usize)]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for (tag, bytes) in objects {
+            tlv::push(&mut data, *tag, &vec![2; *bytes]).unwrap();
+        }
+        data
+    }
+
+    #[test]
+    fn a_known_tag_has_its_length_and_comes_once() {
+        for (tag, least, most) in LENGTHS.into_iter().chain([(0x9F17, 1, 1), (0x9F36, 2, 2)]) {
+            for bytes in 0..=17 {
+                let is_right = (least..=most).contains(&bytes);
+                let read = ChipData::read(&data(&[(tag, bytes)]));
+                assert_eq!(read.is_some(), is_right, "{tag:X} {bytes}");
+            }
+            let twice = data(&[(tag, least), (0x9F41, 4), (tag, least)]);
+            assert_eq!(ChipData::read(&twice), None, "{tag:X}");
+        }
+        let read = ChipData::read(&data(&[(0x84, 7), (0x9F17, 1), (0x9F33, 3)])).unwrap();
+        assert_eq!(read, ChipData { tries_left: Some(2), ..ChipData::default() });
+        // What is not known may come twice, in any length.
+        assert!(ChipData::read(&data(&[(0x9F41, 4), (0x9F41, 0)])).is_some());
+    }
 }

@@ -45,12 +45,23 @@ impl Transaction<'_> {
             || terminal && self.results.offline_pin != OfflinePin::Successful
     }
 
+    /// How many PIN tries the chip says it has left.
+    fn tries_left(&self) -> Option<Note> {
+        let left = self.chip.tries_left.or(self.results.tries_left)?;
+        Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
+    }
+
     /// The first row of the table that fits, for a request without DE52.
     ///
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let mut note = |finding: Finding| trail.push(finding.into());
+        let mut note = |finding: Finding| {
+            trail.push(finding.into());
+            if matches!(finding, Finding::ChipTryLimitExceeded | Finding::OfflinePinWrong) {
+                trail.extend(self.tries_left());
+            }
+        };
         let is_pending = self.sync.change().is_some();
         if self.is_contradictory() {
             note(Finding::OfflinePinContradicted);

@@ -89,13 +89,14 @@ pub enum Finding {
     ScriptAttached,
     UnblockQueued,
     ChipUnavailable,
+    ChipTriesLeft,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 40] = [
+    pub const ALL: [Finding; 41] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -136,6 +137,7 @@ impl Finding {
         F::ScriptAttached,
         F::UnblockQueued,
         F::ChipUnavailable,
+        F::ChipTriesLeft,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -186,6 +188,7 @@ impl Finding {
             F::ScriptAttached => ("the answer carries a script", "sent", ""),
             F::UnblockQueued => ("an unblock is queued for the chip", "", ""),
             F::ChipUnavailable => ("the HSM gave no answer for the chip", "", ""),
+            F::ChipTriesLeft => ("the chip's PIN try counter", "left", ""),
         }
     }
 
