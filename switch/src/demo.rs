@@ -51,6 +51,12 @@ const M_CHIP_IMK_AC: &str = "C7CEA83B9767CDABD602238C15D0B6E9";
 const M_CHIP_IMK_SMI: &str = "CD5801BFD3AECDFB0D3873232F10576E";
 const M_CHIP_IMK_SMC: &str = "587A735D19B954A8CD2904F10D8A3123";
 
+/// The products of the demo whose cards have a chip, with its keys IMK-AC, IMK-SMI and IMK-SMC.
+const ISSUER_MASTER_KEYS: [(&str, [&str; 3]); 2] = [
+    ("demo-chip", [VISA_IMK_AC, VISA_IMK_SMI, VISA_IMK_SMC]),
+    ("demo-mchip", [M_CHIP_IMK_AC, M_CHIP_IMK_SMI, M_CHIP_IMK_SMC]),
+];
+
 /// Whether a key has a value that was ever printed as the demo's.
 #[must_use]
 pub fn is_public(key: &Key) -> bool {
@@ -180,7 +186,7 @@ fn request(product: &str, pin: PinText) -> AddCard {
     }
 }
 
-/// The one place where PANs, PINs and a key are shown: the demo's, which are public.
+/// The one place where PANs, PINs and keys are shown: the demo's, which are public.
 ///
 /// # Errors
 /// If standard output cannot be written.
@@ -199,7 +205,12 @@ pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> 
         let (token, pan, pin, product) = (card.token, card.pan, card.pin, card.product);
         writeln!(out, "  {token}  PAN {pan}  PIN {pin}  {product}")?;
     }
-    writeln!(out, "Zone PIN key (ZPK) of DE52: {}", ZPK)?;
+    writeln!(out, "Zone PIN key (ZPK) of DE52: {ZPK}")?;
+    for (product, [ac, smi, smc]) in ISSUER_MASTER_KEYS {
+        for (name, key) in [("IMK-AC", ac), ("IMK-SMI", smi), ("IMK-SMC", smc)] {
+            writeln!(out, "Issuer master key ({name}) of {product}: {key}")?;
+        }
+    }
     writeln!(out, "Try:")?;
     writeln!(out, "  cargo run --release -p loadtest -- check")?;
     writeln!(out, "  cargo run --release -- card show demo-card-1")?;

@@ -8,6 +8,7 @@ import urllib.request
 
 import messages
 import pytest
+from chip import M_CHIP_KEYS, VISA_KEYS
 from link import Link
 from messages import (
     CARD_1, CARD_4, ECHOED, Card, authorization, network_management, other_pin, pan_of, reversal,
@@ -41,6 +42,9 @@ def test_without_a_config_the_demo_runs_on_its_ports(tmp_path):
         assert "127.0.0.1:8583" in text and "http://127.0.0.1:9464/metrics" in text
         assert "127.0.0.1:8584" in text
         assert messages.DEMO_ZPK.hex().upper() in text
+        for product, keys in [("demo-chip", VISA_KEYS), ("demo-mchip", M_CHIP_KEYS)]:
+            for name, key in zip(("AC", "SMI", "SMC"), keys):
+                assert f"Issuer master key (IMK-{name}) of {product}: {key}\n" in text
         for card in messages.DEMO_CARDS:
             assert f"{card.token}  PAN {card.pan}  PIN {card.pin}  {card.product}" in text
         for port, dialect in [(8583, messages.ASCII), (8584, messages.BINARY)]:
