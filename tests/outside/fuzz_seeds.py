@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import messages
+from chip import OK, PROFILES, Chip
 from link import frame
 from messages import CARD_1, CARD_2, authorization, changed, network_management, reversal
 
@@ -49,6 +50,16 @@ def requests():
     }.items()
 
 
+def chips():
+    """DE55 of each CVN, and of what else is read in it."""
+    for profile in PROFILES:
+        yield f"cvn_{profile.name}", Chip(profile).request(pin=OK)["55"]
+    ccd = "0FA501" + "A008300000" + "00" * 8 + "0F" + "00" * 15
+    tags = {"9F10": ccd, "9F17": "03", "9F53": "52", "9F5B": "20010000021102000002"}
+    yield "ccd", Chip(PROFILES[0]).request(pin=OK, tags=tags)["55"]
+    yield "other", CHIP
+
+
 def write(directory, name, data):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(data)
@@ -65,6 +76,8 @@ def main():
         write(switch / f"link_{name}", "several", b"\x02" + b"".join(map(frame, together)))
     for name, data in {"chip": CHIP, "nested": NESTED}.items():
         write(codec / "tlv", name, bytes.fromhex(data))
+    for name, data in chips():
+        write(switch / "chip_data", name, bytes.fromhex(data))
     message = b"0800822000000000000004000000000000001121210000000001301"
     length = len(message)
     streams = {
