@@ -52,6 +52,7 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Settings of a line "product" belong to the rules of its chips, but for `pin_required`.
 fn product(settings: &str) -> Product {
     let mut keys = vec![
         ("offline_pin", "true".to_owned()),
@@ -67,19 +68,24 @@ fn product(settings: &str) -> Product {
             keys.push((name, value));
         }
     }
-    let chip: String = keys.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-    let text = format!("data_dir = \"/nowhere\"\n{}", configuration(&chip));
+    let (own, chip): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|(name, _)| *name == "pin_required");
+    let lines = |keys: Vec<(&str, String)>| -> String {
+        keys.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
+    };
+    let text = format!("data_dir = \"/nowhere\"\n{}", configuration(&lines(own), &lines(chip)));
     let config = Config::parse(&text, "table", Path::new("/")).unwrap();
     config.products[0].as_ref().clone()
 }
 
-/// A configuration whose product has these rules for its chips, without `data_dir`.
-fn configuration(chip: &str) -> String {
+/// A configuration whose product has these settings, and these rules for its chips, without
+/// `data_dir`.
+fn configuration(own: &str, chip: &str) -> String {
     format!(
         "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
          [[links]]\nname = \"a\"\nnetwork = \"a\"\nlisten = \"127.0.0.1:0\"\nzpk = \"demo-zpk\"\n\
          dialect = \"iso8583-1987-ascii\"\n\
-         [[products]]\nname = \"chip\"\nbins = [\"476134\"]\ncurrency = 978\n\
+         [[products]]\nname = \"chip\"\nbins = [\"476134\"]\ncurrency = 978\n{own}\
          [products.chip]\nimk_ac = \"demo-visa-imk-ac\"\n\
          imk_smi = \"demo-visa-imk-smi\"\nimk_smc = \"demo-visa-imk-smc\"\n{chip}"
     )
@@ -256,7 +262,7 @@ async fn a_change_that_no_chip_took_is_given_up() {
     const DAY: Duration = Duration::from_secs(24 * 3_600);
     let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
     clock.set(Timestamp::from_seconds(CHANGED));
-    let rules = configuration("offline_pin = true\n");
+    let rules = configuration("", "offline_pin = true\n");
     let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
     test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
     let expired = async |test: &SwitchUnderTest| {
