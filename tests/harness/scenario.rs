@@ -12,16 +12,21 @@
 //!                                       pin=none, pin=garbage, format=3, key=wrong, track2;
 //!                                       via=2: over another link of the network, via=3: of
 //!                                       another network
+//! 0100 A chip=7                         of a contact chip, with this ATC and a right cryptogram;
+//!                                       offline=wrong: its PIN is wrong
+//!   -> 00 arpc script                   the answer has the right issuer authentication data, and
+//!                                       a script
 //!   -> 55 1809                          DE39 and DE44; `none`: no answer; `same`: equal bytes
 //! repeat 0101                           the last request with another MTI, and changes
 //! reverse 0400                          a reversal of the last authorization or advice, known
 //!                                       by DE90; `plain`: by its own DE7, DE11 and DE37
 //! original 0101                         that authorization or advice again
-//! show A -> SUSPENDED 22 tries=3        state, reason code, counter
+//! show A -> SUSPENDED 22 tries=3        state, reason code, counter; atc: highest of its chip
 //! activate A, set-pin A 1234            the commands; `-> refused` where they are
 //! status A TERMINATED 01                a state that no command leads to
 //! wait 61s, restart                     time passes; the switch is stopped and started
-//! hsm down, hsm up                      the HSM is out of order, and works again
+//! hsm down, hsm up                      the HSM is out of order, and works again; hsm no-arpc:
+//!                                       it verifies, and has no answer for a chip
 //! event A -> state.suspended            what A's last transaction told others; `none`
 //! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
@@ -39,6 +44,7 @@ use switch::store::Store;
 use switch::store::record::{Event, Part};
 use tokio::io::DuplexStream;
 
+use crate::chip::{answer_to, set_chip_data};
 use crate::switch_under_test::{SwitchUnderTest, TestClock};
 use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pin_block};
 
@@ -131,7 +137,11 @@ impl Player {
             }
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
-            ["hsm", state] => self.switch().hsm.set_down(*state == "down"),
+            ["hsm", state] => {
+                let hsm = &self.switch().hsm;
+                hsm.set_down(*state == "down");
+                hsm.set_without_arpc(*state == "no-arpc");
+            }
             ["event", card] => self.event(card, &expected).await,
             ["history", card] => self.history(card, &expected).await,
             ["repeat", mti, changes @ ..] => {
@@ -228,11 +238,12 @@ impl Player {
     async fn show(&mut self, card: &str, expected: &[&str]) {
         let state = self.switch().card(card).await.state;
         let found = format!(
-            "{} {} tries={} pin_version={}",
+            "{} {} tries={} pin_version={} atc={}",
             state.status.name(),
             state.status_reason,
             state.pin.tries,
-            state.pin.version
+            state.pin.version,
+            state.chip(0).map_or(0, |chip| chip.counters.highest)
         );
         let missing = expected.iter().find(|word| !found.split(' ').any(|found| found == **word));
         assert!(missing.is_none() && !expected.is_empty(), "{}: found {found}", self.at);
@@ -273,6 +284,10 @@ impl Player {
             fields.set(14, card.plastic.0.as_bytes()).set(22, b"901").set(32, b"12345");
             fields.set(37, rrn.as_bytes()).set(41, b"TERM0001").set(49, b"978");
             self.set_pin_block(&mut fields, how);
+            if let Some(atc) = option(how, "chip=") {
+                let pin_is_wrong = option(how, "offline=") == Some("wrong");
+                set_chip_data(&mut fields, card.plastic.1, atc.parse().unwrap(), pin_is_wrong);
+            }
         }
         self.change(&mut fields, how);
         self.exchange(fields, how, expected).await;
@@ -334,8 +349,8 @@ impl Player {
                 let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
                 fields.set(35, track.as_bytes());
             } else if *word != "plain" {
-                let known =
-                    ["pin=", "format=", "key=", "via="].iter().any(|key| word.starts_with(key));
+                let known = ["pin=", "format=", "key=", "via=", "chip=", "offline="];
+                let known = known.iter().any(|key| word.starts_with(key));
                 assert!(known, "{}: unknown word {word}", self.at);
             }
         }
@@ -365,7 +380,8 @@ impl Player {
 
     fn check(&self, request: &Fields, answer: &Fields, expected: &[&str]) {
         let found = format!("{} {}", answer.text(39), answer.text(44));
-        let wanted: Vec<_> = expected.iter().filter(|word| **word != "same").copied().collect();
+        let of_code = |word: &&&str| !["same", "arpc", "script"].contains(*word);
+        let wanted: Vec<_> = expected.iter().filter(of_code).copied().collect();
         assert!(!wanted.is_empty(), "{}: nothing is expected", self.at);
         assert_eq!(found.trim(), wanted.join(" "), "{}", self.at);
         let mti = Mti::new(request.mti.as_bytes().try_into().unwrap()).unwrap();
@@ -374,7 +390,17 @@ impl Player {
         for element in echoed {
             assert_eq!(request.values.get(element), answer.values.get(element), "{}", self.at);
         }
-        let own = |element: &u8| [38, 39, 44].contains(element) || echoed.contains(element);
+        let is_arpc = |data: &[u8]| data == answer_to(request, &answer.text(39));
+        let found = match answer.values.get(&55).map(|data| data.split_at(12)) {
+            None => "",
+            Some((arpc, [])) if is_arpc(arpc) => "arpc",
+            Some((arpc, [0x72, ..])) if is_arpc(arpc) => "arpc script",
+            Some(_) => "something else",
+        };
+        let wanted = expected.iter().filter(|word| ["arpc", "script"].contains(*word));
+        let wanted: Vec<_> = wanted.copied().collect();
+        assert_eq!(found, wanted.join(" "), "{}: DE55", self.at);
+        let own = |element: &u8| [38, 39, 44, 55].contains(element) || echoed.contains(element);
         assert!(answer.values.keys().all(own), "{}: {:?}", self.at, answer.values.keys());
         // What is only acknowledged has no approval code.
         let decided = matches!((mti.class(), mti.function()), (1 | 2, 0));

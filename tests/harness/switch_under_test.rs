@@ -63,6 +63,7 @@ pub struct TestHsm {
 #[derive(Clone)]
 pub struct HsmDoor {
     down: Arc<AtomicBool>,
+    without_arpc: Arc<AtomicBool>,
     held: Arc<watch::Sender<bool>>,
     waiting: Arc<AtomicUsize>,
 }
@@ -70,7 +71,8 @@ pub struct HsmDoor {
 impl Default for HsmDoor {
     fn default() -> HsmDoor {
         let (held, _) = watch::channel(false);
-        HsmDoor { down: Arc::default(), held: Arc::new(held), waiting: Arc::default() }
+        let (down, without_arpc, waiting) = Default::default();
+        HsmDoor { down, without_arpc, held: Arc::new(held), waiting }
     }
 }
 
@@ -78,6 +80,11 @@ impl HsmDoor {
     /// Out of order, or working again.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Verifies, but has no answer for a chip; or has one again.
+    pub fn set_without_arpc(&self, without: bool) {
+        self.without_arpc.store(without, Ordering::SeqCst);
     }
 
     /// Holds answers back, or lets them go.
@@ -119,7 +126,8 @@ impl Hsm for TestHsm {
         &self,
         call: IssuerAuthenticate<'_>,
     ) -> Result<Authenticated, HsmUnavailable> {
-        if self.door.down.load(Ordering::SeqCst) {
+        let without_arpc = self.door.without_arpc.load(Ordering::SeqCst);
+        if without_arpc || self.door.down.load(Ordering::SeqCst) {
             return Err(HsmUnavailable("it is down".to_owned()));
         }
         self.inner.issuer_authenticate(call).await
