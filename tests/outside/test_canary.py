@@ -5,9 +5,12 @@ logs) and by each command, the metrics page, and every file of the data director
 mark, snapshots and keys. Looked for, in the forms of canaries.py: the PANs of all cards and of
 unknown ones, the 12-digit PINs before and after a change and the wrong ones, the PIN fields and
 clear PIN blocks, the PIN blocks as received, the zone PIN key with its halves and components, the
-master key, track 2. Not searched: the memory of the process.
+master key, track 2. Of chips: the issuer master keys and the card's keys with their halves, the PIN
+that goes to the chip, its clear PIN block, and the PIN enciphered as the script carries it. Not
+searched: the memory of the process.
 
-The stored PIN reference is a PIN block under the switch's own key; it is none of these.
+The stored PIN reference is a PIN block under the switch's own key, as is the PIN that waits for the
+chip; it is none of these.
 """
 
 import json
@@ -19,8 +22,10 @@ import canaries
 import messages
 import pytest
 from canaries import of_bytes, of_digits, of_track2
-from messages import Card, authorization, encrypted, network_management, pan_of
+from chip import FAILED, OK, Chip, Profile, told
+from messages import Card, authorization, encrypted, network_management, pan_of, reversal
 from psec import pinblock
+from pyemv import cvn
 
 SOURCE = random.Random(4761)
 MASTER = SOURCE.randbytes(32)
@@ -46,12 +51,31 @@ REFUSED_PAN = "4761348888877777"
 TOKEN_PAN = "4761350000000778"
 SNAPSHOT_SECONDS = 30
 
+# Two PINs each: one after the other goes to the chip.
+IMK = {name: SOURCE.randbytes(16) for name in ("ac", "smi", "smc")}
+CHIP_KEYS = [key.hex() for key in IMK.values()]
+CHIP_PINS = [messages.random_pin(SOURCE, 12) for _ in range(2)]
+VISA_CARD = Card(
+    "canary-visa", pan_of("476134", 582_999), messages.random_pin(SOURCE, 12), "demo-chip"
+)
+M_CHIP_CARD = Card(
+    "canary-m-chip", pan_of("541333", 583_999), messages.random_pin(SOURCE, 12), "demo-mchip"
+)
+CHIP_CARDS = [VISA_CARD, M_CHIP_CARD]
+CHIP_RULES = "[products.chip]\noffline_pin = true\nftpam = 5000\n" + "".join(
+    f'imk_{name} = "imk-{name}"\n' for name in IMK
+)
+
 
 class Wire:
     """Builds requests and remembers which PIN blocks went out, in clear and encrypted."""
 
     def __init__(self):
-        self.clear, self.received = set(), set()
+        self.clear, self.received, self.scripts = set(), set(), set()
+        self.chips = [
+            Chip(Profile("0A", cvn.VisaCVN10, VISA_CARD, CHIP_KEYS)),
+            Chip(Profile("14", cvn.MasterCardCVN20, M_CHIP_CARD, CHIP_KEYS, False)),
+        ]
 
     def request(self, card, pin, iso_format=0, **changes):
         make = {0: pinblock.encode_pinblock_iso_0, 3: pinblock.encode_pinblock_iso_3}[iso_format]
@@ -63,6 +87,22 @@ class Wire:
         changes = {"52": encrypted(clear, ZPK), **changes}
         return authorization(card, mti=mti, changes=changes)
 
+    def of_chip(self, chip, online_pin=None, tags=None, **how):
+        """A request of a contact chip, with PAN and track 2 in its chip data too."""
+        card = chip.profile.card
+        tags = {"5A": card.pan, "57": f"{card.pan}D{TRACK_REST}".ljust(36, "F"), **(tags or {})}
+        if online_pin is None:
+            return chip.request(tags=tags, **how)
+        block = self.request(card, online_pin)["52"]
+        return chip.request(tags={"9F34": "420300", **tags}, changes={"52": block}, **how)
+
+    def carried(self, chip, pin, answer):
+        """The answer carries the script that writes this PIN."""
+        _, script, command = told(answer)
+        assert command == chip.pin_change(pin), answer
+        self.scripts.add(command[5:-8])
+        return script
+
 
 def commands(switch):
     """Uses the command line as people do, mistakes included; everything it printed."""
@@ -73,8 +113,8 @@ def commands(switch):
         said.append(result.stdout + result.stderr)
         return result.returncode
 
-    def bring_in(name, *parts, words=()):
-        result = switch.bring_in(name, parts, *words)
+    def bring_in(name, *parts, words=(), usage="P0"):
+        result = switch.bring_in(name, parts, *words, usage=usage)
         said.append(result.stdout + result.stderr)
         return result.returncode
 
@@ -84,13 +124,16 @@ def commands(switch):
     assert bring_in("b", *parts, words=("--kcv", "000000")) == 1
     assert bring_in("c", ZPK.hex()) == 1
     assert bring_in("d", ZPK.hex() + "XY") == 1
+    for (name, key), usage in zip(IMK.items(), ("E0", "E2", "E1")):
+        parts = COMPONENT.hex(), bytes(a ^ b for a, b in zip(key, COMPONENT)).hex()
+        assert bring_in(f"imk-{name}", *parts, usage=usage) == 0
     assert run("key", "list", stdin="") == 0
     assert run("card", "show", CARDS[0].pan, stdin="") == 1
     return said, run
 
 
 def card_commands(switch, run):
-    for card in CARDS:
+    for card in [*CARDS, *CHIP_CARDS]:
         switch.add(card)
     assert run("card", "set-pin", CARDS[4].token, stdin=NEW_PIN) == 0
     assert run("card", "set-pin", CARDS[4].token, stdin=REFUSED_PIN) == 1
@@ -153,6 +196,51 @@ def conversation(switch, wire):
     framing_errors(switch, wire)
 
 
+def chip_conversation(switch, wire, run):
+    """A PIN change on its way to the chip, and whatever goes wrong with it."""
+    for chip in wire.chips:
+        card = chip.profile.card
+        assert run("card", "set-pin", card.token, stdin=CHIP_PINS[0]) == 0
+        with switch.connect() as link:
+            wrong = wire.of_chip(chip, WRONG_PINS[0])
+            assert link.ask(wrong).code == "55"
+            assert link.ask(wire.of_chip(chip, pin=FAILED, amount=9_999)).code == "55"
+            request = wire.of_chip(chip, pin=OK)
+            answer = link.ask(request)
+            wire.carried(chip, CHIP_PINS[0], answer)
+            assert link.ask(dict(request, t="0101")).raw == answer.raw
+            # Lost, and below FTPAM.
+            assert link.ask(reversal(request)).code == "00"
+            wire.carried(chip, CHIP_PINS[0], link.ask(wire.of_chip(chip, pin=FAILED)))
+            right = link.ask(wire.of_chip(chip, CHIP_PINS[0]))
+            wire.carried(chip, CHIP_PINS[0], right)
+            for data, code in (
+                (request["55"], "59"), ("9F1E08" + card.pan, "59"), (request["55"][:-2], "30"),
+                ("9F1E10" + card.pan * 2, "30"), (request["55"] + "9F360200FF", "30"),
+            ):
+                answer = link.ask(wire.of_chip(chip, pin=OK, changes={"55": data}))
+                assert answer.code == code, data
+            wrong = wire.of_chip(chip, pin=OK, tags={"9F26": "11" * 8, "9F5B": "2001000002"})
+            assert link.ask(wrong).code == "59"
+            assert run("explain-cryptogram", card.token, request["55"], stdin="") == 1
+        assert run("card", "set-pin", card.token, stdin=CHIP_PINS[1]) == 0
+        assert run("card", "show", card.token, stdin="") == 0
+
+
+def chip_conversation_after_restart(switch, wire, run):
+    """The other PIN waits still; it is written, and the chip says so."""
+    for chip in wire.chips:
+        card = chip.profile.card
+        with switch.connect() as link:
+            request = wire.of_chip(chip, pin=OK)
+            script = wire.carried(chip, CHIP_PINS[1], link.ask(request))
+            done = {"55": request["55"] + "9F5B0520" + script.hex()}
+            assert link.ask(reversal(request, changes=done)).code == "00"
+        assert switch.show(card.token)["chip_sync"] == "in_sync"
+        assert run("card", "unblock", card.token, stdin="") == 0
+        assert run("transaction", "show", card.token, stdin="") == 0
+
+
 def format_errors(link, wire):
     """Rejected with DE39 30; whatever an element holds, it may not show up anywhere."""
     one = CARDS[0]
@@ -191,16 +279,25 @@ def framing_errors(switch, wire):
 
 def everything_secret(wire):
     found = []
-    for card in CARDS:
+    for card in [*CARDS, *CHIP_CARDS]:
         found += of_digits(f"PAN of {card.token}", card.pan)
         found += of_digits(f"PIN of {card.token}", card.pin)
     for pan in [*UNKNOWN_PANS, REFUSED_PAN, TOKEN_PAN]:
         found += of_digits("unknown PAN", pan)
-    for pin in [NEW_PIN, REFUSED_PIN, *WRONG_PINS]:
+    for pin in [NEW_PIN, REFUSED_PIN, *WRONG_PINS, *CHIP_PINS]:
         found += of_digits("PIN", pin)
-    for pin in [NEW_PIN, *WRONG_PINS, *(card.pin for card in CARDS)]:
+    pins = [card.pin for card in [*CARDS, *CHIP_CARDS]]
+    for pin in [NEW_PIN, *WRONG_PINS, *CHIP_PINS, *pins]:
         found += of_bytes("PIN field", bytes.fromhex("0C" + pin + "FF"))
-    for name, blocks in (("clear PIN block", wire.clear), ("received PIN block", wire.received)):
+        found += of_bytes("PIN block of format 2", bytes.fromhex("2C" + pin + "FF"))
+    visa, _ = (chip.engine for chip in wire.chips)
+    for pin in CHIP_PINS:
+        field, half = bytes.fromhex("0C" + pin + "FF"), bytes(4) + visa.icc_mk_ac[4:8]
+        found += of_bytes("PIN block of VIS", bytes(a ^ b for a, b in zip(field, half)))
+    for name, blocks in (
+        ("clear PIN block", wire.clear), ("received PIN block", wire.received),
+        ("PIN of a script", wire.scripts),
+    ):
         for block in blocks:
             found += of_bytes(name, block)
     for name, key in (
@@ -210,7 +307,16 @@ def everything_secret(wire):
         ("second half of master key", MASTER[16:]),
     ):
         found += of_bytes(name, key)
-    found += of_track2("track 2", CARDS[0].pan, TRACK_REST)
+    engines = [chip.engine for chip in wire.chips]
+    keys = [("IMK", key) for key in IMK.values()]
+    keys += [("card key", key) for of in engines for key in (
+        of.icc_mk_ac, of.icc_mk_smi, of.icc_mk_smc,
+    )]
+    for name, key in keys:
+        for part in (key, key[:8], key[8:]):
+            found += of_bytes(name, part)
+    for card in [CARDS[0], *CHIP_CARDS]:
+        found += of_track2("track 2", card.pan, TRACK_REST)
     return found
 
 
@@ -218,7 +324,8 @@ def everything_secret(wire):
 def test_no_secret_is_in_anything_the_switch_leaves(make_switch, json_log):
     # Snapshots are written as early as can be set, so that they are searched too.
     switch = make_switch(
-        json=json_log, master_key_file="master.key", zpk="zpk-net", snapshot_mb=1
+        json=json_log, master_key_file="master.key", zpk="zpk-net", snapshot_mb=1,
+        visa_chip=CHIP_RULES, m_chip=CHIP_RULES,
     )
     key_file = switch.directory / "master.key"
     key_file.touch(mode=0o600)
@@ -228,11 +335,13 @@ def test_no_secret_is_in_anything_the_switch_leaves(make_switch, json_log):
     switch.start()
     card_commands(switch, run)
     conversation(switch, wire)
+    chip_conversation(switch, wire, run)
     until_there_is_a_snapshot(switch, wire)
     metrics.append(switch.get("/metrics")[1])
     switch.kill()
     switch.start()
     conversation_after_restart(switch, wire)
+    chip_conversation_after_restart(switch, wire, run)
     metrics.append(switch.get("/metrics")[1])
     assert switch.terminate() == 0
     assert run("card", "show", TOKEN_PAN, stdin="") == 1
@@ -247,8 +356,9 @@ def test_no_secret_is_in_anything_the_switch_leaves(make_switch, json_log):
     haystacks["command line"] = "\n".join(said).encode()
     # The log was really there, and it is the masked one.
     log = haystacks["stderr of start 1"].decode()
-    masked = CARDS[0].pan[:6] + "******" + CARDS[0].pan[-4:]
-    assert masked in log and "1809" in log
+    for card in (CARDS[0], *CHIP_CARDS):
+        assert card.pan[:6] + "******" + card.pan[-4:] in log
+    assert "1809" in log and "offline PIN bypassed" in log and wire.scripts
     assert canaries.search(haystacks, everything_secret(wire)) == []
     assert no_long_digit_runs(log)
 
