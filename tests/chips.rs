@@ -7,10 +7,12 @@
 //! worlds of a hundred sequences each; `PINSWITCH_CHIP_WORLD=7` plays one. The sequences are the
 //! same for the same number; which requests a crash cuts off is not.
 //!
-//! Reading order: `model` (the rules), `sequence` (one cardholder), `world` (the switch and time).
+//! Reading order: `model` (the rules), `sequence` and `messages` (one cardholder), `world` (the
+//! switch and time).
 
 /// Its parts, in the folder of the same name.
 mod chips {
+    pub mod messages;
     pub mod model;
     pub mod sequence;
     pub mod world;

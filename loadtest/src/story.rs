@@ -43,11 +43,7 @@ const VISA: Part = Part {
     },
     product: "demo-chip",
     application: Application::Visa0A,
-    keys: IssuerKeys {
-        cryptograms: 0x6201_618C_B9C4_F823_B67A_FE7A_6280_4AAE_u128.to_be_bytes(),
-        script_integrity: 0xBA32_D0CE_9B40_F775_F8B9_08EC_4F4C_0D98_u128.to_be_bytes(),
-        script_confidentiality: 0x43F1_E67A_5DA8_BA4A_541F_D3BC_64F4_6273_u128.to_be_bytes(),
-    },
+    keys: IssuerKeys::DEMO_VISA,
 };
 
 const M_CHIP: Part = Part {
@@ -60,11 +56,7 @@ const M_CHIP: Part = Part {
     },
     product: "demo-mchip",
     application: Application::MChip14,
-    keys: IssuerKeys {
-        cryptograms: 0xC7CE_A83B_9767_CDAB_D602_238C_15D0_B6E9_u128.to_be_bytes(),
-        script_integrity: 0xCD58_01BF_D3AE_CDFB_0D38_7323_2F10_576E_u128.to_be_bytes(),
-        script_confidentiality: 0x587A_735D_19B9_54A8_CD29_04F1_0D8A_3123_u128.to_be_bytes(),
-    },
+    keys: IssuerKeys::DEMO_M_CHIP,
 };
 
 /// A PIN of the story.

@@ -213,7 +213,7 @@ pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> 
     }
     writeln!(out, "Try:")?;
     writeln!(out, "  cargo run --release -p loadtest -- check")?;
-    writeln!(out, "  cargo run --release -- card show demo-card-1")?;
+    writeln!(out, "  cargo run --release -p loadtest -- story")?;
     writeln!(out, "  curl http://{admin}/metrics")?;
     out.flush()
 }

@@ -1,5 +1,5 @@
-//! The rules of chips (DESIGN 3.4) a second time, and simpler: what a card is on the side of the
-//! switch, and what must come of each message. Nothing here knows bytes, keys or bits.
+//! The rules of chips a second time, and simpler: what a card is on the side of the switch, and
+//! what must come of each message. Nothing here knows bytes, keys or bits.
 
 use std::collections::BTreeSet;
 

@@ -4,29 +4,21 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use iso_specs::Spec;
-use iso_specs::tlv::{self, Reader};
 use loadtest::chip_card::{Application, ChipCard};
-use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
+use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry};
 use switch::cards::chip::{AtcWindow, ChangeKind, ChipSync};
 use switch::cards::{CardState, CardStatus};
 use switch::control::Command;
 use switch::issuer::PinText;
-use tests::terminal::{Fields, ZPK, pin_block};
+use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
-use super::model::{Circumstances, Conclusion, Event, Facts, Host, Offline, Report, Said, Wait};
+use super::messages::{Sent, read, with_tag, without_tag};
+use super::model::{Circumstances, Conclusion, Event, Host, Offline, Report, Said, Wait};
 use super::world::Line;
 
 /// PIN tries of a chip.
 pub const TRIES: u8 = 3;
-
-/// A request as it was sent, for when it comes again.
-#[derive(Clone)]
-struct Sent {
-    fields: Fields,
-    facts: Facts,
-}
 
 /// What happens to the answer of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +43,18 @@ pub struct Sequence {
     pub token: String,
     pub pan: String,
     pub pins: Vec<String>,
-    chip: ChipCard,
+    pub(super) chip: ChipCard,
     application: Application,
     ftpam: u64,
     /// What the switch can hold of the card: more than one only after a crash.
     pub hosts: Vec<Host>,
-    report: Report,
-    number: u32,
-    atc: u16,
+    pub(super) report: Report,
+    pub(super) number: u32,
+    pub(super) atc: u16,
     queue: VecDeque<Action>,
     sent: Vec<Sent>,
     never_sent: Vec<Sent>,
-    dice: Rng,
+    pub(super) dice: Rng,
     pub tally: BTreeMap<&'static str, u64>,
     pub trace: Vec<String>,
 }
@@ -278,112 +270,6 @@ impl Sequence {
             17 => Fate::ScriptIsCutOff,
             _ => Fate::ScriptIsDamaged,
         }
-    }
-
-    /// The chip's part of a payment, and the request of it.
-    fn begin(
-        &mut self,
-        (entry, otherwise): (PinEntry<'_>, Otherwise),
-        amount: u64,
-        online: Option<String>,
-    ) -> (Payment, Sent) {
-        let is_quiet = online.is_some() && amount == 1_000;
-        let draw = |dice: &mut Rng, of: u8| !is_quiet && dice.u8(0..of) == 0;
-        let is_contact = !draw(&mut self.dice, 12);
-        let is_cash = draw(&mut self.dice, 12);
-        let is_own_currency = !draw(&mut self.dice, 10);
-        let tries = self.chip.tries_left();
-        let offline = match entry {
-            PinEntry::Offline(pins) if tries > 0 => {
-                let looked_at = pins.iter().take(tries.into());
-                let is_right = looked_at.into_iter().any(|pin| self.chip.holds(pin));
-                if is_right { Offline::Right } else { Offline::Wrong }
-            }
-            _ => Offline::NotTried,
-        };
-        let purchase = Purchase {
-            amount,
-            currency: if is_own_currency { 978 } else { 840 },
-            date: [0x26, 0x11, 0x28],
-            transaction_type: u8::from(is_cash),
-            unpredictable: self.dice.u32(..).to_be_bytes(),
-        };
-        let payment = Payment::begin(&mut self.chip, &purchase, (entry, otherwise));
-        self.atc += 1;
-        let is_online = entry == PinEntry::Online;
-        let mut facts = Facts {
-            number: 0,
-            atc: self.atc,
-            is_contact,
-            is_genuine: true,
-            is_cash,
-            amount,
-            is_own_currency,
-            online,
-            offline,
-            is_exhausted: self.chip.tries_left() == 0,
-            is_otherwise_verified: !is_online && otherwise != Otherwise::Fails,
-            has_failed: !is_online && offline != Offline::Right && otherwise == Otherwise::Fails,
-            claims_offline: offline == Offline::Right,
-            claims_online: is_online,
-            report: self.report,
-        };
-        self.report.is_incomplete = true;
-        let mut data = payment.chip_data();
-        match self.dice.u8(0..30) {
-            0 if !is_quiet => {
-                // Of what the cryptogram covers, or the cryptogram itself.
-                let (tag, bit) = (self.covered_tag(), self.dice.u8(0..8));
-                data = with_tag(&data, tag, |value| value[0] ^= 1 << bit);
-                facts.is_genuine = false;
-            }
-            1 if !is_quiet => {
-                data = with_tag(&data, 0x9F34, |value| value.copy_from_slice(&[0x44, 3, 2]));
-                facts.claims_offline = true;
-                facts.claims_online &= self.has_online_bit(&data);
-                facts.is_otherwise_verified = false;
-            }
-            _ => {}
-        }
-        let fields = self.request(&facts, &data);
-        let sent = self.numbered(Sent { fields, facts });
-        (payment, sent)
-    }
-
-    /// A tag under the cryptogram, whose first byte can change and is still what it must be: the
-    /// amounts stay digits, and the shape of 9F10 and the counter stay known.
-    fn covered_tag(&mut self) -> u32 {
-        [0x9F26, 0x9F37, 0x95, 0x9F1A, 0x82][self.dice.usize(0..5)]
-    }
-
-    fn has_online_bit(&self, data: &[u8]) -> bool {
-        let results = Reader::new(data).flatten().find(|object| object.tag == 0x95);
-        results.is_some_and(|object| object.value[2] & 0x04 != 0)
-    }
-
-    fn request(&self, facts: &Facts, data: &[u8]) -> Fields {
-        let mut fields = Fields::new("0100");
-        let amount = format!("{:012}", facts.amount);
-        let currency: &[u8] = if facts.is_own_currency { b"978" } else { b"840" };
-        let code: &[u8] = if facts.is_cash { b"010000" } else { b"000000" };
-        let entry: &[u8] = if facts.is_contact { b"051" } else { b"071" };
-        fields.set(2, self.pan.as_bytes()).set(3, code).set(4, amount.as_bytes());
-        fields.set(7, b"1128120000").set(14, b"2912").set(18, b"5411").set(22, entry);
-        fields.set(23, b"001").set(32, b"12345").set(41, b"TERM0001").set(49, currency);
-        fields.set(55, data);
-        if let Some(pin) = &facts.online {
-            fields.set(52, &pin_block(pin, &self.pan, 0, ZPK));
-        }
-        fields
-    }
-
-    /// With a number of its own.
-    fn numbered(&mut self, mut sent: Sent) -> Sent {
-        self.number += 1;
-        sent.facts.number = self.number;
-        sent.fields.set(11, format!("{:06}", self.number).as_bytes());
-        sent.fields.set(37, format!("{:012}", self.number).as_bytes());
-        sent
     }
 
     async fn authorize(
@@ -681,38 +567,4 @@ fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
         }
         _ => false,
     }
-}
-
-/// An answer as the model sees it, and its DE55.
-fn read(dialect: &Spec, frame: &[u8]) -> (Said, Vec<u8>) {
-    let fields = Fields::read(dialect, frame);
-    let data = fields.values.get(&55).cloned().unwrap_or_default();
-    let has = |tag| Reader::new(&data).flatten().any(|object| object.tag == tag);
-    let reason = match &*fields.text(39) {
-        "00" => "0000".to_owned(),
-        "91" => "9907".to_owned(),
-        _ => fields.text(44),
-    };
-    (Said { reason, tells: has(0x91), script: has(0x72) }, data)
-}
-
-/// Chip data in which one value is changed, if it is there.
-fn with_tag(data: &[u8], tag: u32, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let (mut changed, mut change) = (Vec::new(), Some(change));
-    for object in Reader::new(data).flatten() {
-        let mut value = object.value.to_vec();
-        if let Some(change) = change.take_if(|_| object.tag == tag) {
-            change(&mut value);
-        }
-        tlv::push(&mut changed, object.tag, &value).unwrap();
-    }
-    changed
-}
-
-fn without_tag(data: &[u8], tag: u32) -> Vec<u8> {
-    let mut kept = Vec::new();
-    for object in Reader::new(data).flatten().filter(|object| object.tag != tag) {
-        tlv::push(&mut kept, object.tag, object.value).unwrap();
-    }
-    kept
 }

@@ -30,17 +30,6 @@ const ROUNDS: usize = 40;
 /// 2026-11-28T12:00:00Z, in seconds.
 const START: u64 = 1_795_867_200;
 
-const VISA_KEYS: IssuerKeys = IssuerKeys {
-    cryptograms: 0x6201_618C_B9C4_F823_B67A_FE7A_6280_4AAE_u128.to_be_bytes(),
-    script_integrity: 0xBA32_D0CE_9B40_F775_F8B9_08EC_4F4C_0D98_u128.to_be_bytes(),
-    script_confidentiality: 0x43F1_E67A_5DA8_BA4A_541F_D3BC_64F4_6273_u128.to_be_bytes(),
-};
-const M_CHIP_KEYS: IssuerKeys = IssuerKeys {
-    cryptograms: 0xC7CE_A83B_9767_CDAB_D602_238C_15D0_B6E9_u128.to_be_bytes(),
-    script_integrity: 0xCD58_01BF_D3AE_CDFB_0D38_7323_2F10_576E_u128.to_be_bytes(),
-    script_confidentiality: 0x587A_735D_19B9_54A8_CD29_04F1_0D8A_3123_u128.to_be_bytes(),
-};
-
 /// What ends with the switch.
 type Tasks = Mutex<Vec<JoinHandle<()>>>;
 
@@ -140,8 +129,8 @@ impl World {
         for number in 0..count {
             let application = Application::ALL[self.dice.usize(0..Application::ALL.len())];
             let (product, keys, bin) = match application.is_visa() {
-                true => ("visa", VISA_KEYS, "476134"),
-                false => ("m-chip", M_CHIP_KEYS, "541333"),
+                true => ("visa", IssuerKeys::DEMO_VISA, "476134"),
+                false => ("m-chip", IssuerKeys::DEMO_M_CHIP, "541333"),
             };
             let (token, pan) = (format!("card-{number}"), pan(bin, number));
             let pin = format!("{:04}", self.dice.u16(0..10_000));

@@ -1,4 +1,4 @@
-//! Online PIN: when it is required, and the counter of wrong tries (DESIGN rule: consecutive
+//! Online PIN: when it is required, and the counter of wrong tries (consecutive
 //! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
 
 use super::product::{PinRequired, Product};
