@@ -165,6 +165,8 @@ pub struct Personalization<'a> {
     pub pin: &'a str,
     /// PIN tries.
     pub tries_max: u8,
+    /// ATC of its last transaction; 0 for a new card.
+    pub atc: u16,
 }
 
 /// The card.
@@ -197,7 +199,7 @@ impl ChipCard {
     /// A card as it leaves the embosser.
     #[must_use]
     pub fn new(personalization: &Personalization<'_>) -> ChipCard {
-        let Personalization { application, pan, sequence, keys, pin, tries_max } = personalization;
+        let Personalization { application, pan, sequence, keys, pin, .. } = personalization;
         let own = |key: [u8; 16]| Key::new(key).of_card(pan, *sequence);
         ChipCard {
             application: *application,
@@ -206,9 +208,9 @@ impl ChipCard {
             confidentiality_key: own(keys.script_confidentiality),
             sequence: *sequence,
             pin: (*pin).to_owned(),
-            tries_left: *tries_max,
-            tries_max: *tries_max,
-            atc: 0,
+            tries_left: personalization.tries_max,
+            tries_max: personalization.tries_max,
+            atc: personalization.atc,
             before: Before::default(),
             transaction: Transaction::default(),
         }

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::disk;
-use crate::load::{Plan, Until};
+use crate::load::{ChipUse, Plan, Until};
 
 /// How long the last answers may take.
 const STRAGGLERS: Duration = Duration::from_secs(5);
@@ -101,6 +101,14 @@ pub(crate) struct RunArguments {
     /// next, so no card is suspended; those left at the end get it after the measurement.
     #[arg(long, default_value_t = 0.0, requires = "cards", value_parser = percentage)]
     wrong_pins: f64,
+    /// Pay with contact chips, with Visa's CVN 0A: the product of the seeded cards must have a
+    /// table `chip` with the demo's keys for Visa and offline_pin.
+    #[arg(long, value_enum, requires = "cards", conflicts_with = "wrong_pins")]
+    chip: Option<ChipUse>,
+    /// ATC of the first transaction of each chip. The switch takes each once: a later run on the
+    /// same cards needs a higher one.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
+    atc_from: u16,
     /// What the draws of wrong PINs begin from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -148,6 +156,7 @@ impl RunArguments {
             rate: self.rate,
             cards: self.cards,
             wrong_pins_percent: self.wrong_pins,
+            chips: self.chip.map(|kind| (kind, self.atc_from)),
             seed: self.seed,
             dialect: self.dialect.name(),
             echo: self.echo,

@@ -1,5 +1,6 @@
 //! `run`: right and wrong PINs over several connections, and what came of them.
 
+mod chips;
 mod connection;
 mod mix;
 mod report;
@@ -13,11 +14,13 @@ use std::time::Duration;
 
 use iso_specs::{EncodeError, Spec};
 
+pub(crate) use chips::ChipUse;
 pub(crate) use report::Outcome;
 
 use crate::clock::Clock;
 use crate::latency::NoHistogram;
 use crate::numbers::{Numbers, start_micros};
+use chips::Chips;
 use mix::{Deck, Mix};
 use report::Tally;
 use template::Template;
@@ -43,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) cards: Option<u32>,
     /// From 0 to 50, and 0 without seeded cards.
     pub(crate) wrong_pins_percent: f64,
+    /// What the chips of the seeded cards do, and ATC of the first transaction of each.
+    pub(crate) chips: Option<(ChipUse, u16)>,
     /// What the draws of wrong PINs begin from.
     pub(crate) seed: u64,
     /// Name of the dialect, for the report.
@@ -134,13 +139,15 @@ pub(crate) enum LoadError {
 
 /// Carries a plan out.
 pub(crate) fn run(spec: Spec, plan: &Plan) -> Result<Outcome, LoadError> {
-    let template = Template::new(&spec)?;
+    let template = Template::new(&spec, plan.chips.map(|(kind, _)| kind))?;
     let streams =
         (0..plan.connections).map(|_| open(plan.address)).collect::<Result<Vec<_>, _>>()?;
     let mixes: Vec<Mix> = (0..plan.threads)
         .map(|thread| {
             let seed = plan.seed.wrapping_add(thread.into());
-            Mix::new(plan.deck(thread), plan.wrong_pins_percent / 100.0, seed)
+            let deck = plan.deck(thread);
+            let chips = plan.chips.map(|(kind, from)| Chips::new(kind, deck.len(), from, seed));
+            Mix::new(deck, plan.wrong_pins_percent / 100.0, seed).with_chips(chips)
         })
         .collect();
     let shared = Shared { spec, template, plan: plan.clone(), clock: Clock::start() };

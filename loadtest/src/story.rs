@@ -164,6 +164,7 @@ impl<W: Write> Story<'_, W> {
             keys: part.keys,
             pin: part.card.pin,
             tries_max: TRIES,
+            atc: 0,
         }))
     }
 

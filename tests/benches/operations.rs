@@ -1,5 +1,7 @@
 //! How long a transaction and its parts take: `cargo bench -p tests`.
 
+use std::time::Instant;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tests::operations::Operations;
 
@@ -16,7 +18,17 @@ fn operations(criterion: &mut Criterion) {
     criterion.bench_function("card key of a PAN", |b| b.iter(|| operations.card_key()));
     criterion.bench_function("lookup at 1 M cards", |b| b.iter(|| operations.lookup()));
     criterion.bench_function("PIN verification", |b| b.iter(|| operations.verify_pin()));
+    criterion.bench_function("ARQC and ARPC", |b| b.iter(|| operations.chip(false)));
+    criterion.bench_function("ARQC, ARPC and script", |b| b.iter(|| operations.chip(true)));
     criterion.bench_function("whole transaction", |b| b.iter(|| operations.transaction()));
+    criterion.bench_function("whole transaction with a chip", |b| {
+        b.iter_custom(|count| {
+            let requests = operations.chip_requests(count);
+            let start = Instant::now();
+            requests.into_iter().for_each(|request| operations.chip_transaction(request));
+            start.elapsed()
+        });
+    });
 }
 
 criterion_group!(benches, operations);

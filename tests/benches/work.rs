@@ -12,6 +12,8 @@ fn main() {
         "encode" => operations.encode(times),
         "card_key" => (0..times).for_each(|_| operations.card_key()),
         "verify_pin" => (0..times).for_each(|_| operations.verify_pin()),
+        "chip" => (0..times).for_each(|_| operations.chip(false)),
+        "chip_script" => (0..times).for_each(|_| operations.chip(true)),
         "transaction" => (0..times).for_each(|_| operations.transaction()),
         _ => panic!("no such operation: {name}"),
     }

@@ -168,6 +168,7 @@ impl World {
                 keys,
                 pin: if is_by_script { "unknown" } else { &pin },
                 tries_max: TRIES,
+                atc: 0,
             };
             let chip = (ChipCard::new(&personalization), application);
             let host = Host::new(&pin, wait);

@@ -7,15 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
-use switch::authorization::{Answer, Reason, response};
+use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
+use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
+use switch::authorization::decision::check_of;
+use switch::authorization::{Answer, ChipData, Reason, response};
 use switch::cards::cache::NewCard;
+use switch::cards::chip::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
 use switch::clock::SystemClock;
 use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
 use switch::frame::Frame;
-use switch::hsm::{Hsm, PinBlock, PinReference, Verification, VerifyPin};
-use switch::issuer::PinText;
+use switch::hsm::emv::IssuerAnswer;
+use switch::hsm::{
+    ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, Verification, VerifyPin,
+};
+use switch::issuer::{AddCard, NewState, PinText};
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
 use switch::store::Store;
@@ -39,11 +46,26 @@ const CONFIG: &str = "
     name = \"debit\"
     bins = [\"476135\"]
     currency = 978
+    [[products]]
+    name = \"chip\"
+    bins = [\"476134\"]
+    currency = 978
+    [products.chip]
+    imk_ac = \"demo-visa-imk-ac\"
+    imk_smi = \"demo-visa-imk-smi\"
+    imk_smc = \"demo-visa-imk-smc\"
+    offline_pin = true
 ";
 const PIN: &str = "4071";
 
 /// Requests with a PIN, of so many different cards.
 const FRAMES: usize = 256;
+
+/// Cards with a chip: more than answers come between two syncs.
+const CHIPS_MAX: usize = 65_536;
+
+/// What is written is on the disk after this time.
+const SYNCED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Answers that leave with one write of the journal, as in a busy link.
 const BATCH: usize = 64;
@@ -62,12 +84,21 @@ pub struct Operations {
     pan: Pan,
     count: usize,
     reply: Vec<u8>,
+    /// In step with the switch.
+    chips: Vec<ChipCard>,
+    /// DE55 of a request of one more, whose PIN was changed, and the change.
+    chip_data: ChipData,
+    change: ChangeKind,
     _directory: tempfile::TempDir,
 }
 
+/// BINs of the cards, and of those with chips.
+const BIN: &str = "476135";
+const CHIP_BIN: &str = "476134";
+
 /// PAN of a card, with its check digit.
-fn pan(index: usize) -> String {
-    let front = format!("476135{index:09}");
+fn pan(bin: &str, index: usize) -> String {
+    let front = format!("{bin}{index:09}");
     let digits = front.bytes().rev().map(|byte| u32::from(byte - b'0'));
     let doubled = |(place, digit): (usize, u32)| match place % 2 {
         0 => digit * 2 / 10 + digit * 2 % 10,
@@ -98,7 +129,12 @@ impl Operations {
         let metrics = LinkMetrics::new(&link.network, &link.name);
         let session = Session::new(link, metrics, Arc::default(), "terminal");
         let cards = add_cards(&switch, &config, cards.max(FRAMES));
-        let frames = (0..FRAMES).map(|index| request(&pan(index)).frame(&spec)[2..].to_vec());
+        let chips = cards.len().min(CHIPS_MAX);
+        add_chips(&switch, chips);
+        let frames = (0..FRAMES).map(|index| request(&pan(BIN, index)).frame(&spec)[2..].to_vec());
+        let data = ChipData::read(&payment(&mut chip_card(0)).chip_data()).unwrap();
+        let card = block_on(switch.store.load_by_token("chip-0")).unwrap().unwrap();
+        let change = card.state.chip(0).unwrap().sync.change().unwrap().kind.clone();
         let reference =
             block_on(switch.store.load(&cards[0])).unwrap().unwrap().state.pin.reference;
         Operations {
@@ -108,14 +144,68 @@ impl Operations {
             // MTI, bitmap, DE2 with its length, DE3, DE4, DE7.
             stan_at: 4 + 16 + 18 + 6 + 12 + 10,
             reference: reference.unwrap(),
-            block: PinBlock::new(&pin_block(PIN, &pan(0), 0, ZPK)).unwrap(),
-            pan: Pan::parse(pan(0).as_bytes()).unwrap(),
+            block: PinBlock::new(&pin_block(PIN, &pan(BIN, 0), 0, ZPK)).unwrap(),
+            pan: Pan::parse(pan(BIN, 0).as_bytes()).unwrap(),
             count: 0,
             reply: Vec::with_capacity(1 << 10),
+            chips: (1..chips).map(chip_card).collect(),
+            chip_data: data,
+            change,
             spec,
             switch,
             _directory: directory,
         }
+    }
+
+    /// Verifies a cryptogram of Visa 0A and makes its answer, with the script of a PIN change or
+    /// without.
+    pub fn chip(&mut self, with_script: bool) {
+        let pan = Pan::parse(pan(CHIP_BIN, 0).as_bytes()).unwrap();
+        let check = check_of(&self.chip_data, &[], (0, 1)).unwrap();
+        let (covered, iad, arqc) = self.chip_data.verifiable().unwrap();
+        let chip = ChipCall {
+            keys: &self.switch.products[1].chip.as_ref().unwrap().keys,
+            profile: &check.cvn.profile,
+            pan: &pan,
+            sequence: 1,
+            covered: covered.to_bytes(),
+            iad: [iad.view().unwrap().cvr, &[]],
+            arqc,
+            atc: covered.atc,
+            unpredictable: covered.unpredictable,
+        };
+        assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), Verification::Ok);
+        let answer = IssuerAnswer::Code(*b"00");
+        let call = IssuerAuthenticate { chip, answer, script: with_script.then_some(&self.change) };
+        let authenticated = block_on(self.switch.hsm.issuer_authenticate(call)).unwrap();
+        assert_eq!(authenticated.command.is_some(), with_script);
+    }
+
+    /// Requests of contact chips that have verified their PIN, each with the next cryptogram. What
+    /// was answered before is on the disk then: a card that has just changed would wait for it.
+    pub fn chip_requests(&mut self, count: u64) -> Vec<Bytes> {
+        self.switch.store.flush().unwrap();
+        std::thread::sleep(SYNCED_WITHIN);
+        let request = |_| {
+            self.count += 1;
+            let index = self.count % self.chips.len();
+            let data = payment(&mut self.chips[index]).chip_data();
+            let mut fields = request(&pan(CHIP_BIN, index + 1));
+            fields.values.remove(&52);
+            fields.set(3, b"000000").set(18, b"5411").set(22, b"051").set(23, b"001");
+            fields.set(11, format!("{:06}", self.count % 1_000_000).as_bytes()).set(55, &data);
+            Bytes::copy_from_slice(&fields.frame(&self.spec)[2..])
+        };
+        (0..count).map(request).collect()
+    }
+
+    /// A whole transaction of a contact chip, from the frame to the frame of its approval.
+    pub fn chip_transaction(&mut self, message: Bytes) {
+        self.count += 1;
+        let reply = self.respond(message);
+        // DE55, of which 91 is all, in front of it DE49, DE42 and DE41, and DE39.
+        assert_eq!(&reply[reply.len() - 24..][..4], b"910A");
+        assert_eq!(&reply[reply.len() - 55..][..2], b"00");
     }
 
     /// Reads a request and three of its elements.
@@ -175,22 +265,72 @@ impl Operations {
         let stan = format!("{:06}", self.count % 1_000_000);
         frame[self.stan_at..][..6].copy_from_slice(stan.as_bytes());
         let message = Bytes::copy_from_slice(frame);
+        let reply = self.respond(message);
+        // DE39, in front of DE41, DE42 and DE49.
+        assert_eq!(&reply[reply.len() - 28..][..2], b"00");
+    }
+
+    fn respond(&mut self, message: Bytes) -> Vec<u8> {
         let frame = Frame { header: Bytes::new(), message };
         let reply = self.switch.respond(&self.session, frame, Duration::MAX).boxed();
         let reply = block_on(reply).unwrap().reply.expect("an answer");
-        // DE39, in front of DE41, DE42 and DE49.
-        assert_eq!(&reply.frame[reply.frame.len() - 28..][..2], b"00");
         if self.count.is_multiple_of(BATCH) {
             self.switch.store.flush().unwrap();
         }
+        reply.frame
     }
+}
+
+fn add_chips(switch: &PinSwitch, count: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = || PinText::new(Zeroizing::new(PIN.to_owned()));
+    let card = |index: usize| AddCard {
+        token: format!("chip-{index}"),
+        pan: Zeroizing::new(pan(CHIP_BIN, index)),
+        expiration: "2912".to_owned(),
+        pan_sequence_number: "01".to_owned(),
+        card_product_token: "chip".to_owned(),
+        state: Some(NewState::Active),
+        pin: Some(text()),
+        pvv: None,
+        pvki: None,
+        pin_offset: None,
+    };
+    let add = Command::AddMany((0..count).map(card).collect());
+    let change = Command::SetPin { token: "chip-0".to_owned(), pin: text() };
+    for command in [add, change] {
+        assert!(!matches!(runtime.block_on(execute(switch, command)), Outcome::Refused(_)));
+    }
+}
+
+fn chip_card(index: usize) -> ChipCard {
+    ChipCard::new(&Personalization {
+        application: Application::Visa0A,
+        pan: &pan(CHIP_BIN, index),
+        sequence: 1,
+        keys: IssuerKeys::DEMO_VISA,
+        pin: PIN,
+        tries_max: 3,
+        atc: 0,
+    })
+}
+
+fn payment(chip: &mut ChipCard) -> Payment {
+    let purchase = Purchase {
+        amount: 1_250,
+        currency: 978,
+        date: [0x26, 0x11, 0x21],
+        transaction_type: 0x00,
+        unpredictable: [1, 2, 3, 4],
+    };
+    Payment::begin(chip, &purchase, (PinEntry::Offline(&[PIN]), Otherwise::Fails))
 }
 
 fn add_cards(switch: &PinSwitch, config: &Config, count: usize) -> Vec<CardKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let plastic = || Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
     let card = |index: usize| {
-        let pan = Pan::parse(pan(index).as_bytes()).unwrap();
+        let pan = Pan::parse(pan(BIN, index).as_bytes()).unwrap();
         let identity = switch.vault.identify(&format!("card-{index}"), &pan).unwrap();
         let product = Arc::clone(&config.products[0]);
         NewCard { identity, product, state: CardState::new(plastic()) }

@@ -49,6 +49,8 @@ name = "demo-debit"
 bins = ["476134", "476135"]
 currency = 978
 
+{debit_chip}
+
 [[products]]
 name = "demo-chip"
 bins = ["476134"]
@@ -97,6 +99,7 @@ DEFAULTS = {
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
     "tables": "",
+    "debit_chip": "",
     "visa_chip": "",
     "m_chip": "",
 }
@@ -109,8 +112,8 @@ def text(**settings):
 
 
 def chip(kind, more=""):
-    """The rules of a product's chips under the demo's keys, for the settings `visa_chip` and
-    `m_chip`."""
+    """The rules of a product's chips under the demo's keys, for the settings `debit_chip`,
+    `visa_chip` and `m_chip`."""
     keys = "\n".join(f'imk_{key} = "demo-{kind}-imk-{key}"' for key in ("ac", "smi", "smc"))
     return f"[products.chip]\n{keys}\noffline_pin = true\n{more}"
 

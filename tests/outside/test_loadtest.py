@@ -104,6 +104,29 @@ def test_run_counts_what_it_sent(switch):
     assert "p99.9" in report["right"]
 
 
+def test_chips_under_load_get_what_they_must(make_switch):
+    chips = settings.chip("visa", "atm_unblocks_chip = true\n")
+    switch = make_switch(debit_chip=chips)
+    switch.done("seed", "--cards", "1000")
+    switch.start()
+    words = ["run", "--cards", "1000", "--requests", "3000", "--json", "--chip"]
+    first = expected(loadtest(switch, *words, "offline-pin"))
+    assert first["plan"]["chip"] == "offline-pin"
+    assert switch.metric('pinswitch_cryptogram_verifications_total{result="ok"}') == 3000
+    expected(loadtest(switch, *words, "unblock", "--atc-from", "100"))
+    assert switch.metric('pinswitch_issuer_scripts_total{state="sent"}') == 3000
+    # A chip counts on: the counters of before are replays.
+    again = loadtest(switch, *words, "offline-pin")
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["de39"] == {"59": 3000}
+
+
+def test_chips_need_a_product_that_knows_them(seeded):
+    result = loadtest(seeded, "run", "--cards", "1001", "--requests", "10", "--chip", "unblock")
+    assert result.returncode == 1
+    assert "unexpected 10" in result.stdout
+
+
 def test_run_fails_where_an_answer_is_wrong(switch):
     switch.done("card", "set-pin", "demo-card-4", stdin="1357")
     result = loadtest(switch, "run", "--requests", "100")
@@ -200,7 +223,7 @@ def test_too_few_cards_is_wrong_usage():
 
 
 def test_the_load_tables_have_a_row_for_each_load_and_say_which_targets_are_met(tmp_path):
-    words = ["--rounds", "1", "--seconds", "1", "--cards", "5000", "--sync", "all"]
+    words = ["--rounds", "1", "--seconds", "3", "--cards", "5000", "--sync", "all"]
     words += ["--rows", "4x64", "1000/s", "--lost-max", "100", "--data", str(tmp_path)]
     result = subprocess.run(
         [REPOSITORY / "loadtest/measure_load", *words], capture_output=True, text=True, timeout=120,

@@ -51,6 +51,7 @@ fn card(vector: &Value) -> Option<ChipCard> {
         },
         pin: vector["current_pin"].as_str().unwrap_or("0000"),
         tries_max: 3,
+        atc: 0,
     }))
 }
 

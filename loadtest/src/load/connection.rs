@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use iso_specs::{Message, Mti, Spec, decode};
 
+use super::chips::ChipUse;
 use super::mix::Pick;
 use super::template::Template;
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ pub(super) struct Sent {
     pub(super) pan: [u8; 16],
     /// Whether its PIN is wrong.
     pub(super) is_wrong: bool,
+    pub(super) chip: Option<ChipUse>,
 }
 
 impl Sent {
@@ -39,6 +41,7 @@ impl Sent {
         answer.mti() == Mti::AUTHORIZATION_RESPONSE
             && answer.text::<2>(39).is_some_and(|text| text.as_slice() == code)
             && self.is_for_its_card(answer)
+            && self.chip.is_none_or(|chip| chip.is_told(answer))
     }
 
     /// Whether this is the request itself, as an echo gives it back.
@@ -121,7 +124,8 @@ impl<'a> Connection<'a> {
     ) {
         template.append(trace, pick, &mut self.output);
         let Pick { place, pan, is_wrong, .. } = *pick;
-        let sent = Sent { at: due.unwrap_or(Duration::MAX), place, pan, is_wrong };
+        let at = due.unwrap_or(Duration::MAX);
+        let sent = Sent { at, place, pan, is_wrong, chip: template.chip };
         let key = (trace.stan, trace.rrn);
         self.queued.push_back(Queued { end: self.output.len(), due, key, sent });
     }
@@ -226,7 +230,7 @@ mod tests {
     #[test]
     fn what_the_socket_does_not_take_at_once_is_late_until_it_leaves() {
         let spec = Spec::from_toml(Spec::builtin(crate::DIALECT).unwrap()).unwrap();
-        let template = Template::new(&spec).unwrap();
+        let template = Template::new(&spec, None).unwrap();
         let clock = Clock::start();
         let mut numbers = Numbers::of_one_thread(&clock);
         let pick = Mix::new(Deck::Demo, 0.0, 1).pick().unwrap();
@@ -261,7 +265,7 @@ mod tests {
     #[test]
     fn a_request_without_a_time_counts_from_its_first_write() {
         let spec = Spec::from_toml(Spec::builtin(crate::DIALECT).unwrap()).unwrap();
-        let template = Template::new(&spec).unwrap();
+        let template = Template::new(&spec, None).unwrap();
         let clock = Clock::start();
         let trace = Numbers::of_one_thread(&clock).take(clock.transmission_time());
         let pick = Mix::new(Deck::Demo, 0.0, 1).pick().unwrap();

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::chips::Chips;
 use crate::cards::{CARDS, ZPK};
 use crate::numbers::digits;
 use crate::pin_block::ZoneKey;
@@ -33,7 +34,7 @@ pub(super) enum Deck {
 }
 
 impl Deck {
-    fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         match self {
             Deck::Demo => 4,
             Deck::Seeded(range) => range.end.saturating_sub(range.start),
@@ -93,11 +94,14 @@ pub(super) struct Pick {
     pub(super) pan: [u8; 16],
     pub(super) pin_block: [u8; 8],
     pub(super) is_wrong: bool,
+    /// DE55; nothing without a chip.
+    pub(super) chip_data: Vec<u8>,
 }
 
 /// The cards of a thread, and what is known of them.
 pub(super) struct Mix {
     deck: Deck,
+    chips: Option<Chips>,
     key: ZoneKey,
     random: fastrand::Rng,
     /// Share of the requests, from 0 to 0.5, that have a wrong PIN.
@@ -124,6 +128,7 @@ impl Mix {
         Mix {
             next: random.u32(0..count),
             deck,
+            chips: None,
             key: ZoneKey::new(&ZPK),
             random,
             wrong_share,
@@ -132,6 +137,11 @@ impl Mix {
             fresh: count,
             searched: 0,
         }
+    }
+
+    /// The same cards, with chips.
+    pub(super) fn with_chips(self, chips: Option<Chips>) -> Mix {
+        Mix { chips, ..self }
     }
 
     /// The next request; `None` while every card is in flight.
@@ -185,12 +195,14 @@ impl Mix {
         Some(self.with_pin(place, false))
     }
 
-    fn with_pin(&self, place: u32, is_wrong: bool) -> Pick {
+    fn with_pin(&mut self, place: u32, is_wrong: bool) -> Pick {
         let (pan, pin) = self.deck.card(place);
         let sent = if is_wrong { other_pin(pin) } else { pin };
         // Four digits and sixteen always have a block.
         let pin_block = self.key.format_0(&sent, &pan).unwrap_or_default();
-        Pick { place, pan, pin_block, is_wrong }
+        let chips = self.chips.as_mut();
+        let chip_data = chips.map(|chips| chips.chip_data(place, &pan, &pin)).unwrap_or_default();
+        Pick { place, pan, pin_block, is_wrong, chip_data }
     }
 }
 

@@ -7,7 +7,8 @@
 //! * `command`, `version`: `run`, and the version of this program
 //! * `machine`: `cores` and `cpu_model`
 //! * `plan`: `address`, `connections`, `pipeline`, `threads`, `rate_per_second` (open loop),
-//!   `seconds` or `requests`, `cards`, `wrong_pins_percent`, `seed`, `dialect`, `echo`
+//!   `seconds` or `requests`, `cards`, `wrong_pins_percent`, `chip`, `seed`, `dialect`,
+//!   `echo`
 //! * `sent`, `answered`: requests, and answers that belong to one, right or wrong
 //! * `seconds`: from the start to the last answer
 //! * `rate_per_second`: `answered` by `seconds`
@@ -225,6 +226,7 @@ impl Outcome {
                 "requests": requests,
                 "cards": plan.cards,
                 "wrong_pins_percent": plan.wrong_pins_percent,
+                "chip": plan.chips.map(|(kind, _)| kind.name()),
                 "seed": plan.seed,
                 "dialect": plan.dialect,
                 "echo": plan.echo,

@@ -4,6 +4,7 @@
 use iso_specs::{Message, Spec, decode};
 
 use super::LoadError;
+use super::chips::{AMOUNT, ChipUse, Chips};
 use super::mix::{EXPIRY, Pick};
 use crate::cards::CARD_1;
 use crate::clock::TransmissionTime;
@@ -14,6 +15,8 @@ use crate::request::Request;
 /// A frame with its length header, and where in it the elements that change lie. These elements
 /// have the same length in every request.
 pub(super) struct Template {
+    /// What the chip of each request does.
+    pub(super) chip: Option<ChipUse>,
     frame: Vec<u8>,
     pan: Place,
     transmission_time: Place,
@@ -21,14 +24,19 @@ pub(super) struct Template {
     time: Place,
     date: Place,
     rrn: Place,
-    pin_block: Place,
+    pin_block: Option<Place>,
+    chip_data: Option<Place>,
 }
 
 impl Template {
     /// In a dialect that writes text as ASCII, and digits as ASCII or packed.
-    pub(super) fn new(spec: &Spec) -> Result<Template, LoadError> {
+    pub(super) fn new(spec: &Spec, chip: Option<ChipUse>) -> Result<Template, LoadError> {
         let trace = Numbers::new(0, 0, 1).take(TransmissionTime::at(0));
-        let request = Request::cash_with_pin(&CARD_1, CARD_1.pin, &trace).with(14, EXPIRY);
+        let request = match chip {
+            None => Request::cash_with_pin(&CARD_1, CARD_1.pin, &trace),
+            Some(kind) => of_chip(kind, &trace),
+        };
+        let request = request.with(14, EXPIRY);
         let message = request.encode(spec)?;
         let mut frame = Vec::new();
         if !frame::append(&message, &mut frame) {
@@ -49,7 +57,9 @@ impl Template {
             time: place(12, 6)?,
             date: place(13, 4)?,
             rrn: place(37, 12)?,
-            pin_block: place(52, 16)?,
+            pin_block: (chip != Some(ChipUse::OfflinePin)).then(|| place(52, 16)).transpose()?,
+            chip_data: chip.map(|kind| place(55, 2 * chip_data(kind).len())).transpose()?,
+            chip,
             frame,
         })
     }
@@ -65,7 +75,12 @@ impl Template {
         self.time.write(frame, trace.time.time());
         self.date.write(frame, trace.time.date());
         self.rrn.write(frame, &trace.rrn);
-        self.pin_block.write(frame, &hexadecimal(pick.pin_block));
+        if let Some(place) = self.pin_block {
+            place.write(frame, &hexadecimal(&pick.pin_block));
+        }
+        if let Some(place) = self.chip_data {
+            place.write(frame, &hexadecimal(&pick.chip_data));
+        }
     }
 }
 
@@ -97,15 +112,27 @@ fn nibble(digit: u8) -> u8 {
     }
 }
 
-fn hexadecimal(block: [u8; 8]) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(block) {
-        *pair = [byte >> 4, byte & 0x0F].map(|nibble| match nibble {
-            0..=9 => b'0' + nibble,
-            _ => b'A' + nibble - 10,
-        });
+fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
+    let digit = |nibble: u8| match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'A' + nibble - 10,
+    };
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0F)]).collect()
+}
+
+/// A request of a contact chip, whose PIN goes online or does not.
+fn of_chip(kind: ChipUse, trace: &Trace) -> Request {
+    let request = Request::purchase(&CARD_1, AMOUNT, &chip_data(kind), trace);
+    match kind {
+        ChipUse::OfflinePin => request,
+        // In place of the right block, which is written over it.
+        ChipUse::Unblock => request.with(52, &[0; 8]),
     }
-    digits
+}
+
+/// Chip data as long as that of every request.
+fn chip_data(kind: ChipUse) -> Vec<u8> {
+    Chips::new(kind, 1, 1, 0).chip_data(0, b"4761350000000000", b"1234")
 }
 
 /// Where an element lies in the message that it was read from.
@@ -125,7 +152,7 @@ mod tests {
     fn it_writes_the_bytes_that_encoding_the_request_gives() {
         for dialect in ["iso8583-1987-ascii", "iso8583-1987-binary"] {
             let spec = Spec::from_toml(Spec::builtin(dialect).unwrap()).unwrap();
-            let template = Template::new(&spec).unwrap();
+            let template = Template::new(&spec, None).unwrap();
             let mut numbers = Numbers::new(987_654_321_012, 1, 3);
             let mut mix = Mix::new(Deck::Demo, 0.0, 1);
             for _ in CARDS {

@@ -73,6 +73,7 @@ pub(super) fn plan(address: SocketAddr, until: Until) -> Plan {
         rate: None,
         cards: None,
         wrong_pins_percent: 0.0,
+        chips: None,
         seed: 1,
         dialect: "iso8583-1987-ascii",
         echo: false,
