@@ -135,7 +135,12 @@ pub fn read(dialect: &Spec, frame: &[u8]) -> (Said, Vec<u8>) {
         "91" => "9907".to_owned(),
         _ => fields.text(44),
     };
-    (Said { reason, tells: has(0x91), script: has(0x72) }, data)
+    (Said { reason, tells: has(0x91), script: has(0x71) || has(0x72) }, data)
+}
+
+/// The template of the script in chip data: 71 or 72.
+pub fn script_template(data: &[u8]) -> u32 {
+    if tlv::find(data, 0x71).is_some() { 0x71 } else { 0x72 }
 }
 
 /// Chip data in which one value is changed, if it is there.

@@ -13,7 +13,7 @@ use switch::issuer::PinText;
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
-use super::messages::{Sent, read, with_tag, without_tag};
+use super::messages::{Sent, read, script_template, with_tag, without_tag};
 use super::model::{Circumstances, Conclusion, Event, Host, Offline, Report, Said, Wait};
 use super::world::Line;
 
@@ -389,12 +389,12 @@ impl Sequence {
             return Ok(());
         }
         let data = match fate {
-            Fate::ScriptIsDamaged => with_tag(&data, 0x72, |script| {
+            Fate::ScriptIsDamaged => with_tag(&data, script_template(&data), |script| {
                 let last = script.len() - 1 - self.dice.usize(0..8);
                 script[last] ^= 1;
             }),
             Fate::AuthenticationIsDamaged => with_tag(&data, 0x91, |value| value[0] ^= 1),
-            Fate::ScriptIsCutOff => without_tag(&data, 0x72),
+            Fate::ScriptIsCutOff => without_tag(&data, script_template(&data)),
             _ => data,
         };
         let tries = self.chip.tries_left();

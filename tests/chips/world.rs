@@ -353,13 +353,15 @@ fn configuration(rules: &[Rules; 2]) -> String {
         let policy = if rules.pin_required { "required" } else { "cvm_list" };
         let Rules { ofpbe, atm_unblocks, sends_max, .. } = rules;
         let resends = sends_max - 1;
+        // Before or after the chip's last cryptogram: it must make no difference.
+        let template = if sends_max % 2 == 0 { 71 } else { 72 };
         format!(
             "[[products]]\nname = {name:?}\nbins = [{bin:?}]\ncurrency = 978\n\
              [products.chip]\nimk_ac = \"demo-{kind}-imk-ac\"\nimk_smi = \"demo-{kind}-imk-smi\"\n\
              imk_smc = \"demo-{kind}-imk-smc\"\noffline_pin = true\nbypass_mode = {mode:?}\n\
              {ftpam}{ftpdy}ofpbe = {ofpbe}\napprove_exhausted = {exhausted:?}\n\
              no_pin_policy = {policy:?}\natm_unblocks_chip = {atm_unblocks}\n\
-             script_resends_max = {resends}\n"
+             script_resends_max = {resends}\nscript_template = {template}\n"
         )
     };
     format!(
