@@ -30,8 +30,8 @@ impl<'a> Line<'a> {
     fn read(text: &'a str) -> Line<'a> {
         let word = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
         let words = text.split_whitespace().map(word).collect::<Vec<_>>();
-        const KNOWN: &str = "pin exhausted tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 after \
-                             online pending sent failed unblock oldpin scripts scriptfailed \
+        const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 \
+                             after online pending sent failed unblock oldpin scripts scriptfailed \
                              authfailed notcompleted result atc seen";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
@@ -99,8 +99,9 @@ fn bytes(hex: &str) -> Vec<u8> {
 /// DE55 of a card with Visa CVN 0A.
 fn chip_data(line: &Line<'_>) -> Vec<u8> {
     let pin = line.get("pin");
+    let types = line.get("type").map_or(0xA0, |types| u8::from_str_radix(types, 16).unwrap());
     let second =
-        0xA0 | if pin.is_some() { 0x04 } else { 0 } | if pin == Some("wrong") { 2 } else { 0 };
+        types | if pin.is_some() { 0x04 } else { 0 } | if pin == Some("wrong") { 2 } else { 0 };
     let exhausted = if line.has("exhausted") { 0x40 } else { 0 };
     let completed = if line.has("notcompleted") { 0x80 } else { 0 };
     let third = exhausted | completed | if line.has("authfailed") { 0x08 } else { 0 };
@@ -147,7 +148,9 @@ fn request(line: &Line<'_>, dialect: &Spec) -> Request {
     let amount = format!("{:012}", line.number::<u64>("de4", 1_000));
     fields.set(2, b"4761340000000027").set(3, line.get("de3").unwrap_or("000000").as_bytes());
     fields.set(4, amount.as_bytes()).set(7, b"1121120000").set(11, b"000001").set(14, b"2912");
-    fields.set(22, line.get("de22").unwrap_or("051").as_bytes());
+    if line.get("de22") != Some("none") {
+        fields.set(22, line.get("de22").unwrap_or("051").as_bytes());
+    }
     fields.set(49, line.get("de49").unwrap_or("978").as_bytes()).set(55, &chip_data(line));
     if let Some(category) = line.get("de18") {
         fields.set(18, category.as_bytes());
@@ -237,7 +240,7 @@ fn outcome(decision: &Decision, dialect: &Spec, wanted: &[&str]) -> Vec<String> 
 fn every_line_of_the_table() {
     let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
     let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("offline_pin.txt");
-    let (mut rules, mut lines) = (product(""), 0);
+    let (mut rules, mut lines, mut wrong) = (product(""), 0, Vec::new());
     for (number, text) in std::fs::read_to_string(table).unwrap().lines().enumerate() {
         if text.starts_with('#') || text.is_empty() {
             continue;
@@ -250,9 +253,14 @@ fn every_line_of_the_table() {
         let wanted: Vec<&str> = wanted.split_whitespace().collect();
         let decision = judged(&Line::read(given), &rules, &dialect);
         let said = outcome(&decision, &dialect, &wanted);
-        assert_eq!(said, wanted, "line {}: {text}\n{:?}", number + 1, decision.trail);
+        if said != wanted {
+            let trail: Vec<String> = decision.trail.iter().map(ToString::to_string).collect();
+            let number = number + 1;
+            wrong.push(format!("line {number}: {text}\n    {}: {trail:?}", said.join(" ")));
+        }
         lines += 1;
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(lines >= 100, "{lines}");
 }
 

@@ -9,6 +9,7 @@ pub mod trusted;
 pub mod routing;
 pub mod product;
 pub mod decision;
+pub mod judgement;
 pub mod dialect;
 pub mod card_status;
 pub mod pin;

@@ -126,8 +126,8 @@ fn has_offline_pin(product: &Product) -> bool {
     product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
 }
 
-/// Deletes the PIN blocks of changes that no chip took within OFPBE, and raises an event for each
-/// card; how many.
+/// Gives up the changes that no chip took within OFPBE, and raises an event for each card whose
+/// PIN block is deleted with them; how many cards.
 ///
 /// # Errors
 /// If the store has failed.
@@ -145,9 +145,10 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         // If it changes meanwhile, its turn comes again.
         let card = switch.store.load(&entry.identity.key).await;
         let Some(card) = card.map_err(|failed| failed.to_string())? else { continue };
-        let Some(changed) = after(&card.entry) else { continue };
+        let Some((changed, is_of_pin)) = after(&card.entry) else { continue };
         let event = Event::PinChangeExpired { time: now, card: entry.identity.key };
-        let commit = Commit { event: Some(event), ..Commit::by_issuer(&card, changed) };
+        let event = is_of_pin.then_some(event);
+        let commit = Commit { event, ..Commit::by_issuer(&card, changed) };
         match switch.store.commit(commit, &mut None).await {
             Ok(()) => count += 1,
             Err(CommitError::Changed) => {}

@@ -18,6 +18,8 @@ pub struct Rules {
     pub pin_required: bool,
     pub atm_unblocks: bool,
     pub sends_max: u8,
+    /// 71 or 72.
+    pub script_template: u32,
 }
 
 /// A rule that the model gets wrong on purpose.
@@ -40,11 +42,16 @@ pub enum Mistake {
     ReplayIsAccepted,
     ContactlessGetsScript,
     LateGetsScript,
+    PassesWithoutScript,
+    ContactlessPasses,
+    SecondEntryWithout,
+    BilledIsBelieved,
+    UnblockExpiresPin,
     ChipCountsOnline,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 18] = [
+    pub const ALL: [Mistake; 23] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -62,6 +69,11 @@ impl Mistake {
         Mistake::ReplayIsAccepted,
         Mistake::ContactlessGetsScript,
         Mistake::LateGetsScript,
+        Mistake::PassesWithoutScript,
+        Mistake::ContactlessPasses,
+        Mistake::SecondEntryWithout,
+        Mistake::BilledIsBelieved,
+        Mistake::UnblockExpiresPin,
         Mistake::ChipCountsOnline,
     ];
 }
@@ -139,6 +151,15 @@ pub enum Offline {
     Wrong,
 }
 
+/// How the chip was read, by DE22.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Contact,
+    Contactless,
+    /// Anything else, or nothing.
+    Other,
+}
+
 /// What the chip tells of the transactions before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
@@ -153,16 +174,22 @@ pub struct Report {
 pub struct Facts {
     pub number: u32,
     pub atc: u16,
-    pub is_contact: bool,
+    pub entry: Entry,
+    /// The cryptogram is one by which the chip asks to go online.
+    pub asks: bool,
     /// Chip data and cryptogram are as the chip made them.
     pub is_genuine: bool,
     pub is_cash: bool,
     pub amount: u64,
     pub is_own_currency: bool,
+    /// In the product's currency.
+    pub billed: Option<u64>,
     /// DE52.
     pub online: Option<String>,
     pub offline: Offline,
     pub is_exhausted: bool,
+    /// The terminal has seen it too.
+    pub was_refused: bool,
     /// Another method held.
     pub is_otherwise_verified: bool,
     /// No method held.
@@ -194,8 +221,9 @@ pub struct Conclusion {
     pub is_reversal: bool,
     /// 9F5B: whether its script was carried out.
     pub script: Option<bool>,
-    /// The terminal says that the answer was not the issuer's.
-    pub authentication_failed: bool,
+    /// The terminal says that the answer was not the issuer's, or that a script failed before the
+    /// last cryptogram.
+    pub has_failed: bool,
 }
 
 /// An answer, as the model sees it.
@@ -274,8 +302,10 @@ impl Host {
     /// Without a change whose time is over.
     pub fn expire(&mut self, of: &Circumstances) -> bool {
         let is_over = self.is_over(of);
+        let is_of_pin = self.wait.kept().is_some_and(|change| change.is_pin || change.pin_is_old)
+            || of.mistake == Some(Mistake::UnblockExpiresPin);
         if is_over {
-            self.wait = Wait::Expired;
+            self.wait = if is_of_pin { Wait::Expired } else { Wait::Nothing };
         }
         is_over
     }
@@ -317,14 +347,21 @@ impl Host {
         if self.is_suspended {
             return Said::only("1872");
         }
+        if !facts.asks {
+            return Said::only("1029");
+        }
         if of.hsm_is_down {
             return Said::only("9907");
         }
         if !facts.is_genuine {
             return Said::only("1029");
         }
-        let Some(is_again) = self.accept(facts.atc, of) else { return Said::only("1029") };
-        if facts.is_contact && !is_again {
+        let is_asked = facts.online.is_some() || of.mistake == Some(Mistake::SecondEntryWithout);
+        let Some(is_again) = self.accept(facts.atc, is_asked, of) else {
+            return Said::only("1029");
+        };
+        let is_contact = facts.entry == Entry::Contact;
+        if is_contact && !is_again {
             self.observe(facts, of);
         }
         // What was given up for its age is taken out by others, a little later.
@@ -333,18 +370,19 @@ impl Host {
         if of.mistake == Some(Mistake::ChipCountsOnline) && facts.offline == Offline::Wrong {
             self.tries += 1;
         }
+        // An answer to a transaction that the chip has left behind reaches nobody.
+        let is_newest = self.seen.last() == Some(&facts.atc);
+        let can_carry = is_newest && is_contact;
         let reason = match &facts.online {
             Some(pin) => self.online(pin),
-            None => self.without_pin(facts, waits, of),
+            None => self.without_pin(facts, (waits, can_carry), of),
         };
         if matches!(reason, "1012" | "1809") {
             self.again = Some((facts.atc, of.now));
         }
-        let may_carry = facts.is_contact || of.mistake == Some(Mistake::ContactlessGetsScript);
-        // An answer to a transaction that the chip has left behind reaches nobody.
-        let is_newest =
-            self.seen.last() == Some(&facts.atc) || of.mistake == Some(Mistake::LateGetsScript);
-        let carries = reason == "0000" && may_carry && is_newest;
+        let carries = reason == "0000"
+            && (is_contact || of.mistake == Some(Mistake::ContactlessGetsScript))
+            && (is_newest || of.mistake == Some(Mistake::LateGetsScript));
         let unblocks = of.rules.atm_unblocks
             && of.mistake != Some(Mistake::AtmDoesNotUnblock)
             && facts.online.is_some()
@@ -367,9 +405,12 @@ impl Host {
     }
 
     /// Whether the counter may come; whether it is the same cryptogram again.
-    fn accept(&mut self, atc: u16, of: &Circumstances) -> Option<bool> {
+    fn accept(&mut self, atc: u16, is_asked: bool, of: &Circumstances) -> Option<bool> {
         let is_again = self.again.is_some_and(|(again, since)| {
-            again == atc && of.now - since < 120 && of.mistake != Some(Mistake::SecondEntryIsReplay)
+            again == atc
+                && is_asked
+                && of.now - since < 120
+                && of.mistake != Some(Mistake::SecondEntryIsReplay)
         });
         if is_again {
             self.again = None;
@@ -423,15 +464,22 @@ impl Host {
     }
 
     /// The table of chip evidence.
-    fn without_pin(&self, facts: &Facts, waits: bool, of: &Circumstances) -> &'static str {
+    fn without_pin(
+        &self,
+        facts: &Facts,
+        (waits, can_carry): (bool, bool),
+        of: &Circumstances,
+    ) -> &'static str {
         let rules = &of.rules;
         let is_right = facts.offline == Offline::Right;
-        if !facts.is_contact {
-            return if facts.is_cash { "1012" } else { "0000" };
-        }
         if facts.is_cash && !is_right {
             return "1012";
         }
+        if facts.entry == Entry::Contactless {
+            return contactless(facts, of);
+        }
+        let can_carry = can_carry || of.mistake == Some(Mistake::PassesWithoutScript);
+        let waits = waits && can_carry;
         if facts.claims_offline && !is_right {
             return "1029";
         }
@@ -463,8 +511,13 @@ impl Host {
         let more_days = u64::from(mistake == Some(Mistake::OneDayMore));
         let in_time = |days: u64| of.now - change.since < (days + more_days) * DAY;
         let comparable = facts.is_own_currency || mistake == Some(Mistake::BypassWithoutCurrency);
+        let own = Some(facts.amount).filter(|_| comparable);
+        let amount = match mistake {
+            Some(Mistake::BilledIsBelieved) => facts.billed.or(own),
+            _ => facts.billed.max(own),
+        };
         let more = u64::from(mistake == Some(Mistake::ThresholdIsIncluded));
-        let is_small = |ftpam: u64| comparable && facts.amount < ftpam + more;
+        let is_small = |ftpam: u64| amount.is_some_and(|amount| amount < ftpam + more);
         match (rules.ftpam, rules.ftpdy) {
             (None, Some(days)) => rules.bypass_any && in_time(days),
             (None, None) => false,
@@ -481,7 +534,7 @@ impl Host {
         // A cryptogram that is right, or a network that has signed on.
         let is_believed = !of.hsm_is_down || of.is_signed_on;
         let named = conclusion.script.filter(|_| is_believed);
-        let has_failed = conclusion.authentication_failed && !of.hsm_is_down;
+        let has_failed = conclusion.has_failed && !of.hsm_is_down;
         // Its original is known for a day, and longer if it was repeated meanwhile.
         let answered = [Some((*number, *at)), self.last.as_ref().map(|(n, _, at)| (*n, *at))];
         let is_known = answered
@@ -495,5 +548,19 @@ impl Host {
         }
         let change = change.clone();
         self.settle(change, named == Some(true), of);
+    }
+}
+
+/// A chip without contact tells nothing of a PIN, unless something failed.
+fn contactless(facts: &Facts, of: &Circumstances) -> &'static str {
+    if of.mistake == Some(Mistake::ContactlessPasses) {
+        return "0000";
+    }
+    match facts {
+        Facts { claims_online: true, .. } => "1012",
+        Facts { offline: Offline::Wrong, .. } => "1809",
+        Facts { offline: Offline::NotTried, was_refused: true, .. } => "1872",
+        Facts { has_failed: true, .. } => "1809",
+        _ => "0000",
     }
 }

@@ -14,7 +14,7 @@ use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
 use super::messages::{Sent, read, script_template, with_tag, without_tag};
-use super::model::{Circumstances, Conclusion, Event, Host, Offline, Report, Said, Wait};
+use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait};
 use super::world::Line;
 
 /// PIN tries of a chip.
@@ -45,13 +45,16 @@ pub struct Sequence {
     pub pins: Vec<String>,
     pub(super) chip: ChipCard,
     application: Application,
-    ftpam: u64,
+    pub(super) ftpam: u64,
+    pub(super) script_template: u32,
     /// What the switch can hold of the card: more than one only after a crash.
     pub hosts: Vec<Host>,
     pub(super) report: Report,
     pub(super) number: u32,
     pub(super) atc: u16,
     queue: VecDeque<Action>,
+    /// Ids of the scripts that came.
+    pub(super) scripts: Vec<[u8; 4]>,
     sent: Vec<Sent>,
     never_sent: Vec<Sent>,
     pub(super) dice: Rng,
@@ -66,7 +69,7 @@ impl Sequence {
         (token, pan): (String, String),
         (chip, application): (ChipCard, Application),
         host: Host,
-        ftpam: u64,
+        (ftpam, script_template): (u64, u32),
         dice: Rng,
     ) -> Sequence {
         Sequence {
@@ -76,11 +79,13 @@ impl Sequence {
             chip,
             application,
             ftpam,
+            script_template,
             hosts: vec![host],
             report: Report::default(),
             number: 0,
             atc: 0,
             queue: VecDeque::new(),
+            scripts: Vec::new(),
             sent: Vec::new(),
             never_sent: Vec::new(),
             dice,
@@ -388,6 +393,9 @@ impl Sequence {
             self.queue.push_back(Action::AskForPin(sent, payment));
             return Ok(());
         }
+        if said.script && script_template(&data) != self.script_template {
+            return Err(self.wrong("the script is in the other template"));
+        }
         let data = match fate {
             Fate::ScriptIsDamaged => with_tag(&data, script_template(&data), |script| {
                 let last = script.len() - 1 - self.dice.usize(0..8);
@@ -401,6 +409,7 @@ impl Sequence {
         let approves = said.reason == "0000";
         let ending = payment.finish(&mut self.chip, Some((approves, &data)));
         self.remember(&ending);
+        self.scripts.extend(ending.scripts.iter().map(|(id, _)| *id));
         self.note(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
         let is_done = ending.scripts.iter().any(|(_, is_done)| *is_done);
         match ending.scripts.is_empty() {
@@ -438,7 +447,8 @@ impl Sequence {
     /// An approval that arrives whole leaves chip and switch with one PIN, unless the change was
     /// given up.
     fn must_heal(&self, (sent, said): (&Sent, &Said), ending: &Ending, fate: Fate) -> Outcome {
-        let is_whole = said.reason == "0000" && sent.facts.is_contact && fate == Fate::Arrives;
+        let is_whole =
+            said.reason == "0000" && sent.facts.entry == Entry::Contact && fate == Fate::Arrives;
         if is_whole && ending.is_authenticated != Some(true) {
             return Err(self.wrong("the chip does not believe the issuer"));
         }
@@ -454,31 +464,24 @@ impl Sequence {
         }
     }
 
-    /// The completion or the reversal of a payment.
+    /// The completion or the reversal of a payment comes next.
     fn follow(&mut self, sent: &Sent, ending: Option<&Ending>, is_reversal: bool) {
-        let mut fields = sent.fields.clone();
-        fields.mti = if is_reversal { "0400" } else { "0120" }.to_owned();
-        fields.values.remove(&52);
-        let tells = ending.filter(|_| !is_reversal || self.dice.u8(0..3) > 0);
-        match tells {
-            Some(ending) => drop(fields.set(55, &ending.chip_data)),
-            None => drop(fields.values.remove(&55)),
+        // Without contact there is no second cryptogram.
+        let is_contact = sent.facts.entry != Entry::Contactless;
+        if let Some(ending) = ending.filter(|_| is_contact && self.dice.u8(0..6) == 0) {
+            self.keep_second_cryptogram(sent, ending);
         }
-        let number = sent.facts.number;
-        if is_reversal {
-            let known = format!("0100{number:06}1128120000{:011}{:011}", 12_345, 0);
-            fields.set(90, known.as_bytes());
-        }
-        self.number += 1;
-        fields.set(11, format!("{:06}", self.number).as_bytes());
-        let conclusion = Conclusion {
-            number,
-            is_reversal,
-            script: tells.and_then(|ending| ending.scripts.first()).map(|(_, is_done)| *is_done),
-            authentication_failed: tells
-                .is_some_and(|ending| ending.is_authenticated == Some(false)),
-        };
+        let (conclusion, fields) = self.conclusion(sent, ending, is_reversal);
         self.queue.push_back(Action::Conclude(conclusion, fields));
+    }
+
+    /// The second cryptogram of a transaction, which somebody sends as if it were a first one.
+    fn keep_second_cryptogram(&mut self, sent: &Sent, ending: &Ending) {
+        let mut forged = sent.clone();
+        let data = with_tag(&ending.chip_data, 0x9F27, |value| value[0] = 0x80);
+        forged.fields.set(55, &data);
+        forged.facts.asks = false;
+        self.sent.push(forged);
     }
 
     /// Sends a message and compares what is said with what the model says. Nothing comes back
@@ -540,7 +543,7 @@ impl Sequence {
         if let (Event::Authorize(facts), "0000") = (event, &*said.reason) {
             self.count("approved");
             let is_bypass = facts.online.is_none()
-                && facts.is_contact
+                && facts.entry != Entry::Contactless
                 && !facts.is_exhausted
                 && (facts.offline == Offline::Wrong || facts.has_failed);
             if is_bypass {

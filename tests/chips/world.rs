@@ -172,9 +172,10 @@ impl World {
             };
             let chip = (ChipCard::new(&personalization), application);
             let host = Host::new(&pin, wait);
-            let ftpam = self.rules_of(application).ftpam.unwrap_or(5_000);
+            let rules = self.rules_of(application);
+            let product = (rules.ftpam.unwrap_or(5_000), rules.script_template);
             let dice = Rng::with_seed(self.dice.u64(..));
-            self.sequences.push(Sequence::new((token, pan), chip, host, ftpam, dice));
+            self.sequences.push(Sequence::new((token, pan), chip, host, product, dice));
         }
         self.connect().await;
     }
@@ -339,6 +340,8 @@ fn rules(dice: &mut Rng) -> Rules {
         pin_required: dice.bool(),
         atm_unblocks: dice.bool(),
         sends_max: dice.u8(1..6),
+        // Before or after the chip's last cryptogram.
+        script_template: if dice.bool() { 0x71 } else { 0x72 },
     }
 }
 
@@ -351,17 +354,15 @@ fn configuration(rules: &[Rules; 2]) -> String {
         let mode = if rules.bypass_any { "any" } else { "table" };
         let exhausted = if rules.exhausted_needs_next { "next_cvm" } else { "always" };
         let policy = if rules.pin_required { "required" } else { "cvm_list" };
-        let Rules { ofpbe, atm_unblocks, sends_max, .. } = rules;
+        let Rules { ofpbe, atm_unblocks, sends_max, script_template, .. } = rules;
         let resends = sends_max - 1;
-        // Before or after the chip's last cryptogram: it must make no difference.
-        let template = if sends_max % 2 == 0 { 71 } else { 72 };
         format!(
             "[[products]]\nname = {name:?}\nbins = [{bin:?}]\ncurrency = 978\n\
              [products.chip]\nimk_ac = \"demo-{kind}-imk-ac\"\nimk_smi = \"demo-{kind}-imk-smi\"\n\
              imk_smc = \"demo-{kind}-imk-smc\"\noffline_pin = true\nbypass_mode = {mode:?}\n\
              {ftpam}{ftpdy}ofpbe = {ofpbe}\napprove_exhausted = {exhausted:?}\n\
              no_pin_policy = {policy:?}\natm_unblocks_chip = {atm_unblocks}\n\
-             script_resends_max = {resends}\nscript_template = {template}\n"
+             script_resends_max = {resends}\nscript_template = {script_template:x}\n"
         )
     };
     format!(

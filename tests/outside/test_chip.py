@@ -337,7 +337,7 @@ def test_without_chip_data_a_contact_chip_needs_a_pin(make_chips):
     with switch.connect() as link:
         request = Chip(VISA).request(changes={"55": None})
         assert (link.ask(request).reason, trail(switch, CARD_2)) == (
-            "1029", ["a contact chip without DE55, and no PIN"])
+            "1029", ["a chip without DE55, and no PIN"])
         with_pin = Chip(VISA).request(changes={"55": None}, online_pin=CARD_2.pin)
         assert link.ask(with_pin).code == "00"
         for entry in ("011", "021", "901"):

@@ -3,6 +3,7 @@
 use super::product::Product;
 use super::request::Request;
 use super::response_code::Reason;
+use super::trail::Finding;
 use crate::cards::card::{CardState, CardStatus};
 use crate::clock::Timestamp;
 
@@ -16,20 +17,20 @@ pub(super) fn check(
     card: &CardState,
     product: &Product,
     now: Timestamp,
-) -> Result<usize, Reason> {
-    let found = card.plastic(request.expiry, request.sequence).ok_or(Reason::ExpiredCard)?;
-    let (place, plastic) = found;
+) -> Result<usize, (Reason, Finding)> {
+    let found = card.plastic(request.expiry, request.sequence);
+    let (place, plastic) = found.ok_or((Reason::ExpiredCard, Finding::NoSuchPlastic))?;
     if plastic.expiry.is_past(now, product.utc_offset) {
-        return Err(Reason::ExpiredCard);
+        return Err((Reason::ExpiredCard, Finding::PlasticExpired));
     }
     if card.is_suspended_for_pin_tries() {
-        return Err(Reason::PinTryLimitExceeded);
+        return Err((Reason::PinTryLimitExceeded, Finding::SuspendedForPinTries));
     }
     match card.status {
         CardStatus::Active => Ok(place),
-        CardStatus::Unactivated => Err(Reason::CardNotActive),
+        CardStatus::Unactivated => Err((Reason::CardNotActive, Finding::CardNotActive)),
         CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {
-            Err(Reason::CardBlocked)
+            Err((Reason::CardBlocked, Finding::CardBlocked))
         }
     }
 }

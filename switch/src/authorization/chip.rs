@@ -71,52 +71,58 @@ impl Covered {
 pub struct Tvr(pub [u8; 5]);
 
 impl Tvr {
-    const fn has(self, byte: usize, bits: u8) -> bool {
-        let [_, _, third, _, fifth] = self.0;
-        let found = if byte == 3 { third } else { fifth };
-        found & bits != 0
+    /// Whether one of these bits of the third byte is set.
+    const fn third(self, bits: u8) -> bool {
+        let [_, _, third, ..] = self.0;
+        third & bits != 0
+    }
+
+    /// The same of the fifth.
+    const fn fifth(self, bits: u8) -> bool {
+        let [.., fifth] = self.0;
+        fifth & bits != 0
     }
 
     /// Byte 3, bit 8: no cardholder verification method was successful.
     #[must_use]
     pub const fn verification_failed(self) -> bool {
-        self.has(3, 0x80)
+        self.third(0x80)
     }
 
     /// Byte 3, bit 6: PIN try limit exceeded.
     #[must_use]
     pub const fn try_limit_exceeded(self) -> bool {
-        self.has(3, 0x20)
+        self.third(0x20)
     }
 
     /// Byte 3, bit 5: a PIN was required and there was no PIN pad.
     #[must_use]
     pub const fn no_pin_pad(self) -> bool {
-        self.has(3, 0x10)
+        self.third(0x10)
     }
 
     /// Byte 3, bit 4: a PIN was required and none was entered.
     #[must_use]
     pub const fn pin_not_entered(self) -> bool {
-        self.has(3, 0x08)
+        self.third(0x08)
     }
 
     /// Byte 3, bit 3: an online PIN was captured.
     #[must_use]
     pub const fn online_pin_captured(self) -> bool {
-        self.has(3, 0x04)
+        self.third(0x04)
     }
 
     /// Byte 5, bit 7: issuer authentication failed.
     #[must_use]
     pub const fn issuer_authentication_failed(self) -> bool {
-        self.has(5, 0x40)
+        self.fifth(0x40)
     }
 
     /// Byte 5, bits 6 and 5: a script failed, before or after the final cryptogram.
     #[must_use]
     pub const fn script_failed(self) -> bool {
-        self.has(5, 0x30)
+        self.fifth(0x30)
     }
 }
 

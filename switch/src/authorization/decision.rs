@@ -2,10 +2,10 @@
 
 use super::chip::ChipData;
 use super::cvn::{self, CvnRow};
-use super::iad::CardVerification;
-use super::issuer_script::{self, ScriptOrder};
-use super::offline_pin::Transaction;
-use super::product::{ChipRules, Product};
+use super::iad::Cvr;
+use super::issuer_script::{self, Evidence, ScriptOrder};
+use super::judgement::Judgement;
+use super::product::Product;
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -42,7 +42,7 @@ pub struct CryptogramCheck {
     /// 9F36.
     pub atc: u16,
     /// What its chip says that it did.
-    pub results: CardVerification,
+    pub results: Cvr,
 }
 
 /// What was verified; nothing where nothing was asked for.
@@ -98,7 +98,7 @@ impl Decision {
         Decision { reason, change: None, chip: None, trail: Trail::new() }
     }
 
-    fn because(reason: Reason, trail: Trail) -> Decision {
+    pub(super) fn because(reason: Reason, trail: Trail) -> Decision {
         Decision { trail, ..Decision::unchanged(reason) }
     }
 
@@ -118,10 +118,12 @@ impl Decision {
     }
 
     /// The decision where the HSM could not make the answer to the chip: what was found of the
-    /// PIN counts, nothing is approved, and nothing is known to have been said to the chip.
+    /// PIN counts, nothing is approved, and nothing is known to have been said to the chip: what
+    /// was found out about it comes again with its next cryptogram.
     #[must_use]
     pub fn without_chip(self) -> Decision {
         let Decision { reason, change, mut trail, .. } = self;
+        trail.retain(|note| !note.finding.is_of_chip_state());
         trail.push(Finding::ChipUnavailable.into());
         let reason = if reason == Reason::Approved { Reason::Unavailable } else { reason };
         Decision { reason, change, chip: None, trail }
@@ -156,43 +158,55 @@ pub fn required_checks(
     product: &Product,
     circumstances: Circumstances,
 ) -> RequiredChecks {
-    let decided = |reason| RequiredChecks::None(Box::new(Decision::unchanged(reason)));
+    let decided = |reason, note: Note| {
+        RequiredChecks::None(Decision::because(reason, Trail::from_iter([note])).into())
+    };
     let plastic = match card_status::check(request, card, product, circumstances.now) {
         Ok(plastic) => plastic,
-        Err(reason) => return decided(reason),
+        Err((reason, finding)) => return decided(reason, finding.into()),
     };
     let cryptogram = match cryptogram_check(request, card, product, plastic) {
         Ok(check) => check,
-        Err(note) => {
-            let trail = Trail::from_iter([note]);
-            return RequiredChecks::None(Decision::because(Reason::BadCryptogram, trail).into());
-        }
+        Err(note) => return decided(Reason::BadCryptogram, note),
     };
     let reference = card.pin.reference.filter(|_| request.pin_block.is_some());
     let pin = reference.filter(|_| !circumstances.bad_pin_blocks_exhausted);
     match (pin, cryptogram) {
         // An approval on a cryptogram that nobody verified would be an approval of a copy.
         (_, None) if request.chip.is_some() && request.pin_block.is_none() => {
-            decided(Reason::BadCryptogram)
+            decided(Reason::BadCryptogram, Finding::NoChipKeys.into())
         }
-        (None, None) => decided(without_verified_pin(request, card, product, false)),
+        (None, None) => {
+            let mut trail = Trail::new();
+            let reason = without_verified_pin(request, card, product, false, &mut trail);
+            RequiredChecks::None(Decision::because(reason, trail).into())
+        }
         (pin, cryptogram) => RequiredChecks::Verify { pin, cryptogram },
     }
 }
 
 /// What a request comes to whose PIN was not verified, apart from what its chip says.
-fn without_verified_pin(
+pub(super) fn without_verified_pin(
     request: &Request,
     card: &CardState,
     product: &Product,
     chip_decides: bool,
+    trail: &mut Trail,
 ) -> Reason {
-    match (&request.pin_block, card.pin.reference) {
-        (Some(_), Some(_)) => Reason::BadPinBlock,
-        (Some(_), None) => Reason::PinRequired,
-        (None, _) if !chip_decides && pin::is_required(request, product) => Reason::PinRequired,
-        (None, _) => limits::check(request, product).err().unwrap_or(Reason::Approved),
-    }
+    let (reason, finding) = match (&request.pin_block, card.pin.reference) {
+        (Some(_), Some(_)) => (Reason::BadPinBlock, Finding::PinBlockUnusable),
+        (Some(_), None) => (Reason::PinRequired, Finding::NoPinSet),
+        (None, _) if chip_decides => return limits::check(request, product, trail),
+        (None, _) if pin::is_required(request, product) => {
+            (Reason::PinRequired, Finding::PinMissing)
+        }
+        (None, _) => {
+            trail.push(Finding::NoPinRequired.into());
+            return limits::check(request, product, trail);
+        }
+    };
+    trail.push(finding.into());
+    reason
 }
 
 /// How the cryptogram of a request was made; `None` where there is none, or the product has no
@@ -208,7 +222,8 @@ fn cryptogram_check(
 ) -> Result<Option<CryptogramCheck>, Note> {
     let Some(rules) = &product.chip else { return Ok(None) };
     let Some(chip) = &request.chip else {
-        let is_missing = request.is_contact_chip() && request.pin_block.is_none();
+        let is_chip = request.is_contact_chip() || request.is_contactless_chip();
+        let is_missing = is_chip && request.pin_block.is_none();
         return match is_missing && rules.offline_pin {
             true => Err(Finding::ChipDataMissing.into()),
             false => Ok(None),
@@ -217,7 +232,14 @@ fn cryptogram_check(
     if chip.cryptogram_information.is_some_and(|information| information & 0xC0 != 0x80) {
         return Err(Finding::NotAnArqc.into());
     }
-    cryptogram_of_plastic(request, card, product, plastic)
+    let check = cryptogram_of_plastic(request, card, product, plastic)?;
+    // 9F27 can be left out or changed, the card verification results cannot.
+    match check {
+        Some(check) if !check.results.asks_to_go_online(request.is_contactless()) => {
+            Err(Finding::NotAnArqc.into())
+        }
+        check => Ok(check),
+    }
 }
 
 fn cryptogram_of_plastic(
@@ -279,7 +301,7 @@ pub fn conclude(
     let mut trail = Trail::new();
     let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
     let is_right = matches!(outcomes.cryptogram, Some((_, Verification::Ok)));
-    let chip = request.chip.as_deref().filter(|_| is_right || is_signed_on);
+    let evidence = Evidence { data: request.chip.as_deref(), is_right, is_signed_on };
     let is_of = |sent: &Sent| reversed == Some(sent.transaction);
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;
@@ -290,7 +312,6 @@ pub fn conclude(
         if is_named && named.is_some_and(|named| named != place) {
             continue;
         }
-        let evidence = (chip, is_right);
         let sync = issuer_script::conclude(known.sync.clone(), evidence, is_of, rules, &mut trail);
         if sync != known.sync {
             changed = Some(card.with_chip(place, Chip { sync, ..(**known).clone() }));
@@ -352,7 +373,11 @@ fn accept(
             return Err(Reason::BadCryptogram);
         }
     }
-    let accepted = known.accept(atc, cryptogram, now);
+    let accepted = known.accept(atc, cryptogram, now).and_then(|accepted| match accepted {
+        // The PIN was asked for.
+        (_, true) if request.pin_block.is_none() => Err(AtcFault::Replayed),
+        accepted => Ok(accepted),
+    });
     let (counters, is_retry) = accepted.map_err(|fault| {
         let finding = match fault {
             AtcFault::OutOfRange => Finding::AtcOutOfRange,
@@ -369,7 +394,7 @@ fn accept(
 }
 
 /// What the PIN comes to, and the limits behind it.
-fn by_pin(
+pub(super) fn by_pin(
     request: &Request,
     card: &CardState,
     product: &Product,
@@ -377,9 +402,15 @@ fn by_pin(
     trail: &mut Trail,
 ) -> (Reason, Option<CardState>) {
     match verification {
-        None => (without_verified_pin(request, card, product, false), None),
-        Some(Verification::Unavailable) => (Reason::Unavailable, None),
-        Some(Verification::BadPinBlock) => (Reason::BadPinBlock, None),
+        None => (without_verified_pin(request, card, product, false, trail), None),
+        Some(Verification::Unavailable) => {
+            trail.push(Finding::PinUnavailable.into());
+            (Reason::Unavailable, None)
+        }
+        Some(Verification::BadPinBlock) => {
+            trail.push(Finding::PinBlockUnusable.into());
+            (Reason::BadPinBlock, None)
+        }
         Some(Verification::Mismatch) => {
             let (reason, card) = pin::wrong(card, product);
             let limit = product.pin_retry_limit.map_or(0, u32::from);
@@ -388,138 +419,7 @@ fn by_pin(
         }
         Some(Verification::Ok) => {
             trail.push(Finding::RightPin.into());
-            let reason = limits::check(request, product).err().unwrap_or(Reason::Approved);
-            (reason, pin::right(card))
+            (limits::check(request, product, trail), pin::right(card))
         }
-    }
-}
-
-/// A transaction whose cryptogram is right.
-struct Judgement<'a> {
-    request: &'a Request,
-    card: &'a CardState,
-    product: &'a Product,
-    rules: &'a ChipRules,
-    check: CryptogramCheck,
-    circumstances: Circumstances,
-}
-
-impl Judgement<'_> {
-    fn decide(
-        &self,
-        pin: Option<Verification>,
-        sync: ChipSync,
-        (counters, is_retry): (AtcWindow, bool),
-        mut trail: Trail,
-    ) -> Decision {
-        let Judgement { request, card, product, rules, check, circumstances } = self;
-        let Some((chip, covered)) =
-            request.chip.as_ref().and_then(|chip| Some((&**chip, chip.covered.as_ref()?)))
-        else {
-            return Decision::because(Reason::BadCryptogram, trail);
-        };
-        let differ = (request.amount.minor_units, chip.amount().unwrap_or_default());
-        if differ.0 != differ.1 {
-            trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
-        }
-        let sync = match self.has_offline_pin() && !is_retry {
-            true => {
-                let evidence = (chip, &check.results);
-                issuer_script::observe(sync, check.atc, evidence, rules, &mut trail)
-            }
-            false => sync,
-        };
-        // Its block is deleted, and others are told, a little later.
-        let expired = sync.expired(rules.ofpbe, circumstances.now);
-        if expired.is_some() {
-            trail.push(Finding::ChangeExpired.into());
-        }
-        let transaction = Transaction {
-            request,
-            chip,
-            covered,
-            results: &check.results,
-            product,
-            rules,
-            sync: expired.as_ref().unwrap_or(&sync),
-            now: circumstances.now,
-        };
-        let (reason, change) = match (pin, &request.pin_block) {
-            (None, None) if self.has_offline_pin() => {
-                (self.without_pin(&transaction, &mut trail), None)
-            }
-            _ => by_pin(request, card, product, pin, &mut trail),
-        };
-        let contradicts = rules.declines_amount_mismatch && differ.0 != differ.1;
-        let reason = match reason {
-            Reason::Approved if contradicts => Reason::BadCryptogram,
-            reason => reason,
-        };
-        if reason == Reason::Unavailable {
-            return Decision { change, ..Decision::because(reason, trail) };
-        }
-        let known = (sync.clone(), counters);
-        let outcome = self.outcome(reason, &transaction, known, &mut trail);
-        Decision { reason, change, chip: Some(outcome), trail }
-    }
-
-    /// Whether its chip holds the PIN, and can be reached now.
-    fn has_offline_pin(&self) -> bool {
-        self.rules.offline_pin && self.request.is_contact_chip()
-    }
-
-    /// Cash without a PIN passes only where the chip has verified one.
-    fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
-        let Judgement { request, card, product, .. } = self;
-        let is_verified = transaction.is_verified();
-        if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
-            return Reason::PinRequired;
-        }
-        match transaction.judge(trail) {
-            Ok(()) => without_verified_pin(request, card, product, true),
-            Err(reason) => reason,
-        }
-    }
-
-    fn outcome(
-        &self,
-        reason: Reason,
-        transaction: &Transaction<'_>,
-        (sync, counters): (ChipSync, AtcWindow),
-        trail: &mut Trail,
-    ) -> ChipOutcome {
-        let Judgement { request, rules, check, circumstances, .. } = self;
-        let approves = reason == Reason::Approved;
-        let mut after = sync;
-        // A chip that has counted on since no longer waits for this answer, and what it tells next
-        // of scripts is about a later one.
-        let is_newest = counters.highest == check.atc;
-        let carries = approves && self.has_offline_pin() && is_newest;
-        // A change of the PIN unblocks too, and one whose time is over is ended first.
-        let unblocks = rules.atm_unblocks_chip
-            && request.pin_block.is_some()
-            && transaction.is_exhausted()
-            && *transaction.sync == after
-            && after.change().is_none();
-        if carries && unblocks {
-            trail.push(Finding::UnblockQueued.into());
-            after = after.unblocked(circumstances.now);
-        }
-        let may_carry = carries && (unblocks || transaction.sync.change().is_some());
-        let attached = may_carry
-            .then(|| issuer_script::attach(&after, check.atc, circumstances.transaction, trail))
-            .flatten();
-        let (after, script) = match attached {
-            Some((sync, script)) => (sync, Some(script)),
-            None => (after, None),
-        };
-        let cryptogram = transaction.chip.cryptogram.unwrap_or_default();
-        let asks_again = matches!(reason, Reason::PinRequired | Reason::InvalidPin);
-        let counters = match asks_again {
-            true => counters.allowing_retry(check.atc, cryptogram, circumstances.now),
-            false => counters,
-        };
-        let answer = check.cvn.answer(reason.arc(), approves);
-        ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
     }
 }

@@ -101,12 +101,14 @@ pub struct IadView<'a> {
     /// The eight bytes of counters behind the DAC (M/Chip) or the CVR (CCD).
     pub counters: &'a [u8],
     /// What the CVR says.
-    pub results: CardVerification,
+    pub results: Cvr,
 }
 
 /// What the chip says that it did, in this transaction and in the last one that went online.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CardVerification {
+pub struct Cvr {
+    /// Types of the second cryptogram (C0; 80: not requested) and of the first (30; 20: ARQC).
+    types: u8,
     /// Offline PIN verification in this transaction.
     pub offline_pin: OfflinePin,
     /// No PIN try is left.
@@ -130,6 +132,9 @@ type Bit = (usize, u8);
 
 /// Where a scheme keeps what in its CVR (VIS 1.6, appendix A; M/Chip Advance, CVR; EMV Book 3, C7).
 struct Layout {
+    /// The byte with the type of the second cryptogram in its two highest bits, and that of the
+    /// first in the two below.
+    types_byte: usize,
     performed: Bit,
     /// Of two that exclude each other, a scheme has the one for failed and perhaps the other.
     failed: Bit,
@@ -145,6 +150,7 @@ struct Layout {
 }
 
 const VISA: Layout = Layout {
+    types_byte: 2,
     performed: (2, 0x04),
     failed: (2, 0x02),
     successful: None,
@@ -158,6 +164,7 @@ const VISA: Layout = Layout {
 };
 
 const MASTERCARD: Layout = Layout {
+    types_byte: 1,
     performed: (1, 0x04),
     failed: (4, 0x10),
     successful: Some((1, 0x01)),
@@ -171,6 +178,7 @@ const MASTERCARD: Layout = Layout {
 };
 
 const CCD: Layout = Layout {
+    types_byte: 1,
     performed: (2, 0x08),
     failed: (2, 0x04),
     successful: None,
@@ -185,13 +193,20 @@ const CCD: Layout = Layout {
 
 impl<'a> IadView<'a> {
     fn new(scheme: Scheme, cvn: u8, cvr: &'a [u8], counters: &'a [u8]) -> Option<IadView<'a>> {
-        let results = CardVerification::read(scheme, cvr);
+        let results = Cvr::read(scheme, cvr);
         scheme.has_cvn(cvn).then_some(IadView { scheme, cvn, cvr, counters, results })
     }
 }
 
-impl CardVerification {
-    fn read(scheme: Scheme, cvr: &[u8]) -> CardVerification {
+impl Cvr {
+    /// Whether this is the first cryptogram of its transaction, and an ARQC. A chip without contact
+    /// makes no second one, and may leave its two bits at 00.
+    #[must_use]
+    pub const fn asks_to_go_online(&self, is_contactless: bool) -> bool {
+        matches!((self.types, is_contactless), (0xA0, _) | (0x20, true))
+    }
+
+    fn read(scheme: Scheme, cvr: &[u8]) -> Cvr {
         let layout = match scheme {
             Scheme::Visa => &VISA,
             Scheme::Mastercard => &MASTERCARD,
@@ -210,7 +225,8 @@ impl CardVerification {
             true => byte(number) >> 4,
             false => byte(number) & 0x0F,
         });
-        CardVerification {
+        Cvr {
+            types: byte(layout.types_byte) & 0xF0,
             offline_pin,
             try_limit_exceeded: is_set(layout.try_limit_exceeded),
             tries_left,
@@ -230,7 +246,7 @@ impl CardVerification {
 mod tests {
     use super::*;
 
-    fn view(hex: &str) -> Option<(Scheme, u8, CardVerification)> {
+    fn view(hex: &str) -> Option<(Scheme, u8, Cvr)> {
         let bytes: Vec<u8> = (0..hex.len())
             .step_by(2)
             .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
@@ -239,7 +255,7 @@ mod tests {
             .and_then(|iad| iad.view().map(|view| (view.scheme, view.cvn, view.results)))
     }
 
-    fn results(hex: &str) -> CardVerification {
+    fn results(hex: &str) -> Cvr {
         view(hex).unwrap().2
     }
 

@@ -1,7 +1,7 @@
 //! Issuer scripts: what became of the one that was sent, and the one that the next answer carries.
 
 use super::chip::ChipData;
-use super::iad::CardVerification;
+use super::iad::Cvr;
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
@@ -19,68 +19,80 @@ pub struct ScriptOrder {
 const UNBLOCKS: u8 = 0x80;
 
 /// What the host believes of the chip, with what a transaction of this contact chip tells, whose
-/// cryptogram is right. Its CVR speaks of the last transaction that went online.
+/// cryptogram is right. Its CVR speaks of the last transaction that went online; 9F5B, which no
+/// cryptogram covers, is not asked.
 pub(super) fn observe(
     sync: ChipSync,
     atc: u16,
-    (chip, results): (&ChipData, &CardVerification),
+    cvr: &Cvr,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
     let ChipSync::Sent(change, sent) = sync else { return sync };
-    let named = chip.script_result(sent.script);
-    if named.is_none() && atc <= sent.atc {
+    if atc <= sent.atc {
         return ChipSync::Sent(change, sent);
     }
-    let has_failed = results.issuer_authentication_failed || results.script_failed;
-    let finding = match named {
-        Some(true) => Finding::ScriptConfirmed,
-        Some(false) => Finding::ScriptNotDone,
-        None if has_failed => Finding::ScriptNotDone,
-        // The count is that of an earlier transaction.
-        None if results.last_online_not_completed => Finding::ScriptLost,
-        None if results.scripts_processed > 0 => Finding::ScriptConfirmed,
-        None => Finding::ScriptLost,
+    let finding = if cvr.issuer_authentication_failed || cvr.script_failed {
+        Finding::ScriptNotDone
+    } else if !cvr.last_online_not_completed && cvr.scripts_processed > 0 {
+        Finding::ScriptConfirmed
+    } else {
+        // If the last transaction was not completed, the count is that of an earlier one.
+        Finding::ScriptLost
     };
-    trail.push(Note::of(finding, sent.atc.into(), 0));
-    match finding {
-        Finding::ScriptConfirmed => ChipSync::done(&change),
-        _ => not_done(change, rules, trail),
-    }
+    settle(finding, change, &sent, rules, trail)
+}
+
+/// Chip data of a message about a transaction that is over.
+#[derive(Clone, Copy)]
+pub(super) struct Evidence<'a> {
+    pub(super) data: Option<&'a ChipData>,
+    /// Its cryptogram is.
+    pub(super) is_right: bool,
+    /// The link that it came over has signed on.
+    pub(super) is_signed_on: bool,
 }
 
 /// The same from a message about a transaction that is over: its completion, or its reversal.
-/// What it names is believed; the rest of it only under a right cryptogram.
+/// What it says of the script by name is believed on a link that has signed on, and under a right
+/// cryptogram of that transaction; the rest of it only under that.
 pub(super) fn conclude(
     sync: ChipSync,
-    (chip, is_right): (Option<&ChipData>, bool),
+    chip: Evidence<'_>,
     is_reversed: impl Fn(&Sent) -> bool,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
     let ChipSync::Sent(change, sent) = sync else { return sync };
-    let named = chip.and_then(|chip| chip.script_result(sent.script));
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
+    let right = chip.data.filter(|_| chip.is_right).filter(of_this);
+    let named = chip.data.filter(|_| chip.is_signed_on).or(right);
     let failed = |chip: &ChipData| {
         let tvr = chip.covered.map(|covered| covered.tvr).unwrap_or_default();
         tvr.issuer_authentication_failed() || tvr.script_failed()
     };
-    let has_failed = is_right && chip.filter(of_this).is_some_and(failed);
-    let finding = match named {
+    let finding = match named.and_then(|chip| chip.script_result(sent.script)) {
         Some(true) => Finding::ScriptConfirmed,
         Some(false) => Finding::ScriptNotDone,
-        None if has_failed => Finding::ScriptNotDone,
+        None if right.is_some_and(failed) => Finding::ScriptNotDone,
         None if is_reversed(&sent) => Finding::ScriptLost,
         None => return ChipSync::Sent(change, sent),
     };
-    trail.push(Note::of(finding, sent.atc.into(), 0));
-    match finding {
-        Finding::ScriptConfirmed => ChipSync::done(&change),
-        _ => not_done(change, rules, trail),
-    }
+    settle(finding, change, &sent, rules, trail)
 }
 
-fn not_done(change: Change, rules: &ChipRules, trail: &mut Trail) -> ChipSync {
+/// Notes what became of a script: it is done, sent again, or given up.
+fn settle(
+    finding: Finding,
+    change: Change,
+    sent: &Sent,
+    rules: &ChipRules,
+    trail: &mut Trail,
+) -> ChipSync {
+    trail.push(Note::of(finding, sent.atc.into(), 0));
+    if finding == Finding::ScriptConfirmed {
+        return ChipSync::done(&change);
+    }
     let attempts = change.attempts;
     let next = ChipSync::not_done(change, rules.script_sends_max);
     if matches!(next, ChipSync::Failed(_)) {

@@ -3,28 +3,31 @@
 //! online counter or suspends the card.
 
 use super::chip::{ChipData, Covered, OfflinePin};
-use super::iad::CardVerification;
+use super::iad::Cvr;
 use super::pin::is_cash;
 use super::product::{BypassMode, ChipRules, ExhaustedPolicy, NoPinPolicy, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip::{Change, ChangeKind, ChipSync};
+use crate::cards::chip::{Change, ChipSync};
 use crate::clock::Timestamp;
 
 const DAY_SECONDS: u64 = 24 * 3_600;
 
-/// A transaction of a contact chip whose cryptogram is right, as its evidence is judged.
+/// A transaction whose cryptogram is right, as the chip's evidence of it is judged.
 pub(super) struct Transaction<'a> {
     pub(super) request: &'a Request,
     pub(super) chip: &'a ChipData,
     pub(super) covered: &'a Covered,
-    pub(super) results: &'a CardVerification,
+    pub(super) results: &'a Cvr,
     pub(super) product: &'a Product,
     pub(super) rules: &'a ChipRules,
     /// As it is with what this transaction told of it.
     pub(super) sync: &'a ChipSync,
     pub(super) now: Timestamp,
+    /// Whether an approval can bring the chip a script. Without it nothing passes because a change
+    /// waits: it would pass again and again.
+    pub(super) can_carry: bool,
 }
 
 impl Transaction<'_> {
@@ -49,6 +52,30 @@ impl Transaction<'_> {
     fn tries_left(&self) -> Option<Note> {
         let left = self.chip.tries_left.or(self.results.tries_left)?;
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
+    }
+
+    /// The same for a chip that was read without contact: it holds no conversation about PINs, but
+    /// nothing that it or the terminal says of a failure is passed over.
+    ///
+    /// # Errors
+    /// The reason of the decline.
+    pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let tvr = self.covered.tvr;
+        let is_online = self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin());
+        let (finding, reason) = if tvr.online_pin_captured() || is_online {
+            (Finding::OnlinePinMissing, Reason::PinRequired)
+        } else if self.results.offline_pin == OfflinePin::Failed {
+            (Finding::OfflinePinWrong, Reason::InvalidPin)
+        } else if tvr.try_limit_exceeded() {
+            (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
+        } else if tvr.verification_failed() {
+            (Finding::VerificationFailed, Reason::InvalidPin)
+        } else {
+            trail.push(Finding::Contactless.into());
+            return Ok(());
+        };
+        trail.push(finding.into());
+        Err(reason)
     }
 
     /// The first row of the table that fits, for a request without DE52.
@@ -79,8 +106,12 @@ impl Transaction<'_> {
         }
         if self.is_exhausted() {
             note(Finding::ChipTryLimitExceeded);
-            note(if is_pending { Finding::ChangePending } else { Finding::NoChangePending });
-            return match is_pending && self.may_pass_exhausted() {
+            note(match (is_pending, self.can_carry) {
+                (true, true) => Finding::ChangePending,
+                (true, false) => Finding::CannotCarry,
+                (false, _) => Finding::NoChangePending,
+            });
+            return match is_pending && self.can_carry && self.may_pass_exhausted() {
                 true => Ok(()),
                 false => Err(Reason::PinTryLimitExceeded),
             };
@@ -119,35 +150,36 @@ impl Transaction<'_> {
     /// Whether the transaction passes without an offline PIN, because the PIN was changed and the
     /// chip does not know it yet.
     fn is_bypassed(&self, trail: &mut Trail) -> bool {
-        let bypass = self.bypass();
-        let (Ok(note) | Err(note)) = bypass;
-        trail.push(note);
+        let bypass = self.bypass(trail);
+        trail.extend(bypass.err());
         bypass.is_ok()
     }
 
-    fn bypass(&self) -> Result<Note, Note> {
+    fn bypass(&self, trail: &mut Trail) -> Result<(), Note> {
         // An unblock is no reason to trust whoever enters a wrong PIN.
-        let is_pin = |change: &&Change| matches!(change.kind, ChangeKind::Pin { .. });
-        let change = self.sync.change().filter(is_pin).ok_or(Finding::NoChangePending)?;
+        let change = self.sync.change().filter(|change| change.is_of_pin());
+        let change = change.ok_or(Finding::NoChangePending)?;
+        if !self.can_carry {
+            return Err(Finding::CannotCarry.into());
+        }
         let is_purchase = matches!(&self.request.processing_code.transaction_type(), b"00" | b"09");
         if !is_purchase || is_cash(self.request) {
             return Err(Finding::TypeWithoutBypass.into());
         }
         let since = self.begun(change).ok_or(Finding::ChangeNotBegun)?;
-        match (self.rules.ftpam, self.rules.ftpdy) {
-            (None, Some(days)) if self.rules.bypass_mode == BypassMode::Any => {
-                self.within_days(since, days)
-            }
-            (None, _) => Err(Finding::NoThreshold.into()),
-            (Some(_), None) if !matches!(self.sync, ChipSync::Pending(_)) => {
-                Err(Finding::ScriptSentAlready.into())
-            }
-            (Some(threshold), None) => self.below(threshold),
-            (Some(threshold), Some(days)) => {
-                self.within_days(since, days)?;
-                self.below(threshold)
-            }
+        if let Some(days) = self.rules.ftpdy
+            && (self.rules.ftpam.is_some() || self.rules.bypass_mode == BypassMode::Any)
+        {
+            trail.push(self.within_days(since, days)?);
+        } else if self.rules.ftpam.is_none() {
+            return Err(Finding::NoThreshold.into());
+        } else if !matches!(self.sync, ChipSync::Pending(_)) {
+            return Err(Finding::ScriptSentAlready.into());
         }
+        if let Some(threshold) = self.rules.ftpam {
+            trail.push(self.below(threshold)?);
+        }
+        Ok(())
     }
 
     /// When the change began to count; not if that is to come.
@@ -174,15 +206,20 @@ impl Transaction<'_> {
         }
     }
 
-    /// The amount in the product's currency: what the cardholder is billed, if the chip saw the
-    /// amount that is asked for; else the larger of what is asked for and what the chip saw.
+    /// The amount in the product's currency, the largest that is told: what is asked for, what the
+    /// chip saw and what the cardholder is billed. In another currency what is billed counts, if
+    /// the chip saw the amount that is asked for.
     fn amount(&self) -> Option<u64> {
-        let currency = self.product.currency;
         let (requested, authorized) = (self.request.amount, self.chip.amount()?);
-        if let Some(billing) = self.request.billing.filter(|billing| billing.currency == currency) {
-            return (authorized == requested.minor_units).then_some(billing.minor_units);
+        if self.chip.currency() != Some(requested.currency) {
+            return None;
         }
-        let is_own = requested.currency == currency && self.chip.currency() == Some(currency);
-        is_own.then(|| requested.minor_units.max(authorized))
+        let own = self.product.currency;
+        let billing = self.request.billing.filter(|billing| billing.currency == own);
+        let billing = billing.map(|billing| billing.minor_units);
+        if requested.currency == own {
+            return billing.into_iter().chain([requested.minor_units, authorized]).max();
+        }
+        billing.filter(|_| authorized == requested.minor_units)
     }
 }

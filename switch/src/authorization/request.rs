@@ -138,6 +138,18 @@ impl Request {
         matches!(self.pan_entry().as_ref(), Some(b"05" | b"95"))
     }
 
+    /// Whether a chip was read without contact, in its EMV mode: DE22 07.
+    #[must_use]
+    pub fn is_contactless_chip(&self) -> bool {
+        self.pan_entry().as_ref() == Some(b"07")
+    }
+
+    /// Whether a card was read without contact: DE22 07, or 91 for magnetic stripe data.
+    #[must_use]
+    pub fn is_contactless(&self) -> bool {
+        matches!(self.pan_entry().as_ref(), Some(b"07" | b"91"))
+    }
+
     /// The first two digits of DE22: how the PAN came in.
     #[must_use]
     pub fn pan_entry(&self) -> Option<[u8; 2]> {

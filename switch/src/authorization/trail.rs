@@ -90,13 +90,29 @@ pub enum Finding {
     UnblockQueued,
     ChipUnavailable,
     ChipTriesLeft,
+    CannotCarry,
+    Contactless,
+    NoSuchPlastic,
+    PlasticExpired,
+    SuspendedForPinTries,
+    CardNotActive,
+    CardBlocked,
+    NoChipKeys,
+    PinBlockUnusable,
+    NoPinSet,
+    PinMissing,
+    NoPinRequired,
+    PinUnavailable,
+    CurrencyNotAllowed,
+    LimitNotComparable,
+    AboveLimit,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 41] = [
+    pub const ALL: [Finding; 57] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -138,6 +154,22 @@ impl Finding {
         F::UnblockQueued,
         F::ChipUnavailable,
         F::ChipTriesLeft,
+        F::CannotCarry,
+        F::Contactless,
+        F::NoSuchPlastic,
+        F::PlasticExpired,
+        F::SuspendedForPinTries,
+        F::CardNotActive,
+        F::CardBlocked,
+        F::NoChipKeys,
+        F::PinBlockUnusable,
+        F::NoPinSet,
+        F::PinMissing,
+        F::NoPinRequired,
+        F::PinUnavailable,
+        F::CurrencyNotAllowed,
+        F::LimitNotComparable,
+        F::AboveLimit,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -146,9 +178,9 @@ impl Finding {
         match self {
             F::RightPin => ("online PIN right", "", ""),
             F::WrongPin => ("online PIN wrong", "consecutive", "limit"),
-            F::ChipDataMissing => ("a contact chip without DE55, and no PIN", "", ""),
+            F::ChipDataMissing => ("a chip without DE55, and no PIN", "", ""),
             F::ChipDataIncomplete => ("DE55 lacks what its cryptogram covers", "", ""),
-            F::NotAnArqc => ("9F27 says that the chip did not ask to go online", "", ""),
+            F::NotAnArqc => ("the chip did not ask to go online", "", ""),
             F::CvnUnknown => ("issuer data or cryptogram version not known", "CVN", ""),
             F::CryptogramRight => ("cryptogram right", "ATC", ""),
             F::CryptogramWrong => ("cryptogram wrong", "ATC", ""),
@@ -189,7 +221,39 @@ impl Finding {
             F::UnblockQueued => ("an unblock is queued for the chip", "", ""),
             F::ChipUnavailable => ("the HSM gave no answer for the chip", "", ""),
             F::ChipTriesLeft => ("the chip's PIN try counter", "left", ""),
+            F::CannotCarry => {
+                ("no script can go: no contact chip, or not its newest transaction", "", "")
+            }
+            F::Contactless => ("a contactless chip that tells of no failure", "", ""),
+            F::NoSuchPlastic => ("no plastic has this expiry and sequence number", "", ""),
+            F::PlasticExpired => ("the plastic has expired", "", ""),
+            F::SuspendedForPinTries => ("suspended for wrong PINs", "", ""),
+            F::CardNotActive => ("not activated", "", ""),
+            F::CardBlocked => ("limited, suspended or terminated", "", ""),
+            F::NoChipKeys => ("the product has no keys for chips", "", ""),
+            F::PinBlockUnusable => ("the PIN block cannot be used", "", ""),
+            F::NoPinSet => ("no PIN is set", "", ""),
+            F::PinMissing => ("a PIN is required, and there is none", "", ""),
+            F::NoPinRequired => ("no PIN is required", "", ""),
+            F::PinUnavailable => ("the HSM gave no answer for the PIN", "", ""),
+            F::CurrencyNotAllowed => ("currency not allowed", "DE49", ""),
+            F::LimitNotComparable => ("not comparable with the limit", "DE49", "limit"),
+            F::AboveLimit => ("above the limit", "amount", "limit"),
         }
+    }
+
+    /// Whether it tells of what the chip holds, or is to hold.
+    #[must_use]
+    pub const fn is_of_chip_state(self) -> bool {
+        matches!(
+            self,
+            F::ScriptConfirmed
+                | F::ScriptNotDone
+                | F::ScriptLost
+                | F::ScriptGivenUp
+                | F::ScriptAttached
+                | F::UnblockQueued
+        )
     }
 
     /// The number it is stored by.

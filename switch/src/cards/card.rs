@@ -234,21 +234,25 @@ impl CardState {
         card
     }
 
-    /// The card without the changes that were not carried within so many days; `None` where there
-    /// are none of these.
+    /// The card without the changes that were not carried within so many days, and whether one of
+    /// them was of the PIN; `None` where there are none of these.
     #[must_use]
-    pub fn with_expired_changes(&self, days: u32, now: Timestamp) -> Option<CardState> {
+    pub fn with_expired_changes(&self, days: u32, now: Timestamp) -> Option<(CardState, bool)> {
         let expired = |(place, plastic): (usize, &Plastic)| {
-            let sync = plastic.chip.as_ref()?.sync.expired(days, now)?;
-            Some((place, sync))
+            let sync = &plastic.chip.as_ref()?.sync;
+            let is_pin = sync.kept_change().is_some_and(Change::is_of_pin);
+            Some((place, sync.expired(days, now)?, is_pin))
         };
         let expired: Vec<_> = self.plastics.iter().enumerate().filter_map(expired).collect();
+        if expired.is_empty() {
+            return None;
+        }
         let mut card = self.clone();
-        for (place, sync) in &expired {
+        for (place, sync, _) in &expired {
             let chip = card.plastics.get_mut(*place).and_then(|plastic| plastic.chip.as_mut());
             chip.into_iter().for_each(|chip| chip.sync = sync.clone());
         }
-        (!expired.is_empty()).then_some(card)
+        Some((card, expired.iter().any(|(.., is_pin)| *is_pin)))
     }
 
     /// The changes that wait for the activation of the card begin to count.

@@ -163,6 +163,14 @@ pub enum ChangeKind {
     },
 }
 
+impl Change {
+    /// Whether it brings a PIN.
+    #[must_use]
+    pub const fn is_of_pin(&self) -> bool {
+        matches!(self.kind, ChangeKind::Pin { .. })
+    }
+}
+
 impl ChangeKind {
     /// The name in records and on the API.
     #[must_use]
@@ -211,8 +219,7 @@ impl ChipSync {
     /// in its place, since it unblocks too; one that still waits stays.
     #[must_use]
     pub fn unblocked(&self, now: Timestamp) -> ChipSync {
-        let is_pin = |change: &&Change| matches!(change.kind, ChangeKind::Pin { .. });
-        match (self, self.kept_change().filter(is_pin)) {
+        match (self, self.kept_change().filter(|change| change.is_of_pin())) {
             (ChipSync::Failed(_), Some(change)) => {
                 ChipSync::Pending(Change { attempts: 0, ..change.clone() })
             }
@@ -249,13 +256,17 @@ impl ChipSync {
         }
     }
 
-    /// Without a change whose time is over at `now`: so many days after it was set.
+    /// Without a change whose time is over at `now`: so many days after it was set. A chip that
+    /// was only to be unblocked has the PIN.
     #[must_use]
     pub fn expired(&self, days: u32, now: Timestamp) -> Option<ChipSync> {
         let change = self.kept_change()?;
         let retention = u64::from(days) * 24 * 3_600;
         let is_over = change.since.is_some_and(|since| now.since(since).as_secs() >= retention);
-        is_over.then_some(ChipSync::Expired)
+        is_over.then(|| match change.kind {
+            ChangeKind::Unblock { pin_is_old: false } => ChipSync::InSync,
+            ChangeKind::Unblock { pin_is_old: true } | ChangeKind::Pin { .. } => ChipSync::Expired,
+        })
     }
 }
 

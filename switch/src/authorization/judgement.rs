@@ -1,0 +1,146 @@
+//! The decision on a transaction whose cryptogram is right, and what its chip is told.
+
+use super::decision::{
+    ChipOutcome, Circumstances, CryptogramCheck, Decision, by_pin, without_verified_pin,
+};
+use super::issuer_script;
+use super::offline_pin::Transaction;
+use super::pin;
+use super::product::{ChipRules, Product};
+use super::request::Request;
+use super::response_code::Reason;
+use super::trail::{Finding, Note, Trail};
+use crate::cards::card::CardState;
+use crate::cards::chip::{AtcWindow, Chip, ChipSync};
+use crate::hsm::Verification;
+
+/// A transaction whose cryptogram is right.
+pub(super) struct Judgement<'a> {
+    pub(super) request: &'a Request,
+    pub(super) card: &'a CardState,
+    pub(super) product: &'a Product,
+    pub(super) rules: &'a ChipRules,
+    pub(super) check: CryptogramCheck,
+    pub(super) circumstances: Circumstances,
+}
+
+impl Judgement<'_> {
+    pub(super) fn decide(
+        &self,
+        pin: Option<Verification>,
+        sync: ChipSync,
+        (counters, is_retry): (AtcWindow, bool),
+        mut trail: Trail,
+    ) -> Decision {
+        let Judgement { request, card, product, rules, check, circumstances } = self;
+        let Some((chip, covered)) =
+            request.chip.as_ref().and_then(|chip| Some((&**chip, chip.covered.as_ref()?)))
+        else {
+            return Decision::because(Reason::BadCryptogram, trail);
+        };
+        let differ = (request.amount.minor_units, chip.amount().unwrap_or_default());
+        if differ.0 != differ.1 {
+            trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
+        }
+        let sync = match self.reaches_chip() && !is_retry {
+            true => issuer_script::observe(sync, check.atc, &check.results, rules, &mut trail),
+            false => sync,
+        };
+        // Its block is deleted, and others are told, a little later.
+        let expired = sync.expired(rules.ofpbe, circumstances.now);
+        if expired.is_some() {
+            trail.push(Finding::ChangeExpired.into());
+        }
+        let transaction = Transaction {
+            request,
+            chip,
+            covered,
+            results: &check.results,
+            product,
+            rules,
+            sync: expired.as_ref().unwrap_or(&sync),
+            now: circumstances.now,
+            // A chip that has counted on since no longer waits for this answer, and what it tells
+            // next of scripts is about a later one.
+            can_carry: self.reaches_chip() && counters.highest == check.atc,
+        };
+        let (reason, change) = match (pin, &request.pin_block) {
+            (None, None) if rules.offline_pin => (self.without_pin(&transaction, &mut trail), None),
+            _ => by_pin(request, card, product, pin, &mut trail),
+        };
+        let contradicts = rules.declines_amount_mismatch && differ.0 != differ.1;
+        let reason = match reason {
+            Reason::Approved if contradicts => Reason::BadCryptogram,
+            reason => reason,
+        };
+        if reason == Reason::Unavailable {
+            let decision = Decision { change, ..Decision::because(reason, trail) };
+            return decision.without_chip();
+        }
+        let known = (sync.clone(), counters);
+        let outcome = self.outcome(reason, &transaction, known, &mut trail);
+        Decision { reason, change, chip: Some(outcome), trail }
+    }
+
+    /// Whether its chip holds the PIN, and takes a script now.
+    fn reaches_chip(&self) -> bool {
+        self.rules.offline_pin && self.request.is_contact_chip()
+    }
+
+    /// Cash without a PIN passes only where the chip has verified one.
+    fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
+        let Judgement { request, card, product, .. } = self;
+        let is_verified = transaction.is_verified();
+        if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
+            trail.push(Finding::PinMissing.into());
+            return Reason::PinRequired;
+        }
+        let judged = match request.is_contactless() {
+            true => transaction.judge_contactless(trail),
+            false => transaction.judge(trail),
+        };
+        match judged {
+            Ok(()) => without_verified_pin(request, card, product, true, trail),
+            Err(reason) => reason,
+        }
+    }
+
+    fn outcome(
+        &self,
+        reason: Reason,
+        transaction: &Transaction<'_>,
+        (sync, counters): (ChipSync, AtcWindow),
+        trail: &mut Trail,
+    ) -> ChipOutcome {
+        let Judgement { request, rules, check, circumstances, .. } = self;
+        let approves = reason == Reason::Approved;
+        let mut after = sync;
+        let carries = approves && transaction.can_carry;
+        // A change of the PIN unblocks too, and one whose time is over is ended first.
+        let unblocks = rules.atm_unblocks_chip
+            && request.pin_block.is_some()
+            && transaction.is_exhausted()
+            && *transaction.sync == after
+            && after.change().is_none();
+        if carries && unblocks {
+            trail.push(Finding::UnblockQueued.into());
+            after = after.unblocked(circumstances.now);
+        }
+        let may_carry = carries && (unblocks || transaction.sync.change().is_some());
+        let attached = may_carry
+            .then(|| issuer_script::attach(&after, check.atc, circumstances.transaction, trail))
+            .flatten();
+        let (after, script) = match attached {
+            Some((sync, script)) => (sync, Some(script)),
+            None => (after, None),
+        };
+        let cryptogram = transaction.chip.cryptogram.unwrap_or_default();
+        let asks_again = matches!(reason, Reason::PinRequired | Reason::InvalidPin);
+        let counters = match asks_again {
+            true => counters.allowing_retry(check.atc, cryptogram, circumstances.now),
+            false => counters,
+        };
+        let answer = check.cvn.answer(reason.arc(), approves);
+        ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
+    }
+}
