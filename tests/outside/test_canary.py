@@ -216,7 +216,8 @@ def chip_conversation(switch, wire, run):
             wire.carried(chip, CHIP_PINS[0], right)
             for data, code in (
                 (request["55"], "59"), ("9F1E08" + card.pan, "59"), (request["55"][:-2], "30"),
-                ("9F1E10" + card.pan * 2, "30"), (request["55"] + "9F360200FF", "30"),
+                ("9F1E10" + card.pan * 2, "59"), ("9F3610" + card.pan * 2, "30"),
+                (request["55"] + "9F360200FF", "30"),
             ):
                 answer = link.ask(wire.of_chip(chip, pin=OK, changes={"55": data}))
                 assert answer.code == code, data

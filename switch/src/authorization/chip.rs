@@ -170,9 +170,8 @@ pub struct ScriptResult {
 /// Entries of 9F5B that are read; a terminal keeps one for each script of a transaction.
 const SCRIPT_RESULTS_MAX: usize = 4;
 
-/// What is read of DE55. Of the terminal's capabilities (9F33), type (9F35) and serial number
-/// (9F1E), the transaction category (9F53) and the name of the application (84) only the length is
-/// checked. Tags that are not known here are ignored.
+/// What is read of DE55. Other tags are ignored, however long and however often they come: a
+/// payment is not refused for what no rule reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChipData {
     /// 9F26: application cryptogram.
@@ -196,12 +195,12 @@ pub struct ChipData {
 }
 
 impl ChipData {
-    /// Reads DE55; `None` for what is no BER-TLV, has a known tag twice, or one of a wrong length.
+    /// Reads DE55; `None` for what is no BER-TLV, or has a tag that is read twice or in a wrong
+    /// length.
     #[must_use]
     pub fn read(data: &[u8]) -> Option<ChipData> {
         tlv::check(data).ok()?;
         let known = Known::read(data)?;
-        known.has_usual_lengths().then_some(())?;
         let iad = known.optional(0x9F10).map(Iad::new);
         Some(ChipData {
             cryptogram: known.exactly(0x9F26)?,
@@ -245,16 +244,12 @@ impl ChipData {
 }
 
 /// The tags that are read.
-const TAGS: [u32; 22] = [
+const TAGS: [u32; 17] = [
     0x9F02, 0x9F03, 0x9F1A, 0x95, 0x5F2A, 0x9A, 0x9C, 0x9F37, 0x82, 0x9F36, 0x9F26, 0x9F27, 0x9F34,
-    0x5F34, 0x9F10, 0x9F5B, 0x9F17, 0x9F33, 0x9F35, 0x9F1E, 0x9F53, 0x84,
+    0x5F34, 0x9F10, 0x9F5B, 0x9F17,
 ];
 
-/// Those of them of which nothing but the length counts, with the shortest and the longest.
-const LENGTHS: [(u32, usize, usize); 5] =
-    [(0x9F33, 3, 3), (0x9F35, 1, 1), (0x9F1E, 8, 8), (0x9F53, 1, 1), (0x84, 5, 16)];
-
-/// The values of the known tags, in the order of [`TAGS`].
+/// The values of these tags, in the order of [`TAGS`].
 struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
 
 impl<'a> Known<'a> {
@@ -274,14 +269,6 @@ impl<'a> Known<'a> {
 
     fn optional(&self, tag: u32) -> Option<&'a [u8]> {
         TAGS.into_iter().zip(self.0).find(|(known, _)| *known == tag).and_then(|(_, value)| value)
-    }
-
-    /// Whether each of [`LENGTHS`] that is there has its length.
-    fn has_usual_lengths(&self) -> bool {
-        let is_of = |value: &[u8], least, most| (least..=most).contains(&value.len());
-        LENGTHS.into_iter().all(|(tag, least, most)| {
-            self.optional(tag).is_none_or(|value| is_of(value, least, most))
-        })
     }
 
     /// `Some(None)` where it is not there, `None` where it has another length.
@@ -354,19 +341,50 @@ mod tests {
     }
 
     #[test]
-    fn a_known_tag_has_its_length_and_comes_once() {
-        for (tag, least, most) in LENGTHS.into_iter().chain([(0x9F17, 1, 1), (0x9F36, 2, 2)]) {
-            for bytes in 0..=17 {
-                let is_right = (least..=most).contains(&bytes);
+    fn a_tag_that_is_read_has_its_length_and_comes_once() {
+        let lengths = [
+            (0x9F02, 6..=6),
+            (0x9F03, 6..=6),
+            (0x9F1A, 2..=2),
+            (0x95, 5..=5),
+            (0x5F2A, 2..=2),
+            (0x9A, 3..=3),
+            (0x9C, 1..=1),
+            (0x9F37, 4..=4),
+            (0x82, 2..=2),
+            (0x9F36, 2..=2),
+            (0x9F26, 8..=8),
+            (0x9F27, 1..=1),
+            (0x9F34, 3..=3),
+            (0x5F34, 1..=1),
+            (0x9F10, 0..=32),
+            (0x9F17, 1..=1),
+        ];
+        for (tag, right) in lengths {
+            for bytes in 0..=33 {
                 let read = ChipData::read(&data(&[(tag, bytes)]));
-                assert_eq!(read.is_some(), is_right, "{tag:X} {bytes}");
+                assert_eq!(read.is_some(), right.contains(&bytes), "{tag:X} {bytes}");
             }
-            let twice = data(&[(tag, least), (0x9F41, 4), (tag, least)]);
+            let length = *right.end();
+            let twice = data(&[(tag, length), (0x9F41, 4), (tag, length)]);
             assert_eq!(ChipData::read(&twice), None, "{tag:X}");
         }
-        let read = ChipData::read(&data(&[(0x84, 7), (0x9F17, 1), (0x9F33, 3)])).unwrap();
-        assert_eq!(read, ChipData { tries_left: Some(2), ..ChipData::default() });
-        // What is not known may come twice, in any length.
-        assert!(ChipData::read(&data(&[(0x9F41, 4), (0x9F41, 0)])).is_some());
+        for bytes in 0..=26 {
+            let read = ChipData::read(&data(&[(0x9F5B, bytes)]));
+            assert_eq!(read.is_some(), [0, 5, 10, 15, 20].contains(&bytes), "{bytes}");
+        }
+    }
+
+    /// Terminal capabilities, type and serial number, transaction category, name of the
+    /// application, sequence counter.
+    #[test]
+    fn a_tag_that_no_rule_reads_may_come_twice_and_in_any_length() {
+        for tag in [0x9F33, 0x9F35, 0x9F1E, 0x9F53, 0x84, 0x9F41] {
+            for bytes in 0..=17 {
+                let read = ChipData::read(&data(&[(tag, bytes), (0x9F17, 1), (tag, 3)]));
+                let expected = ChipData { tries_left: Some(2), ..ChipData::default() };
+                assert_eq!(read, Some(expected), "{tag:X} {bytes}");
+            }
+        }
     }
 }
