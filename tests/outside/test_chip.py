@@ -347,6 +347,57 @@ def test_what_no_rule_reads_of_chip_data_refuses_no_payment(make_chips):
             assert (answer.code, told(answer)[0]) == ("00", chip.arpc()), tag
 
 
+def not_as_it_should_be(request):
+    """Elements with which the chip data of a request are not readable, or contradict DE22."""
+    yield from ({"55": data + "0" * (len(data) % 2)} for data in UNREADABLE)
+    yield from ({"22": entry, "55": request["55"]} for entry in ("011", "021", "901"))
+
+
+@pytest.mark.parametrize("mti", ["0400", "0401", "0420"])
+def test_a_reversal_is_taken_whatever_its_chip_data_are(make_chips, mti):
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        for changes in not_as_it_should_be(chip.request()):
+            original = chip.request(pin=OK)
+            assert link.ask(original).code == "00"
+            answer = link.ask(reversal(original, mti=mti, changes=changes))
+            assert (answer.mti, answer.code) == ("0430" if mti == "0420" else "0410", "00")
+            again = link.ask(dict(original, t="0101"))
+            assert (again.code, again.reason) == ("94", "9913"), changes
+        # All else of it counts.
+        wrong = reversal(chip.request(), mti=mti, changes={"55": "9F26", "90": "9" * 42})
+        assert link.ask(wrong).reason == "090"
+
+
+@pytest.mark.parametrize("mti", ["0120", "0121", "0220"])
+def test_an_advice_is_acknowledged_whatever_its_chip_data_are(make_chips, mti):
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        for changes in not_as_it_should_be(chip.request()):
+            answer = link.ask(dict(chip.request(pin=OK), t=mti, **changes))
+            assert (answer.mti, answer.code) == (mti[:2] + "30", "00"), changes
+        wrong = dict(chip.request(pin=OK), t=mti, **{"4": "X" * 12, "55": "9F26"})
+        assert link.ask(wrong).reason == "004"
+
+
+def test_chip_data_that_cannot_be_read_are_no_evidence(make_chips):
+    """They name the script and its success, and 9F17 twice."""
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    set_pin(switch, CARD_2)
+    with switch.connect() as link:
+        sent = chip.request(pin=OK)
+        assert told(link.ask(sent))[1] == bytes([1, 0, 0, 2])
+        done, twice = "9F5B052001000002", "9F1701039F170103"
+        advice = dict(sent, t="0120", **{"11": "777777", "37": "7" * 12})
+        assert link.ask(dict(advice, **{"55": sent["55"] + done + twice})).code == "00"
+        assert sync(switch, CARD_2) == "sent {change, attempts 1}"
+        assert link.ask(reversal(sent, changes={"55": sent["55"] + done + twice})).code == "00"
+        assert sync(switch, CARD_2) == "pending {change, attempts 1}"
+
+
 def test_without_chip_data_a_contact_chip_needs_a_pin(make_chips):
     switch = make_chips().start()
     with switch.connect() as link:

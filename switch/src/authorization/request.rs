@@ -5,6 +5,7 @@ use iso_specs::{Decoded, Message, Mti};
 
 use super::chip::ChipData;
 use super::reversal::OriginalElements;
+use super::routing::{Route, route};
 use crate::cards::card::Expiry;
 use crate::cards::pan::Pan;
 use crate::hsm::PinBlock;
@@ -88,7 +89,8 @@ pub struct Request {
     pub rrn: Option<[u8; 12]>,
     /// DE52.
     pub pin_block: Option<PinBlock>,
-    /// DE55; absent without it.
+    /// DE55; absent without it, and outside of an authorization request where it cannot be read or
+    /// contradicts DE22 or DE23.
     pub chip: Option<Box<ChipData>>,
     /// DE90 of a reversal.
     pub original: Option<OriginalElements>,
@@ -99,7 +101,8 @@ impl Request {
     ///
     /// # Errors
     /// The data element that is missing or wrong. DE11 comes first, since no answer can be
-    /// matched without it; then what the decoder found; then what is missing.
+    /// matched without it; then what the decoder found; then what is missing. The chip data of a
+    /// reversal or an advice are never wrong.
     pub fn parse(decoded: &Decoded<'_>) -> Result<Request, FormatError> {
         let message = &decoded.message;
         check_elements(decoded, &mandatory(message))?;
@@ -108,7 +111,14 @@ impl Request {
         let expiry = optional(message, 14, Expiry::parse)?;
         let acquirer = optional(message, 32, zero_filled)?.unwrap_or_default();
         let entry_mode = optional(message, 22, exactly)?;
-        let chip = chip_data(message, entry_mode)?;
+        let given = number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX));
+        let chip = chip_data(message, entry_mode, given);
+        // What happened elsewhere is taken as it is: a reversal that is refused for its chip data
+        // would leave the cardholder debited.
+        let chip = match route(message.mti()) {
+            Route::Authorization => chip?,
+            _ => chip.unwrap_or_default(),
+        };
         Ok(Request {
             mti: message.mti(),
             pan,
@@ -123,7 +133,7 @@ impl Request {
             expiry: expiry.or(track2.and_then(|track| track.expiry)),
             merchant_category: optional(message, 18, exactly)?,
             entry_mode,
-            sequence: sequence(message, chip.as_deref())?,
+            sequence: given.or(chip.as_ref().and_then(|chip| chip.sequence)),
             acquirer,
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
@@ -230,10 +240,12 @@ fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
     block.map(Some).ok_or(FormatError { element: 52 })
 }
 
-/// What was typed, or read from a stripe, has no chip data.
+/// What was typed, or read from a stripe, has no chip data; and 5F34 says the same as DE23, which
+/// is `sequence`.
 fn chip_data(
     message: &Message<'_>,
     entry_mode: Option<[u8; 3]>,
+    sequence: Option<u8>,
 ) -> Result<Option<Box<ChipData>>, FormatError> {
     let Some(field) = message.field(55) else { return Ok(None) };
     let wrong = FormatError { element: 55 };
@@ -242,16 +254,9 @@ fn chip_data(
     }
     let mut buffer = [0; VALUE_BYTES_MAX];
     let data = field.bytes(&mut buffer).and_then(ChipData::read).ok_or(wrong)?;
-    Ok(Some(Box::new(data)))
-}
-
-/// DE23, else 5F34; both say the same.
-fn sequence(message: &Message<'_>, chip: Option<&ChipData>) -> Result<Option<u8>, FormatError> {
-    let given = number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX));
-    let of_chip = chip.and_then(|chip| chip.sequence);
-    match given.zip(of_chip) {
+    match sequence.zip(data.sequence) {
         Some((given, of_chip)) if given != of_chip => Err(FormatError { element: 23 }),
-        _ => Ok(given.or(of_chip)),
+        _ => Ok(Some(Box::new(data))),
     }
 }
 
