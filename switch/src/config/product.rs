@@ -224,6 +224,7 @@ fn cvn_row(keys: &mut Keys<'_, '_>, of: Option<(Scheme, u8)>) -> Option<CvnRow> 
     let method = arpc.filter(|_| of.is_some());
     let approve = issuer_answer(keys, "approve", method, row.map(|row| row.approve));
     let decline = issuer_answer(keys, "decline", method, row.map(|row| row.decline));
+    check_status_updates(keys, approve.flatten(), decline.flatten());
     keys.finish();
     let profile = CryptogramProfile {
         card_keys: card_keys?,
@@ -278,6 +279,37 @@ fn issuer_answer(
         None => "four or eight hexadecimal digits, or \"response_code\"",
     };
     name_or(keys, (key, expected), |text| parse(text).filter(fits), built_in.filter(fits))
+}
+
+/// The second byte of a card status update: the issuer approves; it blocks the card or the
+/// application.
+const CSU_APPROVES: u8 = 0x80;
+const CSU_BLOCKS: u8 = 0x60;
+
+/// A chip does what the update says: one that says something else than the decision would have it
+/// approve what was declined, or block itself where the issuer approves.
+fn check_status_updates(
+    keys: &Keys<'_, '_>,
+    approve: Option<IssuerAnswer>,
+    decline: Option<IssuerAnswer>,
+) {
+    if let Some(IssuerAnswer::Update([_, bits, ..])) = approve {
+        if bits & CSU_APPROVES == 0 {
+            keys.mistake_of(
+                "approve",
+                "bit 80 of the second byte must say that the issuer approves",
+            );
+        }
+        if bits & CSU_BLOCKS != 0 {
+            let text = "bits 40 and 20 of the second byte would block the card or the application";
+            keys.mistake_of("approve", text);
+        }
+    }
+    if let Some(IssuerAnswer::Update([_, bits, ..])) = decline
+        && bits & CSU_APPROVES != 0
+    {
+        keys.mistake_of("decline", "bit 80 of the second byte says that the issuer approves");
+    }
 }
 
 fn name_or<T>(
@@ -468,6 +500,38 @@ mod tests {
             "6, approve: expected four hexadecimal digits or \"response_code\"",
         ]);
         assert_eq!(found.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn a_card_status_update_says_what_was_decided() {
+        let of = |approve: &str, decline: &str| {
+            let row = "[[products.chip.cvn]]\nscheme = \"visa\"\ncvn = \"12\"\n";
+            rows(&format!("{row}approve = \"{approve}\"\ndecline = \"{decline}\"\n"))
+        };
+        let not_approved =
+            "approve: bit 80 of the second byte must say that the issuer approves".to_owned();
+        let blocks = "approve: bits 40 and 20 of the second byte would block the card or the \
+                      application"
+            .to_owned();
+        let approved =
+            "decline: bit 80 of the second byte says that the issuer approves".to_owned();
+        for (approve, decline, wanted) in [
+            ("00000000", "00000000", vec![&not_approved]),
+            ("FF1FFFFF", "00800000", vec![&not_approved, &approved]),
+            ("00C20000", "00000000", vec![&blocks]),
+            ("00A20000", "FFFFFFFF", vec![&blocks, &approved]),
+            ("00600000", "00000000", vec![&not_approved, &blocks]),
+        ] {
+            let found = of(approve, decline).unwrap_err().0;
+            let prefix = "product 2, chip, CVN 1, ";
+            let found: Vec<_> =
+                found.iter().map(|text| text.split_once(prefix).unwrap().1).collect();
+            assert_eq!(found, wanted, "{approve} {decline}");
+        }
+        // The issuer may have a card block itself, or an application.
+        for (approve, decline) in [("00820000", "00000000"), ("0F9F0001", "00600000")] {
+            assert_eq!(of(approve, decline).unwrap().len(), 1);
+        }
     }
 
     #[test]
