@@ -1,7 +1,12 @@
 //! The software HSM with keys of a directory.
 
 use super::*;
+use crate::cards::chip::ChangeKind;
 use crate::hsm::PinBlock;
+use crate::hsm::emv::{
+    ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
+    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod, cryptogram, derive,
+};
 use crate::hsm::key::from_hex;
 use crate::hsm::key_block::ProtectionKey;
 use crate::hsm::keys::{Addition, Retire};
@@ -145,4 +150,85 @@ fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
         SoftwareHsm::new(&keys, Needs { zone_keys, methods, ..Needs::default() }).is_ok()
     };
     assert!(start("pvk") && !start("zpk") && !start("no-key"));
+}
+
+/// Issuer master keys of two generations: of cryptograms, of the integrity and of the
+/// confidentiality of scripts.
+const ISSUER_KEYS: [[&str; 3]; 2] = [
+    [
+        "6201618CB9C4F823B67AFE7A62804AAE",
+        "BA32D0CE9B40F775F8B908EC4F4C0D98",
+        "43F1E67A5DA8BA4A541FD3BC64F46273",
+    ],
+    [
+        "C7CEA83B9767CDABD602238C15D0B6E9",
+        "CD5801BFD3AECDFB0D3873232F10576E",
+        "587A735D19B954A8CD2904F10D8A3123",
+    ],
+];
+const ISSUER_KEY_NAMES: [(&str, KeyUsage); 3] = [
+    ("imk-ac", KeyUsage::Cryptograms),
+    ("imk-smi", KeyUsage::ScriptIntegrity),
+    ("imk-smc", KeyUsage::ScriptConfidentiality),
+];
+const PROFILE: CryptogramProfile = CryptogramProfile {
+    card_keys: CardKeyMethod::A,
+    session_key: SessionKeyMethod::Common,
+    covered_iad: CoveredIad::Cvr,
+    padding: MacPadding::Bit,
+    arpc: ArpcMethod::One(ArpcKey::Session),
+    script_keys: ScriptKeyMethod::Common { counts: false },
+    script_pin: ScriptPinMethod::Iso2,
+};
+
+fn add_issuer_keys(keys: &mut Keys, generation: usize, addition: Addition) {
+    for ((name, usage), value) in ISSUER_KEY_NAMES.into_iter().zip(ISSUER_KEYS[generation]) {
+        keys.add(name, key(usage, value), addition).unwrap();
+    }
+}
+
+/// The answer to a cryptogram of a card of this generation, with the command of a script.
+fn answer(hsm: &SoftwareHsm, generation: usize, change: &ChangeKind) -> Option<Authenticated> {
+    let keys = ChipKeys {
+        cryptograms: name("imk-ac"),
+        integrity: name("imk-smi"),
+        confidentiality: name("imk-smc"),
+    };
+    let issuer = TdesKey::new(&from_hex(ISSUER_KEYS[generation][0]).unwrap()).unwrap();
+    let (pan, sequence, atc, unpredictable) = (&pan(), 1, [0, 9], [7; 4]);
+    let (covered, iad) = ([5; 33], [&[1, 2, 3, 4][..], &[]]);
+    let card = derive::card_key(&issuer, PROFILE.card_keys, pan, sequence);
+    let session = derive::session_key(&card, PROFILE.session_key, atc, unpredictable);
+    let arqc = cryptogram::arqc(&session, &covered, iad, PROFILE.padding);
+    let (keys, profile) = (&keys, &PROFILE);
+    let chip = ChipCall { keys, profile, pan, sequence, covered, iad, arqc, atc, unpredictable };
+    let answer = IssuerAnswer::Code(*b"00");
+    let call = IssuerAuthenticate { chip, answer, script: Some(change) };
+    hsm.ring.load().issuer_authenticate(&call)
+}
+
+/// A card has the keys of one generation only: it does not take a script of another.
+#[test]
+fn while_issuer_keys_are_rotated_a_script_is_of_the_generation_of_its_card() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keys = keys(&directory);
+    add_issuer_keys(&mut keys, 0, Addition::New);
+    let hsm = SoftwareHsm::new(&keys, Needs::default()).unwrap();
+    let kept = hsm.ring.load().keep_pin(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
+    let changes =
+        [ChangeKind::Pin { version: 1, pin: kept }, ChangeKind::Unblock { pin_is_old: false }];
+    let answers = |generation| changes.each_ref().map(|change| answer(&hsm, generation, change));
+    let old = answers(0);
+    assert!(old.iter().all(Option::is_some));
+    assert!(answers(1).iter().all(Option::is_none));
+    add_issuer_keys(&mut keys, 1, Addition::Rotation);
+    hsm.reload_keys().unwrap();
+    let new = answers(1);
+    assert!(answers(0) == old, "made under the new keys");
+    for (name, _) in ISSUER_KEY_NAMES {
+        keys.retire(name, Retire::Older).unwrap();
+    }
+    hsm.reload_keys().unwrap();
+    assert!(new.iter().all(Option::is_some) && answers(1) == new, "made under the old keys");
+    assert!(answers(0).iter().all(Option::is_none));
 }
