@@ -295,3 +295,46 @@ async fn a_change_that_no_chip_took_is_given_up() {
     clock.advance(DAY * 7);
     assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
 }
+
+/// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
+#[test]
+fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
+    use switch::authorization::{Reason, decision::conclude};
+
+    let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
+    let rules = product("");
+    let expiry = |yymm: &[u8; 4]| Expiry::parse(yymm).unwrap();
+    // The first has 2912 and 1, and its script rode on the transaction 1.
+    let mut card = card(&Line::read("sent"));
+    let ChipSync::Sent(change, sent) = card.chip(0).unwrap().sync.clone() else { panic!() };
+    let sync = ChipSync::Sent(change, Sent { transaction: 2, ..sent });
+    card.plastics.push(Plastic::new(expiry(b"3112"), 2));
+    let card = card.with_chip(1, Chip { sync, ..Chip::default() });
+
+    let told = |line: &str, named: (Option<&[u8; 4]>, Option<u8>), reversed: Option<u128>| {
+        let request = request(&Line::read(line), &dialect);
+        let chip = request.chip.clone().filter(|_| reversed.is_none());
+        let request = Request { expiry: named.0.map(expiry), sequence: named.1, chip, ..request };
+        let of = (&request, Reason::Approved);
+        let decision = conclude(of, &card, &rules, Outcomes::default(), (reversed, true));
+        let after = decision.change.unwrap_or_else(|| card.clone());
+        [0, 1].map(|place| after.chip(place).unwrap().sync.name())
+    };
+    let first = [(Some(b"2912"), None), (None, Some(1)), (Some(b"2912"), Some(1))];
+    let second = [(Some(b"3112"), None), (None, Some(2)), (Some(b"3112"), Some(2))];
+    for named in first {
+        assert_eq!(told("result=ok", named, None), ["in_sync", "sent"], "{named:?}");
+        assert_eq!(told("result=failed", named, None), ["pending", "sent"], "{named:?}");
+        assert_eq!(told("", named, Some(1)), ["pending", "sent"], "{named:?}");
+        assert_eq!(told("", named, Some(2)), ["sent", "sent"], "{named:?}");
+    }
+    for named in second {
+        assert_eq!(told("result=ok", named, None), ["sent", "in_sync"], "{named:?}");
+        assert_eq!(told("result=failed", named, None), ["sent", "pending"], "{named:?}");
+        assert_eq!(told("", named, Some(2)), ["sent", "pending"], "{named:?}");
+        assert_eq!(told("", named, Some(1)), ["sent", "sent"], "{named:?}");
+    }
+    // Without a name the script tells of which it is.
+    assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);
+    assert_eq!(told("", (None, None), Some(2)), ["sent", "pending"]);
+}

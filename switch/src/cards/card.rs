@@ -345,6 +345,47 @@ mod tests {
         assert!(expiry.is_past(at("2030-01-01T00:00:00Z"), Offset::UTC));
     }
 
+    const PEK: Kcv = Kcv([1, 2, 3]);
+
+    /// A card that was reissued: two plastics, of which one has a chip that nobody has seen.
+    fn two_plastics() -> CardState {
+        let expiry = Expiry::parse(b"2912").unwrap();
+        let mut card = CardState::new(Plastic::new(expiry, 1));
+        card.plastics.push(Plastic::new(expiry, 2));
+        let chip = Chip { sync: ChipSync::Expired, ..Chip::default() };
+        CardState { status: CardStatus::Active, ..card.with_chip(0, chip) }
+    }
+
+    fn change_of(card: &CardState, plastic: usize) -> &Change {
+        card.chip(plastic).unwrap().sync.change().unwrap()
+    }
+
+    #[test]
+    fn a_change_of_the_pin_waits_on_every_plastic() {
+        let now = at("2026-11-28T12:00:00Z");
+        let pin = KeptPin { block: [7; 8], key: PEK };
+        let card = two_plastics().with_pin_for_chips(&pin, now);
+        for place in 0..2 {
+            let kind = ChangeKind::Pin { version: card.pin.version, pin: pin.clone() };
+            let change = Change { kind, since: Some(now), attempts: 0 };
+            assert_eq!(change_of(&card, place), &change);
+        }
+        let card = two_plastics().with_unblock(now);
+        for (place, pin_is_old) in [(0, true), (1, false)] {
+            assert_eq!(change_of(&card, place).kind, ChangeKind::Unblock { pin_is_old });
+        }
+    }
+
+    #[test]
+    fn a_first_pin_begins_to_count_on_every_plastic_with_the_activation() {
+        let (made, activated) = (at("2026-11-01T00:00:00Z"), at("2026-11-20T00:00:00Z"));
+        let card = CardState { status: CardStatus::Unactivated, ..two_plastics() };
+        let card = card.with_pin_for_chips(&KeptPin { block: [7; 8], key: PEK }, made);
+        assert!((0..2).all(|place| change_of(&card, place).since.is_none()));
+        let card = card.activated(activated).unwrap();
+        assert!((0..2).all(|place| change_of(&card, place).since == Some(activated)));
+    }
+
     #[test]
     fn expiry_is_four_digits_with_a_month() {
         let wrong =
