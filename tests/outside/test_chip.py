@@ -2,15 +2,17 @@
 pyemv as the chip."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
 import settings
 from chip import FAILED, NOTHING, OK, PROFILES, Chip, told
-from messages import CARD_2, CARD_3, other_pin, reversal
+from messages import CARD_2, CARD_3, Card, other_pin, pan_of, reversal
 from pyemv import tlv
 from process import REPOSITORY
 from test_admin import Metrics
+from verification import tdes_key, visa_pvv
 
 NEW_PIN = "913572"
 VISA, M_CHIP = PROFILES[0], PROFILES[3]
@@ -438,3 +440,32 @@ def test_a_dialect_may_want_the_response_code_in_the_chip_data(make_switch):
             answer = link.ask(request)
             data = tlv.decode(bytes.fromhex(answer.elements["55"]))
             assert (answer.code, data["8A"]) == (code, code.encode())
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_the_key_of_a_pin_that_waits_for_a_chip_is_not_retired(make_switch, is_running):
+    """Its PIN reference is under a PVK, so that nothing else needs the key."""
+    source = random.Random(24)
+    pvk = tdes_key(source)
+    product = settings.product("pvv", visa_pvv("pvv", "pvk", pvk).table) + settings.chip("visa")
+    switch = make_switch(master_key_file="master.key", zpk="zpk", tables=product)
+    switch.write_master_key()
+    switch.bring_in_key("pvk", pvk, usage="V2")
+    usages = {"zpk": "P0", **{f"demo-visa-imk-{name}": usage for name, usage in (
+        ("ac", "E0"), ("smi", "E2"), ("smc", "E1"))}}
+    for name, usage in usages.items():
+        switch.bring_in_key(name, tdes_key(source), usage=usage)
+    switch.start()
+    card = Card("pvv-1", pan_of("476134", 1), "4713", "pvv")
+    switch.add_all([card])
+    set_pin(switch, card)
+    switch.done("key", "generate", "own-pek", "--usage", "P0", "--rotate")
+    if not is_running:
+        assert switch.terminate() == 0
+    refused = switch.command("key", "retire", "own-pek")
+    assert refused.returncode == 1 and "1 card" in refused.stderr
+    if not is_running:
+        switch.start()
+    # This one waits in its place, under the new key.
+    set_pin(switch, card, "753197")
+    switch.done("key", "retire", "own-pek")

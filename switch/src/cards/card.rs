@@ -330,6 +330,8 @@ pub struct CardIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cards::chip::Sent;
+    use crate::hsm::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
@@ -346,6 +348,7 @@ mod tests {
     }
 
     const PEK: Kcv = Kcv([1, 2, 3]);
+    const OTHER: Kcv = Kcv([1, 2, 4]);
 
     /// A card that was reissued: two plastics, of which one has a chip that nobody has seen.
     fn two_plastics() -> CardState {
@@ -384,6 +387,32 @@ mod tests {
         assert!((0..2).all(|place| change_of(&card, place).since.is_none()));
         let card = card.activated(activated).unwrap();
         assert!((0..2).all(|place| change_of(&card, place).since == Some(activated)));
+    }
+
+    /// Whether it waits, is on its way or was given up: a script may still be made of it.
+    #[test]
+    fn the_key_of_a_pin_for_a_chip_is_needed_until_the_pin_is_gone() {
+        let card = two_plastics();
+        assert!(!card.needs_key(PEK) && !card.needs_key(OTHER));
+        let pin = KeptPin { block: [7; 8], key: PEK };
+        let change = Change { kind: ChangeKind::Pin { version: 1, pin }, since: None, attempts: 1 };
+        let sent = Sent { script: [1; 4], atc: 1, transaction: 1 };
+        for place in 0..2 {
+            let with = |sync| card.with_chip(place, Chip { sync, ..Chip::default() });
+            for sync in [
+                ChipSync::Pending(change.clone()),
+                ChipSync::Sent(change.clone(), sent),
+                ChipSync::Failed(change.clone()),
+            ] {
+                let card = with(sync);
+                assert!(card.needs_key(PEK) && !card.needs_key(OTHER), "{place}");
+            }
+            assert!(!with(ChipSync::Expired).needs_key(PEK));
+            assert!(!with(ChipSync::InSync.unblocked(at("2026-11-28T12:00:00Z"))).needs_key(PEK));
+        }
+        let reference = PinReference { value: ReferenceValue::Block([7; 8]), key: OTHER };
+        let card = card.with_pin(reference);
+        assert!(card.needs_key(OTHER) && !card.needs_key(PEK));
     }
 
     #[test]
