@@ -129,30 +129,26 @@ impl<W: Write> Story<'_, W> {
         let chip = &mut self.issue(&VISA)?;
         let expected =
             Expected { code: "00", script: false, chip: (Old, TRIES), chip_sync: "in_sync" };
-        self.pay(&VISA, chip, (SMALL, Old), &expected)?;
+        self.pay(&VISA, chip, (SMALL, &[Old]), &expected)?;
         self.change_pin(&VISA)?;
         let expected = Expected { code: "00", script: true, chip: (New, TRIES), chip_sync: "sent" };
-        self.pay(&VISA, chip, (SMALL, New), &expected)?;
+        self.pay(&VISA, chip, (SMALL, &[New]), &expected)?;
         let expected =
             Expected { code: "00", script: false, chip: (New, TRIES), chip_sync: "in_sync" };
-        self.pay(&VISA, chip, (LARGE, New), &expected)
+        self.pay(&VISA, chip, (LARGE, &[New]), &expected)
     }
 
     fn after_three_tries(&mut self) -> Result<(), ControlError> {
-        use Pin::{New, Old};
+        use Pin::New;
         self.say("\nAfter three failed tries: demo-mchip, no FTPAM, M/Chip CVN 14");
         let chip = &mut self.issue(&M_CHIP)?;
         self.change_pin(&M_CHIP)?;
-        for left in [2, 1] {
-            let expected =
-                Expected { code: "55", script: false, chip: (Old, left), chip_sync: "pending" };
-            self.pay(&M_CHIP, chip, (LARGE, New), &expected)?;
-        }
+        // The first two stay at the terminal: it asks again. The issuer hears of the third.
         let expected = Expected { code: "00", script: true, chip: (New, TRIES), chip_sync: "sent" };
-        self.pay(&M_CHIP, chip, (LARGE, New), &expected)?;
+        self.pay(&M_CHIP, chip, (LARGE, &[New; 3]), &expected)?;
         let expected =
             Expected { code: "00", script: false, chip: (New, TRIES), chip_sync: "in_sync" };
-        self.pay(&M_CHIP, chip, (LARGE, New), &expected)
+        self.pay(&M_CHIP, chip, (LARGE, &[New]), &expected)
     }
 
     fn issue(&mut self, part: &Part) -> Result<ChipCard, ControlError> {
@@ -176,21 +172,16 @@ impl<W: Write> Story<'_, W> {
         Ok(())
     }
 
-    /// A payment from the insertion of the card to its end.
+    /// A payment from the insertion of the card to its end. The PINs are entered one after another,
+    /// until one is right.
     fn pay(
         &mut self,
         part: &Part,
         chip: &mut ChipCard,
-        (amount, pin): (u64, Pin),
+        (amount, pins): (u64, &[Pin]),
         expected: &Expected,
     ) -> Result<(), ControlError> {
-        let entered = part.pin(pin);
-        let which = match pin {
-            Pin::Old => "old",
-            Pin::New => "new",
-        };
-        let (euros, cents) = (amount / 100, amount % 100);
-        self.begin_step(&format!("Pays {euros}.{cents:02} EUR and enters the {which} PIN"));
+        self.begin_step(&told_of_payment(amount, pins));
         let purchase = Purchase {
             amount,
             currency: EUR,
@@ -198,9 +189,11 @@ impl<W: Write> Story<'_, W> {
             transaction_type: 0x00,
             unpredictable: self.dice.u32(..).to_be_bytes(),
         };
-        let pins = (PinEntry::Offline(&[entered]), Otherwise::Fails);
+        let entered: Vec<_> = pins.iter().map(|pin| part.pin(*pin)).collect();
+        let before = chip.tries_left();
+        let pins = (PinEntry::Offline(&entered), Otherwise::Fails);
         let payment = Payment::begin(chip, &purchase, pins);
-        self.say(&format!("   chip      {}", told_of_pin(chip, entered)));
+        self.say(&format!("   chip      {}", told_of_pins(chip, &entered, before)));
         let trace = self.numbers.take(self.clock.transmission_time());
         let request = Request::purchase(&part.card, amount, &payment.chip_data(), &trace);
         let Some((code, data)) = self.exchange(&request) else { return Ok(()) };
@@ -289,12 +282,34 @@ fn differences(expected: &str, found: &str) -> Vec<String> {
     if is_same { Vec::new() } else { vec![format!("expected {expected}, got {found}")] }
 }
 
-fn told_of_pin(chip: &ChipCard, entered: &str) -> String {
-    match (chip.holds(entered), chip.tries_left()) {
-        (true, _) => "offline PIN right".to_owned(),
-        (false, 0) => "offline PIN wrong, and no try is left".to_owned(),
-        (false, left) => format!("offline PIN wrong, tries left: {left}"),
+fn told_of_payment(amount: u64, pins: &[Pin]) -> String {
+    let (euros, cents) = (amount / 100, amount % 100);
+    let which = match pins.last() {
+        Some(Pin::New) => "new",
+        _ => "old",
+    };
+    let times = match pins.len() {
+        1 => String::new(),
+        times => format!(", {times} times"),
+    };
+    format!("Pays {euros}.{cents:02} EUR and enters the {which} PIN{times}")
+}
+
+/// What the chip says to each PIN, until one is right; so many tries were left before.
+fn told_of_pins(chip: &ChipCard, entered: &[&str], before: u8) -> String {
+    let (mut told, mut left) = (Vec::new(), before);
+    for pin in entered {
+        if chip.holds(pin) {
+            told.push("offline PIN right".to_owned());
+            break;
+        }
+        left = left.saturating_sub(1);
+        told.push(match left {
+            0 => "offline PIN wrong, and no try is left".to_owned(),
+            left => format!("offline PIN wrong, tries left: {left}"),
+        });
     }
+    told.join("\n             ")
 }
 
 fn told_of_end(ending: &Ending, tries_left: u8) -> String {

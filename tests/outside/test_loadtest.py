@@ -80,7 +80,11 @@ def test_the_story_ends_well_twice_in_a_row_and_shows_no_secret(make_switch):
         assert result.returncode == 0, result.stdout + result.stderr
         assert result.stdout.endswith("\nThe chips hold the new PINs.\n")
         assert "bypass: below FTPAM (amount 2000, FTPAM 5000)" in result.stdout
+        # The first two wrong entries stay at the terminal.
+        assert "and enters the new PIN, 3 times\n" in result.stdout
+        assert re.search(r"tries left: 2\n +.* tries left: 1\n +.*no try is left\n", result.stdout)
         assert "no PIN try left on the chip" in result.stdout
+        assert re.findall(r"\b39=(\d+)", result.stdout) == ["00"] * 5
         assert result.stdout.count("the chip has done the script") == 2
         words = re.findall(r"\b\d+\b", re.sub(r"(11|12|13|32|37|38)=\d+", "", result.stdout))
         assert not {*STORY_PINS, "4761349000000010", "5413339000000010"} & {*words}
