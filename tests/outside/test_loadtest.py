@@ -226,6 +226,22 @@ def test_too_few_cards_is_wrong_usage():
     assert "--cards must be at least 1001" in result.stderr
 
 
+def test_the_table_of_chips_has_a_row_for_each_kind(tmp_path):
+    words = ["--chips", "--rounds", "1", "--seconds", "1", "--cards", "20000"]
+    words += ["--lost-max", "100", "--data", str(tmp_path)]
+    result = subprocess.run(
+        [REPOSITORY / "loadtest/measure_load", *words], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PINSWITCH": str(BINARY), "LOADTEST": str(LOADTEST)},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    head, _, *rows = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    kinds = [row.split(" | ")[0] for row in rows]
+    script = "| chip: ARQC, online PIN, ARPC, script"
+    assert kinds == ["| online PIN", "| chip: ARQC, ARPC", script]
+    assert {row.count("|") for row in rows} == {head.count("|")}
+    assert rows[0].split(" | ")[2] == "1.00x" != rows[1].split(" | ")[2]
+
+
 def test_the_load_tables_have_a_row_for_each_load_and_say_which_targets_are_met(tmp_path):
     words = ["--rounds", "1", "--seconds", "3", "--cards", "5000", "--sync", "all"]
     words += ["--rows", "4x64", "1000/s", "--lost-max", "100", "--data", str(tmp_path)]
