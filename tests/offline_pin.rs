@@ -323,14 +323,14 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     let first = [(Some(b"2912"), None), (None, Some(1)), (Some(b"2912"), Some(1))];
     let second = [(Some(b"3112"), None), (None, Some(2)), (Some(b"3112"), Some(2))];
     for named in first {
-        assert_eq!(told("result=ok", named, None), ["in_sync", "sent"], "{named:?}");
-        assert_eq!(told("result=failed", named, None), ["pending", "sent"], "{named:?}");
+        assert_eq!(told("atc=1 result=ok", named, None), ["in_sync", "sent"], "{named:?}");
+        assert_eq!(told("atc=1 result=failed", named, None), ["pending", "sent"], "{named:?}");
         assert_eq!(told("", named, Some(1)), ["pending", "sent"], "{named:?}");
         assert_eq!(told("", named, Some(2)), ["sent", "sent"], "{named:?}");
     }
     for named in second {
-        assert_eq!(told("result=ok", named, None), ["sent", "in_sync"], "{named:?}");
-        assert_eq!(told("result=failed", named, None), ["sent", "pending"], "{named:?}");
+        assert_eq!(told("atc=1 result=ok", named, None), ["sent", "in_sync"], "{named:?}");
+        assert_eq!(told("atc=1 result=failed", named, None), ["sent", "pending"], "{named:?}");
         assert_eq!(told("", named, Some(2)), ["sent", "pending"], "{named:?}");
         assert_eq!(told("", named, Some(1)), ["sent", "sent"], "{named:?}");
     }

@@ -173,7 +173,7 @@ pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
     let pan = pan.map_err(|fault| fault.to_string())?;
     let bytes = from_hex(chip_data.trim()).ok_or("DE55: expected hexadecimal digits")?;
     let chip = ChipData::read(&bytes)
-        .ok_or("DE55: expected BER-TLV, known tags once and of their length")?;
+        .ok_or("DE55: expected BER-TLV, tags that are read, once and of their length")?;
     let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
     let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);

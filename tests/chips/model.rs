@@ -472,10 +472,11 @@ impl Host {
     ) -> &'static str {
         let rules = &of.rules;
         let is_right = facts.offline == Offline::Right;
-        if facts.is_cash && !is_right {
+        let is_contactless = facts.entry == Entry::Contactless;
+        if facts.is_cash && (!is_right || is_contactless) {
             return "1012";
         }
-        if facts.entry == Entry::Contactless {
+        if is_contactless {
             return contactless(facts, of);
         }
         let can_carry = can_carry || of.mistake == Some(Mistake::PassesWithoutScript);
@@ -561,6 +562,7 @@ fn contactless(facts: &Facts, of: &Circumstances) -> &'static str {
         Facts { offline: Offline::Wrong, .. } => "1809",
         Facts { offline: Offline::NotTried, was_refused: true, .. } => "1872",
         Facts { has_failed: true, .. } => "1809",
+        Facts { offline: Offline::NotTried, .. } if of.rules.pin_required => "1012",
         _ => "0000",
     }
 }

@@ -322,8 +322,7 @@ def test_chip_data_that_cannot_be_verified_is_1029(make_chips, tags):
 
 UNREADABLE = [
     "9F26", "9F2608AABB", "9F02060000000000009F0206000000000000", "9F0205000000000", "9F361000",
-    "7F" * 20, "9F5B04000000", "9F5B19" + "2001000002" * 5, "5F340199", "9F17020303", "9F1700",
-    "9F1701039F170103", "9F27028080",
+    "7F" * 20, "9F5B04000000", "5F340199", "9F34031E03009F34031E0300", "9F34021E03", "9F27028080",
 ]
 
 
@@ -337,10 +336,12 @@ def test_chip_data_that_cannot_be_read_is_a_format_error(make_chips, data):
 
 
 def test_what_no_rule_reads_of_chip_data_refuses_no_payment(make_chips):
-    """Terminal capabilities, type and serial number, transaction category, application."""
+    """Terminal capabilities, type and serial number, transaction category, application, and what
+    only is told: PIN try counter, script results."""
     switch = make_chips().start()
     chip = Chip(VISA)
-    other = {"9F33": "E0F8", "9F35": "2222", "9F1E": "31", "9F53": "", "84": "A0" * 17}
+    other = {"9F33": "E0F8", "9F35": "2222", "9F1E": "31", "9F53": "", "84": "A0" * 17,
+             "9F17": "0303", "9F5B": "2001000002" * 5 + "20"}
     with switch.connect() as link:
         for tag, value in other.items():
             request = chip.request(pin=OK, tags={tag: None})
@@ -385,14 +386,14 @@ def test_an_advice_is_acknowledged_whatever_its_chip_data_are(make_chips, mti):
 
 
 def test_chip_data_that_cannot_be_read_are_no_evidence(make_chips):
-    """They name the script and its success, and 9F17 twice."""
+    """They name the script and its success, and 9F34 twice."""
     switch = make_chips().start()
     chip = Chip(VISA)
     set_pin(switch, CARD_2)
     with switch.connect() as link:
         sent = chip.request(pin=OK)
         assert told(link.ask(sent))[1] == bytes([1, 0, 0, 2])
-        done, twice = "9F5B052001000002", "9F1701039F170103"
+        done, twice = "9F5B052001000002", "9F34031E0300" * 2
         advice = dict(sent, t="0120", **{"11": "777777", "37": "7" * 12})
         assert link.ask(dict(advice, **{"55": sent["55"] + done + twice})).code == "00"
         assert sync(switch, CARD_2) == "sent {change, attempts 1}"

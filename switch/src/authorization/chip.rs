@@ -212,8 +212,8 @@ impl ChipData {
             sequence: known.exactly(0x5F34)?.map_or(Some(None), |[byte]| {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
             })?,
-            tries_left: known.exactly(0x9F17)?.map(|[byte]| byte),
-            script_results: script_results(known.optional(0x9F5B).unwrap_or_default())?,
+            tries_left: known.optional(0x9F17).and_then(|value| value.first()).copied(),
+            script_results: script_results(known.optional(0x9F5B).unwrap_or_default()),
         })
     }
 
@@ -249,6 +249,9 @@ const TAGS: [u32; 17] = [
     0x5F34, 0x9F10, 0x9F5B, 0x9F17,
 ];
 
+/// Those that decide nothing in a request: however they are, no payment is refused for them.
+const TOLD_ONLY: [u32; 2] = [0x9F17, 0x9F5B];
+
 /// The values of these tags, in the order of [`TAGS`].
 struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
 
@@ -258,8 +261,9 @@ impl<'a> Known<'a> {
         for object in Reader::new(data) {
             let object = object.ok()?;
             let known = TAGS.into_iter().zip(&mut values).find(|(tag, _)| *tag == object.tag);
-            if let Some((_, value)) = known
+            if let Some((tag, value)) = known
                 && value.replace(object.value).is_some()
+                && !TOLD_ONLY.contains(&tag)
             {
                 return None;
             }
@@ -308,16 +312,13 @@ impl<'a> Known<'a> {
     }
 }
 
-fn script_results(value: &[u8]) -> Option<[Option<ScriptResult>; SCRIPT_RESULTS_MAX]> {
-    let (entries, rest) = value.as_chunks::<5>();
-    if !rest.is_empty() || entries.len() > SCRIPT_RESULTS_MAX {
-        return None;
-    }
+fn script_results(value: &[u8]) -> [Option<ScriptResult>; SCRIPT_RESULTS_MAX] {
+    let (entries, _) = value.as_chunks::<5>();
     let mut results = [None; SCRIPT_RESULTS_MAX];
     for (to, [outcome, script @ ..]) in results.iter_mut().zip(entries) {
         *to = Some(ScriptResult { script: *script, is_successful: outcome >> 4 == 2 });
     }
-    Some(results)
+    results
 }
 
 /// The number that packed digits say.

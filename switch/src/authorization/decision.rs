@@ -221,14 +221,19 @@ fn cryptogram_check(
     plastic: usize,
 ) -> Result<Option<CryptogramCheck>, Note> {
     let Some(rules) = &product.chip else { return Ok(None) };
+    // The chip does not ask to go online for a refund, and its holder is not verified.
+    let is_refund = request.processing_code.is_refund();
     let Some(chip) = &request.chip else {
         let is_chip = request.is_contact_chip() || request.is_contactless_chip();
-        let is_missing = is_chip && request.pin_block.is_none();
+        let is_missing = is_chip && request.pin_block.is_none() && !is_refund;
         return match is_missing && rules.offline_pin {
             true => Err(Finding::ChipDataMissing.into()),
             false => Ok(None),
         };
     };
+    if is_refund {
+        return cryptogram_of_plastic(request, card, product, plastic);
+    }
     if chip.cryptogram_information.is_some_and(|information| information & 0xC0 != 0x80) {
         return Err(Finding::NotAnArqc.into());
     }

@@ -66,7 +66,9 @@ pub(super) fn conclude(
     let ChipSync::Sent(change, sent) = sync else { return sync };
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
     let right = chip.data.filter(|_| chip.is_right).filter(of_this);
-    let named = chip.data.filter(|_| chip.is_signed_on).or(right);
+    // Ids can come twice: on two plastics, and after a change was given up and sent anew.
+    let is_other = |chip: &&ChipData| chip.atc.is_some_and(|atc| atc != sent.atc.to_be_bytes());
+    let named = chip.data.filter(|_| chip.is_signed_on).filter(|chip| !is_other(chip)).or(right);
     let failed = |chip: &ChipData| {
         let tvr = chip.covered.map(|covered| covered.tvr).unwrap_or_default();
         tvr.issuer_authentication_failed() || tvr.script_failed()

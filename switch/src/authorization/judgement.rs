@@ -65,7 +65,9 @@ impl Judgement<'_> {
             can_carry: self.reaches_chip() && counters.highest == check.atc,
         };
         let (reason, change) = match (pin, &request.pin_block) {
-            (None, None) if rules.offline_pin => (self.without_pin(&transaction, &mut trail), None),
+            (None, None) if rules.offline_pin && !request.processing_code.is_refund() => {
+                (self.without_pin(&transaction, &mut trail), None)
+            }
             _ => by_pin(request, card, product, pin, &mut trail),
         };
         let contradicts = rules.declines_amount_mismatch && differ.0 != differ.1;
@@ -74,8 +76,8 @@ impl Judgement<'_> {
             reason => reason,
         };
         if reason == Reason::Unavailable {
-            let decision = Decision { change, ..Decision::because(reason, trail) };
-            return decision.without_chip();
+            trail.retain(|note| !note.finding.is_of_chip_state());
+            return Decision { change, ..Decision::because(reason, trail) };
         }
         let known = (sync.clone(), counters);
         let outcome = self.outcome(reason, &transaction, known, &mut trail);
@@ -84,13 +86,14 @@ impl Judgement<'_> {
 
     /// Whether its chip holds the PIN, and takes a script now.
     fn reaches_chip(&self) -> bool {
-        self.rules.offline_pin && self.request.is_contact_chip()
+        let request = self.request;
+        self.rules.offline_pin && request.is_contact_chip() && !request.processing_code.is_refund()
     }
 
     /// Cash without a PIN passes only where the chip has verified one.
     fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
         let Judgement { request, card, product, .. } = self;
-        let is_verified = transaction.is_verified();
+        let is_verified = transaction.is_verified() && !request.is_contactless();
         if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
             trail.push(Finding::PinMissing.into());
             return Reason::PinRequired;

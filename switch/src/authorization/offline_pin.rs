@@ -54,15 +54,24 @@ impl Transaction<'_> {
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
     }
 
+    /// The terminal says that a PIN went online.
+    fn claims_online_pin(&self) -> bool {
+        self.covered.tvr.online_pin_captured()
+            || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
+    }
+
     /// The same for a chip that was read without contact: it holds no conversation about PINs, but
-    /// nothing that it or the terminal says of a failure is passed over.
+    /// nothing that it or the terminal says of a failure is passed over. What the terminal says of
+    /// a right PIN is not compared: the holder of a phone may have been verified by it.
     ///
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
         let tvr = self.covered.tvr;
-        let is_online = self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin());
-        let (finding, reason) = if tvr.online_pin_captured() || is_online {
+        let is_required = self.rules.no_pin_policy == NoPinPolicy::Required;
+        let (finding, reason) = if self.results.terminal_erroneously_ok {
+            (Finding::OfflinePinContradicted, Reason::BadCryptogram)
+        } else if self.claims_online_pin() {
             (Finding::OnlinePinMissing, Reason::PinRequired)
         } else if self.results.offline_pin == OfflinePin::Failed {
             (Finding::OfflinePinWrong, Reason::InvalidPin)
@@ -70,6 +79,9 @@ impl Transaction<'_> {
             (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
         } else if tvr.verification_failed() {
             (Finding::VerificationFailed, Reason::InvalidPin)
+        } else if is_required && (tvr.no_pin_pad() || tvr.pin_not_entered()) {
+            // The terminal can ask for an online one.
+            (Finding::OfflinePinRequired, Reason::PinRequired)
         } else {
             trail.push(Finding::Contactless.into());
             return Ok(());
@@ -96,7 +108,7 @@ impl Transaction<'_> {
         }
         let tvr = self.covered.tvr;
         let cvm = self.chip.cvm_results;
-        if tvr.online_pin_captured() || cvm.is_some_and(|cvm| cvm.says_online_pin()) {
+        if self.claims_online_pin() {
             note(Finding::OnlinePinMissing);
             return Err(Reason::PinRequired);
         }
@@ -116,10 +128,12 @@ impl Transaction<'_> {
                 false => Err(Reason::PinTryLimitExceeded),
             };
         }
-        let no_pin = tvr.no_pin_pad()
+        // At a terminal with a contact chip, what says neither that a PIN was right nor why there
+        // was none is not believed. Elsewhere nobody may have been there to ask.
+        let no_pin = !self.request.is_contact_chip()
+            || tvr.no_pin_pad()
             || tvr.pin_not_entered()
             || cvm.is_some_and(|cvm| cvm.other_method_held());
-        // What says neither that a PIN was right nor why there was none is not believed.
         if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() || !no_pin {
             note(match self.results.offline_pin {
                 OfflinePin::Failed => Finding::OfflinePinWrong,
@@ -174,6 +188,7 @@ impl Transaction<'_> {
         } else if self.rules.ftpam.is_none() {
             return Err(Finding::NoThreshold.into());
         } else if !matches!(self.sync, ChipSync::Pending(_)) {
+            // A second lock: where an answer can carry a script, none is on its way.
             return Err(Finding::ScriptSentAlready.into());
         }
         if let Some(threshold) = self.rules.ftpam {

@@ -50,6 +50,12 @@ impl ProcessingCode {
         matches!(&self.transaction_type(), b"00" | b"01" | b"09" | b"17" | b"20")
     }
 
+    /// A refund (20).
+    #[must_use]
+    pub const fn is_refund(self) -> bool {
+        matches!(&self.transaction_type(), b"20")
+    }
+
     /// Cash at an ATM (01) or a counter (17).
     #[must_use]
     pub const fn is_cash(self) -> bool {
