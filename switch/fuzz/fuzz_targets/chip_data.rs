@@ -15,10 +15,13 @@ fuzz_target!(|data: &[u8]| {
     let value = |tag| objects.iter().find(|object| object.tag == tag).map(|object| object.value);
     assert_eq!(chip.cryptogram.as_ref().map(|bytes| &bytes[..]), value(0x9F26));
     assert_eq!(chip.iad.as_ref().map(Iad::bytes), value(0x9F10));
-    assert_eq!(chip.tries_left.map(|left| vec![left]).as_deref(), value(0x9F17));
-    assert!(objects.iter().filter(|object| object.tag == 0x9F17).count() <= 1);
+    // These two refuse nothing: what is there twice, or of another length, says nothing.
+    let alone = |tag| objects.iter().filter(|object| object.tag == tag).count() == 1;
+    let told = |tag| value(tag).filter(|_| alone(tag)).unwrap_or_default();
+    let tries_left = told(0x9F17).try_into().ok().map(|[left]: [u8; 1]| left);
+    assert_eq!(chip.tries_left, tries_left);
     let script_results = chip.script_results.iter().flatten().count();
-    assert_eq!(script_results * 5, value(0x9F5B).unwrap_or_default().len());
+    assert_eq!(script_results, (told(0x9F5B).len() / 5).min(4));
 
     // Neither the order nor what is not known makes a difference.
     let mut other = Vec::new();

@@ -212,7 +212,7 @@ impl ChipData {
             sequence: known.exactly(0x5F34)?.map_or(Some(None), |[byte]| {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
             })?,
-            tries_left: known.optional(0x9F17).and_then(|value| value.first()).copied(),
+            tries_left: known.exactly(0x9F17).flatten().map(|[left]| left),
             script_results: script_results(known.optional(0x9F5B).unwrap_or_default()),
         })
     }
@@ -263,9 +263,12 @@ impl<'a> Known<'a> {
             let known = TAGS.into_iter().zip(&mut values).find(|(tag, _)| *tag == object.tag);
             if let Some((tag, value)) = known
                 && value.replace(object.value).is_some()
-                && !TOLD_ONLY.contains(&tag)
             {
-                return None;
+                if !TOLD_ONLY.contains(&tag) {
+                    return None;
+                }
+                // Of two nobody knows which is meant.
+                *value = Some(&[]);
             }
         }
         Some(Known(values))
