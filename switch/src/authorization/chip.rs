@@ -362,7 +362,6 @@ mod tests {
             (0x9F34, 3..=3),
             (0x5F34, 1..=1),
             (0x9F10, 0..=32),
-            (0x9F17, 1..=1),
         ];
         for (tag, right) in lengths {
             for bytes in 0..=33 {
@@ -373,10 +372,19 @@ mod tests {
             let twice = data(&[(tag, length), (0x9F41, 4), (tag, length)]);
             assert_eq!(ChipData::read(&twice), None, "{tag:X}");
         }
+    }
+
+    /// They refuse nothing: of another length or there twice, they say nothing.
+    #[test]
+    fn what_is_only_told_refuses_nothing() {
         for bytes in 0..=26 {
-            let read = ChipData::read(&data(&[(0x9F5B, bytes)]));
-            assert_eq!(read.is_some(), [0, 5, 10, 15, 20].contains(&bytes), "{bytes}");
+            let told = ChipData::read(&data(&[(0x9F17, bytes), (0x9F5B, bytes)])).unwrap();
+            assert_eq!(told.tries_left.is_some(), bytes == 1, "{bytes}");
+            let results = told.script_results.iter().flatten().count();
+            assert_eq!(results, (bytes / 5).min(SCRIPT_RESULTS_MAX), "{bytes}");
         }
+        let twice = ChipData::read(&data(&[(0x9F17, 1), (0x9F5B, 5), (0x9F17, 1), (0x9F5B, 5)]));
+        assert_eq!(twice, Some(ChipData::default()));
     }
 
     /// Terminal capabilities, type and serial number, transaction category, name of the
