@@ -126,6 +126,35 @@ impl Tvr {
     }
 }
 
+/// Transaction status information: what was performed, well or not (EMV Book 3, C6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tsi(pub [u8; 2]);
+
+impl Tsi {
+    const fn has(self, bit: u8) -> bool {
+        let [first, _] = self.0;
+        first & bit != 0
+    }
+
+    /// Byte 1, bit 7: cardholder verification.
+    #[must_use]
+    pub const fn verified_cardholder(self) -> bool {
+        self.has(0x40)
+    }
+
+    /// Byte 1, bit 5: issuer authentication.
+    #[must_use]
+    pub const fn authenticated_issuer(self) -> bool {
+        self.has(0x10)
+    }
+
+    /// Byte 1, bit 3: script processing.
+    #[must_use]
+    pub const fn processed_script(self) -> bool {
+        self.has(0x04)
+    }
+}
+
 /// What the terminal says of the cardholder verification (9F34; EMV Book 4, A4). No cryptogram
 /// covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +219,8 @@ pub struct ChipData {
     pub sequence: Option<u8>,
     /// 9F17: PIN tries left. No cryptogram covers it.
     pub tries_left: Option<u8>,
+    /// 9B. No rule asks it: no cryptogram covers it.
+    pub status: Option<Tsi>,
     /// 9F5B.
     pub script_results: [Option<ScriptResult>; SCRIPT_RESULTS_MAX],
 }
@@ -213,6 +244,7 @@ impl ChipData {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
             })?,
             tries_left: known.exactly(0x9F17).flatten().map(|[left]| left),
+            status: known.exactly(0x9B).flatten().map(Tsi),
             script_results: script_results(known.optional(0x9F5B).unwrap_or_default()),
         })
     }
@@ -244,13 +276,13 @@ impl ChipData {
 }
 
 /// The tags that are read.
-const TAGS: [u32; 17] = [
+const TAGS: [u32; 18] = [
     0x9F02, 0x9F03, 0x9F1A, 0x95, 0x5F2A, 0x9A, 0x9C, 0x9F37, 0x82, 0x9F36, 0x9F26, 0x9F27, 0x9F34,
-    0x5F34, 0x9F10, 0x9F5B, 0x9F17,
+    0x5F34, 0x9F10, 0x9F5B, 0x9F17, 0x9B,
 ];
 
 /// Those that decide nothing in a request: however they are, no payment is refused for them.
-const TOLD_ONLY: [u32; 2] = [0x9F17, 0x9F5B];
+const TOLD_ONLY: [u32; 3] = [0x9F17, 0x9F5B, 0x9B];
 
 /// The values of these tags, in the order of [`TAGS`].
 struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
@@ -372,6 +404,19 @@ mod tests {
             let twice = data(&[(tag, length), (0x9F41, 4), (tag, length)]);
             assert_eq!(ChipData::read(&twice), None, "{tag:X}");
         }
+    }
+
+    #[test]
+    fn the_status_says_what_was_performed() {
+        for (bits, cardholder, issuer, script) in
+            [(0x40, true, false, false), (0x10, false, true, false), (0x04, false, false, true)]
+        {
+            let status = ChipData::read(&[0x9B, 0x02, bits, 0x00]).unwrap().status.unwrap();
+            assert_eq!(status.verified_cardholder(), cardholder, "{bits:X}");
+            assert_eq!(status.authenticated_issuer(), issuer, "{bits:X}");
+            assert_eq!(status.processed_script(), script, "{bits:X}");
+        }
+        assert_eq!(ChipData::read(&[0x9B, 0x01, 0x40]).unwrap().status, None);
     }
 
     /// They refuse nothing: of another length or there twice, they say nothing.

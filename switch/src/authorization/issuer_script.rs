@@ -47,13 +47,14 @@ pub(super) fn observe(
 #[derive(Clone, Copy)]
 pub(super) struct Evidence<'a> {
     pub(super) data: Option<&'a ChipData>,
-    /// Its cryptogram is.
+    /// Whether its cryptogram is right.
     pub(super) is_right: bool,
     /// The link that it came over has signed on.
     pub(super) is_signed_on: bool,
 }
 
-/// The same from a message about a transaction that is over: its completion, or its reversal.
+/// What the host believes of the chip, with what a message tells about a transaction that is over:
+/// its completion, or its reversal.
 /// What it says of the script by name is believed on a link that has signed on, and under a right
 /// cryptogram of that transaction; the rest of it only under that.
 pub(super) fn conclude(
