@@ -60,10 +60,10 @@ impl Transaction<'_> {
             || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
     }
 
-    /// The evidence of a chip that was read without contact, for a request without DE52: it holds no
-    /// conversation about PINs, but nothing that it or the terminal says of a failure is passed
-    /// over. What the terminal says of
-    /// a right PIN is not compared: the holder of a phone may have been verified by it.
+    /// The evidence of a chip that was read without contact, for a request without DE52: it holds
+    /// no conversation about PINs, but nothing that it or the terminal says of a failure is passed
+    /// over. What the terminal says of a right PIN is not compared: the holder of a phone may have
+    /// been verified by it.
     ///
     /// # Errors
     /// The reason of the decline.
