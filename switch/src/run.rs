@@ -25,7 +25,7 @@ use crate::hsm::{ChipKeys, Hsm};
 use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
-use crate::shutdown::{Shutdown, signalled};
+use crate::shutdown::{Shutdown, StopSignals};
 use crate::store::StoreFailed;
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
@@ -214,6 +214,7 @@ pub async fn run(
     if config.is_demo {
         demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
     }
+    let mut signals = StopSignals::watch()?;
     let shutdown = Shutdown::default();
     let mut links = Vec::new();
     for link in &config.links {
@@ -234,7 +235,7 @@ pub async fn run(
     tokio::spawn(upkeep(Arc::clone(&switch), metrics, dropped_lines));
     tokio::spawn(expire(Arc::clone(&switch)));
     tokio::select! {
-        signal = signalled() => signal?,
+        () = signals.received() => {}
         failed = switch.store.failed() => {
             tracing::error!(%failed, "no request can be decided any more");
             // Those who wait get their 91; nothing else is left to do.
@@ -243,14 +244,7 @@ pub async fn run(
             return Err(failed.into());
         }
     }
-    stop(&config, &switch, &workers, &shutdown).await
-}
-
-/// Resolves at a second signal; never, if signals cannot be watched.
-async fn second_signal() {
-    if signalled().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    stop(&config, &switch, &workers, &shutdown, signals).await
 }
 
 /// Accepts nothing new, finishes what is in flight up to the cap, and closes the store.
@@ -259,13 +253,14 @@ async fn stop(
     switch: &PinSwitch,
     workers: &Workers,
     shutdown: &Shutdown,
+    mut signals: StopSignals,
 ) -> Result<(), RunError> {
     tracing::info!("stopping: requests in flight are finished");
     shutdown.stop.cancel();
     let ended = tokio::select! {
         () = workers.ended() => true,
         () = tokio::time::sleep(config.limits.drain_seconds_max) => false,
-        () = second_signal() => false,
+        () = signals.received() => false,
     };
     if !ended {
         tracing::warn!(

@@ -1,7 +1,9 @@
 //! Stopping: one token that everything which accepts or reads watches, and one that ends what
 //! is still in flight when the time for it is over.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Both tokens.
@@ -21,16 +23,29 @@ impl Shutdown {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT.
-///
-/// # Errors
-/// If the signals cannot be watched.
-pub async fn signalled() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What asks the switch to stop: SIGTERM and SIGINT.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Watches for them from now on. A signal that comes during this call may be lost, so it is
+    /// called before anybody can know that the switch runs.
+    ///
+    /// # Errors
+    /// If the signals cannot be watched.
+    pub fn watch() -> io::Result<StopSignals> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(StopSignals { terminate, interrupt })
     }
-    Ok(())
+
+    /// Resolves at the next one.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -91,19 +91,20 @@ class Switch:
 
     # Starting and stopping.
 
-    def launch(self):
-        """Starts the process and does not wait until it listens."""
+    def launch(self, *under):
+        """Starts the process, as the last words of a command if one is given, and does not wait
+        until it listens."""
         assert self.process is None
         self.starts += 1
         with open(self.output("stdout"), "wb") as out, open(self.output("stderr"), "wb") as err:
             self.process = subprocess.Popen(
-                [BINARY, *self.words], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                [*under, BINARY, *self.words], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 cwd=self.directory,
             )
         return self
 
-    def start(self):
-        self.launch()
+    def start(self, *under):
+        self.launch(*under)
         deadline = time.monotonic() + START_SECONDS
         links = self.config.read_text().count("[[links]]")
         while len(self.ports()) < links:
@@ -119,7 +120,11 @@ class Switch:
         return self.log()
 
     def wait(self):
-        code = self.process.wait(STOP_SECONDS)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            late.add_note(self.log())
+            raise
         self.process = None
         return code
 

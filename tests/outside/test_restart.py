@@ -123,6 +123,19 @@ def test_sigint_stops_like_sigterm(switch):
     assert switch.wait() == 0
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_switch_that_has_only_just_said_that_it_listens(
+    make_switch, tmp_path, sent
+):
+    """Every step of taking a signal over takes a quarter of a second."""
+    switch = make_switch()
+    strace = tracing.launched(tmp_path / "strace", "inject=rt_sigaction:delay_exit=250000")
+    switch.start(*strace).process.send_signal(sent)
+    assert switch.wait() == 0
+    assert "stopped" in switch.log()
+    assert "SIGTERM" in (tmp_path / "strace").read_text()
+
+
 def test_connections_that_do_nothing_do_not_hold_up_a_stop(switch):
     half = messages.encode(authorization(CARD_1, "1111"))[:50]
     links = [switch.connect() for _ in range(20)]

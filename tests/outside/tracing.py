@@ -96,6 +96,13 @@ def traced(switch, path, *options):
             strace.wait(10)
 
 
+def launched(path, inject):
+    """Words before those of a process, so that strace is there from its first call; the process
+    stays our child."""
+    call = inject.removeprefix("inject=").partition(":")[0]
+    return ["strace", "-D", "-f", "-o", str(path), "-e", f"trace={call}", "-e", inject]
+
+
 def threads_of(switch):
     return Path(f"/proc/{switch.process.pid}/task").iterdir()
 
