@@ -13,7 +13,7 @@ use switch::clock::Timestamp;
 use switch::control::{Command, Outcome, execute};
 use switch::issuer::{self, AddCard, NewState, PinText};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
-use tests::terminal::{Fields, Terminal};
+use tests::terminal::{Fields, Terminal, pan};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -372,16 +372,4 @@ fn configuration(rules: &[Rules; 2]) -> String {
         product("visa", "visa", "476134", &rules[0]),
         product("m-chip", "mchip", "541333", &rules[1]),
     )
-}
-
-/// A made-up PAN, with its check digit.
-fn pan(bin: &str, number: usize) -> String {
-    let front = format!("{bin}{number:09}");
-    let doubled = |(place, digit): (usize, u32)| match place % 2 {
-        0 => digit * 2 / 10 + digit * 2 % 10,
-        _ => digit,
-    };
-    let digits = front.bytes().rev().map(|byte| u32::from(byte - b'0'));
-    let sum: u32 = digits.enumerate().map(doubled).sum();
-    format!("{front}{}", (10 - sum % 10) % 10)
 }

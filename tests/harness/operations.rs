@@ -29,7 +29,7 @@ use switch::store::Store;
 use switch::switch::Session;
 use zeroize::Zeroizing;
 
-use crate::terminal::{Fields, ZPK, pin_block};
+use crate::terminal::{Fields, ZPK, pan, pin_block};
 
 const CONFIG: &str = "
     hsm.master_key_file = \"demo\"
@@ -95,18 +95,6 @@ pub struct Operations {
 /// BINs of the cards, and of those with chips.
 const BIN: &str = "476135";
 const CHIP_BIN: &str = "476134";
-
-/// PAN of a card, with its check digit.
-fn pan(bin: &str, index: usize) -> String {
-    let front = format!("{bin}{index:09}");
-    let digits = front.bytes().rev().map(|byte| u32::from(byte - b'0'));
-    let doubled = |(place, digit): (usize, u32)| match place % 2 {
-        0 => digit * 2 / 10 + digit * 2 % 10,
-        _ => digit,
-    };
-    let sum: u32 = digits.enumerate().map(doubled).sum();
-    format!("{front}{}", (10 - sum % 10) % 10)
-}
 
 fn request(pan: &str) -> Fields {
     let mut fields = Fields::new("0100");

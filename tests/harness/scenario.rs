@@ -46,7 +46,7 @@ use tokio::io::DuplexStream;
 
 use crate::chip::{is_believed, set_chip_data};
 use crate::switch_under_test::{SwitchUnderTest, TestClock};
-use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pin_block};
+use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pan, pin_block};
 
 /// Elements that an answer gives back.
 const ECHOED: [u8; 14] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
@@ -219,7 +219,7 @@ impl Player {
 
     async fn card(&mut self, name: &str, product: &str, how: &[&str]) {
         let number = self.cards.len() + 1;
-        let pan = option(how, "pan=").map_or_else(|| pan(number), str::to_owned);
+        let pan = option(how, "pan=").map_or_else(|| pan("476134", number), str::to_owned);
         let (expiry, sequence) =
             option(how, "plastic=").unwrap_or("2912/01").split_once('/').unwrap();
         let plastic = (expiry.to_owned(), sequence.parse().unwrap());
@@ -431,16 +431,6 @@ fn settings_lines(settings: &[&str]) -> String {
         writeln!(lines, "{key} = {quote}{value}{quote}").unwrap();
         lines
     })
-}
-
-/// The PAN of a table's n-th card.
-fn pan(number: usize) -> String {
-    let front = format!("476134{number:09}");
-    let sum: u32 = front.bytes().rev().enumerate().fold(0, |sum, (place, digit)| {
-        let value = u32::from(digit - b'0') * if place % 2 == 0 { 2 } else { 1 };
-        sum + value / 10 + value % 10
-    });
-    format!("{front}{}", (10 - sum % 10) % 10)
 }
 
 fn instant(text: &str) -> Timestamp {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use des::TdesEde2;
 use des::cipher::{Block, BlockCipherEncrypt, KeyInit};
 use iso_specs::{Mti, OutgoingMessage, Spec, decode};
+use switch::cards::pan::check_digit;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -19,6 +20,12 @@ pub const WRONG_ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long is waited to see that none comes.
 const SILENCE: Duration = Duration::from_millis(200);
+
+/// A made-up PAN of 16 digits: the BIN's six, the number, the check digit.
+pub fn pan(bin: &str, number: usize) -> String {
+    let front = format!("{bin}{number:09}");
+    format!("{front}{}", check_digit(front.as_bytes()))
+}
 
 /// A PIN block of format 0 or 3 under a zone key, as DE52 carries it.
 pub fn pin_block(pin: &str, pan: &str, format: u8, zpk: &str) -> [u8; 8] {
