@@ -216,7 +216,10 @@ fn describe() {
         "pinswitch_log_lines_dropped_total",
         "Log lines of transactions and connections dropped because the log was not read in time."
     );
-    describe_counter!("pinswitch_pin_verifications_total", "Answers of the HSM, by result.");
+    describe_counter!(
+        "pinswitch_pin_verifications_total",
+        "PINs that a decision was made by, by result."
+    );
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
     describe_chips();
     describe_counter!(

@@ -304,7 +304,6 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             match (pin, known_pin) {
                 (Some(reference), None) => {
                     let verification = self.verify(attempt, card, &reference).await;
-                    self.count_verification(attempt.session, card, verification, now);
                     Some(VerifiedPin { pin_version, reference, verification })
                 }
                 (_, known) => known,
@@ -321,7 +320,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         };
         let (pin, cryptogram) = futures_util::future::join(verify_pin, verify_cryptogram).await;
         attempt.known = Known { pin, cryptogram };
-        decide(request, state, product, attempt.known.outcomes(), circumstances)
+        let outcomes = attempt.known.outcomes();
+        let decision = decide(request, state, product, outcomes, circumstances);
+        if decision.refuses_cryptogram() {
+            attempt.known.pin = None;
+        } else if let (Some(verified), None) = (pin, known_pin) {
+            self.count_verification(attempt.session, card, verified.verification, now);
+        }
+        decision
     }
 
     async fn verify(

@@ -1,6 +1,7 @@
 """Chip cards: cryptograms, the issuer's answer, scripts and the rules of the offline PIN, with
 pyemv as the chip."""
 
+import itertools
 import json
 import random
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 import settings
 from chip import FAILED, NOTHING, OK, PROFILES, Chip, told
-from messages import CARD_2, CARD_3, Card, other_pin, pan_of, reversal
+from messages import CARD_2, CARD_3, Card, authorization, other_pin, pan_of, reversal
 from pyemv import tlv
 from process import REPOSITORY
 from test_admin import Metrics
@@ -92,6 +93,31 @@ def test_any_wrong_bit_is_1029_and_counts_no_pin(make_chips, profile):
             assert "55" not in answer.elements
     shown = switch.show(card.token)
     assert (shown["pin_try_counter"], shown["chip_sync"]) == (0, "pending {change, attempts 0}")
+
+
+def test_who_has_no_card_learns_nothing_of_its_pin(make_chips):
+    """A PIN beside a wrong cryptogram, or beside one that came before, is in no metric and no
+    record, and unusable PIN blocks do not lock the holder out."""
+    switch = make_chips().start()
+    chip, online, numbers = Chip(VISA), {"9F34": "420300"}, itertools.count(100_000)
+    with switch.connect() as link:
+        replayed = chip.request(online_pin=CARD_2.pin, tags=online)
+        assert link.ask(replayed).code == "00"
+        verified = Metrics(switch).value("pinswitch_pin_verifications_total")
+        for right, wrong in itertools.repeat((CARD_2.pin, other_pin(CARD_2.pin)), 20):
+            guesses = [authorization(CARD_2, pin) for pin in (right, wrong)]
+            guesses.append(authorization(CARD_2, changes={"52": "0" * 16}))
+            forged = chip.request(tags=online | {"9F26": "11" * 8})
+            for guess, data in itertools.product(guesses, (replayed["55"], forged["55"])):
+                number = str(next(numbers))
+                changes = {"11": number, "37": number * 2, "22": "051", "55": data}
+                answer = link.ask(dict(guess, **changes))
+                assert (answer.code, answer.reason) == ("59", "1029")
+        shown = json.loads(switch.done("transaction", "show", CARD_2.token, "--count", "120"))
+        assert {entry["pin"] for entry in shown} == {None}
+        assert Metrics(switch).value("pinswitch_pin_verifications_total") == verified
+        assert link.ask(chip.request(online_pin=CARD_2.pin, tags=online)).code == "00"
+    assert switch.show(CARD_2.token)["pin_try_counter"] == 0
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=names)

@@ -117,6 +117,23 @@ impl Decision {
         self.reason == Reason::Approved && self.trail.iter().any(bypasses)
     }
 
+    /// Whether its cryptogram was not accepted. Then what was found of the PIN counts nowhere: who
+    /// has no card could otherwise try PINs that no counter counts.
+    #[must_use]
+    pub fn refuses_cryptogram(&self) -> bool {
+        let refuses = |note: &Note| {
+            matches!(
+                note.finding,
+                Finding::CryptogramWrong
+                    | Finding::AtcOutOfRange
+                    | Finding::AtcReplayed
+                    | Finding::AtcTooOld
+                    | Finding::ChipUnavailable
+            )
+        };
+        self.trail.iter().any(refuses)
+    }
+
     /// The decision where the HSM could not make the answer to the chip: what was found of the
     /// PIN counts, nothing is approved, and nothing is known to have been said to the chip: what
     /// was found out about it comes again with its next cryptogram.
