@@ -161,15 +161,12 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let body = self.duplicates.body(request);
         let mut claim = match self.store.claim(key, body).await? {
             Claimed::Repeat(answer) => {
-                if answer.chip == ChipAnswer::Nothing {
-                    return Ok(Outcome::kept(answer, None, true));
-                }
-                let again =
-                    self.answer_again((session, request, arrived), &card_key, answer).await?;
-                return Ok(match again {
-                    Some(chip) => Outcome::kept(answer, Some(chip), true),
-                    None => Outcome::of(Reason::Unavailable),
-                });
+                let of = (session, request, arrived);
+                let chip = match answer.chip {
+                    ChipAnswer::Nothing => None,
+                    _ => self.answer_again(of, &card_key, answer).await?,
+                };
+                return Ok(Outcome::kept(answer, chip, true));
             }
             Claimed::Conflict => {
                 let answer = Answer::new(Reason::DuplicateConflict);

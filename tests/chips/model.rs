@@ -318,7 +318,7 @@ impl Host {
     /// An answer is given again; the script only while its change is kept.
     fn again(&self, said: &Said, of: &Circumstances) -> Said {
         match said.tells && of.hsm_is_down {
-            true => Said::only("9907"),
+            true => Said::only(&said.reason),
             false => Said { script: said.script && self.wait.kept().is_some(), ..said.clone() },
         }
     }

@@ -447,8 +447,8 @@ impl Sequence {
     /// An approval that arrives whole leaves chip and switch with one PIN, unless the change was
     /// given up.
     fn must_heal(&self, (sent, said): (&Sent, &Said), ending: &Ending, fate: Fate) -> Outcome {
-        let is_whole =
-            said.reason == "0000" && sent.facts.entry == Entry::Contact && fate == Fate::Arrives;
+        let is_contact = sent.facts.entry == Entry::Contact;
+        let is_whole = said.reason == "0000" && said.tells && is_contact && fate == Fate::Arrives;
         if is_whole && ending.is_authenticated != Some(true) {
             return Err(self.wrong("the chip does not believe the issuer"));
         }

@@ -262,6 +262,31 @@ def test_what_is_known_of_a_chip_outlives_kill_9(make_chips):
         assert told(repeated)[0] == told(answer)[0]
 
 
+def test_a_decision_stands_though_the_chip_cannot_be_answered_again(make_chips):
+    """Without its card nobody can make the issuer's answer to the chip again."""
+    switch = make_chips().start()
+    card = replace(CARD_2, token="removed", pan=pan_of(CARD_2.pan[:6], 77))
+    switch.add(card)
+    chip = Chip(replace(VISA, card=card))
+    with switch.connect() as link:
+        approved = chip.request(online_pin=card.pin, tags={"9F34": "420300"})
+        declined = chip.request(pin=FAILED, amount=999_999)
+        requests = [approved, declined]
+        answers = [link.ask(request) for request in requests]
+        assert [(answer.code, "55" in answer.elements) for answer in answers] == [
+            ("00", True), ("55", True),
+        ]
+        switch.done("card", "remove", card.token)
+        for request, answer in zip(requests, answers):
+            repeated = link.ask(dict(request, t="0101"))
+            # All but DE55 and its bit.
+            kept = answer.elements.keys() - {"55", "p"}
+            assert repeated.elements.keys() - {"p"} == kept
+            assert {name: repeated.elements[name] for name in kept} == {
+                name: answer.elements[name] for name in kept
+            }
+
+
 def test_what_the_chip_says_of_a_script_counts(make_chips):
     switch = make_chips().start()
     chip = Chip(M_CHIP)

@@ -46,7 +46,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     }
 
     /// What the chip was told before, made again from the same cryptogram; `None` where the HSM
-    /// does not make it now. A script whose PIN is no longer there is left out.
+    /// does not make it now: the decision stands without it. A script whose PIN is no longer there
+    /// is left out.
     pub(super) async fn answer_again(
         &self,
         of: (&Session, &Request, Duration),
