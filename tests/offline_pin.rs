@@ -128,7 +128,7 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
     push(0x95, &tvr);
     push(0x5F2A, &currency);
     push(0x9A, "261128");
-    push(0x9C, "00");
+    push(0x9C, line.get("9c").or(line.get("de3").map(|code| &code[..2])).unwrap_or("00"));
     push(0x9F37, "01020304");
     push(0x82, "1800");
     push(0x9F36, &atc);

@@ -318,6 +318,42 @@ def test_what_the_chip_says_of_a_script_counts(make_chips):
         assert sync(switch, CARD_3) == "in_sync"
 
 
+def test_a_reversed_answer_may_have_come_to_the_chip(make_chips):
+    """The change is pending again; but the chip has the PIN, tells so, and nothing passes."""
+    switch = make_chips().start()
+    for profile in (VISA, M_CHIP):
+        chip, card = Chip(profile), profile.card
+        set_pin(switch, card)
+        with switch.connect() as link:
+            sent = chip.request(pin=OK)
+            assert told(link.ask(sent))[2] == chip.pin_change(NEW_PIN)
+            assert link.ask(reversal(sent)).code == "00"
+            assert sync(switch, card) == "pending {change, attempts 1}"
+            switch.kill()
+            switch.start()
+        with switch.connect() as link:
+            exhausted = link.ask(chip.request(999_900, FAILED, exhausted=True, scripts=1))
+            assert (exhausted.code, exhausted.reason) == ("75", "1872")
+            assert told(exhausted)[2] is None
+        assert sync(switch, card) == "in_sync"
+
+
+def test_a_refund_is_one_if_the_chip_was_told_so_too(make_chips):
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    refund = {"3": "200000"}
+    with switch.connect() as link:
+        def ask(**how):
+            return link.ask(chip.request(changes=refund, **how)).code
+
+        assert ask(pin=FAILED, tags={"9C": "20"}) == "00"
+        assert ask(pin=FAILED, tags={"9C": "00"}) == "55"
+        # What cannot be verified is no worse than nothing.
+        assert ask(tags={"9C": "20", "9F26": None}) == "00"
+        assert ask(tags={"9C": "20", "9F10": "0102"}) == "00"
+        assert ask(tags={"9C": "20", "9F26": "11" * 8}) == "59"
+
+
 def test_an_unblock_is_queued_and_rides(make_chips):
     switch = make_chips().start()
     chip = Chip(VISA)

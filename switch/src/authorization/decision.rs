@@ -190,7 +190,9 @@ pub fn required_checks(
     let pin = reference.filter(|_| !circumstances.bad_pin_blocks_exhausted);
     match (pin, cryptogram) {
         // An approval on a cryptogram that nobody verified would be an approval of a copy.
-        (_, None) if request.chip.is_some() && request.pin_block.is_none() => {
+        (_, None)
+            if request.chip.is_some() && request.pin_block.is_none() && !request.is_refund() =>
+        {
             decided(Reason::BadCryptogram, Finding::NoChipKeys.into())
         }
         (None, None) => {
@@ -239,7 +241,7 @@ fn cryptogram_check(
 ) -> Result<Option<CryptogramCheck>, Note> {
     let Some(rules) = &product.chip else { return Ok(None) };
     // The chip does not ask to go online for a refund, and its holder is not verified.
-    let is_refund = request.processing_code.is_refund();
+    let is_refund = request.is_refund();
     let Some(chip) = &request.chip else {
         let is_chip = request.is_contact_chip() || request.is_contactless_chip();
         let is_missing = is_chip && request.pin_block.is_none() && !is_refund;

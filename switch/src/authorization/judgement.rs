@@ -65,7 +65,7 @@ impl Judgement<'_> {
             can_carry: self.reaches_chip() && counters.highest == check.atc,
         };
         let (reason, change) = match (pin, &request.pin_block) {
-            (None, None) if rules.offline_pin && !request.processing_code.is_refund() => {
+            (None, None) if rules.offline_pin && !request.is_refund() => {
                 (self.without_pin(&transaction, &mut trail), None)
             }
             _ => by_pin(request, card, product, pin, &mut trail),
@@ -87,7 +87,7 @@ impl Judgement<'_> {
     /// Whether its chip holds the PIN, and takes a script now.
     fn reaches_chip(&self) -> bool {
         let request = self.request;
-        self.rules.offline_pin && request.is_contact_chip() && !request.processing_code.is_refund()
+        self.rules.offline_pin && request.is_contact_chip() && !request.is_refund()
     }
 
     /// Cash without a PIN passes only where the chip has verified one.

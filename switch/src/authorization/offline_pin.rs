@@ -223,8 +223,9 @@ impl Transaction<'_> {
     }
 
     /// The amount in the product's currency, the largest that is told: what is asked for, what the
-    /// chip saw and what the cardholder is billed. In another currency what is billed counts, if
-    /// the chip saw the amount that is asked for.
+    /// chip saw and what the cardholder is billed. Where he is billed in it, the chip must have
+    /// seen the amount that is asked for; and what he is billed counts alone, if that amount is in
+    /// another currency.
     fn amount(&self) -> Option<u64> {
         let (requested, authorized) = (self.request.amount, self.chip.amount()?);
         if self.chip.currency() != Some(requested.currency) {
@@ -232,10 +233,11 @@ impl Transaction<'_> {
         }
         let own = self.product.currency;
         let billing = self.request.billing.filter(|billing| billing.currency == own);
-        let billing = billing.map(|billing| billing.minor_units);
-        if requested.currency == own {
-            return billing.into_iter().chain([requested.minor_units, authorized]).max();
+        if billing.is_some() && authorized != requested.minor_units {
+            return None;
         }
-        billing.filter(|_| authorized == requested.minor_units)
+        let is_own = requested.currency == own;
+        let largest = Some(requested.minor_units.max(authorized)).filter(|_| is_own);
+        billing.map(|billing| billing.minor_units).max(largest)
     }
 }

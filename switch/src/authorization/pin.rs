@@ -17,7 +17,9 @@ pub(super) fn is_required(request: &Request, product: &Product) -> bool {
 
 pub(super) fn is_cash(request: &Request) -> bool {
     let at_cash_merchant = matches!(request.merchant_category.as_ref(), Some(b"6010" | b"6011"));
-    request.processing_code.is_cash() || at_cash_merchant
+    // The chip's cryptogram covers 9C, and nothing covers DE3.
+    let at_chip = matches!(request.terminal_type(), Some(0x01 | 0x17));
+    request.processing_code.is_cash() || at_chip || at_cash_merchant
 }
 
 /// Read at a terminal by contact chip or magnetic stripe; contactless (07, 91) does not count.

@@ -50,12 +50,6 @@ impl ProcessingCode {
         matches!(&self.transaction_type(), b"00" | b"01" | b"09" | b"17" | b"20")
     }
 
-    /// A refund (20).
-    #[must_use]
-    pub const fn is_refund(self) -> bool {
-        matches!(&self.transaction_type(), b"20")
-    }
-
     /// Cash at an ATM (01) or a counter (17).
     #[must_use]
     pub const fn is_cash(self) -> bool {
@@ -146,6 +140,20 @@ impl Request {
             chip,
             original: original(message, acquirer)?,
         })
+    }
+
+    /// 9C: the type of the transaction as its terminal told the chip, whose cryptogram covers it.
+    #[must_use]
+    pub fn terminal_type(&self) -> Option<u8> {
+        Some(self.chip.as_ref()?.covered.as_ref()?.transaction_type)
+    }
+
+    /// A refund: DE3 says so (20), and 9C nothing else. Nothing covers DE3, and for a refund the
+    /// holder is not verified.
+    #[must_use]
+    pub fn is_refund(&self) -> bool {
+        self.processing_code.transaction_type() == *b"20"
+            && self.terminal_type().is_none_or(|told| told == 0x20)
     }
 
     /// Whether a contact chip was read: DE22 05 or 95.
