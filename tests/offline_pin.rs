@@ -294,6 +294,13 @@ async fn a_change_that_no_chip_took_is_given_up() {
     test.set_pin("card", "4712").await;
     clock.advance(DAY * 7);
     assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
+    // The PIN block goes too if the product has no chips any more.
+    test.set_pin("card", "4713").await;
+    drop(test);
+    let (without, _) = rules.split_once("[products.chip]").unwrap();
+    test = SwitchUnderTest::start(without, directory.path(), clock.clone());
+    clock.advance(DAY * 7);
+    assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
 }
 
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.

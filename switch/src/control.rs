@@ -270,7 +270,7 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
         Command::ReloadKeys => return outcome(reload_keys(switch)),
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
     };
-    // Every command leaves a line with no secret in it. What is no card's token may be anything,
+    // Each of these leaves a line with no secret in it. What is no card's token may be anything,
     // even a PAN.
     let card = switch.store.load_by_token(&token).await.ok().flatten();
     let token = card.map(|card| card.entry.identity.token.to_string());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::authorization::product::OFPBE_DAYS;
 use crate::authorization::{ChipData, Product, decision};
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
@@ -137,7 +138,8 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
 ) -> Result<usize, Refusal> {
     let now = switch.clock.now();
     let after = |entry: &CardEntry| {
-        let days = entry.product.chip.as_ref()?.ofpbe;
+        let chip = entry.product.chip.as_ref();
+        let days = chip.map_or(OFPBE_DAYS, |rules| rules.ofpbe);
         entry.state().with_expired_changes(days, now)
     };
     let mut count = 0;

@@ -8,6 +8,9 @@ use super::cvn::CvnRow;
 use crate::cards::Pan;
 use crate::hsm::{ChipKeys, PinMethods};
 
+/// OFPBE of a product that does not say it, and of one that has no chips any more.
+pub const OFPBE_DAYS: u32 = 7;
+
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PinRequired {

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::hsm::KeptPin;
 
-/// How far below the highest ATC one that was not seen yet is accepted.
+/// How many ATCs, from the highest down, are accepted if they were not seen yet.
 const WINDOW: u16 = 32;
 
 /// How long the same cryptogram may come again after it was answered with a question for the PIN,
@@ -23,7 +23,7 @@ pub struct Chip {
 }
 
 /// The application transaction counters (ATC, 9F36) that were accepted: each once, in any order
-/// within a window of 32 below the highest.
+/// within a window of 32, of which the highest is the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AtcWindow {
     /// The highest; 0 for none yet.

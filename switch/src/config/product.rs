@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 use super::is_empty_list;
 use crate::authorization::cvn::{self, CvnRow};
 use crate::authorization::iad::Scheme;
-use crate::authorization::product::{BypassMode, ExhaustedPolicy, NoPinPolicy};
+use crate::authorization::product::{BypassMode, ExhaustedPolicy, NoPinPolicy, OFPBE_DAYS};
 use crate::authorization::{ChipRules, PinRequired, Product};
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
@@ -113,7 +113,7 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         offline_pin: offline_pin.unwrap_or(false),
         ftpam,
         ftpdy: ftpdy.filter(|days| *days > 0),
-        ofpbe: ofpbe.unwrap_or(7),
+        ofpbe: ofpbe.unwrap_or(OFPBE_DAYS),
         bypass_mode: bypass_mode.unwrap_or_default(),
         no_pin_policy: no_pin_policy.unwrap_or_default(),
         approve_exhausted: exhausted.unwrap_or_default(),
