@@ -13,6 +13,7 @@
 /// Its parts, in the folder of the same name.
 mod chips {
     pub mod messages;
+    pub mod mistake;
     pub mod model;
     pub mod sequence;
     pub mod world;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
 
-use chips::model::Mistake;
+use chips::mistake::Mistake;
 use chips::world::{SEQUENCES, World};
 
 /// Worlds of a usual run of the tests: 10,000 sequences.
@@ -33,13 +34,15 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// What must happen, and how often at least in a usual run: what never happens finds nothing.
-const HAPPENS: [(&str, u64); 24] = [
+const HAPPENS: [(&str, u64); 26] = [
     ("approved", 10_000),
     ("bypassed", 500),
     ("script carried out", 2_000),
     ("script refused", 200),
     ("script confirmed", 1_000),
     ("script lost", 500),
+    ("script reversed", 500),
+    ("script confirmed late", 20),
     ("chip unblocked", 200),
     ("given up", 20),
     ("expired", 100),

@@ -31,8 +31,9 @@ impl<'a> Line<'a> {
         let word = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
         let words = text.split_whitespace().map(word).collect::<Vec<_>>();
         const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 \
-                             after online pending sent failed unblock oldpin scripts scriptfailed \
-                             authfailed notcompleted result atc seen";
+                             after online pending sent failed unblock oldpin expired reversed \
+                             refused counted scripts scriptfailed authfailed notcompleted \
+                             result atc seen 9c";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -182,9 +183,14 @@ fn card(line: &Line<'_>) -> CardState {
         Some(times) => times.parse().unwrap(),
         None => 0,
     };
-    let change = Change { kind, since: Some(Timestamp::from_seconds(CHANGED)), attempts };
-    let sync = if line.has("sent") {
-        ChipSync::Sent(change, Sent { script: SCRIPT, atc: 1, transaction: 1 })
+    let since = Some(Timestamp::from_seconds(CHANGED));
+    let change = Change { attempts, was_refused: line.has("refused"), ..Change::new(kind, since) };
+    let transaction = Some(1).filter(|_| !line.has("reversed"));
+    let sent = Sent { script: SCRIPT, atc: 1, counted: line.number("counted", 0), transaction };
+    let sync = if line.has("expired") {
+        ChipSync::Expired(Some(sent))
+    } else if line.has("sent") {
+        ChipSync::Sent(change, sent)
     } else if line.has("failed") {
         ChipSync::Failed(change)
     } else if line.has("pending") || line.has("unblock") {
@@ -314,7 +320,7 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     // The first has 2912 and 1, and its script rode on the transaction 1.
     let mut card = card(&Line::read("sent"));
     let ChipSync::Sent(change, sent) = card.chip(0).unwrap().sync.clone() else { panic!() };
-    let sync = ChipSync::Sent(change, Sent { transaction: 2, ..sent });
+    let sync = ChipSync::Sent(change, Sent { transaction: Some(2), ..sent });
     card.plastics.push(Plastic::new(expiry(b"3112"), 2));
     let card = card.with_chip(1, Chip { sync, ..Chip::default() });
 

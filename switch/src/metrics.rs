@@ -54,11 +54,12 @@ pub struct Metrics {
 }
 
 /// What can become of a script, by what a decision finds of it.
-const SCRIPT_STATES: [(Finding, &str); 5] = [
+const SCRIPT_STATES: [(Finding, &str); 6] = [
     (Finding::ScriptAttached, "sent"),
     (Finding::ScriptConfirmed, "done"),
     (Finding::ScriptNotDone, "not_done"),
     (Finding::ScriptLost, "lost"),
+    (Finding::ScriptReversed, "reversed"),
     (Finding::ScriptGivenUp, "given_up"),
 ];
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::mistake::Mistake;
+
 /// Seconds of a day.
 pub const DAY: u64 = 24 * 3_600;
 
@@ -22,62 +24,6 @@ pub struct Rules {
     pub script_template: u32,
 }
 
-/// A rule that the model gets wrong on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    ThresholdIsIncluded,
-    OneDayMore,
-    BlockKeptLonger,
-    OneSendMore,
-    ExhaustedAlwaysPasses,
-    NoPinNeverNeeded,
-    AtmDoesNotUnblock,
-    BypassWithoutCurrency,
-    BypassForUnblock,
-    LostIsConfirmed,
-    ReversalKeepsScript,
-    FailureIsConfirmed,
-    WindowIsWider,
-    SecondEntryIsReplay,
-    ReplayIsAccepted,
-    ContactlessGetsScript,
-    LateGetsScript,
-    PassesWithoutScript,
-    ContactlessPasses,
-    SecondEntryWithout,
-    BilledIsBelieved,
-    UnblockExpiresPin,
-    ChipCountsOnline,
-}
-
-impl Mistake {
-    pub const ALL: [Mistake; 23] = [
-        Mistake::ThresholdIsIncluded,
-        Mistake::OneDayMore,
-        Mistake::BlockKeptLonger,
-        Mistake::OneSendMore,
-        Mistake::ExhaustedAlwaysPasses,
-        Mistake::NoPinNeverNeeded,
-        Mistake::AtmDoesNotUnblock,
-        Mistake::BypassWithoutCurrency,
-        Mistake::BypassForUnblock,
-        Mistake::LostIsConfirmed,
-        Mistake::ReversalKeepsScript,
-        Mistake::FailureIsConfirmed,
-        Mistake::WindowIsWider,
-        Mistake::SecondEntryIsReplay,
-        Mistake::ReplayIsAccepted,
-        Mistake::ContactlessGetsScript,
-        Mistake::LateGetsScript,
-        Mistake::PassesWithoutScript,
-        Mistake::ContactlessPasses,
-        Mistake::SecondEntryWithout,
-        Mistake::BilledIsBelieved,
-        Mistake::UnblockExpiresPin,
-        Mistake::ChipCountsOnline,
-    ];
-}
-
 /// What waits for the chip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -86,7 +32,8 @@ pub enum Wait {
     /// In the answer to a request.
     Sent(Change, Carrier),
     GivenUp(Change),
-    Expired,
+    /// Perhaps after it was sent.
+    Expired(Option<Carrier>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +44,13 @@ pub struct Change {
     pub pin_is_old: bool,
     pub since: u64,
     pub sends: u8,
+    /// The chip had it, and did not carry it out.
+    pub was_refused: bool,
 }
 
 impl Change {
     pub fn of_pin(since: u64) -> Change {
-        Change { is_pin: true, pin_is_old: false, since, sends: 0 }
+        Change { is_pin: true, pin_is_old: false, since, sends: 0, was_refused: false }
     }
 }
 
@@ -109,6 +58,9 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carrier {
     pub atc: u16,
+    /// Scripts that the chip had counted before.
+    pub counted: usize,
+    pub is_reversed: bool,
     number: u32,
     at: u64,
 }
@@ -305,7 +257,11 @@ impl Host {
         let is_of_pin = self.wait.kept().is_some_and(|change| change.is_pin || change.pin_is_old)
             || of.mistake == Some(Mistake::UnblockExpiresPin);
         if is_over {
-            self.wait = if is_of_pin { Wait::Expired } else { Wait::Nothing };
+            self.wait = match &self.wait {
+                _ if !is_of_pin => Wait::Nothing,
+                Wait::Sent(Change { is_pin: true, .. }, carrier) => Wait::Expired(Some(*carrier)),
+                _ => Wait::Expired(None),
+            };
         }
         is_over
     }
@@ -328,9 +284,9 @@ impl Host {
             Wait::GivenUp(change) if change.is_pin => Wait::Pending(Change { sends: 0, ..change }),
             waits if waits.change().is_some_and(|change| change.is_pin) => waits,
             waits => {
-                let pin_is_old =
-                    waits == Wait::Expired || waits.kept().is_some_and(|change| change.pin_is_old);
-                Wait::Pending(Change { is_pin: false, pin_is_old, since: now, sends: 0 })
+                let pin_is_old = matches!(waits, Wait::Expired(_))
+                    || waits.kept().is_some_and(|change| change.pin_is_old);
+                Wait::Pending(Change { is_pin: false, pin_is_old, ..Change::of_pin(now) })
             }
         };
     }
@@ -395,7 +351,13 @@ impl Host {
         let script = match (&self.wait, carries && (waits || unblocks)) {
             (Wait::Pending(change), true) => {
                 let change = Change { sends: change.sends + 1, ..change.clone() };
-                let carrier = Carrier { atc: facts.atc, number: facts.number, at: of.now };
+                let carrier = Carrier {
+                    atc: facts.atc,
+                    counted: facts.report.scripts,
+                    is_reversed: false,
+                    number: facts.number,
+                    at: of.now,
+                };
                 self.wait = Wait::Sent(change, carrier);
                 true
             }
@@ -428,25 +390,43 @@ impl Host {
 
     /// What became of the script, by what the chip tells later.
     fn observe(&mut self, facts: &Facts, of: &Circumstances) {
-        let Wait::Sent(change, carrier) = &self.wait else { return };
-        if facts.atc <= carrier.atc {
+        let Some(carrier) = self.carrier(of).filter(|carrier| carrier.atc < facts.atc) else {
             return;
-        }
+        };
         let Report { is_incomplete, authentication_failed, scripts, script_failed } = facts.report;
-        let has_failed = authentication_failed || script_failed;
+        // What it tells is of a transaction before the script.
+        let is_older = is_incomplete
+            && (scripts == carrier.counted || of.mistake == Some(Mistake::OldCountIsLost));
+        let has_failed = !is_older && (authentication_failed || script_failed);
         let is_done = match of.mistake {
             Some(Mistake::LostIsConfirmed) => !has_failed,
-            Some(Mistake::FailureIsConfirmed) => !is_incomplete && scripts > 0,
-            _ => !has_failed && !is_incomplete && scripts > 0,
+            Some(Mistake::FailureIsConfirmed) => !is_older && scripts > 0,
+            _ => !has_failed && !is_older && scripts > 0,
         };
-        let change = change.clone();
-        self.settle(change, is_done, of);
+        self.settle(is_done, has_failed, of);
     }
 
-    fn settle(&mut self, change: Change, is_done: bool, of: &Circumstances) {
+    /// The request with the last script, as long as nobody knows what became of it.
+    fn carrier(&self, of: &Circumstances) -> Option<Carrier> {
+        match &self.wait {
+            Wait::Sent(_, carrier) => Some(*carrier),
+            Wait::Expired(carrier) => {
+                carrier.filter(|_| of.mistake != Some(Mistake::ExpiredIsForever))
+            }
+            _ => None,
+        }
+    }
+
+    fn settle(&mut self, is_done: bool, has_failed: bool, of: &Circumstances) {
         let more = u8::from(of.mistake == Some(Mistake::OneSendMore));
+        let Wait::Sent(change, _) = &self.wait else {
+            self.wait = if is_done { Wait::Nothing } else { Wait::Expired(None) };
+            return;
+        };
+        let mut change = change.clone();
+        change.was_refused |= has_failed;
         self.wait = match is_done {
-            true if change.pin_is_old => Wait::Expired,
+            true if change.pin_is_old => Wait::Expired(None),
             true => Wait::Nothing,
             false if change.sends >= of.rules.sends_max + more => Wait::GivenUp(change),
             false => Wait::Pending(change),
@@ -522,14 +502,17 @@ impl Host {
         match (rules.ftpam, rules.ftpdy) {
             (None, Some(days)) => rules.bypass_any && in_time(days),
             (None, None) => false,
-            (Some(ftpam), None) => is_small(ftpam) && matches!(self.wait, Wait::Pending(_)),
+            (Some(ftpam), None) => {
+                let passes = !change.was_refused || mistake == Some(Mistake::RefusedScriptPasses);
+                is_small(ftpam) && passes && matches!(self.wait, Wait::Pending(_))
+            }
             (Some(ftpam), Some(days)) => is_small(ftpam) && in_time(days),
         }
     }
 
     fn conclude(&mut self, conclusion: &Conclusion, of: &Circumstances) {
-        let Wait::Sent(change, Carrier { number, at, .. }) = &self.wait else { return };
-        if conclusion.number != *number {
+        let Some(Carrier { number, at, .. }) = self.carrier(of) else { return };
+        if conclusion.number != number {
             return;
         }
         // A cryptogram that is right, or a network that has signed on.
@@ -537,18 +520,23 @@ impl Host {
         let named = conclusion.script.filter(|_| is_believed);
         let has_failed = conclusion.has_failed && !of.hsm_is_down;
         // Its original is known for a day, and longer if it was repeated meanwhile.
-        let answered = [Some((*number, *at)), self.last.as_ref().map(|(n, _, at)| (*n, *at))];
+        let answered = [Some((number, at)), self.last.as_ref().map(|(n, _, at)| (*n, *at))];
         let is_known = answered
             .into_iter()
             .flatten()
-            .any(|(answered, at)| answered == *number && of.now < at + DAY);
+            .any(|(answered, at)| answered == number && of.now < at + DAY);
         let reverses =
             conclusion.is_reversal && is_known && of.mistake != Some(Mistake::ReversalKeepsScript);
-        if named.is_none() && !has_failed && !reverses {
-            return;
+        if named.is_some() || has_failed {
+            return self.settle(named == Some(true), named != Some(true), of);
         }
-        let change = change.clone();
-        self.settle(change, named == Some(true), of);
+        match &mut self.wait {
+            Wait::Sent(..) if reverses && of.mistake == Some(Mistake::ReversalIsLost) => {
+                self.settle(false, false, of);
+            }
+            Wait::Sent(_, carrier) => carrier.is_reversed |= reverses,
+            _ => {}
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
 use super::messages::{Sent, read, script_template, with_tag, without_tag};
-use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait};
+use super::model::{
+    Carrier, Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait,
+};
 use super::world::Line;
 
 /// PIN tries of a chip.
@@ -157,7 +159,7 @@ impl Sequence {
             Wait::Nothing => {
                 self.chip.holds(&host.pin) && (self.chip.tries_left() > 0 || !of.rules.atm_unblocks)
             }
-            Wait::GivenUp(_) | Wait::Expired => true,
+            Wait::GivenUp(_) | Wait::Expired(_) => true,
             // Given up already; what is kept of it goes with the next look at it.
             Wait::Pending(_) => host.clone().expire(&of),
             Wait::Sent(..) => false,
@@ -455,7 +457,7 @@ impl Sequence {
         let carries = |host: &Host| match &host.wait {
             Wait::Nothing => true,
             Wait::Sent(change, _) => !change.pin_is_old,
-            Wait::Pending(_) | Wait::GivenUp(_) | Wait::Expired => false,
+            Wait::Pending(_) | Wait::GivenUp(_) | Wait::Expired(_) => false,
         };
         let apart = |host: &Host| carries(host) && !self.chip.holds(&host.pin);
         match is_whole && self.hosts.iter().any(apart) {
@@ -533,6 +535,12 @@ impl Sequence {
         }
         match (&before.wait, &after.wait) {
             (Wait::Sent(..), Wait::Nothing) => self.count("script confirmed"),
+            (Wait::Expired(_), Wait::Nothing) => self.count("script confirmed late"),
+            (Wait::Sent(_, carrier), Wait::Sent(_, later))
+                if later.is_reversed && !carrier.is_reversed =>
+            {
+                self.count("script reversed");
+            }
             (Wait::Sent(..), Wait::GivenUp(_)) => self.count("given up"),
             (Wait::Sent(..), Wait::Pending(_)) => self.count("script lost"),
             (Wait::Sent(_, carrier), Wait::Sent(_, later)) if carrier != later => {
@@ -553,20 +561,29 @@ impl Sequence {
     }
 }
 
+fn is_carrier(carrier: &Carrier, sent: &switch::cards::chip::Sent) -> bool {
+    carrier.atc == sent.atc
+        && carrier.counted == usize::from(sent.counted)
+        && carrier.is_reversed == sent.transaction.is_none()
+}
+
 fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
     let same = |change: &super::model::Change, kept: &switch::cards::chip::Change| {
         change.is_pin == matches!(kept.kind, ChangeKind::Pin { .. })
             && change.sends == kept.attempts
+            && change.was_refused == kept.was_refused
             && kept.since.is_some_and(|since| {
                 since.micros() == i64::try_from(change.since).unwrap() * 1_000_000
             })
     };
     match (wait, sync) {
-        (Wait::Nothing, ChipSync::InSync) | (Wait::Expired, ChipSync::Expired) => true,
+        (Wait::Nothing, ChipSync::InSync) => true,
+        (Wait::Expired(None), ChipSync::Expired(None)) => true,
+        (Wait::Expired(Some(carrier)), ChipSync::Expired(Some(sent))) => is_carrier(carrier, sent),
         (Wait::Pending(change), ChipSync::Pending(kept))
         | (Wait::GivenUp(change), ChipSync::Failed(kept)) => same(change, kept),
         (Wait::Sent(change, carrier), ChipSync::Sent(kept, sent)) => {
-            same(change, kept) && carrier.atc == sent.atc
+            same(change, kept) && is_carrier(carrier, sent)
         }
         _ => false,
     }

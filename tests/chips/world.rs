@@ -18,7 +18,8 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::model::{Change, Circumstances, DAY, Host, Mistake, Rules, Wait};
+use super::mistake::Mistake;
+use super::model::{Change, Circumstances, DAY, Host, Rules, Wait};
 use super::sequence::{Sequence, TRIES};
 
 /// Sequences of a world.

@@ -251,7 +251,8 @@ fn cryptogram_check(
         };
     };
     if is_refund {
-        return cryptogram_of_plastic(request, card, product, plastic);
+        // What could never be verified is no worse than no chip data.
+        return Ok(cryptogram_of_plastic(request, card, product, plastic).ok().flatten());
     }
     if chip.cryptogram_information.is_some_and(|information| information & 0xC0 != 0x80) {
         return Err(Finding::NotAnArqc.into());
@@ -326,7 +327,7 @@ pub fn conclude(
     let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
     let is_right = matches!(outcomes.cryptogram, Some((_, Verification::Ok)));
     let evidence = Evidence { data: request.chip.as_deref(), is_right, is_signed_on };
-    let is_of = |sent: &Sent| reversed == Some(sent.transaction);
+    let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;
     let is_named = request.expiry.is_some() || request.sequence.is_some();

@@ -1,6 +1,7 @@
 //! Issuer scripts: what became of the one that was sent, and the one that the next answer carries.
 
 use super::chip::ChipData;
+use super::decision::CryptogramCheck;
 use super::iad::Cvr;
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
@@ -28,19 +29,20 @@ pub(super) fn observe(
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
-    let ChipSync::Sent(change, sent) = sync else { return sync };
-    if atc <= sent.atc {
-        return ChipSync::Sent(change, sent);
-    }
-    let finding = if cvr.issuer_authentication_failed || cvr.script_failed {
+    let Some(sent) = sync.on_its_way().filter(|sent| sent.atc < atc) else { return sync };
+    // If the last transaction was not completed, the count is that of an earlier one. It is still
+    // that of the script, if the chip had counted otherwise before.
+    let is_older = cvr.last_online_not_completed && cvr.scripts_processed == sent.counted;
+    let finding = if is_older {
+        Finding::ScriptLost
+    } else if cvr.issuer_authentication_failed || cvr.script_failed {
         Finding::ScriptNotDone
-    } else if !cvr.last_online_not_completed && cvr.scripts_processed > 0 {
+    } else if cvr.scripts_processed > 0 {
         Finding::ScriptConfirmed
     } else {
-        // If the last transaction was not completed, the count is that of an earlier one.
         Finding::ScriptLost
     };
-    settle(finding, change, &sent, rules, trail)
+    settle(finding, sync, sent, rules, trail)
 }
 
 /// Chip data of a message about a transaction that is over.
@@ -64,7 +66,7 @@ pub(super) fn conclude(
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
-    let ChipSync::Sent(change, sent) = sync else { return sync };
+    let Some(sent) = sync.on_its_way() else { return sync };
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
     let right = chip.data.filter(|_| chip.is_right).filter(of_this);
     // Ids can come twice: on two plastics, and after a change was given up and sent anew.
@@ -78,24 +80,36 @@ pub(super) fn conclude(
         Some(true) => Finding::ScriptConfirmed,
         Some(false) => Finding::ScriptNotDone,
         None if right.is_some_and(failed) => Finding::ScriptNotDone,
-        None if is_reversed(&sent) => Finding::ScriptLost,
-        None => return ChipSync::Sent(change, sent),
+        None if is_reversed(&sent) => return reversed(sync, trail),
+        None => return sync,
     };
-    settle(finding, change, &sent, rules, trail)
+    settle(finding, sync, sent, rules, trail)
+}
+
+/// Notes that the answer with the script may have been lost.
+fn reversed(sync: ChipSync, trail: &mut Trail) -> ChipSync {
+    let ChipSync::Sent(change, sent) = sync else { return sync };
+    trail.push(Note::of(Finding::ScriptReversed, sent.atc.into(), 0));
+    ChipSync::Sent(change, Sent { transaction: None, ..sent })
 }
 
 /// Notes what became of a script: it is done, sent again, or given up.
 fn settle(
     finding: Finding,
-    change: Change,
-    sent: &Sent,
+    sync: ChipSync,
+    sent: Sent,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
     trail.push(Note::of(finding, sent.atc.into(), 0));
-    if finding == Finding::ScriptConfirmed {
-        return ChipSync::done(&change);
-    }
+    let is_done = finding == Finding::ScriptConfirmed;
+    let mut change = match sync {
+        ChipSync::Sent(change, _) if is_done => return ChipSync::done(&change),
+        ChipSync::Sent(change, _) => change,
+        // Its PIN block is deleted.
+        _ => return if is_done { ChipSync::InSync } else { ChipSync::Expired(None) },
+    };
+    change.was_refused |= finding == Finding::ScriptNotDone;
     let attempts = change.attempts;
     let next = ChipSync::not_done(change, rules.script_sends_max);
     if matches!(next, ChipSync::Failed(_)) {
@@ -107,7 +121,7 @@ fn settle(
 /// The change that an approval carries, sent once more: what is believed then, and the script.
 pub(super) fn attach(
     sync: &ChipSync,
-    atc: u16,
+    check: &CryptogramCheck,
     transaction: u128,
     trail: &mut Trail,
 ) -> Option<(ChipSync, ScriptOrder)> {
@@ -115,14 +129,16 @@ pub(super) fn attach(
     let attempts = change.attempts.saturating_add(1);
     let (kind, number) = match change.kind {
         ChangeKind::Pin { version, .. } => (0, version),
-        ChangeKind::Unblock { .. } => (UNBLOCKS, atc.into()),
+        ChangeKind::Unblock { .. } => (UNBLOCKS, check.atc.into()),
     };
     let [_, a, b, c] = number.to_be_bytes();
     let id = [kind | attempts & !UNBLOCKS, a, b, c];
     trail.push(Note::of(Finding::ScriptAttached, attempts.into(), 0));
     let order = ScriptOrder { id, kind: change.kind.clone() };
     let change = Change { attempts, ..change.clone() };
-    Some((ChipSync::Sent(change, Sent { script: id, atc, transaction }), order))
+    let counted = check.results.scripts_processed;
+    let sent = Sent { script: id, atc: check.atc, counted, transaction: Some(transaction) };
+    Some((ChipSync::Sent(change, sent), order))
 }
 
 /// The script of this id, as it was attached before: while its PIN is still there.

@@ -131,7 +131,7 @@ impl Judgement<'_> {
         }
         let may_carry = carries && (unblocks || transaction.sync.change().is_some());
         let attached = may_carry
-            .then(|| issuer_script::attach(&after, check.atc, circumstances.transaction, trail))
+            .then(|| issuer_script::attach(&after, check, circumstances.transaction, trail))
             .flatten();
         let (after, script) = match attached {
             Some((sync, script)) => (sync, Some(script)),

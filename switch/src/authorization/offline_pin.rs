@@ -188,8 +188,8 @@ impl Transaction<'_> {
             trail.push(self.within_days(since, days)?);
         } else if self.rules.ftpam.is_none() {
             return Err(Finding::NoThreshold.into());
-        } else if !matches!(self.sync, ChipSync::Pending(_)) {
-            // A second lock: where an answer can carry a script, none is on its way.
+        } else if change.was_refused || !matches!(self.sync, ChipSync::Pending(_)) {
+            // The second is another lock: where an answer can carry a script, none is on its way.
             return Err(Finding::ScriptSentAlready.into());
         }
         if let Some(threshold) = self.rules.ftpam {

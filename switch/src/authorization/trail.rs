@@ -106,13 +106,14 @@ pub enum Finding {
     CurrencyNotAllowed,
     LimitNotComparable,
     AboveLimit,
+    ScriptReversed,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 57] = [
+    pub const ALL: [Finding; 58] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -170,6 +171,7 @@ impl Finding {
         F::CurrencyNotAllowed,
         F::LimitNotComparable,
         F::AboveLimit,
+        F::ScriptReversed,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -215,6 +217,9 @@ impl Finding {
             F::ScriptConfirmed => ("the chip has done the script", "ATC of the script", ""),
             F::ScriptNotDone => ("the script did not work", "ATC of the script", ""),
             F::ScriptLost => ("the script did not reach the chip", "ATC of the script", ""),
+            F::ScriptReversed => {
+                ("the answer with the script was reversed", "ATC of the script", "")
+            }
             F::ScriptGivenUp => ("the script is given up", "sent", ""),
             F::ChangeExpired => ("the change was not carried within OFPBE", "", ""),
             F::ScriptAttached => ("the answer carries a script", "sent", ""),
@@ -250,6 +255,7 @@ impl Finding {
             F::ScriptConfirmed
                 | F::ScriptNotDone
                 | F::ScriptLost
+                | F::ScriptReversed
                 | F::ScriptGivenUp
                 | F::ScriptAttached
                 | F::UnblockQueued

@@ -214,7 +214,7 @@ impl CardState {
     pub fn with_pin_for_chips(&self, pin: &KeptPin, now: Timestamp) -> CardState {
         let since = Some(now).filter(|_| self.status != CardStatus::Unactivated);
         let kind = ChangeKind::Pin { version: self.pin.version, pin: pin.clone() };
-        let change = Change { kind, since, attempts: 0 };
+        let change = Change::new(kind, since);
         self.with_syncs(|_| ChipSync::Pending(change.clone()))
     }
 
@@ -355,7 +355,7 @@ mod tests {
         let expiry = Expiry::parse(b"2912").unwrap();
         let mut card = CardState::new(Plastic::new(expiry, 1));
         card.plastics.push(Plastic::new(expiry, 2));
-        let chip = Chip { sync: ChipSync::Expired, ..Chip::default() };
+        let chip = Chip { sync: ChipSync::Expired(None), ..Chip::default() };
         CardState { status: CardStatus::Active, ..card.with_chip(0, chip) }
     }
 
@@ -370,8 +370,7 @@ mod tests {
         let card = two_plastics().with_pin_for_chips(&pin, now);
         for place in 0..2 {
             let kind = ChangeKind::Pin { version: card.pin.version, pin: pin.clone() };
-            let change = Change { kind, since: Some(now), attempts: 0 };
-            assert_eq!(change_of(&card, place), &change);
+            assert_eq!(change_of(&card, place), &Change::new(kind, Some(now)));
         }
         let card = two_plastics().with_unblock(now);
         for (place, pin_is_old) in [(0, true), (1, false)] {
@@ -395,8 +394,8 @@ mod tests {
         let card = two_plastics();
         assert!(!card.needs_key(PEK) && !card.needs_key(OTHER));
         let pin = KeptPin { block: [7; 8], key: PEK };
-        let change = Change { kind: ChangeKind::Pin { version: 1, pin }, since: None, attempts: 1 };
-        let sent = Sent { script: [1; 4], atc: 1, transaction: 1 };
+        let change = Change::new(ChangeKind::Pin { version: 1, pin }, None);
+        let sent = Sent { script: [1; 4], atc: 1, counted: 0, transaction: Some(1) };
         for place in 0..2 {
             let with = |sync| card.with_chip(place, Chip { sync, ..Chip::default() });
             for sync in [
@@ -407,7 +406,7 @@ mod tests {
                 let card = with(sync);
                 assert!(card.needs_key(PEK) && !card.needs_key(OTHER), "{place}");
             }
-            assert!(!with(ChipSync::Expired).needs_key(PEK));
+            assert!(!with(ChipSync::Expired(Some(sent))).needs_key(PEK));
             assert!(!with(ChipSync::InSync.unblocked(at("2026-11-28T12:00:00Z"))).needs_key(PEK));
         }
         let reference = PinReference { value: ReferenceValue::Block([7; 8]), key: OTHER };

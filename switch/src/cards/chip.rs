@@ -119,8 +119,9 @@ pub enum ChipSync {
     Sent(Change, Sent),
     /// The change was sent as often as the product allows.
     Failed(Change),
-    /// The change was not carried in time: its PIN block is deleted.
-    Expired,
+    /// The change was not carried out in time: its PIN block is deleted. One that was on its way
+    /// may have come to the chip, which tells when it is used next.
+    Expired(Option<Sent>),
 }
 
 /// How a change is on its way.
@@ -130,8 +131,11 @@ pub struct Sent {
     pub script: ScriptId,
     /// ATC of the transaction whose answer carries it.
     pub atc: u16,
-    /// Key of that transaction: its reversal says that the answer was lost.
-    pub transaction: u128,
+    /// Script commands that the chip had counted before, as it told in that transaction.
+    pub counted: u8,
+    /// Key of that transaction; none once it was reversed. Then the answer may have been lost, and
+    /// the change counts as pending until the chip tells what became of it.
+    pub transaction: Option<u128>,
 }
 
 /// A change that the chip must make.
@@ -144,6 +148,8 @@ pub struct Change {
     pub since: Option<Timestamp>,
     /// How often it was sent.
     pub attempts: u8,
+    /// Whether the chip has had an answer that carried it, and did not carry it out.
+    pub was_refused: bool,
 }
 
 /// What changes on a chip.
@@ -164,6 +170,12 @@ pub enum ChangeKind {
 }
 
 impl Change {
+    /// One that was never sent.
+    #[must_use]
+    pub const fn new(kind: ChangeKind, since: Option<Timestamp>) -> Change {
+        Change { kind, since, attempts: 0, was_refused: false }
+    }
+
     /// Whether it brings a PIN.
     #[must_use]
     pub const fn is_of_pin(&self) -> bool {
@@ -188,7 +200,7 @@ impl ChipSync {
     pub const fn change(&self) -> Option<&Change> {
         match self {
             ChipSync::Pending(change) | ChipSync::Sent(change, _) => Some(change),
-            ChipSync::InSync | ChipSync::Failed(_) | ChipSync::Expired => None,
+            ChipSync::InSync | ChipSync::Failed(_) | ChipSync::Expired(_) => None,
         }
     }
 
@@ -199,7 +211,16 @@ impl ChipSync {
             ChipSync::Pending(change) | ChipSync::Sent(change, _) | ChipSync::Failed(change) => {
                 Some(change)
             }
-            ChipSync::InSync | ChipSync::Expired => None,
+            ChipSync::InSync | ChipSync::Expired(_) => None,
+        }
+    }
+
+    /// A script of which the chip has not told yet what became of it.
+    #[must_use]
+    pub const fn on_its_way(&self) -> Option<Sent> {
+        match self {
+            ChipSync::Sent(_, sent) | ChipSync::Expired(Some(sent)) => Some(*sent),
+            _ => None,
         }
     }
 
@@ -208,10 +229,10 @@ impl ChipSync {
     pub const fn name(&self) -> &'static str {
         match self {
             ChipSync::InSync => "in_sync",
-            ChipSync::Pending(_) => "pending",
+            ChipSync::Pending(_) | ChipSync::Sent(_, Sent { transaction: None, .. }) => "pending",
             ChipSync::Sent(..) => "sent",
             ChipSync::Failed(_) => "failed",
-            ChipSync::Expired => "expired",
+            ChipSync::Expired(_) => "expired",
         }
     }
 
@@ -226,7 +247,7 @@ impl ChipSync {
             (known, Some(_)) => known.clone(),
             (known, None) => {
                 let kind = ChangeKind::Unblock { pin_is_old: known.pin_is_old() };
-                ChipSync::Pending(Change { kind, since: Some(now), attempts: 0 })
+                ChipSync::Pending(Change::new(kind, Some(now)))
             }
         }
     }
@@ -234,7 +255,7 @@ impl ChipSync {
     fn pin_is_old(&self) -> bool {
         match self.kept_change() {
             Some(change) => matches!(change.kind, ChangeKind::Unblock { pin_is_old: true }),
-            None => matches!(self, ChipSync::Expired),
+            None => matches!(self, ChipSync::Expired(_)),
         }
     }
 
@@ -242,7 +263,7 @@ impl ChipSync {
     #[must_use]
     pub const fn done(change: &Change) -> ChipSync {
         match change.kind {
-            ChangeKind::Unblock { pin_is_old: true } => ChipSync::Expired,
+            ChangeKind::Unblock { pin_is_old: true } => ChipSync::Expired(None),
             ChangeKind::Unblock { pin_is_old: false } | ChangeKind::Pin { .. } => ChipSync::InSync,
         }
     }
@@ -263,9 +284,10 @@ impl ChipSync {
         let change = self.kept_change()?;
         let retention = u64::from(days) * 24 * 3_600;
         let is_over = change.since.is_some_and(|since| now.since(since).as_secs() >= retention);
-        is_over.then(|| match change.kind {
-            ChangeKind::Unblock { pin_is_old: false } => ChipSync::InSync,
-            ChangeKind::Unblock { pin_is_old: true } | ChangeKind::Pin { .. } => ChipSync::Expired,
+        is_over.then(|| match (&change.kind, self) {
+            (ChangeKind::Unblock { pin_is_old: false }, _) => ChipSync::InSync,
+            (ChangeKind::Pin { .. }, ChipSync::Sent(_, sent)) => ChipSync::Expired(Some(*sent)),
+            _ => ChipSync::Expired(None),
         })
     }
 }

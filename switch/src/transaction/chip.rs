@@ -8,7 +8,7 @@ use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
     Answer, ChipData, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
 };
-use crate::cards::{Card, CardKey, Pan};
+use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::emv::{CoveredIad, CryptogramProfile, IssuerAnswer};
 use crate::hsm::{ChipCall, ChipKeys, Hsm, IssuerAuthenticate, Verification};
@@ -99,10 +99,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     ) -> Decision {
         let (request, state, product) = (attempt.request, &card.state, &card.entry.product);
         let check = decision::cryptogram_of(request, state, product);
-        let waits = state
-            .plastics
-            .iter()
-            .any(|plastic| plastic.chip.as_ref().is_some_and(|chip| chip.sync.change().is_some()));
+        let waits = |plastic: &Plastic| {
+            plastic.chip.as_ref().is_some_and(|chip| chip.sync.on_its_way().is_some())
+        };
+        let waits = state.plastics.iter().any(waits);
         let cryptogram = match check.filter(|_| waits) {
             Some(check) => {
                 let of = (request, attempt.arrived);

@@ -1,7 +1,7 @@
 //! The bytes of what the store keeps. All numbers are little-endian; `text` is one byte of
 //! length and that many bytes of UTF-8.
 //!
-//! An entry (the payload of one journal record) is a format byte, 5, and parts one after
+//! An entry (the payload of one journal record) is a format byte, 6, and parts one after
 //! another, each with a kind byte:
 //!
 //! ```text
@@ -28,12 +28,14 @@
 //!                 there is one, chip)
 //! chip:           highest ATC u16, counters seen u32, retry u8 (0: none) and, if there is one,
 //!                 ATC u16, 9F26 8, time i64; then sync u8 (0: in sync, 1: pending, 2: sent,
-//!                 3: failed, 4: expired) and, for 1 to 3, kind u8 (1: PIN, then version u32,
-//!                 check value of the PEK 3, PIN block 8; 2: unblock), since 1 + i64, attempts u8;
-//!                 and, for 2, script id 4, ATC u16, digest of the request u128
+//!                 3: failed, 4: expired, 5: expired after it was sent) and, for 1 to 3, kind u8
+//!                 (1: PIN, then version u32, check value of the PEK 3, PIN block 8; 2: unblock;
+//!                 3: unblock after a PIN change expired), since 1 + i64, attempts u8, whether
+//!                 the chip refused it u8; and, for 2 and 5, script id 4, ATC u16, scripts counted
+//!                 before u8, digest of the request u8 (0: none) and, if there is one, u128
 //! ```
 //!
-//! A snapshot record is a format byte, 5, version u64, last record u64 and the part
+//! A snapshot record is a format byte, 6, version u64, last record u64 and the part
 //! `card added`. A card's version is the sequence number of the record that changed it.
 
 use bytes::{Buf, BufMut, TryGetError};
@@ -54,7 +56,7 @@ use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original};
 
-const FORMAT: u8 = 5;
+const FORMAT: u8 = 6;
 const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;

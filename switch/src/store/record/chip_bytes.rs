@@ -12,6 +12,7 @@ const PENDING: u8 = 1;
 const SENT: u8 = 2;
 const FAILED: u8 = 3;
 const EXPIRED: u8 = 4;
+const EXPIRED_ON_ITS_WAY: u8 = 5;
 const PIN_CHANGE: u8 = 1;
 const UNBLOCK: u8 = 2;
 const UNBLOCK_WITH_OLD_PIN: u8 = 3;
@@ -28,15 +29,28 @@ pub(super) fn put_chip(out: &mut Vec<u8>, chip: &Chip) {
     }
     match &chip.sync {
         ChipSync::InSync => out.put_u8(IN_SYNC),
-        ChipSync::Expired => out.put_u8(EXPIRED),
+        ChipSync::Expired(None) => out.put_u8(EXPIRED),
+        ChipSync::Expired(Some(sent)) => {
+            out.put_u8(EXPIRED_ON_ITS_WAY);
+            put_sent(out, sent);
+        }
         ChipSync::Pending(change) => put_change(out, PENDING, change),
         ChipSync::Failed(change) => put_change(out, FAILED, change),
-        ChipSync::Sent(change, Sent { script, atc, transaction }) => {
+        ChipSync::Sent(change, sent) => {
             put_change(out, SENT, change);
-            out.put_slice(script);
-            out.put_u16_le(*atc);
-            out.put_u128_le(*transaction);
+            put_sent(out, sent);
         }
+    }
+}
+
+fn put_sent(out: &mut Vec<u8>, sent: &Sent) {
+    let Sent { script, atc, counted, transaction } = sent;
+    out.put_slice(script);
+    out.put_u16_le(*atc);
+    out.put_u8(*counted);
+    out.put_u8(u8::from(transaction.is_some()));
+    if let Some(transaction) = transaction {
+        out.put_u128_le(*transaction);
     }
 }
 
@@ -55,6 +69,7 @@ fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
     out.put_u8(u8::from(change.since.is_some()));
     out.put_i64_le(change.since.unwrap_or_default().micros());
     out.put_u8(change.attempts);
+    out.put_u8(u8::from(change.was_refused));
 }
 
 pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
@@ -69,17 +84,26 @@ pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
     };
     let sync = match bytes.try_get_u8()? {
         IN_SYNC => ChipSync::InSync,
-        EXPIRED => ChipSync::Expired,
+        EXPIRED => ChipSync::Expired(None),
+        EXPIRED_ON_ITS_WAY => ChipSync::Expired(Some(read_sent(bytes)?)),
         PENDING => ChipSync::Pending(read_change(bytes)?),
         FAILED => ChipSync::Failed(read_change(bytes)?),
         SENT => {
             let change = read_change(bytes)?;
-            let (script, atc) = (array(bytes)?, bytes.try_get_u16_le()?);
-            ChipSync::Sent(change, Sent { script, atc, transaction: bytes.try_get_u128_le()? })
+            ChipSync::Sent(change, read_sent(bytes)?)
         }
         _ => return Err(Unreadable("unknown state of a chip")),
     };
     Ok(Chip { counters: AtcWindow { highest, seen, retry }, sync })
+}
+
+fn read_sent(bytes: &mut &[u8]) -> Result<Sent, Unreadable> {
+    let (script, atc, counted) = (array(bytes)?, bytes.try_get_u16_le()?, bytes.try_get_u8()?);
+    let transaction = match bytes.try_get_u8()? {
+        0 => None,
+        _ => Some(bytes.try_get_u128_le()?),
+    };
+    Ok(Sent { script, atc, counted, transaction })
 }
 
 fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
@@ -94,7 +118,8 @@ fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
     };
     let is_begun = bytes.try_get_u8()? != 0;
     let since = Timestamp::from_micros(bytes.try_get_i64_le()?);
-    Ok(Change { kind, since: is_begun.then_some(since), attempts: bytes.try_get_u8()? })
+    let (attempts, was_refused) = (bytes.try_get_u8()?, bytes.try_get_u8()? != 0);
+    Ok(Change { kind, since: is_begun.then_some(since), attempts, was_refused })
 }
 
 #[cfg(test)]
@@ -110,15 +135,20 @@ mod tests {
             ChangeKind::Unblock { pin_is_old: false },
             ChangeKind::Unblock { pin_is_old: true },
         ];
-        let sent = Sent { script: [1, 0, 0, 9], atc: 77, transaction: u128::MAX - 1 };
+        let sent =
+            Sent { script: [1, 0, 0, 9], atc: 77, counted: 2, transaction: Some(u128::MAX - 1) };
+        let reversed = Sent { transaction: None, ..sent };
         for (kind, since) in kinds.into_iter().zip([since, None, since]) {
-            let change = || Change { kind: kind.clone(), since, attempts: 3 };
+            let change =
+                || Change { kind: kind.clone(), since, attempts: 3, was_refused: since.is_none() };
             for sync in [
                 ChipSync::InSync,
-                ChipSync::Expired,
+                ChipSync::Expired(None),
+                ChipSync::Expired(Some(reversed)),
                 ChipSync::Pending(change()),
                 ChipSync::Failed(change()),
                 ChipSync::Sent(change(), sent),
+                ChipSync::Sent(change(), reversed),
             ] {
                 let since = Timestamp::from_seconds(5);
                 let retry = Some(Retry { atc: 77, cryptogram: [4; 8], since });
