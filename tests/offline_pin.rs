@@ -7,8 +7,7 @@ use std::time::Duration;
 use iso_specs::{Spec, decode, tlv};
 use switch::authorization::decision::cryptogram_of;
 use switch::authorization::{
-    ChipOutcome, Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide,
-    required_checks,
+    Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide, required_checks,
 };
 use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
@@ -230,14 +229,14 @@ fn outcome(decision: &Decision, dialect: &Spec, wanted: &[&str]) -> Vec<String> 
     if reason.code() != "0000" {
         said.push(reason.code().to_owned());
     }
-    let Some(ChipOutcome { after, script, .. }) = &decision.chip else { return said };
-    if script.is_some() {
+    let Some(chip) = &decision.chip else { return said };
+    if chip.script().is_some() {
         said.push("script".to_owned());
     }
     // A line that does not tell the state of the chip asks for none.
     let states = ["in_sync", "pending", "sent", "failed", "expired"];
     if wanted.iter().any(|word| states.contains(word)) {
-        said.push(after.sync.name().to_owned());
+        said.push(chip.after.sync.name().to_owned());
     }
     said
 }

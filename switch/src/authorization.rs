@@ -24,8 +24,7 @@ pub mod response_code;
 
 pub use chip::ChipData;
 pub use decision::{
-    ChipOutcome, Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, decide,
-    required_checks,
+    Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, decide, required_checks,
 };
 pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};

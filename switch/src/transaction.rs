@@ -20,8 +20,8 @@ use iso_specs::{Decoded, ElementSet, FramingError, Message, Mti, decode};
 use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
-    Answer, ChipOutcome, Circumstances, CryptogramCheck, Decision, FormatError, Outcomes, Reason,
-    Request, RequiredChecks, Route, decide, required_checks, response, reversal, route, trusted,
+    Answer, Circumstances, CryptogramCheck, Decision, FormatError, Outcomes, Reason, Request,
+    RequiredChecks, Route, decide, required_checks, response, reversal, route, trusted,
 };
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp, within};
@@ -402,8 +402,9 @@ fn answer_of(decision: &Decision, route: Route, key: DuplicateKey) -> Answer {
     let approved = decision.reason == Reason::Approved && route == Route::Authorization;
     let approval_code = approved.then(|| six_digits(number));
     let chip = match &decision.chip {
-        Some(ChipOutcome { script: Some(script), .. }) => ChipAnswer::Script(script.id),
-        Some(_) => ChipAnswer::Authentication,
+        Some(chip) => {
+            chip.script().map_or(ChipAnswer::Authentication, |(id, _)| ChipAnswer::Script(id))
+        }
         None => ChipAnswer::Nothing,
     };
     Answer { reason: decision.reason, approval_code, chip }

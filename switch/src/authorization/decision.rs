@@ -3,7 +3,7 @@
 use super::chip::ChipData;
 use super::cvn::{self, CvnRow};
 use super::iad::Cvr;
-use super::issuer_script::{self, Evidence, ScriptOrder};
+use super::issuer_script::{self, Evidence};
 use super::judgement::Judgement;
 use super::product::Product;
 use super::request::Request;
@@ -11,7 +11,7 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
-use crate::cards::chip::{AtcFault, AtcWindow, Chip, ChipSync, Sent};
+use crate::cards::chip::{AtcFault, AtcWindow, ChangeKind, Chip, ChipSync, ScriptId, Sent};
 use crate::clock::Timestamp;
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{PinReference, Verification};
@@ -87,8 +87,21 @@ pub struct ChipOutcome {
     pub after: Chip,
     /// What it is told of the decision.
     pub answer: IssuerAnswer,
-    /// The script that the answer carries.
-    pub script: Option<ScriptOrder>,
+    /// Whether the answer carries the script of which that says that it was sent.
+    pub carries_script: bool,
+}
+
+impl ChipOutcome {
+    /// The script that the answer carries: its id (9F18), and what it changes.
+    #[must_use]
+    pub const fn script(&self) -> Option<(ScriptId, &ChangeKind)> {
+        match &self.after.sync {
+            ChipSync::Sent(change, sent) if self.carries_script => {
+                Some((sent.script, &change.kind))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Decision {

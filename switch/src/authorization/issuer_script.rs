@@ -7,15 +7,6 @@ use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
 
-/// A script that an answer carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScriptOrder {
-    /// 9F18.
-    pub id: ScriptId,
-    /// What it changes.
-    pub kind: ChangeKind,
-}
-
 /// Set in the first byte of the id of a script that only unblocks.
 const UNBLOCKS: u8 = 0x80;
 
@@ -118,13 +109,13 @@ fn settle(
     next
 }
 
-/// The change that an approval carries, sent once more: what is believed then, and the script.
+/// The change that an approval carries, sent once more: what is believed then.
 pub(super) fn attach(
     sync: &ChipSync,
     check: &CryptogramCheck,
     transaction: u128,
     trail: &mut Trail,
-) -> Option<(ChipSync, ScriptOrder)> {
+) -> Option<ChipSync> {
     let ChipSync::Pending(change) = sync else { return None };
     let attempts = change.attempts.saturating_add(1);
     let (kind, number) = match change.kind {
@@ -134,16 +125,15 @@ pub(super) fn attach(
     let [_, a, b, c] = number.to_be_bytes();
     let id = [kind | attempts & !UNBLOCKS, a, b, c];
     trail.push(Note::of(Finding::ScriptAttached, attempts.into(), 0));
-    let order = ScriptOrder { id, kind: change.kind.clone() };
     let change = Change { attempts, ..change.clone() };
     let counted = check.results.scripts_processed;
     let sent = Sent { script: id, atc: check.atc, counted, transaction: Some(transaction) };
-    Some((ChipSync::Sent(change, sent), order))
+    Some(ChipSync::Sent(change, sent))
 }
 
-/// The script of this id, as it was attached before: while its PIN is still there.
+/// What the script of this id changes, which was attached before: while its PIN is still there.
 #[must_use]
-pub fn again(sync: &ChipSync, id: ScriptId) -> Option<ScriptOrder> {
+pub fn again(sync: &ChipSync, id: ScriptId) -> Option<&ChangeKind> {
     let [kind, number @ ..] = id;
     let change = sync.kept_change()?;
     let is_same = match change.kind {
@@ -152,5 +142,5 @@ pub fn again(sync: &ChipSync, id: ScriptId) -> Option<ScriptOrder> {
         }
         ChangeKind::Unblock { .. } => kind & UNBLOCKS != 0,
     };
-    is_same.then(|| ScriptOrder { id, kind: change.kind.clone() })
+    is_same.then_some(&change.kind)
 }

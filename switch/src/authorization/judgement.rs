@@ -133,10 +133,8 @@ impl Judgement<'_> {
         let attached = may_carry
             .then(|| issuer_script::attach(&after, check, circumstances.transaction, trail))
             .flatten();
-        let (after, script) = match attached {
-            Some((sync, script)) => (sync, Some(script)),
-            None => (after, None),
-        };
+        let carries_script = attached.is_some();
+        let after = attached.unwrap_or(after);
         let cryptogram = transaction.chip.cryptogram.unwrap_or_default();
         let asks_again = matches!(reason, Reason::PinRequired | Reason::InvalidPin);
         let counters = match asks_again {
@@ -144,6 +142,6 @@ impl Judgement<'_> {
             false => counters,
         };
         let answer = check.cvn.answer(reason.arc(), approves);
-        ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, script }
+        ChipOutcome { check: *check, after: Chip { counters, sync: after }, answer, carries_script }
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Attempt;
-use crate::authorization::issuer_script::{self, ScriptOrder};
+use crate::authorization::issuer_script;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
     Answer, ChipData, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
 };
+use crate::cards::chip::{ChangeKind, ScriptId};
 use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::clock::Clock;
 use crate::hsm::emv::{CoveredIad, CryptogramProfile, IssuerAnswer};
@@ -39,7 +40,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let Some(outcome) = &decision.chip else { return (decision, None) };
         let of = (attempt.session, attempt.request, attempt.arrived);
         let told = (&outcome.check, outcome.answer, decision.reason);
-        match self.tell_chip(of, card, told, outcome.script.as_ref()).await {
+        match self.tell_chip(of, card, told, outcome.script()).await {
             Some(data) => (decision, Some(data)),
             None => (decision.without_chip(), None),
         }
@@ -60,12 +61,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             return Ok(None);
         };
         let script = match (answer.chip, card.state.chip(check.plastic)) {
-            (ChipAnswer::Script(id), Some(chip)) => issuer_script::again(&chip.sync, id),
+            (ChipAnswer::Script(id), Some(chip)) => {
+                issuer_script::again(&chip.sync, id).map(|kind| (id, kind))
+            }
             _ => None,
         };
         let approves = answer.reason == Reason::Approved;
         let told = check.cvn.answer(answer.reason.arc(), approves);
-        Ok(self.tell_chip(of, &card, (&check, told, answer.reason), script.as_ref()).await)
+        Ok(self.tell_chip(of, &card, (&check, told, answer.reason), script).await)
     }
 
     async fn tell_chip(
@@ -73,17 +76,17 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         (session, request, arrived): (&Session, &Request, Duration),
         card: &Card,
         (check, answer, reason): (&CryptogramCheck, IssuerAnswer, Reason),
-        script: Option<&ScriptOrder>,
+        script: Option<(ScriptId, &ChangeKind)>,
     ) -> Option<Vec<u8>> {
         let rules = card.entry.product.chip.as_ref()?;
         let call = IssuerAuthenticate {
             chip: call_of(request, card, check)?,
             answer,
-            script: script.map(|script| &script.kind),
+            script: script.map(|(_, kind)| kind),
         };
         let answered = self.in_time(arrived, self.hsm.issuer_authenticate(call)).await;
         let authenticated = answered?.ok()?;
-        let script = script.map(|script| (script.id, rules.script_template));
+        let script = script.map(|(id, _)| (id, rules.script_template));
         let code = session.link.dialect.chip_response_code().then(|| reason.arc());
         Some(response::chip_data(&authenticated, script, code))
     }
