@@ -7,11 +7,12 @@
 //! worlds of a hundred sequences each; `PINSWITCH_CHIP_WORLD=7` plays one. The sequences are the
 //! same for the same number; which requests a crash cuts off is not.
 //!
-//! Reading order: `model` (the rules), `sequence` and `messages` (one cardholder), `world` (the
-//! switch and time).
+//! Reading order: `model` (the rules), `mistake` (wrong ones), `sequence` and `messages` (one
+//! cardholder), `kept` (what the switch has of a chip), `world` (the switch and time).
 
 /// Its parts, in the folder of the same name.
 mod chips {
+    pub mod kept;
     pub mod messages;
     pub mod mistake;
     pub mod model;
@@ -34,7 +35,7 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// What must happen, and how often at least in a usual run: what never happens finds nothing.
-const HAPPENS: [(&str, u64); 26] = [
+const HAPPENS: [(&str, u64); 27] = [
     ("approved", 10_000),
     ("bypassed", 500),
     ("script carried out", 2_000),
@@ -42,6 +43,7 @@ const HAPPENS: [(&str, u64); 26] = [
     ("script confirmed", 1_000),
     ("script lost", 500),
     ("script reversed", 500),
+    ("kept out", 500),
     ("script confirmed late", 20),
     ("chip unblocked", 200),
     ("given up", 20),

@@ -31,8 +31,8 @@ impl<'a> Line<'a> {
         let words = text.split_whitespace().map(word).collect::<Vec<_>>();
         const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 \
                              after online pending sent failed unblock oldpin expired reversed \
-                             refused counted scripts scriptfailed authfailed notcompleted \
-                             result atc seen 9c";
+                             refused told unblocked scripts scriptfailed authfailed notcompleted \
+                             result atc seen 9c without";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -123,7 +123,9 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
     push(0x9F26, "1122334455667788");
     push(0x9F10, &iad);
     push(0x9F02, &amount);
-    push(0x9F03, "000000000000");
+    if line.get("without") != Some("9f03") {
+        push(0x9F03, "000000000000");
+    }
     push(0x9F1A, "0276");
     push(0x95, &tvr);
     push(0x5F2A, &currency);
@@ -137,6 +139,7 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
     }
     match line.get("result") {
         Some("ok") => push(0x9F5B, "2001000001"),
+        Some("none") => push(0x9F5B, "0001000001"),
         Some(_) => push(0x9F5B, "1101000001"),
         None => {}
     }
@@ -183,9 +186,14 @@ fn card(line: &Line<'_>) -> CardState {
         None => 0,
     };
     let since = Some(Timestamp::from_seconds(CHANGED));
-    let change = Change { attempts, was_refused: line.has("refused"), ..Change::new(kind, since) };
+    let change = Change {
+        attempts,
+        was_refused: line.has("refused"),
+        unblock: since.filter(|_| line.has("unblocked")),
+        ..Change::new(kind, since)
+    };
     let transaction = Some(1).filter(|_| !line.has("reversed"));
-    let sent = Sent { script: SCRIPT, atc: 1, counted: line.number("counted", 0), transaction };
+    let sent = Sent { script: SCRIPT, atc: 1, told: line.number("told", 0), transaction };
     let sync = if line.has("expired") {
         ChipSync::Expired(Some(sent))
     } else if line.has("sent") {
@@ -337,6 +345,7 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     for named in first {
         assert_eq!(told("atc=1 result=ok", named, None), ["in_sync", "sent"], "{named:?}");
         assert_eq!(told("atc=1 result=failed", named, None), ["pending", "sent"], "{named:?}");
+        assert_eq!(told("atc=1 result=none", named, None), ["pending", "sent"], "{named:?}");
         assert_eq!(told("", named, Some(1)), ["pending", "sent"], "{named:?}");
         assert_eq!(told("", named, Some(2)), ["sent", "sent"], "{named:?}");
     }

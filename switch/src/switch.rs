@@ -97,8 +97,8 @@ impl<C, H, S> Switch<C, H, S> {
             || session.in_flight.count() / FLOOD >= self.limits.in_flight_per_link_max
     }
 
-    /// Counts what the HSM said, and notes a PIN block that could not be read: at once, so that
-    /// the next one of the same read meets the limit.
+    /// Counts a PIN that a decision is made by, and notes a PIN block that could not be read:
+    /// before the decision is committed, so that the next one of the same read meets the limit.
     pub fn count_verification(
         &self,
         session: &Session,

@@ -30,10 +30,11 @@ pub enum Mistake {
     OldCountIsLost,
     ExpiredIsForever,
     ReversalIsLost,
+    UnblockIsLost,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 27] = [
+    pub const ALL: [Mistake; 28] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -61,5 +62,6 @@ impl Mistake {
         Mistake::OldCountIsLost,
         Mistake::ExpiredIsForever,
         Mistake::ReversalIsLost,
+        Mistake::UnblockIsLost,
     ];
 }

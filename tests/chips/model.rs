@@ -46,11 +46,20 @@ pub struct Change {
     pub sends: u8,
     /// The chip had it, and did not carry it out.
     pub was_refused: bool,
+    /// When an unblock was asked for, while this was on its way.
+    pub unblock: Option<u64>,
 }
 
 impl Change {
     pub fn of_pin(since: u64) -> Change {
-        Change { is_pin: true, pin_is_old: false, since, sends: 0, was_refused: false }
+        Change {
+            is_pin: true,
+            pin_is_old: false,
+            since,
+            sends: 0,
+            was_refused: false,
+            unblock: None,
+        }
     }
 }
 
@@ -58,8 +67,8 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carrier {
     pub atc: u16,
-    /// Scripts that the chip had counted before.
-    pub counted: usize,
+    /// What the chip told with it, of the transactions before.
+    pub told: Report,
     pub is_reversed: bool,
     number: u32,
     at: u64,
@@ -71,6 +80,11 @@ impl Wait {
             Wait::Pending(change) | Wait::Sent(change, _) => Some(change),
             _ => None,
         }
+    }
+
+    /// An unblock waits, alone or behind a PIN.
+    pub fn is_unblock(&self) -> bool {
+        self.change().is_some_and(|change| !change.is_pin || change.unblock.is_some())
     }
 
     fn kept(&self) -> Option<&Change> {
@@ -113,12 +127,19 @@ pub enum Entry {
 }
 
 /// What the chip tells of the transactions before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub is_incomplete: bool,
     pub authentication_failed: bool,
     pub scripts: usize,
     pub script_failed: bool,
+}
+
+impl Report {
+    /// Whether both tell the same of the transaction that was completed last.
+    pub fn is_like(&self, other: &Report) -> bool {
+        Report { is_incomplete: other.is_incomplete, ..*self } == *other
+    }
 }
 
 /// A request.
@@ -282,6 +303,9 @@ impl Host {
     fn unblock(&mut self, now: u64) {
         self.wait = match std::mem::replace(&mut self.wait, Wait::Nothing) {
             Wait::GivenUp(change) if change.is_pin => Wait::Pending(Change { sends: 0, ..change }),
+            Wait::Sent(change, carrier) if change.is_pin => {
+                Wait::Sent(Change { unblock: Some(now), ..change }, carrier)
+            }
             waits if waits.change().is_some_and(|change| change.is_pin) => waits,
             waits => {
                 let pin_is_old = matches!(waits, Wait::Expired(_))
@@ -317,7 +341,7 @@ impl Host {
             return Said::only("1029");
         };
         let is_contact = facts.entry == Entry::Contact;
-        if is_contact && !is_again {
+        if !is_again {
             self.observe(facts, of);
         }
         // What was given up for its age is taken out by others, a little later.
@@ -353,7 +377,7 @@ impl Host {
                 let change = Change { sends: change.sends + 1, ..change.clone() };
                 let carrier = Carrier {
                     atc: facts.atc,
-                    counted: facts.report.scripts,
+                    told: facts.report,
                     is_reversed: false,
                     number: facts.number,
                     at: of.now,
@@ -396,14 +420,16 @@ impl Host {
         let Report { is_incomplete, authentication_failed, scripts, script_failed } = facts.report;
         // What it tells is of a transaction before the script.
         let is_older = is_incomplete
-            && (scripts == carrier.counted || of.mistake == Some(Mistake::OldCountIsLost));
+            && (facts.report.is_like(&carrier.told) || of.mistake == Some(Mistake::OldCountIsLost));
         let has_failed = !is_older && (authentication_failed || script_failed);
         let is_done = match of.mistake {
             Some(Mistake::LostIsConfirmed) => !has_failed,
             Some(Mistake::FailureIsConfirmed) => !is_older && scripts > 0,
             _ => !has_failed && !is_older && scripts > 0,
         };
-        self.settle(is_done, has_failed, of);
+        if is_done || has_failed || facts.entry == Entry::Contact {
+            self.settle(is_done, has_failed, of);
+        }
     }
 
     /// The request with the last script, as long as nobody knows what became of it.
@@ -425,11 +451,13 @@ impl Host {
         };
         let mut change = change.clone();
         change.was_refused |= has_failed;
-        self.wait = match is_done {
-            true if change.pin_is_old => Wait::Expired(None),
-            true => Wait::Nothing,
-            false if change.sends >= of.rules.sends_max + more => Wait::GivenUp(change),
-            false => Wait::Pending(change),
+        let unblock = change.unblock.take().filter(|_| of.mistake != Some(Mistake::UnblockIsLost));
+        self.wait = match (is_done, unblock) {
+            (true, Some(since)) => Wait::Pending(Change { is_pin: false, ..Change::of_pin(since) }),
+            (true, None) if change.pin_is_old => Wait::Expired(None),
+            (true, None) => Wait::Nothing,
+            (false, _) if change.sends >= of.rules.sends_max + more => Wait::GivenUp(change),
+            (false, _) => Wait::Pending(change),
         };
     }
 

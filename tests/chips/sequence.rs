@@ -6,17 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use fastrand::Rng;
 use loadtest::chip_card::{Application, ChipCard};
 use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry};
-use switch::cards::chip::{AtcWindow, ChangeKind, ChipSync};
+use switch::cards::chip::AtcWindow;
 use switch::cards::{CardState, CardStatus};
 use switch::control::Command;
 use switch::issuer::PinText;
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
+use super::kept::is_same;
 use super::messages::{Sent, read, script_template, with_tag, without_tag};
-use super::model::{
-    Carrier, Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait,
-};
+use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait};
 use super::world::Line;
 
 /// PIN tries of a chip.
@@ -59,6 +58,8 @@ pub struct Sequence {
     pub(super) scripts: Vec<[u8; 4]>,
     sent: Vec<Sent>,
     never_sent: Vec<Sent>,
+    /// Since which request the chip holds the newest PIN by a script, and what it told with that.
+    has_pin: Option<(u16, Report)>,
     pub(super) dice: Rng,
     pub tally: BTreeMap<&'static str, u64>,
     pub trace: Vec<String>,
@@ -90,6 +91,7 @@ impl Sequence {
             scripts: Vec::new(),
             sent: Vec::new(),
             never_sent: Vec::new(),
+            has_pin: None,
             dice,
             tally: BTreeMap::new(),
             trace: Vec::new(),
@@ -414,6 +416,9 @@ impl Sequence {
         self.scripts.extend(ending.scripts.iter().map(|(id, _)| *id));
         self.note(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
         let is_done = ending.scripts.iter().any(|(_, is_done)| *is_done);
+        if is_done && self.chip.holds(&self.pin()) {
+            self.has_pin.get_or_insert((sent.facts.atc, sent.facts.report));
+        }
         match ending.scripts.is_empty() {
             false if is_done => self.count("script carried out"),
             false => self.count("script refused"),
@@ -504,6 +509,9 @@ impl Sequence {
     }
 
     fn happened(&mut self, event: &Event, of: &Circumstances, said: Option<Said>) -> Outcome {
+        if matches!(event, Event::SetPin(_) | Event::Unblock) {
+            self.has_pin = None;
+        }
         let after: Vec<(Host, Said)> =
             self.hosts.iter().map(|host| host.after(event, of)).collect();
         let Some(said) = said else {
@@ -520,7 +528,32 @@ impl Sequence {
             return Err(self.wrong(&format!("expected {expected:?}, got {said:?}")));
         }
         self.tell(event, &before[0], &said);
-        Ok(())
+        self.must_not_pass(event, &before, &said)
+    }
+
+    /// Nobody passes without the PIN once the chip has it by a script, and has told so. It has not
+    /// where the transaction before was not completed, and it tells just what it told when the
+    /// script was on its way.
+    fn must_not_pass(&mut self, event: &Event, before: &[Host], said: &Said) -> Outcome {
+        let (Event::Authorize(facts), Some((atc, told))) = (event, self.has_pin) else {
+            return Ok(());
+        };
+        if facts.atc > atc && facts.report.is_incomplete && facts.report.is_like(&told) {
+            self.has_pin = None;
+            return Ok(());
+        }
+        let unblocks = before.iter().any(|host| host.wait.is_unblock());
+        let lacks_pin = facts.online.is_none()
+            && facts.entry == Entry::Contact
+            && (facts.offline == Offline::Wrong || facts.has_failed || facts.is_exhausted);
+        if facts.atc <= atc || !lacks_pin || unblocks {
+            return Ok(());
+        }
+        self.count("kept out");
+        match &*said.reason {
+            "0000" => Err(self.wrong("a PIN was not needed although the chip has the newest one")),
+            _ => Ok(()),
+        }
     }
 
     /// Counts what happened.
@@ -558,33 +591,5 @@ impl Sequence {
                 self.count("bypassed");
             }
         }
-    }
-}
-
-fn is_carrier(carrier: &Carrier, sent: &switch::cards::chip::Sent) -> bool {
-    carrier.atc == sent.atc
-        && carrier.counted == usize::from(sent.counted)
-        && carrier.is_reversed == sent.transaction.is_none()
-}
-
-fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
-    let same = |change: &super::model::Change, kept: &switch::cards::chip::Change| {
-        change.is_pin == matches!(kept.kind, ChangeKind::Pin { .. })
-            && change.sends == kept.attempts
-            && change.was_refused == kept.was_refused
-            && kept.since.is_some_and(|since| {
-                since.micros() == i64::try_from(change.since).unwrap() * 1_000_000
-            })
-    };
-    match (wait, sync) {
-        (Wait::Nothing, ChipSync::InSync) => true,
-        (Wait::Expired(None), ChipSync::Expired(None)) => true,
-        (Wait::Expired(Some(carrier)), ChipSync::Expired(Some(sent))) => is_carrier(carrier, sent),
-        (Wait::Pending(change), ChipSync::Pending(kept))
-        | (Wait::GivenUp(change), ChipSync::Failed(kept)) => same(change, kept),
-        (Wait::Sent(change, carrier), ChipSync::Sent(kept, sent)) => {
-            same(change, kept) && is_carrier(carrier, sent)
-        }
-        _ => false,
     }
 }

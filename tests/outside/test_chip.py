@@ -369,6 +369,26 @@ def test_an_unblock_is_queued_and_rides(make_chips):
     assert switch.command("card", "unblock", "demo-card-1").returncode == 1
 
 
+def test_an_unblock_waits_behind_a_pin_that_is_on_its_way(make_chips):
+    """The chip may have it already, and have been blocked after it."""
+    switch = make_chips().start()
+    chip = Chip(VISA)
+    set_pin(switch, CARD_2)
+    with switch.connect() as link:
+        assert told(link.ask(chip.request(pin=OK)))[2] == chip.pin_change(NEW_PIN)
+        switch.done("card", "unblock", CARD_2.token)
+        assert sync(switch, CARD_2) == "sent {change, attempts 1}"
+    switch.kill()
+    switch.start()
+    with switch.connect() as link:
+        exhausted = dict(pin=FAILED, exhausted=True)
+        answer = link.ask(chip.request(**exhausted, scripts=1))
+        assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
+        assert sync(switch, CARD_2) == "sent {unblock, attempts 1}"
+        assert link.ask(chip.request(**exhausted, scripts=1)).reason == "1872"
+        assert sync(switch, CARD_2) == "in_sync"
+
+
 def test_a_right_online_pin_unblocks_where_the_product_says_so(make_chips):
     for setting, unblocks in (("", False), ('preset = "mexico"', True)):
         switch = make_chips(chip=setting).start()

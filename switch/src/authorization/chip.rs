@@ -187,13 +187,24 @@ impl CvmResults {
     }
 }
 
-/// What became of a script: one entry of 9F5B (EMV Book 4, A5).
+/// One entry of 9F5B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScriptResult {
     /// The script.
     pub script: ScriptId,
-    /// Whether all its commands were processed.
-    pub is_successful: bool,
+    /// What became of it.
+    pub outcome: ScriptOutcome,
+}
+
+/// What became of a script (EMV Book 4, A5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptOutcome {
+    /// 0: the chip did not get it.
+    NotPerformed,
+    /// 1, and what has no meaning: one of its commands was refused.
+    Failed,
+    /// 2: all its commands were processed.
+    Successful,
 }
 
 /// Entries of 9F5B that are read; a terminal keeps one for each script of a transaction.
@@ -213,6 +224,8 @@ pub struct ChipData {
     pub cryptogram_information: Option<u8>,
     /// 9F10.
     pub iad: Option<Iad>,
+    /// 9C: the type of the transaction, as its terminal told the chip.
+    pub transaction_type: Option<u8>,
     /// 9F34.
     pub cvm_results: Option<CvmResults>,
     /// 5F34: PAN sequence number.
@@ -239,6 +252,7 @@ impl ChipData {
             covered: known.covered()?,
             cryptogram_information: known.exactly(0x9F27)?.map(|[byte]| byte),
             iad: iad.map_or(Some(None), |iad| iad.map(Some))?,
+            transaction_type: known.exactly(0x9C)?.map(|[byte]| byte),
             cvm_results: known.exactly(0x9F34)?.map(CvmResults),
             sequence: known.exactly(0x5F34)?.map_or(Some(None), |[byte]| {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
@@ -269,9 +283,9 @@ impl ChipData {
 
     /// What 9F5B says of a script.
     #[must_use]
-    pub fn script_result(&self, script: ScriptId) -> Option<bool> {
+    pub fn script_result(&self, script: ScriptId) -> Option<ScriptOutcome> {
         let mut results = self.script_results.iter().flatten();
-        results.find(|result| result.script == script).map(|result| result.is_successful)
+        results.find(|result| result.script == script).map(|result| result.outcome)
     }
 }
 
@@ -351,7 +365,12 @@ fn script_results(value: &[u8]) -> [Option<ScriptResult>; SCRIPT_RESULTS_MAX] {
     let (entries, _) = value.as_chunks::<5>();
     let mut results = [None; SCRIPT_RESULTS_MAX];
     for (to, [outcome, script @ ..]) in results.iter_mut().zip(entries) {
-        *to = Some(ScriptResult { script: *script, is_successful: outcome >> 4 == 2 });
+        let outcome = match outcome >> 4 {
+            0 => ScriptOutcome::NotPerformed,
+            2 => ScriptOutcome::Successful,
+            _ => ScriptOutcome::Failed,
+        };
+        *to = Some(ScriptResult { script: *script, outcome });
     }
     results
 }

@@ -131,7 +131,8 @@ impl Decision {
     }
 
     /// Whether its cryptogram was not accepted. Then what was found of the PIN counts nowhere: who
-    /// has no card could otherwise try PINs that no counter counts.
+    /// has no card could otherwise try PINs that no counter counts. To be asked before
+    /// [`Self::without_chip`].
     #[must_use]
     pub fn refuses_cryptogram(&self) -> bool {
         let refuses = |note: &Note| {

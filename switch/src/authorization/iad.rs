@@ -206,6 +206,14 @@ impl Cvr {
         matches!((self.types, is_contactless), (0xA0, _) | (0x20, true))
     }
 
+    /// What it tells of scripts and of issuer authentication in the last transaction that went
+    /// online, in one byte: equal as long as it tells the same.
+    #[must_use]
+    pub fn last_online(&self) -> u8 {
+        let failed = u8::from(self.script_failed) << 1;
+        self.scripts_processed << 4 | failed | u8::from(self.issuer_authentication_failed)
+    }
+
     fn read(scheme: Scheme, cvr: &[u8]) -> Cvr {
         let layout = match scheme {
             Scheme::Visa => &VISA,

@@ -1,8 +1,7 @@
 //! Issuer scripts: what became of the one that was sent, and the one that the next answer carries.
 
-use super::chip::ChipData;
+use super::chip::{ChipData, ScriptOutcome};
 use super::decision::CryptogramCheck;
-use super::iad::Cvr;
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
@@ -10,20 +9,20 @@ use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
 /// Set in the first byte of the id of a script that only unblocks.
 const UNBLOCKS: u8 = 0x80;
 
-/// What the host believes of the chip, with what a transaction of this contact chip tells, whose
-/// cryptogram is right. Its CVR speaks of the last transaction that went online; 9F5B, which no
-/// cryptogram covers, is not asked.
+/// What the host believes of the chip, with what a transaction tells whose cryptogram is right. Its
+/// CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
+/// asked. That the script is not mentioned says something only if DE22 tells of a contact chip.
 pub(super) fn observe(
     sync: ChipSync,
-    atc: u16,
-    cvr: &Cvr,
+    (check, is_contact): (&CryptogramCheck, bool),
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
-    let Some(sent) = sync.on_its_way().filter(|sent| sent.atc < atc) else { return sync };
-    // If the last transaction was not completed, the count is that of an earlier one. It is still
-    // that of the script, if the chip had counted otherwise before.
-    let is_older = cvr.last_online_not_completed && cvr.scripts_processed == sent.counted;
+    let Some(sent) = sync.on_its_way().filter(|sent| sent.atc < check.atc) else { return sync };
+    let cvr = &check.results;
+    // If the last transaction was not completed, this is told of an earlier one. It may still be
+    // the one with the script, if the chip told something else in its request.
+    let is_older = cvr.last_online_not_completed && cvr.last_online() == sent.told;
     let finding = if is_older {
         Finding::ScriptLost
     } else if cvr.issuer_authentication_failed || cvr.script_failed {
@@ -33,7 +32,10 @@ pub(super) fn observe(
     } else {
         Finding::ScriptLost
     };
-    settle(finding, sync, sent, rules, trail)
+    match finding {
+        Finding::ScriptLost if !is_contact => sync,
+        finding => settle(finding, sync, sent, rules, trail),
+    }
 }
 
 /// Chip data of a message about a transaction that is over.
@@ -68,8 +70,9 @@ pub(super) fn conclude(
         tvr.issuer_authentication_failed() || tvr.script_failed()
     };
     let finding = match named.and_then(|chip| chip.script_result(sent.script)) {
-        Some(true) => Finding::ScriptConfirmed,
-        Some(false) => Finding::ScriptNotDone,
+        Some(ScriptOutcome::Successful) => Finding::ScriptConfirmed,
+        Some(ScriptOutcome::Failed) => Finding::ScriptNotDone,
+        Some(ScriptOutcome::NotPerformed) => Finding::ScriptLost,
         None if right.is_some_and(failed) => Finding::ScriptNotDone,
         None if is_reversed(&sent) => return reversed(sync, trail),
         None => return sync,
@@ -101,6 +104,8 @@ fn settle(
         _ => return if is_done { ChipSync::InSync } else { ChipSync::Expired(None) },
     };
     change.was_refused |= finding == Finding::ScriptNotDone;
+    // It is sent again, and unblocks.
+    change.unblock = None;
     let attempts = change.attempts;
     let next = ChipSync::not_done(change, rules.script_sends_max);
     if matches!(next, ChipSync::Failed(_)) {
@@ -126,8 +131,8 @@ pub(super) fn attach(
     let id = [kind | attempts & !UNBLOCKS, a, b, c];
     trail.push(Note::of(Finding::ScriptAttached, attempts.into(), 0));
     let change = Change { attempts, ..change.clone() };
-    let counted = check.results.scripts_processed;
-    let sent = Sent { script: id, atc: check.atc, counted, transaction: Some(transaction) };
+    let told = check.results.last_online();
+    let sent = Sent { script: id, atc: check.atc, told, transaction: Some(transaction) };
     Some(ChipSync::Sent(change, sent))
 }
 

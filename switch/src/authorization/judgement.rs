@@ -42,8 +42,10 @@ impl Judgement<'_> {
         if differ.0 != differ.1 {
             trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
         }
-        let sync = match self.reaches_chip() && !is_retry {
-            true => issuer_script::observe(sync, check.atc, &check.results, rules, &mut trail),
+        // The chip forgets what it tells here when it gets the answer.
+        let is_contact = request.is_contact_chip();
+        let sync = match rules.offline_pin && !is_retry {
+            true => issuer_script::observe(sync, (check, is_contact), rules, &mut trail),
             false => sync,
         };
         // Its block is deleted, and others are told, a little later.

@@ -145,7 +145,7 @@ impl Request {
     /// 9C: the type of the transaction as its terminal told the chip, whose cryptogram covers it.
     #[must_use]
     pub fn terminal_type(&self) -> Option<u8> {
-        Some(self.chip.as_ref()?.covered.as_ref()?.transaction_type)
+        self.chip.as_ref()?.transaction_type
     }
 
     /// A refund: DE3 says so (20), and 9C nothing else. Nothing covers DE3, and for a refund the

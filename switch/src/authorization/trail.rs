@@ -212,7 +212,7 @@ impl Finding {
             F::WithinDays => ("bypass: within FTPDY", "seconds since the change", "FTPDY"),
             F::DaysPassed => ("no bypass: FTPDY is over", "seconds since the change", "FTPDY"),
             F::TypeWithoutBypass => ("no bypass: cash, or another type", "", ""),
-            F::ScriptSentAlready => ("no bypass: the script was sent already", "", ""),
+            F::ScriptSentAlready => ("no bypass: the chip may have had the script", "", ""),
             F::ChangeNotBegun => ("no bypass: the change does not count yet", "", ""),
             F::ScriptConfirmed => ("the chip has done the script", "ATC of the script", ""),
             F::ScriptNotDone => ("the script did not work", "ATC of the script", ""),

@@ -131,8 +131,9 @@ pub struct Sent {
     pub script: ScriptId,
     /// ATC of the transaction whose answer carries it.
     pub atc: u16,
-    /// Script commands that the chip had counted before, as it told in that transaction.
-    pub counted: u8,
+    /// What the chip told in that transaction of the one before it: scripts counted, in the high
+    /// half; 2 if one of them had failed; 1 if issuer authentication had failed.
+    pub told: u8,
     /// Key of that transaction; none once it was reversed. Then the answer may have been lost, and
     /// the change counts as pending until the chip tells what became of it.
     pub transaction: Option<u128>,
@@ -150,6 +151,9 @@ pub struct Change {
     pub attempts: u8,
     /// Whether the chip has had an answer that carried it, and did not carry it out.
     pub was_refused: bool,
+    /// When an unblock was asked for while it was on its way. A chip that had it by then is not
+    /// unblocked by it.
+    pub unblock: Option<Timestamp>,
 }
 
 /// What changes on a chip.
@@ -173,7 +177,7 @@ impl Change {
     /// One that was never sent.
     #[must_use]
     pub const fn new(kind: ChangeKind, since: Option<Timestamp>) -> Change {
-        Change { kind, since, attempts: 0, was_refused: false }
+        Change { kind, since, attempts: 0, was_refused: false, unblock: None }
     }
 
     /// Whether it brings a PIN.
@@ -237,12 +241,16 @@ impl ChipSync {
     }
 
     /// With an unblock that waits for the chip. A change of the PIN that was given up is sent anew
-    /// in its place, since it unblocks too; one that still waits stays.
+    /// in its place, since it unblocks too; one that still waits stays. After one that is on its
+    /// way it waits until that one is known to be done.
     #[must_use]
     pub fn unblocked(&self, now: Timestamp) -> ChipSync {
         match (self, self.kept_change().filter(|change| change.is_of_pin())) {
             (ChipSync::Failed(_), Some(change)) => {
                 ChipSync::Pending(Change { attempts: 0, ..change.clone() })
+            }
+            (ChipSync::Sent(_, sent), Some(change)) => {
+                ChipSync::Sent(Change { unblock: Some(now), ..change.clone() }, *sent)
             }
             (known, Some(_)) => known.clone(),
             (known, None) => {
@@ -262,9 +270,13 @@ impl ChipSync {
     /// The chip has made a change. An unblock brings no PIN: one that expired before it stays so.
     #[must_use]
     pub const fn done(change: &Change) -> ChipSync {
-        match change.kind {
-            ChangeKind::Unblock { pin_is_old: true } => ChipSync::Expired(None),
-            ChangeKind::Unblock { pin_is_old: false } | ChangeKind::Pin { .. } => ChipSync::InSync,
+        match (&change.kind, change.unblock) {
+            (ChangeKind::Unblock { pin_is_old: true }, _) => ChipSync::Expired(None),
+            (ChangeKind::Pin { .. }, since @ Some(_)) => {
+                let kind = ChangeKind::Unblock { pin_is_old: false };
+                ChipSync::Pending(Change::new(kind, since))
+            }
+            _ => ChipSync::InSync,
         }
     }
 

@@ -44,10 +44,10 @@ pub(super) fn put_chip(out: &mut Vec<u8>, chip: &Chip) {
 }
 
 fn put_sent(out: &mut Vec<u8>, sent: &Sent) {
-    let Sent { script, atc, counted, transaction } = sent;
+    let Sent { script, atc, told, transaction } = sent;
     out.put_slice(script);
     out.put_u16_le(*atc);
-    out.put_u8(*counted);
+    out.put_u8(*told);
     out.put_u8(u8::from(transaction.is_some()));
     if let Some(transaction) = transaction {
         out.put_u128_le(*transaction);
@@ -66,10 +66,10 @@ fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
         ChangeKind::Unblock { pin_is_old: false } => out.put_u8(UNBLOCK),
         ChangeKind::Unblock { pin_is_old: true } => out.put_u8(UNBLOCK_WITH_OLD_PIN),
     }
-    out.put_u8(u8::from(change.since.is_some()));
-    out.put_i64_le(change.since.unwrap_or_default().micros());
+    put_time(out, change.since);
     out.put_u8(change.attempts);
     out.put_u8(u8::from(change.was_refused));
+    put_time(out, change.unblock);
 }
 
 pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
@@ -98,12 +98,12 @@ pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
 }
 
 fn read_sent(bytes: &mut &[u8]) -> Result<Sent, Unreadable> {
-    let (script, atc, counted) = (array(bytes)?, bytes.try_get_u16_le()?, bytes.try_get_u8()?);
+    let (script, atc, told) = (array(bytes)?, bytes.try_get_u16_le()?, bytes.try_get_u8()?);
     let transaction = match bytes.try_get_u8()? {
         0 => None,
         _ => Some(bytes.try_get_u128_le()?),
     };
-    Ok(Sent { script, atc, counted, transaction })
+    Ok(Sent { script, atc, told, transaction })
 }
 
 fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
@@ -116,10 +116,20 @@ fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
         UNBLOCK_WITH_OLD_PIN => ChangeKind::Unblock { pin_is_old: true },
         _ => return Err(Unreadable("unknown change of a chip")),
     };
-    let is_begun = bytes.try_get_u8()? != 0;
-    let since = Timestamp::from_micros(bytes.try_get_i64_le()?);
+    let since = read_time(bytes)?;
     let (attempts, was_refused) = (bytes.try_get_u8()?, bytes.try_get_u8()? != 0);
-    Ok(Change { kind, since: is_begun.then_some(since), attempts, was_refused })
+    Ok(Change { kind, since, attempts, was_refused, unblock: read_time(bytes)? })
+}
+
+fn put_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    out.put_u8(u8::from(time.is_some()));
+    out.put_i64_le(time.unwrap_or_default().micros());
+}
+
+fn read_time(bytes: &mut &[u8]) -> Result<Option<Timestamp>, Unreadable> {
+    let is_there = bytes.try_get_u8()? != 0;
+    let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
+    Ok(is_there.then_some(time))
 }
 
 #[cfg(test)]
@@ -136,11 +146,15 @@ mod tests {
             ChangeKind::Unblock { pin_is_old: true },
         ];
         let sent =
-            Sent { script: [1, 0, 0, 9], atc: 77, counted: 2, transaction: Some(u128::MAX - 1) };
+            Sent { script: [1, 0, 0, 9], atc: 77, told: 0x21, transaction: Some(u128::MAX - 1) };
         let reversed = Sent { transaction: None, ..sent };
         for (kind, since) in kinds.into_iter().zip([since, None, since]) {
-            let change =
-                || Change { kind: kind.clone(), since, attempts: 3, was_refused: since.is_none() };
+            let change = || Change {
+                attempts: 3,
+                was_refused: since.is_none(),
+                unblock: since,
+                ..Change::new(kind.clone(), since)
+            };
             for sync in [
                 ChipSync::InSync,
                 ChipSync::Expired(None),
