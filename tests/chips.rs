@@ -7,8 +7,8 @@
 //! worlds of a hundred sequences each; `PINSWITCH_CHIP_WORLD=7` plays one. The sequences are the
 //! same for the same number; which requests a crash cuts off is not.
 //!
-//! Reading order: `model` (the rules), `mistake` (wrong ones), `sequence` and `messages` (one
-//! cardholder), `kept` (what the switch has of a chip), `world` (the switch and time).
+//! Reading order: `model` and `wait` (the rules), `mistake` (wrong ones), `sequence` and `messages`
+//! (one cardholder), `kept` (what the switch has of a chip), `world` (the switch and time).
 
 /// Its parts, in the folder of the same name.
 mod chips {
@@ -17,6 +17,7 @@ mod chips {
     pub mod mistake;
     pub mod model;
     pub mod sequence;
+    pub mod wait;
     pub mod world;
 }
 

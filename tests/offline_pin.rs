@@ -29,10 +29,10 @@ impl<'a> Line<'a> {
     fn read(text: &'a str) -> Line<'a> {
         let word = |word: &'a str| word.split_once('=').unwrap_or((word, ""));
         let words = text.split_whitespace().map(word).collect::<Vec<_>>();
-        const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 de51 \
-                             after online pending sent failed unblock oldpin expired reversed \
-                             refused told unblocked scripts scriptfailed authfailed notcompleted \
-                             result atc seen 9c without";
+        const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 \
+                             de51 after online pending sent failed unblock oldpin expired \
+                             reversed refused doubtful told unblocked scripts scriptfailed \
+                             authfailed notcompleted result atc seen 9c without";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -189,11 +189,13 @@ fn card(line: &Line<'_>) -> CardState {
     let change = Change {
         attempts,
         was_refused: line.has("refused"),
-        unblock: since.filter(|_| line.has("unblocked")),
+        is_doubtful: line.has("doubtful"),
         ..Change::new(kind, since)
     };
     let transaction = Some(1).filter(|_| !line.has("reversed"));
-    let sent = Sent { script: SCRIPT, atc: 1, told: line.number("told", 0), transaction };
+    let unblock = since.filter(|_| line.has("unblocked"));
+    let told = line.number("told", 0);
+    let sent = Sent { script: SCRIPT, atc: 1, told, transaction, unblock };
     let sync = if line.has("expired") {
         ChipSync::Expired(Some(sent))
     } else if line.has("sent") {
@@ -331,13 +333,16 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     card.plastics.push(Plastic::new(expiry(b"3112"), 2));
     let card = card.with_chip(1, Chip { sync, ..Chip::default() });
 
-    let told = |line: &str, named: (Option<&[u8; 4]>, Option<u8>), reversed: Option<u128>| {
+    let after = |line: &str, named: (Option<&[u8; 4]>, Option<u8>), reversed: Option<u128>| {
         let request = request(&Line::read(line), &dialect);
         let chip = request.chip.clone().filter(|_| reversed.is_none());
         let request = Request { expiry: named.0.map(expiry), sequence: named.1, chip, ..request };
         let of = (&request, Reason::Approved);
         let decision = conclude(of, &card, &rules, Outcomes::default(), (reversed, true));
-        let after = decision.change.unwrap_or_else(|| card.clone());
+        decision.change.unwrap_or_else(|| card.clone())
+    };
+    let told = |line: &str, named, reversed| {
+        let after = after(line, named, reversed);
         [0, 1].map(|place| after.chip(place).unwrap().sync.name())
     };
     let first = [(Some(b"2912"), None), (None, Some(1)), (Some(b"2912"), Some(1))];
@@ -354,6 +359,11 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
         assert_eq!(told("atc=1 result=failed", named, None), ["sent", "pending"], "{named:?}");
         assert_eq!(told("", named, Some(2)), ["sent", "pending"], "{named:?}");
         assert_eq!(told("", named, Some(1)), ["sent", "sent"], "{named:?}");
+    }
+    // A script that the chip did not get is no refused one.
+    for (result, was_refused) in [("atc=1 result=failed", true), ("atc=1 result=none", false)] {
+        let after = after(result, first[0], None);
+        assert_eq!(after.chip(0).unwrap().sync.change().unwrap().was_refused, was_refused);
     }
     // Without a name the script tells of which it is.
     assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);

@@ -54,12 +54,13 @@ pub struct Metrics {
 }
 
 /// What can become of a script, by what a decision finds of it.
-const SCRIPT_STATES: [(Finding, &str); 6] = [
+const SCRIPT_STATES: [(Finding, &str); 7] = [
     (Finding::ScriptAttached, "sent"),
     (Finding::ScriptConfirmed, "done"),
     (Finding::ScriptNotDone, "not_done"),
     (Finding::ScriptLost, "lost"),
     (Finding::ScriptReversed, "reversed"),
+    (Finding::ScriptInDoubt, "in_doubt"),
     (Finding::ScriptGivenUp, "given_up"),
 ];
 

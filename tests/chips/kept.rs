@@ -3,7 +3,7 @@
 use switch::cards::chip::{self, ChangeKind, ChipSync};
 use switch::clock::Timestamp;
 
-use super::model::{Carrier, Change, Report, Wait};
+use super::wait::{Carrier, Change, Report, Wait};
 
 /// A report as the switch keeps it.
 fn told(report: &Report) -> u8 {
@@ -15,6 +15,7 @@ fn is_carrier(carrier: &Carrier, sent: &chip::Sent) -> bool {
     carrier.atc == sent.atc
         && told(&carrier.told) == sent.told
         && carrier.is_reversed == sent.transaction.is_none()
+        && is_at(carrier.unblock, sent.unblock)
 }
 
 fn is_at(seconds: Option<u64>, time: Option<Timestamp>) -> bool {
@@ -27,7 +28,7 @@ pub fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
         change.is_pin == matches!(kept.kind, ChangeKind::Pin { .. })
             && change.sends == kept.attempts
             && change.was_refused == kept.was_refused
-            && is_at(change.unblock, kept.unblock)
+            && change.is_doubtful == kept.is_doubtful
             && is_at(Some(change.since), kept.since)
     };
     match (wait, sync) {

@@ -31,10 +31,14 @@ pub enum Mistake {
     ExpiredIsForever,
     ReversalIsLost,
     UnblockIsLost,
+    FailuresAreAlike,
+    SilenceIsLost,
+    OnlyContactIsHeard,
+    DoubtPasses,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 28] = [
+    pub const ALL: [Mistake; 32] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -63,5 +67,9 @@ impl Mistake {
         Mistake::ExpiredIsForever,
         Mistake::ReversalIsLost,
         Mistake::UnblockIsLost,
+        Mistake::FailuresAreAlike,
+        Mistake::SilenceIsLost,
+        Mistake::OnlyContactIsHeard,
+        Mistake::DoubtPasses,
     ];
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::mistake::Mistake;
+use super::wait::{Carrier, Change, Report, Wait};
 
 /// Seconds of a day.
 pub const DAY: u64 = 24 * 3_600;
@@ -22,77 +23,6 @@ pub struct Rules {
     pub sends_max: u8,
     /// 71 or 72.
     pub script_template: u32,
-}
-
-/// What waits for the chip.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wait {
-    Nothing,
-    Pending(Change),
-    /// In the answer to a request.
-    Sent(Change, Carrier),
-    GivenUp(Change),
-    /// Perhaps after it was sent.
-    Expired(Option<Carrier>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Of the PIN; otherwise of the try counter alone.
-    pub is_pin: bool,
-    /// Of the try counter alone, after the last change of the PIN expired.
-    pub pin_is_old: bool,
-    pub since: u64,
-    pub sends: u8,
-    /// The chip had it, and did not carry it out.
-    pub was_refused: bool,
-    /// When an unblock was asked for, while this was on its way.
-    pub unblock: Option<u64>,
-}
-
-impl Change {
-    pub fn of_pin(since: u64) -> Change {
-        Change {
-            is_pin: true,
-            pin_is_old: false,
-            since,
-            sends: 0,
-            was_refused: false,
-            unblock: None,
-        }
-    }
-}
-
-/// The request whose answer carries a script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carrier {
-    pub atc: u16,
-    /// What the chip told with it, of the transactions before.
-    pub told: Report,
-    pub is_reversed: bool,
-    number: u32,
-    at: u64,
-}
-
-impl Wait {
-    fn change(&self) -> Option<&Change> {
-        match self {
-            Wait::Pending(change) | Wait::Sent(change, _) => Some(change),
-            _ => None,
-        }
-    }
-
-    /// An unblock waits, alone or behind a PIN.
-    pub fn is_unblock(&self) -> bool {
-        self.change().is_some_and(|change| !change.is_pin || change.unblock.is_some())
-    }
-
-    fn kept(&self) -> Option<&Change> {
-        match self {
-            Wait::GivenUp(change) => Some(change),
-            other => other.change(),
-        }
-    }
 }
 
 /// A card on the side of the switch.
@@ -126,20 +56,13 @@ pub enum Entry {
     Other,
 }
 
-/// What the chip tells of the transactions before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub is_incomplete: bool,
-    pub authentication_failed: bool,
-    pub scripts: usize,
-    pub script_failed: bool,
-}
-
-impl Report {
-    /// Whether both tell the same of the transaction that was completed last.
-    pub fn is_like(&self, other: &Report) -> bool {
-        Report { is_incomplete: other.is_incomplete, ..*self } == *other
-    }
+/// What became of a script.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Refused,
+    Lost,
+    InDoubt,
 }
 
 /// A request.
@@ -302,11 +225,18 @@ impl Host {
 
     fn unblock(&mut self, now: u64) {
         self.wait = match std::mem::replace(&mut self.wait, Wait::Nothing) {
-            Wait::GivenUp(change) if change.is_pin => Wait::Pending(Change { sends: 0, ..change }),
-            Wait::Sent(change, carrier) if change.is_pin => {
-                Wait::Sent(Change { unblock: Some(now), ..change }, carrier)
+            Wait::GivenUp(change) if change.is_pin => {
+                Wait::Pending(Change { sends: 0, is_doubtful: false, ..change })
             }
-            waits if waits.change().is_some_and(|change| change.is_pin) => waits,
+            Wait::Sent(change, carrier) if change.is_pin => {
+                Wait::Sent(change, Carrier { unblock: Some(now), ..carrier })
+            }
+            Wait::Expired(Some(carrier)) => {
+                Wait::Expired(Some(Carrier { unblock: Some(now), ..carrier }))
+            }
+            Wait::Pending(change) if change.is_pin => {
+                Wait::Pending(Change { is_doubtful: false, ..change })
+            }
             waits => {
                 let pin_is_old = matches!(waits, Wait::Expired(_))
                     || waits.kept().is_some_and(|change| change.pin_is_old);
@@ -379,6 +309,7 @@ impl Host {
                     atc: facts.atc,
                     told: facts.report,
                     is_reversed: false,
+                    unblock: None,
                     number: facts.number,
                     at: of.now,
                 };
@@ -418,17 +349,30 @@ impl Host {
             return;
         };
         let Report { is_incomplete, authentication_failed, scripts, script_failed } = facts.report;
-        // What it tells is of a transaction before the script.
+        // What it tells is of a transaction before the script, or just like it.
         let is_older = is_incomplete
-            && (facts.report.is_like(&carrier.told) || of.mistake == Some(Mistake::OldCountIsLost));
-        let has_failed = !is_older && (authentication_failed || script_failed);
-        let is_done = match of.mistake {
-            Some(Mistake::LostIsConfirmed) => !has_failed,
-            Some(Mistake::FailureIsConfirmed) => !is_older && scripts > 0,
-            _ => !has_failed && !is_older && scripts > 0,
+            && match of.mistake {
+                Some(Mistake::OldCountIsLost) => true,
+                Some(Mistake::FailuresAreAlike) => scripts == carrier.told.scripts,
+                _ => facts.report.is_like(&carrier.told),
+            };
+        let has_failed = authentication_failed || script_failed;
+        let fate = match of.mistake {
+            Some(Mistake::LostIsConfirmed) if !has_failed => Fate::Done,
+            Some(Mistake::FailureIsConfirmed) if !is_older && scripts > 0 => Fate::Done,
+            _ if is_older && scripts > 0 && !script_failed => Fate::InDoubt,
+            _ if is_older => Fate::Lost,
+            _ if has_failed => Fate::Refused,
+            _ if scripts > 0 => Fate::Done,
+            _ => Fate::Lost,
         };
-        if is_done || has_failed || facts.entry == Entry::Contact {
-            self.settle(is_done, has_failed, of);
+        let is_contact = match of.mistake {
+            Some(Mistake::SilenceIsLost) => true,
+            Some(Mistake::OnlyContactIsHeard) if facts.entry != Entry::Contact => return,
+            _ => facts.entry == Entry::Contact,
+        };
+        if is_contact || fate != Fate::Lost {
+            self.settle(fate, of);
         }
     }
 
@@ -443,22 +387,25 @@ impl Host {
         }
     }
 
-    fn settle(&mut self, is_done: bool, has_failed: bool, of: &Circumstances) {
+    fn settle(&mut self, fate: Fate, of: &Circumstances) {
         let more = u8::from(of.mistake == Some(Mistake::OneSendMore));
-        let Wait::Sent(change, _) = &self.wait else {
-            self.wait = if is_done { Wait::Nothing } else { Wait::Expired(None) };
-            return;
+        let unblock = self.carrier(of).and_then(|carrier| carrier.unblock);
+        self.wait = match (std::mem::replace(&mut self.wait, Wait::Nothing), fate) {
+            (Wait::Sent(change, _), Fate::Done) if change.pin_is_old => Wait::Expired(None),
+            (_, Fate::Done) => Wait::Nothing,
+            (Wait::Sent(mut change, _), fate) => {
+                change.was_refused |= fate == Fate::Refused;
+                change.is_doubtful |= fate == Fate::InDoubt;
+                match change.sends >= of.rules.sends_max + more {
+                    true => Wait::GivenUp(change),
+                    false => Wait::Pending(change),
+                }
+            }
+            (_, _) => Wait::Expired(None),
         };
-        let mut change = change.clone();
-        change.was_refused |= has_failed;
-        let unblock = change.unblock.take().filter(|_| of.mistake != Some(Mistake::UnblockIsLost));
-        self.wait = match (is_done, unblock) {
-            (true, Some(since)) => Wait::Pending(Change { is_pin: false, ..Change::of_pin(since) }),
-            (true, None) if change.pin_is_old => Wait::Expired(None),
-            (true, None) => Wait::Nothing,
-            (false, _) if change.sends >= of.rules.sends_max + more => Wait::GivenUp(change),
-            (false, _) => Wait::Pending(change),
-        };
+        if let Some(since) = unblock.filter(|_| of.mistake != Some(Mistake::UnblockIsLost)) {
+            self.unblock(since);
+        }
     }
 
     fn online(&mut self, pin: &str) -> &'static str {
@@ -488,7 +435,9 @@ impl Host {
             return contactless(facts, of);
         }
         let can_carry = can_carry || of.mistake == Some(Mistake::PassesWithoutScript);
-        let waits = waits && can_carry;
+        let is_doubtful = self.wait.change().is_some_and(|change| change.is_doubtful)
+            && of.mistake != Some(Mistake::DoubtPasses);
+        let waits = waits && can_carry && !is_doubtful;
         if facts.claims_offline && !is_right {
             return "1029";
         }
@@ -556,11 +505,12 @@ impl Host {
         let reverses =
             conclusion.is_reversal && is_known && of.mistake != Some(Mistake::ReversalKeepsScript);
         if named.is_some() || has_failed {
-            return self.settle(named == Some(true), named != Some(true), of);
+            let fate = if named == Some(true) { Fate::Done } else { Fate::Refused };
+            return self.settle(fate, of);
         }
         match &mut self.wait {
             Wait::Sent(..) if reverses && of.mistake == Some(Mistake::ReversalIsLost) => {
-                self.settle(false, false, of);
+                self.settle(Fate::Lost, of);
             }
             Wait::Sent(_, carrier) => carrier.is_reversed |= reverses,
             _ => {}

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::kept::is_same;
 use super::messages::{Sent, read, script_template, with_tag, without_tag};
-use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Report, Said, Wait};
+use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Said};
+use super::wait::{Report, Wait};
 use super::world::Line;
 
 /// PIN tries of a chip.
@@ -58,8 +59,8 @@ pub struct Sequence {
     pub(super) scripts: Vec<[u8; 4]>,
     sent: Vec<Sent>,
     never_sent: Vec<Sent>,
-    /// Since which request the chip holds the newest PIN by a script, and what it told with that.
-    has_pin: Option<(u16, Report)>,
+    /// The request whose answer brought the chip the newest PIN.
+    has_pin: Option<u16>,
     pub(super) dice: Rng,
     pub tally: BTreeMap<&'static str, u64>,
     pub trace: Vec<String>,
@@ -417,7 +418,7 @@ impl Sequence {
         self.note(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
         let is_done = ending.scripts.iter().any(|(_, is_done)| *is_done);
         if is_done && self.chip.holds(&self.pin()) {
-            self.has_pin.get_or_insert((sent.facts.atc, sent.facts.report));
+            self.has_pin.get_or_insert(sent.facts.atc);
         }
         match ending.scripts.is_empty() {
             false if is_done => self.count("script carried out"),
@@ -509,7 +510,9 @@ impl Sequence {
     }
 
     fn happened(&mut self, event: &Event, of: &Circumstances, said: Option<Said>) -> Outcome {
-        if matches!(event, Event::SetPin(_) | Event::Unblock) {
+        let waits = self.hosts.iter().any(|host| host.wait != Wait::Nothing);
+        // With the second somebody says that the holder is to be believed, if a PIN still waits.
+        if matches!(event, Event::SetPin(_)) || waits && matches!(event, Event::Unblock) {
             self.has_pin = None;
         }
         let after: Vec<(Host, Said)> =
@@ -531,27 +534,24 @@ impl Sequence {
         self.must_not_pass(event, &before, &said)
     }
 
-    /// Nobody passes without the PIN once the chip has it by a script, and has told so. It has not
-    /// where the transaction before was not completed, and it tells just what it told when the
-    /// script was on its way.
+    /// Nobody passes without the PIN once the chip has it by a script, and has told so; unless its
+    /// tries are over, and an unblock was asked for.
     fn must_not_pass(&mut self, event: &Event, before: &[Host], said: &Said) -> Outcome {
-        let (Event::Authorize(facts), Some((atc, told))) = (event, self.has_pin) else {
+        let (Event::Authorize(facts), Some(atc)) = (event, self.has_pin) else {
             return Ok(());
         };
-        if facts.atc > atc && facts.report.is_incomplete && facts.report.is_like(&told) {
-            self.has_pin = None;
-            return Ok(());
-        }
-        let unblocks = before.iter().any(|host| host.wait.is_unblock());
-        let lacks_pin = facts.online.is_none()
-            && facts.entry == Entry::Contact
-            && (facts.offline == Offline::Wrong || facts.has_failed || facts.is_exhausted);
+        let unblocks = facts.is_exhausted && before.iter().any(|host| host.wait.is_unblock());
+        let has_no_pin = facts.offline == Offline::Wrong || facts.has_failed || facts.is_exhausted;
+        let lacks_pin = facts.online.is_none() && facts.entry == Entry::Contact && has_no_pin;
         if facts.atc <= atc || !lacks_pin || unblocks {
             return Ok(());
         }
-        self.count("kept out");
         match &*said.reason {
             "0000" => Err(self.wrong("a PIN was not needed although the chip has the newest one")),
+            "1809" | "1872" => {
+                self.count("kept out");
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::mistake::Mistake;
-use super::model::{Change, Circumstances, DAY, Host, Rules, Wait};
+use super::model::{Circumstances, DAY, Host, Rules};
 use super::sequence::{Sequence, TRIES};
+use super::wait::{Change, Wait};
 
 /// Sequences of a world.
 pub const SEQUENCES: usize = 100;

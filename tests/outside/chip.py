@@ -60,15 +60,17 @@ class Chip:
         card = self.profile.card
         self.engine = self.profile.engine(*keys, card.pan, card.sequence)
 
-    def iad(self, pin, exhausted, scripts, script_failed):
+    def iad(self, pin, exhausted, scripts, script_failed, completed):
         if not self.profile.is_visa:
             first = 0xA0 | {NOTHING: 0x00, OK: 0x05, FAILED: 0x04}[pin]
             fourth = {NOTHING: 0x20, OK: 0x00, FAILED: 0x10}[pin] | (0x08 if exhausted else 0)
+            fourth |= 0x00 if completed else 0x80
             cvr = bytes([first, 0, scripts << 4 | self.tries_left, fourth, 0x01 if script_failed else 0, 0])
             return bytes([1, int(self.profile.name, 16)]) + cvr + bytes(2) + bytes(range(8)), cvr
         second = 0xA0 | {NOTHING: 0x00, OK: 0x04, FAILED: 0x06}[pin]
         fourth = scripts << 4 | (0x08 if script_failed else 0)
-        cvr = bytes([3, second, 0x40 if exhausted else 0, fourth])
+        third = (0x40 if exhausted else 0) | (0x00 if completed else 0x80)
+        cvr = bytes([3, second, third, fourth])
         version = int(self.profile.cvn or self.profile.name, 16)
         if version == 0x22:
             # Of this format the CVR has five bytes and no length before it.
@@ -76,12 +78,12 @@ class Chip:
         return bytes([6, 1, version]) + cvr, cvr
 
     def request(self, amount=1250, pin=NOTHING, *, exhausted=False, scripts=0, script_failed=False,
-                entry="051", tags=None, changes=None, online_pin=None, tvr=None):
+                completed=True, entry="051", tags=None, changes=None, online_pin=None, tvr=None):
         """An authorization request of a contact chip."""
         self.atc += 1
         third = 0x20 if exhausted else 0
         third |= 0x80 if pin == FAILED else 0
-        iad, cvr = self.iad(pin, exhausted, scripts, script_failed)
+        iad, cvr = self.iad(pin, exhausted, scripts, script_failed, completed)
         covered = {
             "9F02": f"{amount:012}", "9F03": "0" * 12, "9F1A": "0276",
             "95": tvr or f"0000{third:02X}8000", "5F2A": "0978", "9A": "261128", "9C": "00",

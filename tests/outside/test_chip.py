@@ -377,16 +377,46 @@ def test_an_unblock_waits_behind_a_pin_that_is_on_its_way(make_chips):
     with switch.connect() as link:
         assert told(link.ask(chip.request(pin=OK)))[2] == chip.pin_change(NEW_PIN)
         switch.done("card", "unblock", CARD_2.token)
-        assert sync(switch, CARD_2) == "sent {change, attempts 1}"
+        assert sync(switch, CARD_2) == "sent {change, attempts 1}, then unblock"
     switch.kill()
     switch.start()
     with switch.connect() as link:
         exhausted = dict(pin=FAILED, exhausted=True)
         answer = link.ask(chip.request(**exhausted, scripts=1))
         assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
+        assert "an unblock is queued for the chip" in trail(switch, CARD_2)
         assert sync(switch, CARD_2) == "sent {unblock, attempts 1}"
-        assert link.ask(chip.request(**exhausted, scripts=1)).reason == "1872"
-        assert sync(switch, CARD_2) == "in_sync"
+        # The card is drawn out of the next payment, which nobody hears of. What its chip tells
+        # then may be of the one script or of the other: it passes no more.
+        chip.atc += 1
+        doubtful = chip.request(**exhausted, scripts=1, completed=False)
+        assert link.ask(doubtful).reason == "1872"
+        assert "the script may have reached the chip (ATC of the script 2)" in trail(switch, CARD_2)
+        assert link.ask(chip.request(**exhausted)).reason == "1872"
+        # Until somebody asks for it again.
+        switch.done("card", "unblock", CARD_2.token)
+        answer = link.ask(chip.request(**exhausted))
+        assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=names)
+def test_a_chip_tells_of_its_script_also_in_an_advice(make_chips, profile):
+    """Another one has answered in the issuer's place, and the chip has forgotten it since."""
+    switch = make_chips().start()
+    chip, card = Chip(profile), profile.card
+    set_pin(switch, card)
+    with switch.connect() as link:
+        assert told(link.ask(chip.request(pin=OK)))[2] == chip.pin_change(NEW_PIN)
+        stand_in = chip.request(pin=OK, scripts=1)
+        wrong = stand_in["55"].replace(chip.arqc.hex().upper(), "11" * 8)
+        for stan, data, state in [
+            ("777777", wrong, "sent {change, attempts 1}"), ("777778", stand_in["55"], "in_sync"),
+        ]:
+            advice = dict(stand_in, t="0120", **{"11": stan, "37": stan * 2, "55": data})
+            assert link.ask(advice).code == "00"
+            assert sync(switch, card) == state
+        answer = link.ask(chip.request(4999, FAILED))
+        assert (answer.code, answer.reason) == ("55", "1809")
 
 
 def test_a_right_online_pin_unblocks_where_the_product_says_so(make_chips):

@@ -339,8 +339,12 @@ pub fn conclude(
 ) -> Decision {
     let mut trail = Trail::new();
     let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
-    let is_right = matches!(outcomes.cryptogram, Some((_, Verification::Ok)));
+    let right = outcomes.cryptogram.filter(|(_, outcome)| *outcome == Verification::Ok);
+    let is_right = right.is_some();
     let evidence = Evidence { data: request.chip.as_deref(), is_right, is_signed_on };
+    // The first cryptogram of what was answered in the issuer's place: its chip has told of the
+    // script, and forgets it.
+    let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false));
     let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;
@@ -352,6 +356,12 @@ pub fn conclude(
             continue;
         }
         let sync = issuer_script::conclude(known.sync.clone(), evidence, is_of, rules, &mut trail);
+        let sync = match &asked {
+            Some((check, _)) if check.plastic == place => {
+                issuer_script::observe(sync, (check, false), rules, &mut trail)
+            }
+            _ => sync,
+        };
         if sync != known.sync {
             changed = Some(card.with_chip(place, Chip { sync, ..(**known).clone() }));
             break;

@@ -11,7 +11,7 @@ const UNBLOCKS: u8 = 0x80;
 
 /// What the host believes of the chip, with what a transaction tells whose cryptogram is right. Its
 /// CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
-/// asked. That the script is not mentioned says something only if DE22 tells of a contact chip.
+/// asked. That no script is told of says something only if DE22 tells of a contact chip.
 pub(super) fn observe(
     sync: ChipSync,
     (check, is_contact): (&CryptogramCheck, bool),
@@ -23,8 +23,11 @@ pub(super) fn observe(
     // If the last transaction was not completed, this is told of an earlier one. It may still be
     // the one with the script, if the chip told something else in its request.
     let is_older = cvr.last_online_not_completed && cvr.last_online() == sent.told;
-    let finding = if is_older {
+    let is_silent = cvr.scripts_processed == 0 || cvr.script_failed;
+    let finding = if is_older && is_silent {
         Finding::ScriptLost
+    } else if is_older {
+        Finding::ScriptInDoubt
     } else if cvr.issuer_authentication_failed || cvr.script_failed {
         Finding::ScriptNotDone
     } else if cvr.scripts_processed > 0 {
@@ -97,21 +100,24 @@ fn settle(
 ) -> ChipSync {
     trail.push(Note::of(finding, sent.atc.into(), 0));
     let is_done = finding == Finding::ScriptConfirmed;
-    let mut change = match sync {
-        ChipSync::Sent(change, _) if is_done => return ChipSync::done(&change),
-        ChipSync::Sent(change, _) => change,
+    let next = match sync {
+        ChipSync::Sent(change, _) if is_done => ChipSync::done(&change),
+        ChipSync::Sent(change, _) => {
+            let was_refused = change.was_refused || finding == Finding::ScriptNotDone;
+            let is_doubtful = change.is_doubtful || finding == Finding::ScriptInDoubt;
+            let change = Change { was_refused, is_doubtful, ..change };
+            ChipSync::not_done(change, rules.script_sends_max)
+        }
         // Its PIN block is deleted.
-        _ => return if is_done { ChipSync::InSync } else { ChipSync::Expired(None) },
+        _ if is_done => ChipSync::InSync,
+        _ => ChipSync::Expired(None),
     };
-    change.was_refused |= finding == Finding::ScriptNotDone;
-    // It is sent again, and unblocks.
-    change.unblock = None;
-    let attempts = change.attempts;
-    let next = ChipSync::not_done(change, rules.script_sends_max);
-    if matches!(next, ChipSync::Failed(_)) {
-        trail.push(Note::of(Finding::ScriptGivenUp, attempts.into(), 0));
+    if let ChipSync::Failed(change) = &next {
+        trail.push(Note::of(Finding::ScriptGivenUp, change.attempts.into(), 0));
     }
-    next
+    let Some(since) = sent.unblock else { return next };
+    trail.push(Finding::UnblockQueued.into());
+    next.unblocked(since)
 }
 
 /// The change that an approval carries, sent once more: what is believed then.
@@ -132,7 +138,8 @@ pub(super) fn attach(
     trail.push(Note::of(Finding::ScriptAttached, attempts.into(), 0));
     let change = Change { attempts, ..change.clone() };
     let told = check.results.last_online();
-    let sent = Sent { script: id, atc: check.atc, told, transaction: Some(transaction) };
+    let transaction = Some(transaction);
+    let sent = Sent { script: id, atc: check.atc, told, transaction, unblock: None };
     Some(ChipSync::Sent(change, sent))
 }
 

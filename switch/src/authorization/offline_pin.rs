@@ -102,7 +102,6 @@ impl Transaction<'_> {
                 trail.extend(self.tries_left());
             }
         };
-        let is_pending = self.sync.change().is_some();
         if self.is_contradictory() {
             note(Finding::OfflinePinContradicted);
             return Err(Reason::BadCryptogram);
@@ -119,12 +118,14 @@ impl Transaction<'_> {
         }
         if self.is_exhausted() {
             note(Finding::ChipTryLimitExceeded);
-            note(match (is_pending, self.can_carry) {
-                (true, true) => Finding::ChangePending,
-                (true, false) => Finding::CannotCarry,
-                (false, _) => Finding::NoChangePending,
-            });
-            return match is_pending && self.can_carry && self.may_pass_exhausted() {
+            let (finding, can_unblock) = match self.sync.change() {
+                Some(change) if change.is_doubtful => (Finding::ChangeInDoubt, false),
+                Some(_) if self.can_carry => (Finding::ChangePending, true),
+                Some(_) => (Finding::CannotCarry, false),
+                None => (Finding::NoChangePending, false),
+            };
+            note(finding);
+            return match can_unblock && self.may_pass_exhausted() {
                 true => Ok(()),
                 false => Err(Reason::PinTryLimitExceeded),
             };
@@ -174,6 +175,9 @@ impl Transaction<'_> {
         // An unblock is no reason to trust whoever enters a wrong PIN.
         let change = self.sync.change().filter(|change| change.is_of_pin());
         let change = change.ok_or(Finding::NoChangePending)?;
+        if change.is_doubtful {
+            return Err(Finding::ChangeInDoubt.into());
+        }
         if !self.can_carry {
             return Err(Finding::CannotCarry.into());
         }

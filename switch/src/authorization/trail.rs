@@ -107,13 +107,15 @@ pub enum Finding {
     LimitNotComparable,
     AboveLimit,
     ScriptReversed,
+    ScriptInDoubt,
+    ChangeInDoubt,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 58] = [
+    pub const ALL: [Finding; 60] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -172,6 +174,8 @@ impl Finding {
         F::LimitNotComparable,
         F::AboveLimit,
         F::ScriptReversed,
+        F::ScriptInDoubt,
+        F::ChangeInDoubt,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -217,9 +221,9 @@ impl Finding {
             F::ScriptConfirmed => ("the chip has done the script", "ATC of the script", ""),
             F::ScriptNotDone => ("the script did not work", "ATC of the script", ""),
             F::ScriptLost => ("the script did not reach the chip", "ATC of the script", ""),
-            F::ScriptReversed => {
-                ("the answer with the script was reversed", "ATC of the script", "")
-            }
+            F::ScriptReversed => ("the script's answer was reversed", "ATC of the script", ""),
+            F::ScriptInDoubt => ("the script may have reached the chip", "ATC of the script", ""),
+            F::ChangeInDoubt => ("the chip may have made the change that waits", "", ""),
             F::ScriptGivenUp => ("the script is given up", "sent", ""),
             F::ChangeExpired => ("the change was not carried within OFPBE", "", ""),
             F::ScriptAttached => ("the answer carries a script", "sent", ""),
@@ -256,6 +260,7 @@ impl Finding {
                 | F::ScriptNotDone
                 | F::ScriptLost
                 | F::ScriptReversed
+                | F::ScriptInDoubt
                 | F::ScriptGivenUp
                 | F::ScriptAttached
                 | F::UnblockQueued

@@ -395,7 +395,7 @@ mod tests {
         assert!(!card.needs_key(PEK) && !card.needs_key(OTHER));
         let pin = KeptPin { block: [7; 8], key: PEK };
         let change = Change::new(ChangeKind::Pin { version: 1, pin }, None);
-        let sent = Sent { script: [1; 4], atc: 1, told: 0, transaction: Some(1) };
+        let sent = Sent { script: [1; 4], atc: 1, told: 0, transaction: Some(1), unblock: None };
         for place in 0..2 {
             let with = |sync| card.with_chip(place, Chip { sync, ..Chip::default() });
             for sync in [

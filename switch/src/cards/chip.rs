@@ -137,6 +137,9 @@ pub struct Sent {
     /// Key of that transaction; none once it was reversed. Then the answer may have been lost, and
     /// the change counts as pending until the chip tells what became of it.
     pub transaction: Option<u128>,
+    /// When an unblock was asked for since. A chip that had the script by then is not unblocked by
+    /// it: the unblock follows when it is known what became of the script.
+    pub unblock: Option<Timestamp>,
 }
 
 /// A change that the chip must make.
@@ -151,9 +154,9 @@ pub struct Change {
     pub attempts: u8,
     /// Whether the chip has had an answer that carried it, and did not carry it out.
     pub was_refused: bool,
-    /// When an unblock was asked for while it was on its way. A chip that had it by then is not
-    /// unblocked by it.
-    pub unblock: Option<Timestamp>,
+    /// Whether the chip may have made it, and nobody will know. It is still sent, but nothing
+    /// passes without a PIN because it waits.
+    pub is_doubtful: bool,
 }
 
 /// What changes on a chip.
@@ -177,7 +180,7 @@ impl Change {
     /// One that was never sent.
     #[must_use]
     pub const fn new(kind: ChangeKind, since: Option<Timestamp>) -> Change {
-        Change { kind, since, attempts: 0, was_refused: false, unblock: None }
+        Change { kind, since, attempts: 0, was_refused: false, is_doubtful: false }
     }
 
     /// Whether it brings a PIN.
@@ -241,18 +244,20 @@ impl ChipSync {
     }
 
     /// With an unblock that waits for the chip. A change of the PIN that was given up is sent anew
-    /// in its place, since it unblocks too; one that still waits stays. After one that is on its
-    /// way it waits until that one is known to be done.
+    /// in its place, since it unblocks too; one that still waits stays, and is not in doubt any
+    /// more. Behind one that is on its way it waits until it is known what became of that.
     #[must_use]
     pub fn unblocked(&self, now: Timestamp) -> ChipSync {
+        let unblock = |sent: &Sent| Sent { unblock: Some(now), ..*sent };
         match (self, self.kept_change().filter(|change| change.is_of_pin())) {
+            (ChipSync::Expired(Some(sent)), _) => ChipSync::Expired(Some(unblock(sent))),
             (ChipSync::Failed(_), Some(change)) => {
-                ChipSync::Pending(Change { attempts: 0, ..change.clone() })
+                ChipSync::Pending(Change { attempts: 0, is_doubtful: false, ..change.clone() })
             }
             (ChipSync::Sent(_, sent), Some(change)) => {
-                ChipSync::Sent(Change { unblock: Some(now), ..change.clone() }, *sent)
+                ChipSync::Sent(change.clone(), unblock(sent))
             }
-            (known, Some(_)) => known.clone(),
+            (_, Some(change)) => ChipSync::Pending(Change { is_doubtful: false, ..change.clone() }),
             (known, None) => {
                 let kind = ChangeKind::Unblock { pin_is_old: known.pin_is_old() };
                 ChipSync::Pending(Change::new(kind, Some(now)))
@@ -270,13 +275,9 @@ impl ChipSync {
     /// The chip has made a change. An unblock brings no PIN: one that expired before it stays so.
     #[must_use]
     pub const fn done(change: &Change) -> ChipSync {
-        match (&change.kind, change.unblock) {
-            (ChangeKind::Unblock { pin_is_old: true }, _) => ChipSync::Expired(None),
-            (ChangeKind::Pin { .. }, since @ Some(_)) => {
-                let kind = ChangeKind::Unblock { pin_is_old: false };
-                ChipSync::Pending(Change::new(kind, since))
-            }
-            _ => ChipSync::InSync,
+        match change.kind {
+            ChangeKind::Unblock { pin_is_old: true } => ChipSync::Expired(None),
+            ChangeKind::Unblock { pin_is_old: false } | ChangeKind::Pin { .. } => ChipSync::InSync,
         }
     }
 
@@ -307,11 +308,12 @@ impl ChipSync {
 impl fmt::Display for ChipSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        match self.kept_change() {
-            Some(Change { kind, attempts, .. }) => {
-                write!(f, " {{{}, attempts {attempts}}}", kind.name())
-            }
-            None => Ok(()),
+        if let Some(Change { kind, attempts, .. }) = self.kept_change() {
+            write!(f, " {{{}, attempts {attempts}}}", kind.name())?;
+        }
+        match self.on_its_way() {
+            Some(Sent { unblock: Some(_), .. }) => f.write_str(", then unblock"),
+            _ => Ok(()),
         }
     }
 }

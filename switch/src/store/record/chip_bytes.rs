@@ -44,7 +44,7 @@ pub(super) fn put_chip(out: &mut Vec<u8>, chip: &Chip) {
 }
 
 fn put_sent(out: &mut Vec<u8>, sent: &Sent) {
-    let Sent { script, atc, told, transaction } = sent;
+    let Sent { script, atc, told, transaction, unblock } = sent;
     out.put_slice(script);
     out.put_u16_le(*atc);
     out.put_u8(*told);
@@ -52,6 +52,7 @@ fn put_sent(out: &mut Vec<u8>, sent: &Sent) {
     if let Some(transaction) = transaction {
         out.put_u128_le(*transaction);
     }
+    put_time(out, *unblock);
 }
 
 fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
@@ -69,7 +70,7 @@ fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
     put_time(out, change.since);
     out.put_u8(change.attempts);
     out.put_u8(u8::from(change.was_refused));
-    put_time(out, change.unblock);
+    out.put_u8(u8::from(change.is_doubtful));
 }
 
 pub(super) fn read_chip(bytes: &mut &[u8]) -> Result<Chip, Unreadable> {
@@ -103,7 +104,7 @@ fn read_sent(bytes: &mut &[u8]) -> Result<Sent, Unreadable> {
         0 => None,
         _ => Some(bytes.try_get_u128_le()?),
     };
-    Ok(Sent { script, atc, told, transaction })
+    Ok(Sent { script, atc, told, transaction, unblock: read_time(bytes)? })
 }
 
 fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
@@ -118,7 +119,7 @@ fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
     };
     let since = read_time(bytes)?;
     let (attempts, was_refused) = (bytes.try_get_u8()?, bytes.try_get_u8()? != 0);
-    Ok(Change { kind, since, attempts, was_refused, unblock: read_time(bytes)? })
+    Ok(Change { kind, since, attempts, was_refused, is_doubtful: bytes.try_get_u8()? != 0 })
 }
 
 fn put_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
@@ -145,14 +146,14 @@ mod tests {
             ChangeKind::Unblock { pin_is_old: false },
             ChangeKind::Unblock { pin_is_old: true },
         ];
-        let sent =
-            Sent { script: [1, 0, 0, 9], atc: 77, told: 0x21, transaction: Some(u128::MAX - 1) };
-        let reversed = Sent { transaction: None, ..sent };
+        let (script, transaction) = ([1, 0, 0, 9], Some(u128::MAX - 1));
+        let sent = Sent { script, atc: 77, told: 0x21, transaction, unblock: since };
+        let reversed = Sent { transaction: None, unblock: None, ..sent };
         for (kind, since) in kinds.into_iter().zip([since, None, since]) {
             let change = || Change {
                 attempts: 3,
                 was_refused: since.is_none(),
-                unblock: since,
+                is_doubtful: since.is_some(),
                 ..Change::new(kind.clone(), since)
             };
             for sync in [
