@@ -360,7 +360,9 @@ impl Host {
         let fate = match of.mistake {
             Some(Mistake::LostIsConfirmed) if !has_failed => Fate::Done,
             Some(Mistake::FailureIsConfirmed) if !is_older && scripts > 0 => Fate::Done,
-            _ if is_older && scripts > 0 && !script_failed => Fate::InDoubt,
+            _ if (is_older || authentication_failed) && scripts > 0 && !script_failed => {
+                Fate::InDoubt
+            }
             _ if is_older => Fate::Lost,
             _ if has_failed => Fate::Refused,
             _ if scripts > 0 => Fate::Done,

@@ -23,14 +23,15 @@ pub(super) fn observe(
     // If the last transaction was not completed, this is told of an earlier one. It may still be
     // the one with the script, if the chip told something else in its request.
     let is_older = cvr.last_online_not_completed && cvr.last_online() == sent.told;
-    let is_silent = cvr.scripts_processed == 0 || cvr.script_failed;
-    let finding = if is_older && is_silent {
-        Finding::ScriptLost
-    } else if is_older {
+    let is_done = cvr.scripts_processed > 0 && !cvr.script_failed;
+    let finding = if is_done && (is_older || cvr.issuer_authentication_failed) {
+        // An answer that was not the issuer's may have come after the script.
         Finding::ScriptInDoubt
+    } else if is_older {
+        Finding::ScriptLost
     } else if cvr.issuer_authentication_failed || cvr.script_failed {
         Finding::ScriptNotDone
-    } else if cvr.scripts_processed > 0 {
+    } else if is_done {
         Finding::ScriptConfirmed
     } else {
         Finding::ScriptLost
