@@ -342,8 +342,8 @@ pub fn conclude(
     let right = outcomes.cryptogram.filter(|(_, outcome)| *outcome == Verification::Ok);
     let is_right = right.is_some();
     let evidence = Evidence { data: request.chip.as_deref(), is_right, is_signed_on };
-    // The first cryptogram of what was answered in the issuer's place: its chip has told of the
-    // script, and forgets it.
+    // The first cryptogram of a later transaction, which was answered in the issuer's place: its
+    // chip has told of the script in it, and forgets it with that answer.
     let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false));
     let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.

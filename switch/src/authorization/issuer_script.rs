@@ -52,10 +52,10 @@ pub(super) struct Evidence<'a> {
     pub(super) is_signed_on: bool,
 }
 
-/// What the host believes of the chip, with what a message tells about a transaction that is over:
-/// its completion, or its reversal.
-/// What it says of the script by name is believed on a link that has signed on, and under a right
-/// cryptogram of that transaction; the rest of it only under that.
+/// What the host believes of the chip, with what a message tells of the end of the transaction
+/// whose answer carried the script: its completion, or its reversal. What it says of the script by
+/// name is believed on a link that has signed on, and under a right cryptogram of that transaction;
+/// the rest of it only under that.
 pub(super) fn conclude(
     sync: ChipSync,
     chip: Evidence<'_>,
