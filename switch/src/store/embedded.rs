@@ -1,8 +1,8 @@
 //! The embedded store: all cards in memory, a journal as the truth, snapshots beside it. Reading
 //! order: this file; `open`; the journal: [`types`], [`segment`] and `tail_mark` (the bytes),
 //! [`journal`], `tail` (append and write), `sync`, `supply` and `keeper` (segments ahead and
-//! behind), `recovery` and `scan`; [`snapshot`] (the bytes), [`snapshot_read`], `snapshots`. What
-//! a record holds is in [`crate::store::record`].
+//! behind), `recovery`, `scan` and `lost`; [`snapshot`] (the bytes), [`snapshot_read`],
+//! `snapshots`. What a record holds is in [`crate::store::record`].
 //!
 //! A commit checks the card, appends and swaps under the lock of the journal's end, so the
 //! journal has the order of the swaps. That lock is held for a copy in memory, never during a
@@ -11,6 +11,7 @@
 mod files;
 pub mod journal;
 mod keeper;
+mod lost;
 mod open;
 pub mod options;
 mod recovery;
@@ -59,7 +60,7 @@ use crate::cards::{Card, CardEntry, CardKey, Cards};
 use crate::clock::{Clock, Timestamp};
 use crate::config::SyncMode;
 use crate::hsm::Kcv;
-use journal::Journal;
+use journal::{Append, Journal};
 use types::{AppendError, Failed, Position, ReadError, Sequence};
 
 /// Bytes of a usual entry.
@@ -165,14 +166,16 @@ impl Shared {
         if let Some((reversal, time)) = commit.reverses.zip(time) {
             record::put_reversal(&mut payload, &reversal.original, time);
         }
-        let (sequence, position) =
-            tail.append(&payload).map_err(|error| CommitError::Failed(append_failed(error)))?;
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
         let waits = self.sync == SyncMode::All
             || commit.change.is_some() && !commit.only_counters
             || commit.reverses.is_some()
             || decided_on > self.journal.synced_through().get();
+        let keeps_answer = commit.transaction.as_ref().is_some_and(|record| record.is_kept);
+        let record = Append { payload: &payload, is_awaited: waits, keeps_answer };
+        let (sequence, position) =
+            tail.append(record).map_err(|error| CommitError::Failed(append_failed(error)))?;
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
             state.version = sequence.get();
             // The lock is held since the check, so nobody else can have been faster.
@@ -215,7 +218,7 @@ impl Shared {
         if let Err(taken) = self.cards.is_free(&card.identity) {
             return Ok(Err(taken));
         }
-        let (sequence, _) = tail.append(&payload).map_err(append_failed)?;
+        let (sequence, _) = tail.append(by_issuer(&payload)).map_err(append_failed)?;
         card.state.version = sequence.get();
         let added = self.cards.add(card);
         drop(tail);
@@ -231,7 +234,7 @@ impl Shared {
         if card.is_removed() {
             return Ok(None);
         }
-        let (sequence, _) = tail.append(&payload).map_err(append_failed)?;
+        let (sequence, _) = tail.append(by_issuer(&payload)).map_err(append_failed)?;
         self.cards.remove(card);
         self.last_removal.store(sequence.get(), Ordering::Relaxed);
         drop(tail);
@@ -352,6 +355,11 @@ impl Store for EmbeddedStore {
     fn health(&self) -> Result<(), StoreFailed> {
         self.flush()
     }
+}
+
+/// What the issuer changes is always waited for.
+fn by_issuer(payload: &[u8]) -> Append<'_> {
+    Append { payload, is_awaited: true, keeps_answer: false }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]

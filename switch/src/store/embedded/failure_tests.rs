@@ -4,9 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::sync::Arc;
 
 use super::journal::Journal;
-use super::segment::Segment;
+use super::segment::{Segment, segment_path};
 use super::test_support::{
-    append, block_on, observed, open, open_with, options, payload, scratch, sync,
+    append, block_on, observed, open, open_with, options, payload, record, scratch, sync,
 };
 use super::types::{AppendError, Event, Sequence};
 
@@ -16,10 +16,10 @@ fn a_payload_out_of_limits_changes_nothing() {
     let (journal, _, _) = open(&home.path().join("journal"));
     let mut tail = journal.lock();
     let next = tail.next();
-    assert!(matches!(tail.append(&[]), Err(AppendError::Length { .. })));
-    assert!(matches!(tail.append(&[0; 1025]), Err(AppendError::Length { .. })));
+    assert!(matches!(tail.append(record(&[])), Err(AppendError::Length { .. })));
+    assert!(matches!(tail.append(record(&[0; 1025])), Err(AppendError::Length { .. })));
     assert_eq!(tail.next(), next);
-    tail.append(&[0; 1024]).unwrap();
+    tail.append(record(&[0; 1024])).unwrap();
 }
 
 /// Puts another file under the current segment, as a device that fails from now on.
@@ -36,7 +36,7 @@ fn assert_dead(journal: &Journal, device: &str) {
     let text = block_on(journal.failed()).to_string();
     assert!(text.starts_with(device), "{text}");
     assert_eq!(journal.flush().unwrap_err().to_string(), text);
-    assert_eq!(journal.lock().append(b"x").unwrap_err().to_string(), text);
+    assert_eq!(journal.lock().append(record(b"x")).unwrap_err().to_string(), text);
     assert_eq!(block_on(journal.synced(Sequence::FIRST)).unwrap_err().to_string(), text);
     assert_eq!(journal.close().unwrap_err().to_string(), text);
 }
@@ -82,20 +82,24 @@ fn no_place_for_the_next_segment_is_final_only_when_it_is_needed() {
     let mut options = options(&directory);
     let events = observed(&mut options);
     let (journal, _, _) = open_with(options).unwrap();
+    // It is there ahead, whatever happens to the directory from now on.
+    while !segment_path(&directory, 2).exists() {
+        std::thread::yield_now();
+    }
     fs::remove_dir_all(&directory).unwrap();
     let mut appended = 0;
     let failed = loop {
-        match journal.lock().append(&payload(appended + 1)) {
+        match journal.lock().append(record(&payload(appended + 1))) {
             Ok(_) => appended += 1,
             Err(error) => break error.to_string(),
         }
-        // The keeper has tried once the segment is half full; appending goes on.
-        if appended == 100 {
+        // The keeper has tried once the second has begun; appending goes on.
+        if appended == 200 {
             assert!(matches!(events.recv().unwrap(), Event::PrepareFailed(_)));
         }
     };
-    assert!(appended > 100);
-    assert!(failed.contains("0000000002.journal: cannot prepare the next segment"), "{failed}");
+    assert!(appended > 200);
+    assert!(failed.contains("0000000003.journal: cannot prepare the next segment"), "{failed}");
     assert_eq!(journal.flush().unwrap_err().to_string(), failed);
 }
 

@@ -6,12 +6,21 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Locks, also after a panic of another holder: a thread that ends by panic makes the journal
 /// fail (see `sync`), so nothing is done on a half-changed value.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the system is short of something that other processes, or other parts of this one, give
+/// back: file descriptors or memory.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// Makes created, renamed and removed names in `directory` durable.

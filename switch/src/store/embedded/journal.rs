@@ -20,10 +20,10 @@ pub use super::keeper::Retention;
 use super::keeper::{self, Task};
 use super::options::{Options, Recovered, Replay};
 use super::recovery::{self, Found};
-use super::segment::{self, RECORD_HEAD_BYTES, Segment, SegmentInfo, segment_path};
+use super::segment::{self, Record, Segment, SegmentInfo, segment_path};
 use super::supply::Supply;
 use super::sync::{self, Durable, Registered, Stop};
-pub use super::tail::Tail;
+pub use super::tail::{Append, Tail};
 use super::tail::{TailState, Writer};
 use super::tail_mark::TailMark;
 use super::types::{Damaged, Failed, OpenError, Position, ReadError, Sequence};
@@ -48,12 +48,15 @@ impl Shared {
     fn new(options: Options, found: Found, keeper: mpsc::Sender<Task>) -> Self {
         let last = found.recovered.last;
         let next_number = found.current.number + 1;
-        let bytes = u64::from(options.segment_bytes);
-        let supply = Supply::new(options.directory.clone(), bytes, found.spares);
-        supply.set_next(next_number, found.ready);
+        let supply = Supply::new(&options, found.spares, next_number, found.ready);
         Self {
             options,
-            tail: Mutex::new(TailState::new(found.current, found.offset, last.next())),
+            tail: Mutex::new(TailState::new(
+                found.current,
+                found.offset,
+                last.next(),
+                found.recovered.answers,
+            )),
             writer: Mutex::new(Writer::new(last)),
             supply,
             catalogue: Mutex::new(found.catalogue),
@@ -88,13 +91,18 @@ impl Shared {
         if self.written.load(Ordering::Acquire) >= appended {
             return Ok(());
         }
-        self.write(&mut lock(&self.writer))
+        self.write(&mut lock(&self.writer), |_| {})
     }
 
-    fn write(&self, writer: &mut Writer) -> Result<(), Failed> {
+    /// Takes over what is pending, and writes it; `then` changes the tail in the same moment.
+    fn write(&self, writer: &mut Writer, then: impl Fn(&mut TailState)) -> Result<(), Failed> {
         // Whoever held the lock before may have failed: nothing is written behind a hole.
         self.durable.check()?;
-        writer.take(&mut lock(&self.tail));
+        {
+            let mut tail = lock(&self.tail);
+            writer.take(&mut tail);
+            then(&mut tail);
+        }
         writer.write().map_err(|failed| self.durable.fail(failed))?;
         self.written.store(writer.through.get(), Ordering::Release);
         Ok(())
@@ -103,7 +111,7 @@ impl Shared {
     /// Writes what is pending; returns the segments to sync, and what is durable after that.
     pub(super) fn write_for_sync(&self) -> Result<(Vec<Arc<Segment>>, Sequence), Failed> {
         let mut writer = lock(&self.writer);
-        self.write(&mut writer)?;
+        self.write(&mut writer, TailState::end_sector)?;
         Ok((std::mem::take(&mut writer.dirty), writer.through))
     }
 }
@@ -129,6 +137,7 @@ impl Journal {
         let journal = Self { shared, threads: Mutex::default() };
         journal.start("journal-sync", |shared| sync::run(&shared))?;
         journal.start("journal-keeper", move |shared| keeper::run(&shared, &tasks))?;
+        journal.shared.ask(Task::Prepare(journal.shared.supply.next()));
         Ok((journal, recovered))
     }
 
@@ -292,21 +301,21 @@ fn read_record(
 ) -> io::Result<Option<(Sequence, Vec<u8>)>> {
     let file = File::open(path)?;
     let offset = u64::from(position.offset);
-    let mut bytes = vec![0; RECORD_HEAD_BYTES];
-    if offset + RECORD_HEAD_BYTES as u64 > info.bytes {
-        return Ok(None);
+    // A usual record at once; one that is longer is found to be so by its head.
+    let mut wanted = USUAL_BYTES;
+    loop {
+        let room = usize::try_from(info.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; wanted.min(room)];
+        file.read_exact_at(&mut bytes, offset)?;
+        match segment::decode_record(&bytes, info) {
+            segment::Found::Record(Record { sequence, payload, .. }) => {
+                return Ok(Some((sequence, payload.to_vec())));
+            }
+            segment::Found::Bad { .. } if bytes.len() < room => wanted = wanted.saturating_mul(16),
+            segment::Found::End | segment::Found::Bad { .. } => return Ok(None),
+        }
     }
-    file.read_exact_at(&mut bytes, offset)?;
-    let length = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
-    let size = RECORD_HEAD_BYTES as u64 + u64::from(length);
-    let Some(size) = usize::try_from(size).ok().filter(|_| offset + size <= info.bytes) else {
-        return Ok(None);
-    };
-    bytes.resize(size, 0);
-    let payload = bytes.get_mut(RECORD_HEAD_BYTES..).unwrap_or_default();
-    file.read_exact_at(payload, offset + RECORD_HEAD_BYTES as u64)?;
-    Ok(match segment::decode_record(&bytes, info.number) {
-        segment::Found::Record { sequence, payload } => Some((sequence, payload.to_vec())),
-        segment::Found::End | segment::Found::Bad(_) => None,
-    })
 }
+
+/// Longer than nearly all records, in bytes.
+const USUAL_BYTES: usize = 1_024;

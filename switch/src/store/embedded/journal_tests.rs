@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::journal::{Journal, Retention};
-use super::segment::{Found, decode_record, encode_record, segment_path};
+use super::journal::{Append, Journal, Retention};
+use super::segment::{
+    Found, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record, encode_record, segment_path,
+};
 use super::test_support::{
-    SECONDS, Seen, append, observed, open, open_from, open_with, options, scratch, sync,
+    SECONDS, Seen, append, observed, open, open_from, open_with, options, record, scratch, sync,
 };
 use super::types::{AppendError, Event, Position, ReadError, Sequence};
 
@@ -29,7 +31,7 @@ fn what_was_synced_is_there_again() {
     }
     journal.close().unwrap();
     journal.close().unwrap();
-    assert!(matches!(journal.lock().append(b"x"), Err(AppendError::Failed(_))));
+    assert!(matches!(journal.lock().append(record(b"x")), Err(AppendError::Failed(_))));
     drop(journal);
 
     let (journal, recovered, seen) = open(&directory);
@@ -114,7 +116,7 @@ fn old_segments_are_recycled_and_never_past_what_is_needed() {
     let spares = || fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name());
     let spares = || spares().filter(|name| name.to_str().unwrap().ends_with(".spare")).count();
     assert_eq!(spares(), 2);
-    // Both spares become segments again, with their old records still in them.
+    // Both spares become segments again.
     let more = append(&journal, 300);
     journal.flush().unwrap();
     assert!(spares() < 2);
@@ -149,12 +151,93 @@ fn retired_segments_are_told_from_lost_ones() {
     assert!(text.ends_with(&name), "{text}");
 }
 
+fn info(version: Version, number: u32) -> SegmentInfo {
+    let first = Sequence::FIRST;
+    SegmentInfo {
+        version,
+        number,
+        first,
+        created_unix_seconds: SECONDS,
+        bytes: 65_536,
+        answers_before: 0,
+    }
+}
+
 #[test]
 fn a_record_is_valid_in_its_own_segment_only() {
     let mut bytes = Vec::new();
-    encode_record(&mut bytes, 7, Sequence::new(3), b"card");
-    assert!(matches!(decode_record(&bytes, 7), Found::Record { payload: b"card", .. }));
-    assert!(matches!(decode_record(&bytes, 8), Found::Bad(_)));
+    encode_record(&mut bytes, 7, Sequence::new(3), Sequence::new(2), b"card");
+    let Found::Record(found) = decode_record(&bytes, &info(Version::V2, 7)) else { panic!() };
+    let Record { sequence, synced, payload, bytes: size } = found;
+    assert_eq!((sequence, synced), (Sequence::new(3), Sequence::new(2)));
+    assert_eq!((payload, size), (&b"card"[..], bytes.len()));
+    for other in [info(Version::V2, 8), info(Version::V1, 7)] {
+        assert!(matches!(decode_record(&bytes, &other), Found::Bad { .. }));
+    }
+}
+
+#[test]
+fn every_bit_of_a_record_counts() {
+    let mut bytes = Vec::new();
+    encode_record(&mut bytes, 7, Sequence::new(256), Sequence::NONE, &[b'x'; 256]);
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let found = decode_record(&bytes, &info(Version::V2, 7));
+        assert!(matches!(found, Found::Bad { .. }), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn what_was_answered_for_is_never_in_a_sector_that_is_written_again() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let sector = |position: Position| u64::from(position.offset) / SECTOR_BYTES;
+    let mut sectors = Vec::new();
+    for round in 1..=20 {
+        sectors.push(sector(append(&journal, 1)[0].1));
+        sync(&journal, round);
+    }
+    assert_eq!(sectors, (1..16).chain(0..5).collect::<Vec<_>>(), "a sector each");
+    // Nobody waited for these: a quiet journal stays packed.
+    let (mut seen, quiet) = (Vec::new(), b"quiet");
+    for round in 21..=40 {
+        let unawaited = Append { is_awaited: false, ..record(quiet) };
+        seen.push(sector(journal.lock().append(unawaited).unwrap().1));
+        sync(&journal, round);
+    }
+    assert_eq!(seen, [5; 20]);
+    drop(journal);
+    // What was found at start is synced, and somebody may be told of it.
+    let (journal, _, seen) = open(&directory);
+    assert_eq!(seen.len(), 40);
+    assert_eq!(sector(append(&journal, 1)[0].1), 6);
+}
+
+#[test]
+fn headers_count_the_answers_that_are_kept() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, recovered, _) = open(&directory);
+    assert_eq!(recovered.answers, 0);
+    let written = append(&journal, 1_000);
+    sync(&journal, 1_000);
+    let before = |limit: u64| {
+        let kept = |(sequence, _, bytes): &&Seen| *sequence < limit && record(bytes).keeps_answer;
+        written.iter().filter(kept).count() as u64
+    };
+    let segments = journal.segments();
+    assert!(segments.len() > 5);
+    for segment in &segments {
+        assert_eq!(segment.answers_before, before(segment.first.get()));
+    }
+    drop(journal);
+    // Also where reading begins in the middle.
+    let start = Some(segments[4].first);
+    let (journal, recovered, _) = open_from(options(&directory), start, &|_, _| false).unwrap();
+    assert_eq!(recovered.answers, before(u64::MAX));
+    assert_eq!(journal.segments(), segments);
 }
 
 #[test]

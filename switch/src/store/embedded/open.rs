@@ -254,12 +254,17 @@ impl Loading<'_> {
         Ok(())
     }
 
-    fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<(), String> {
+    /// Whether it keeps an answer for repeats.
+    fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<bool, String> {
         if sequence >= self.start {
             self.replayed_bytes.set(self.replayed_bytes.get() + bytes.len() as u64);
         }
         let mut parts = Vec::new();
         record::read_entry(bytes, |part| parts.push(part)).map_err(|error| error.to_string())?;
+        let keeps_answer = parts.iter().any(|part| match part {
+            Part::Transaction(transaction) => transaction.is_kept,
+            _ => false,
+        });
         parts.into_iter().try_for_each(|part| match part {
             Part::Transaction(transaction) => {
                 self.transaction(sequence, position, &transaction);
@@ -283,7 +288,8 @@ impl Loading<'_> {
             Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
                 Ok(())
             }
-        })
+        })?;
+        Ok(keeps_answer)
     }
 
     fn card_added(

@@ -57,9 +57,9 @@ impl Options {
     }
 }
 
-/// Gets each record in order; an error ends the opening with [`OpenError::Damaged`] at the place
+/// Gets each record in order, and tells whether it keeps an answer for repeats; an error ends the opening with [`OpenError::Damaged`] at the place
 /// of that record.
-pub type Visit<'a> = dyn FnMut(Sequence, Position, &[u8]) -> Result<(), String> + 'a;
+pub type Visit<'a> = dyn FnMut(Sequence, Position, &[u8]) -> Result<bool, String> + 'a;
 
 /// What is read at open.
 pub struct Replay<'a> {
@@ -83,6 +83,8 @@ pub struct Recovered {
     pub last: Sequence,
     /// Records visited.
     pub visited: u64,
+    /// Records so far that keep an answer for repeats, as the segments' headers count them.
+    pub answers: u64,
     /// What was never synced, torn, and is gone.
     pub dropped: Option<Dropped>,
     /// Damage that cost nothing and is repaired.
@@ -96,9 +98,9 @@ pub struct Dropped {
     pub file: String,
     /// Where the last whole record ended.
     pub offset: u64,
-    /// Bytes that were not zero from there on; in a recycled segment those of its former life
-    /// count too.
+    /// Bytes from there to the last that was not zero; in a recycled segment of format version 1
+    /// those of its former life count too.
     pub bytes: u64,
     /// What was wrong there.
-    pub reason: String,
+    pub reason: &'static str,
 }

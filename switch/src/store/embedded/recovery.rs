@@ -1,8 +1,8 @@
 //! Opening a journal: what is there, what must be there, and where it ends.
 //!
-//! Up to the tail mark nothing may be missing: that is a refusal. What lies beyond was never
-//! answered as durable; it is kept as far as it is whole, and the rest is dropped and zeroed, so
-//! that an old record can never follow a new one.
+//! Nothing may be missing that the tail mark, or a later record, says was on disk: that is a
+//! refusal (see `lost`). What lies beyond was never answered as durable; it is kept as far as it is
+//! whole, and the rest is dropped and zeroed, so that an old record can never follow a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,9 +11,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{clear, make_directory, sync_directory};
+use super::lost::{Place, Torn};
 use super::options::{Dropped, Options, Recovered, Replay};
-use super::scan::{Chain, Listing, chain, list, missing, remove_leftovers};
-use super::segment::{self, HEADER_BYTES, Segment, SegmentInfo, decode_record, segment_path};
+use super::scan::{Listing, chain, list, missing, remove_leftovers};
+use super::segment::{
+    self, HEADER_BYTES, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, Segment, SegmentInfo, Version,
+    decode_record, segment_path,
+};
 use super::tail_mark::{TailMark, mark_path};
 use super::types::{Damaged, Failed, OpenError, Position, Sequence};
 
@@ -32,13 +36,23 @@ pub(super) struct Found {
 
 /// Where reading ended.
 struct End {
-    /// Index in the chain.
+    /// Index among the segments in use.
     index: usize,
     offset: u64,
     /// `None` when the segment ends there as it should.
-    torn: Option<String>,
+    torn: Option<Torn>,
     last: Sequence,
     visited: u64,
+    /// Records up to here that keep an answer.
+    answers: u64,
+}
+
+impl End {
+    /// The record that should come next.
+    fn missing(&self) -> Torn {
+        let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        self.torn.unwrap_or(Torn { offset, bytes: RECORD_HEAD_BYTES, reason: "no record" })
+    }
 }
 
 /// Reads the journal and makes it ready for appending.
@@ -48,12 +62,12 @@ pub(super) fn recover(options: &Options, replay: &mut Replay<'_>) -> Result<Foun
     let directory = options.directory.as_path();
     let mut listing = list(directory)?;
     remove_leftovers(options, &mut listing, mark.mark.oldest)?;
-    let chain = chain(directory, &listing.segments, mark.mark.oldest)?;
-    let end = read(directory, &chain, replay)?;
-    check_end(directory, &chain, &end, mark.mark.synced)?;
-    check_start(directory, &chain, &end, replay.start)?;
+    let used = chain(directory, &listing.segments, mark.mark.oldest)?;
+    let end = read(directory, &listing, &used, replay)?;
+    check_end(directory, &used, &end, mark.mark.synced)?;
+    check_start(directory, &used, &end, replay.start)?;
     let repaired = damaged_slot.into_iter().collect();
-    adopt(options, Adopted { listing, chain, end, mark, repaired })
+    adopt(options, Adopted { listing, used, end, mark, repaired })
 }
 
 fn open_mark(options: &Options) -> Result<(TailMark, Option<Damaged>), OpenError> {
@@ -85,40 +99,49 @@ fn open_mark(options: &Options) -> Result<(TailMark, Option<Damaged>), OpenError
 
 fn create(options: &Options, mark: TailMark) -> Result<TailMark, Failed> {
     let info = SegmentInfo {
+        version: Version::V2,
         number: 1,
         first: Sequence::FIRST,
         created_unix_seconds: (options.unix_seconds)(),
         bytes: options.segment_bytes.into(),
+        answers_before: 0,
     };
     let made = Segment::create(&options.directory, 1, info.bytes, &info.encode());
     made.map_err(|error| Failed::new(&segment_path(&options.directory, 1), error))?;
     Ok(mark)
 }
 
-fn read(directory: &Path, chain: &Chain, replay: &mut Replay<'_>) -> Result<End, OpenError> {
-    let begin = begin(&chain.used, replay);
-    let mut reader = Reader { replay, buffer: Vec::new(), expected: Sequence::NONE, visited: 0 };
+fn read(
+    directory: &Path,
+    listing: &Listing,
+    used: &[SegmentInfo],
+    replay: &mut Replay<'_>,
+) -> Result<End, OpenError> {
+    let begin = begin(used, replay);
+    let mut reader =
+        Reader { replay, buffer: Vec::new(), expected: Sequence::NONE, visited: 0, answers: 0 };
     let mut end = None;
-    for (index, info) in chain.used.iter().enumerate().skip(begin) {
+    for (index, info) in used.iter().enumerate().skip(begin) {
         if index == begin {
             reader.expected = info.first;
         } else if info.first != reader.expected {
-            let expected = reader.expected.get();
-            let found = info.first.get();
-            let gap = format!("record {expected} is missing, the next segment begins at {found}");
-            end = end.map(|end: End| End { torn: Some(gap), ..end });
+            // What the segment before should have held.
             break;
         }
         let path = segment_path(directory, info.number);
         let (offset, torn) = reader.segment(&path, info)?;
         let last = Sequence::new(reader.expected.get() - 1);
+        let Reader { visited, answers, .. } = reader;
         let ended = torn.is_some();
-        end = Some(End { index, offset, torn, last, visited: reader.visited });
+        end = Some((End { index, offset, torn, last, visited, answers }, info));
         if ended {
             break;
         }
     }
-    end.ok_or_else(|| missing(directory, 1).into())
+    let (end, info) = end.ok_or_else(|| missing(directory, 1))?;
+    let place = Place { directory, info, last: end.last, torn: end.missing() };
+    place.check(&reader.buffer, &listing.segments)?;
+    Ok(end)
 }
 
 /// Index of the first segment to read.
@@ -135,6 +158,7 @@ struct Reader<'a, 'b> {
     buffer: Vec<u8>,
     expected: Sequence,
     visited: u64,
+    answers: u64,
 }
 
 impl Reader<'_, '_> {
@@ -143,29 +167,38 @@ impl Reader<'_, '_> {
         &mut self,
         path: &Path,
         info: &SegmentInfo,
-    ) -> Result<(u64, Option<String>), OpenError> {
+    ) -> Result<(u64, Option<Torn>), OpenError> {
         self.load(path, info).map_err(|error| Failed::new(path, error))?;
-        let mut offset = HEADER_BYTES;
+        self.answers = info.answers_before;
+        let mut end = HEADER_BYTES;
         loop {
-            let bytes = self.buffer.get(offset..).unwrap_or_default();
-            let (sequence, payload) = match decode_record(bytes, info.number) {
-                segment::Found::End => return Ok((offset as u64, None)),
-                segment::Found::Bad(reason) => return Ok((offset as u64, Some(reason.into()))),
-                segment::Found::Record { sequence, .. } if sequence != self.expected => {
-                    let torn = Some("record: sequence out of order".into());
-                    return Ok((offset as u64, torn));
+            let (offset, found) = next_record(&self.buffer, end, info);
+            let (sequence, payload, bytes) = match found {
+                segment::Found::End => return Ok((end as u64, None)),
+                segment::Found::Bad { reason, bytes } => {
+                    return Ok((end as u64, Some(Torn { offset, bytes, reason })));
                 }
-                segment::Found::Record { sequence, payload } => (sequence, payload),
+                segment::Found::Record(Record { sequence, bytes, .. })
+                    if sequence != self.expected =>
+                {
+                    // One before it is missing, where there was nothing.
+                    let torn = Torn { offset: end, bytes, reason: "record: out of order" };
+                    return Ok((end as u64, Some(torn)));
+                }
+                segment::Found::Record(Record { sequence, payload, bytes, .. }) => {
+                    (sequence, payload, bytes)
+                }
             };
             let position = Position {
                 segment: info.number,
                 offset: u32::try_from(offset).unwrap_or(u32::MAX),
             };
-            (self.replay.visit)(sequence, position, payload)
+            let keeps_answer = (self.replay.visit)(sequence, position, payload)
                 .map_err(|reason| Damaged::new(path, offset as u64, reason))?;
-            offset += segment::RECORD_HEAD_BYTES + payload.len();
+            end = offset + bytes;
             self.expected = sequence.next();
             self.visited += 1;
+            self.answers += u64::from(keeps_answer);
         }
     }
 
@@ -176,37 +209,44 @@ impl Reader<'_, '_> {
     }
 }
 
+/// What comes behind the record that ends at `end`, and where: right there, or at the next sector.
+fn next_record<'a>(
+    buffer: &'a [u8],
+    end: usize,
+    info: &SegmentInfo,
+) -> (usize, segment::Found<'a>) {
+    let at = |offset: usize| decode_record(buffer.get(offset..).unwrap_or_default(), info);
+    let sector = usize::try_from((end as u64).next_multiple_of(SECTOR_BYTES)).unwrap_or(usize::MAX);
+    match (at(end), info.version) {
+        (segment::Found::End, Version::V2) => (sector, at(sector)),
+        (found, _) => (end, found),
+    }
+}
+
 /// All that was synced must have been read.
 fn check_end(
     directory: &Path,
-    chain: &Chain,
+    used: &[SegmentInfo],
     end: &End,
     synced: Sequence,
 ) -> Result<(), OpenError> {
     if end.last >= synced {
         return Ok(());
     }
-    let lost = format!("record {} is missing of {} synced", end.last.next().get(), synced.get());
-    let at_last = end.index + 1 == chain.used.len();
-    let mut damage = match (&end.torn, &chain.after) {
-        (None, Some(after)) if at_last && after.reason != "header: zero" => after.clone(),
-        (torn, _) => {
-            let path = info_path(directory, chain, end);
-            Damaged::new(&path, end.offset, torn.clone().unwrap_or("no record".into()))
-        }
-    };
-    damage.reason = format!("{}; {lost}", damage.reason);
-    Err(damage.into())
+    let Torn { offset, reason, .. } = end.missing();
+    let (next, synced) = (end.last.next().get(), synced.get());
+    let reason = format!("{reason}; record {next} is missing of {synced} synced");
+    Err(Damaged::new(&info_path(directory, used, end), offset as u64, reason).into())
 }
 
 /// What the caller needs must have been read.
 fn check_start(
     directory: &Path,
-    chain: &Chain,
+    used: &[SegmentInfo],
     end: &End,
     start: Option<Sequence>,
 ) -> Result<(), OpenError> {
-    let (Some(start), Some(oldest)) = (start, chain.used.first()) else { return Ok(()) };
+    let (Some(start), Some(oldest)) = (start, used.first()) else { return Ok(()) };
     let wanted = start.get();
     if oldest.first > start {
         let reason =
@@ -215,19 +255,19 @@ fn check_start(
     }
     if start > end.last.next() {
         let reason = format!("record {wanted} is wanted, the journal ends at {}", end.last.get());
-        return Err(Damaged::new(&info_path(directory, chain, end), end.offset, reason).into());
+        return Err(Damaged::new(&info_path(directory, used, end), end.offset, reason).into());
     }
     Ok(())
 }
 
-fn info_path(directory: &Path, chain: &Chain, end: &End) -> PathBuf {
-    let number = chain.used.get(end.index).map_or(0, |info| info.number);
+fn info_path(directory: &Path, used: &[SegmentInfo], end: &End) -> PathBuf {
+    let number = used.get(end.index).map_or(0, |info| info.number);
     segment_path(directory, number)
 }
 
 struct Adopted {
     listing: Listing,
-    chain: Chain,
+    used: Vec<SegmentInfo>,
     end: End,
     mark: TailMark,
     repaired: Vec<Damaged>,
@@ -235,32 +275,41 @@ struct Adopted {
 
 /// Clears what lies beyond the last record, makes the rest durable, and marks it.
 fn adopt(options: &Options, adopted: Adopted) -> Result<Found, OpenError> {
-    let Adopted { listing, mut chain, end, mut mark, repaired } = adopted;
+    let Adopted { listing, mut used, end, mut mark, repaired } = adopted;
     let directory = options.directory.as_path();
     let in_directory = |error| Failed::new(directory, error);
-    let dropped_segments = chain.used.len() > end.index + 1;
-    chain.used.truncate(end.index + 1);
-    let (Some(first), Some(last)) = (chain.used.first().copied(), chain.used.last().copied())
-    else {
+    let dropped_segments = used.len() > end.index + 1;
+    used.truncate(end.index + 1);
+    let (Some(first), Some(last)) = (used.first().copied(), used.last().copied()) else {
         return Err(missing(directory, 1).into());
     };
     let current = Segment::open(directory, last.number).map_err(in_directory)?;
     let bytes = clear(&current.file, end.offset, current.bytes).map_err(in_directory)?;
     let ready = clear_after(options, &listing.segments, last.number).map_err(in_directory)?;
-    sync_unmarked(directory, &chain.used, mark.mark.synced).map_err(in_directory)?;
+    sync_unmarked(directory, &used, mark.mark.synced).map_err(in_directory)?;
     let file = mark.write_both(end.last, first.number).map_err(in_directory)?;
     file.sync_all().map_err(in_directory)?;
-    let dropped = (end.torn.is_some() || dropped_segments).then(|| Dropped {
+    let dropped = (bytes > 0 || dropped_segments).then(|| Dropped {
         file: current.path.display().to_string(),
         offset: end.offset,
         bytes,
-        reason: end.torn.unwrap_or_default(),
+        reason: end.missing().reason,
     });
-    let recovered =
-        Recovered { first: first.first, last: end.last, visited: end.visited, dropped, repaired };
-    let catalogue = chain.used.into_iter().map(|info| (info.number, info)).collect();
-    let (offset, spares) = (end.offset, listing.spares);
-    Ok(Found { mark, catalogue, current, offset, ready, spares, recovered })
+    let recovered = Recovered {
+        first: first.first,
+        last: end.last,
+        visited: end.visited,
+        answers: end.answers,
+        dropped,
+        repaired,
+    };
+    // All is on disk now, so the next record begins a sector; behind an older format, a segment.
+    let offset = match last.version {
+        Version::V1 => current.bytes,
+        Version::V2 => end.offset.next_multiple_of(SECTOR_BYTES).min(current.bytes),
+    };
+    let catalogue = used.into_iter().map(|info| (info.number, info)).collect();
+    Ok(Found { mark, catalogue, current, offset, ready, spares: listing.spares, recovered })
 }
 
 /// Keeps the next segment's file, made wholly zero whatever it held, and removes all others behind

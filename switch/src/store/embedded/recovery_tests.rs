@@ -1,48 +1,89 @@
 //! What opening a journal refuses, drops and repairs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::segment::{SegmentInfo, segment_path};
-use super::test_support::{append, open, open_from, open_with, options, refusal, scratch, sync};
+use super::segment::segment_path;
+use super::test_support::{
+    append, open, open_from, open_with, options, record, refusal, scratch, sync,
+};
 use super::types::{OpenError, Sequence};
 
 fn change(path: &Path, offset: u64, bytes: &[u8]) {
     OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
 }
 
+const SECTOR: usize = 4096;
+
+/// Ten records that were synced, and ten of 1,000 bytes that were only written, in sectors of
+/// their own.
+fn with_an_unsynced_tail(directory: &Path) -> Vec<u8> {
+    let (journal, _, _) = open(directory);
+    for _ in 0..10 {
+        journal.lock().append(record(&[b'a'; 100])).unwrap();
+    }
+    sync(&journal, 10);
+    for _ in 0..10 {
+        journal.lock().append(record(&[b'b'; 1000])).unwrap();
+    }
+    journal.flush().unwrap();
+    drop(journal);
+    fs::read(segment_path(directory, 1)).unwrap()
+}
+
 #[test]
 fn a_torn_tail_is_dropped_and_cannot_come_back() {
     let home = scratch();
     let directory = home.path().join("journal");
-    let (journal, _, _) = open(&directory);
-    for _ in 0..10 {
-        journal.lock().append(&[b'a'; 100]).unwrap();
-    }
-    sync(&journal, 4);
-    for _ in 0..10 {
-        journal.lock().append(&[b'b'; 100]).unwrap();
-    }
-    journal.flush().unwrap();
-    drop(journal);
-    // Record 13 of 20 is damaged; 1 to 10 were synced.
+    with_an_unsynced_tail(&directory);
     let path = segment_path(&directory, 1);
-    change(&path, 64 + 12 * 116 + 50, b"!");
+    // Two pieces of a disk that no write reached, in records 13 and 14.
+    change(&path, (2 * SECTOR + 2560) as u64, &[0; 1024]);
     let (journal, recovered, seen) = open(&directory);
     assert_eq!(seen.len(), 12);
     let dropped = recovered.dropped.unwrap();
-    assert_eq!((dropped.offset, dropped.bytes), (64 + 12 * 116, 8 * 116));
+    let end = (2 * SECTOR + 2 * 1028) as u64;
+    assert_eq!((dropped.offset, dropped.bytes), (end, 8 * 1028));
     assert_eq!(recovered.last, Sequence::new(12));
     // Of the same length as the one that was there: 14 would fit behind it again.
-    journal.lock().append(&[b'c'; 100]).unwrap();
+    journal.lock().append(record(&[b'c'; 1000])).unwrap();
     journal.flush().unwrap();
     drop(journal);
     assert_eq!(open(&directory).2.len(), 13);
-    // The same damage before the mark is a refusal.
-    change(&path, 64 + 9 * 116 + 50, b"!");
-    let text = refusal(&directory);
-    assert!(text.contains("0000000001.journal at offset 1108: record: CRC"), "{text}");
+}
+
+#[test]
+fn what_no_power_failure_leaves_behind_is_a_refusal() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let whole = with_an_unsynced_tail(&directory);
+    let path = segment_path(&directory, 1);
+    let third = 2 * SECTOR + 2 * 1028;
+    let refused = |what: &str, spoil: &dyn Fn(&mut [u8]), expected: String| {
+        let mut bytes = whole.clone();
+        spoil(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let text = refusal(&directory);
+        assert!(text.contains(&expected), "{what}: {text}");
+    };
+    let at =
+        |offset: usize, reason: &str| format!("0000000001.journal at offset {offset}: {reason}");
+    let written = at(third, "record: CRC does not match, and it was written whole");
+    refused("a bit of the tail", &|bytes| bytes[third + 500] ^= 1, written.clone());
+    refused("a sector of the tail", &|bytes| bytes[third + 28..][..512].fill(0xA5), written);
+    let head = at(third, "record: CRC of its head does not match, and it was written whole");
+    refused("a head", &|bytes| bytes[third + 3] ^= 1, head);
+    // The tail says that ten were on disk before it.
+    let witness = "record 11 says that record 10 was on disk";
+    let tenth = SECTOR + 9 * 128;
+    let reason = at(tenth, &format!("record: CRC does not match; {witness}"));
+    refused("a bit of what was synced", &|bytes| bytes[tenth + 50] ^= 1, reason);
+    let witness = "record 11 says that record 1 was on disk";
+    let reason = at(64, &format!("no record; {witness}"));
+    refused("a whole sector of it", &|bytes| bytes[SECTOR..][..SECTOR].fill(0), reason);
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(open(&directory).2.len(), 20);
 }
 
 #[test]
@@ -55,10 +96,13 @@ fn unsynced_segments_behind_a_tear_are_removed() {
     let lost = append(&journal, 400);
     journal.flush().unwrap();
     drop(journal);
-    let torn = lost.iter().find(|record| record.1.segment == 2).unwrap();
-    change(&segment_path(&directory, 2), u64::from(torn.1.offset) + 16, &[torn.2[0] ^ 1]);
+    // One that begins a sector's worth behind the front, so that what is before it stays.
+    let torn = lost.iter().find(|record| record.1.segment == 2 && record.1.offset > 4096).unwrap();
+    let sector = u64::from(torn.1.offset).next_multiple_of(512) - 512;
+    change(&segment_path(&directory, 2), sector, &[0; 512]);
     let (journal, recovered, seen) = open(&directory);
-    assert_eq!(seen.last().unwrap().0, torn.0 - 1);
+    let last = seen.last().unwrap();
+    assert!(last.0 < torn.0 && last.1.segment == 2);
     assert!(recovered.dropped.unwrap().file.ends_with("0000000002.journal"));
     let written = append(&journal, 400);
     journal.close().unwrap();
@@ -75,11 +119,48 @@ fn a_dropped_segment_keeps_nothing_of_what_it_held() {
     journal.flush().unwrap();
     drop(journal);
     assert_eq!(lost.last().unwrap().1.segment, 2);
-    change(&segment_path(&directory, 1), u64::from(lost[50].1.offset), b"\xff\xff");
+    change(&segment_path(&directory, 1), 16_384, &[0; 512]);
     let (_journal, recovered, seen) = open(&directory);
-    assert_eq!((seen.len(), recovered.last), (50, Sequence::new(50)));
+    assert!((10..100).contains(&seen.len()));
+    assert_eq!(recovered.last, Sequence::new(seen.len() as u64));
     let next = fs::read(segment_path(&directory, 2)).unwrap();
     assert!(next.iter().all(|byte| *byte == 0));
+}
+
+/// The mark of this moment, as it lies on the disk.
+fn mark_on_disk(directory: &Path) -> Vec<u8> {
+    fs::read(directory.join("tail")).unwrap()
+}
+
+#[test]
+fn a_segment_that_is_lost_whole_is_missed_by_an_old_mark_too() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let mut synced = 0;
+    let mut next = || {
+        append(&journal, 1);
+        synced += 1;
+        sync(&journal, synced);
+    };
+    while journal.segments().len() < 2 {
+        next();
+    }
+    // It was synced before the first record of the segment was answered for.
+    let old = mark_on_disk(&directory);
+    (0..5).for_each(|_| next());
+    journal.close().unwrap();
+    drop(journal);
+    fs::write(directory.join("tail"), old).unwrap();
+    let path = segment_path(&directory, 2);
+    let bytes = fs::read(&path).unwrap().len();
+    fs::write(&path, vec![0; bytes]).unwrap();
+    let text = refusal(&directory);
+    assert!(text.contains("0000000001.journal at offset") && text.contains("is missing"), "{text}");
+    fs::remove_file(segment_path(&directory, 3)).unwrap();
+    fs::remove_file(&path).unwrap();
+    let text = refusal(&directory);
+    assert!(text.contains("0000000001.journal at offset") && text.contains("is missing"), "{text}");
 }
 
 #[test]
@@ -149,26 +230,20 @@ fn reading_begins_where_the_caller_says() {
 }
 
 #[test]
-fn old_records_of_a_recycled_segment_never_pass() {
+fn what_a_prepared_segment_holds_of_its_former_life_never_passes() {
     let home = scratch();
     let directory = home.path().join("journal");
     let (journal, _, _) = open(&directory);
     let written = append(&journal, 300);
     journal.close().unwrap();
-    drop(journal);
-    // The prepared next segment holds, right behind its header, whole records of the first one,
-    // and a valid header with the sequence that comes next.
-    let (journal, _, _) = open(&directory);
-    let next = journal.lock().next();
     let current = journal.segments().last().copied().unwrap();
-    journal.close().unwrap();
     drop(journal);
+    // As version 1 of the format recycled them: only the header is zero.
+    let next = segment_path(&directory, current.number + 1);
     let mut old = fs::read(segment_path(&directory, 1)).unwrap();
-    let info = SegmentInfo { number: current.number + 1, first: next.0, ..current };
-    old.splice(..64, info.encode());
-    fs::write(segment_path(&directory, current.number + 1), old).unwrap();
-    let (_journal, recovered, seen) = open(&directory);
+    old[..64].fill(0);
+    fs::write(&next, old).unwrap();
+    let (_journal, _, seen) = open(&directory);
     assert_eq!(seen, written);
-    assert!(recovered.dropped.is_some());
-    assert!(File::open(segment_path(&directory, current.number + 1)).is_ok());
+    assert!(fs::read(&next).unwrap().iter().all(|byte| *byte == 0));
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
@@ -16,12 +15,6 @@ pub(super) struct Listing {
     pub(super) segments: BTreeSet<u32>,
     pub(super) spares: Vec<PathBuf>,
     drafts: Vec<PathBuf>,
-}
-
-/// The segments in use, and why the chain ends before the last file.
-pub(super) struct Chain {
-    pub(super) used: Vec<SegmentInfo>,
-    pub(super) after: Option<Damaged>,
 }
 
 pub(super) fn list(directory: &Path) -> Result<Listing, Failed> {
@@ -63,59 +56,57 @@ pub(super) fn remove_leftovers(
     Ok(())
 }
 
-/// Reads all headers. The segments must follow each other without a gap from the oldest on.
+/// Reads all headers: the segments in use. They must follow each other without a gap from the
+/// oldest on, up to the first that was only prepared.
 pub(super) fn chain(
     directory: &Path,
     numbers: &BTreeSet<u32>,
     oldest: u32,
-) -> Result<Chain, OpenError> {
-    let mut chain = Chain { used: Vec::new(), after: None };
+) -> Result<Vec<SegmentInfo>, OpenError> {
+    let mut used: Vec<SegmentInfo> = Vec::new();
     for (expected, number) in (oldest..).zip(numbers) {
         if expected != *number {
             return Err(missing(directory, expected).into());
         }
         let path = segment_path(directory, expected);
-        let before = chain.used.last();
-        let info = read_info(directory, expected).map_err(|error| Failed::new(&path, error))?;
-        match info {
-            Ok(info) if before.is_none_or(|before| before.first < info.first) => {
-                chain.used.push(info);
+        match read_info(&path, expected)? {
+            Some(info) if used.last().is_none_or(|before| before.first < info.first) => {
+                used.push(info);
             }
-            Ok(_) => {
-                chain.after = Some(Damaged::new(&path, 16, "header: sequence out of order"));
-                break;
+            Some(_) => {
+                return Err(Damaged::new(&path, 16, "header: sequence out of order").into());
             }
-            Err((offset, reason)) => {
-                chain.after = Some(Damaged::new(&path, offset, reason));
-                break;
-            }
+            // The oldest segment always has a header: it was synced with it, or filled since.
+            None if used.is_empty() => return Err(Damaged::new(&path, 0, "header: zero").into()),
+            None => break,
         }
     }
-    if chain.used.is_empty() {
-        // The oldest segment always has a header: it was synced with it, or filled since.
-        let damage = chain.after.unwrap_or_else(|| missing(directory, oldest));
-        return Err(damage.into());
+    if used.is_empty() {
+        return Err(missing(directory, oldest).into());
     }
-    Ok(chain)
+    Ok(used)
 }
 
 pub(super) fn missing(directory: &Path, number: u32) -> Damaged {
     Damaged::new(&segment_path(directory, number), 0, "the segment is missing")
 }
 
-/// What the header says, or offset and reason why it says nothing.
-fn read_info(
-    directory: &Path,
-    number: u32,
-) -> io::Result<Result<SegmentInfo, (u64, &'static str)>> {
-    let segment = Segment::open(directory, number)?;
-    Ok(match segment.read_header()? {
-        Header::Used(info) if info.number != number => Err((12, "header: of another segment")),
-        Header::Used(info) if info.bytes != segment.bytes => {
-            Err((segment.bytes.min(info.bytes), "the file does not have the size in its header"))
+/// What the header says; `None` for zeros. A header is less than what a disk writes at once, so one
+/// that is neither was damaged.
+fn read_info(path: &Path, number: u32) -> Result<Option<SegmentInfo>, OpenError> {
+    let read = Segment::open_at(path, number).and_then(|segment| {
+        let header = segment.read_header()?;
+        Ok((segment.bytes, header))
+    });
+    let (bytes, header) = read.map_err(|error| Failed::new(path, error))?;
+    let damaged = |offset, reason| Err(Damaged::new(path, offset, reason).into());
+    match header {
+        Header::Used(info) if info.number != number => damaged(12, "header: of another segment"),
+        Header::Used(info) if info.bytes != bytes => {
+            damaged(bytes.min(info.bytes), "the file does not have the size in its header")
         }
-        Header::Used(info) => Ok(info),
-        Header::Blank => Err((0, "header: zero")),
-        Header::Bad(reason) => Err((0, reason)),
-    })
+        Header::Used(info) => Ok(Some(info)),
+        Header::Blank => Ok(None),
+        Header::Bad(reason) => damaged(0, reason),
+    }
 }

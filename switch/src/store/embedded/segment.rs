@@ -2,36 +2,45 @@
 //!
 //! A segment is a file `NNNNNNNNNN.journal` (its number, decimal, from 0000000001) of fixed size,
 //! written full of zeros and synced before its first use, so that a later `fdatasync` writes data
-//! only. All numbers are little-endian. CRC is CRC-32C (Castagnoli).
+//! only, and what no write has reached is zero. All numbers are little-endian. CRC is CRC-32C
+//! (Castagnoli).
 //!
 //! Header, 64 bytes at offset 0, written together with the segment's first record:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `pinsjrnl` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2 |
 //! | 12 | 4 | segment number, as in the file's name |
 //! | 16 | 8 | sequence of the first record |
 //! | 24 | 8 | creation, seconds since 1970 |
 //! | 32 | 8 | size of the file in bytes |
-//! | 40 | 20 | zero |
+//! | 40 | 8 | records before this segment that keep an answer for repeats |
+//! | 48 | 12 | zero |
 //! | 60 | 4 | CRC over bytes 0-59 |
 //!
 //! A header of 64 zero bytes: prepared, not used yet.
 //!
-//! Records follow from offset 64 without padding. None spans two segments.
+//! Records follow from offset 64. None spans two segments.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | length of the payload, 1 or more |
 //! | 4 | 8 | sequence |
-//! | 12 | 4 | CRC over segment number (4 bytes), length (4), sequence (8), payload |
-//! | 16 | length | payload |
+//! | 12 | 8 | last sequence that was on disk when this record was made, 0 for none |
+//! | 20 | 4 | CRC over segment number (4 bytes) and the 20 bytes before |
+//! | 24 | 4 | CRC over segment number (4 bytes), the first 20 bytes of the record, payload |
+//! | 28 | length | payload |
 //!
-//! A length of zero, or less than 16 bytes left in the file: the segment ends here. Every write
-//! puts 16 zero bytes behind its last record (as far as the file goes), because a recycled
-//! segment still holds records of its former life; the number in the CRC keeps such a record from
-//! ever passing for a new one.
+//! A record begins where the one before it ends, or at the next sector ([`SECTOR_BYTES`]): what
+//! somebody was answered for is never in a sector that is written again. 28 zero bytes at both
+//! places, or less than 28 bytes left in the file: the segment ends here. The segment number in the
+//! CRC keeps a record of a file's former life from ever passing for a new one.
+//!
+//! **Version 1** is still read. Its header has zeros from offset 40 on. Its records follow each
+//! other without padding and have a head of 16 bytes: length, sequence, and one CRC over segment
+//! number, length, sequence and payload. A length of zero ends it, and a recycled segment still
+//! holds records of its former life behind that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -44,17 +53,29 @@ use super::types::Sequence;
 /// Bytes of a segment's header.
 pub const HEADER_BYTES: usize = 64;
 /// Bytes before a record's payload.
-pub const RECORD_HEAD_BYTES: usize = 16;
-/// What is written behind the last record.
-pub(super) const END: [u8; RECORD_HEAD_BYTES] = [0; RECORD_HEAD_BYTES];
+pub const RECORD_HEAD_BYTES: usize = 28;
+/// What a file system writes to a disk at once, in bytes: a disk that spoils the sector it is
+/// writing spoils nothing else.
+pub const SECTOR_BYTES: u64 = 4096;
 
 const MAGIC: [u8; 8] = *b"pinsjrnl";
-const VERSION: u32 = 1;
 const NUMBER_DIGITS: usize = 10;
+const HEAD_BYTES_V1: usize = 16;
+
+/// The version of a segment's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Read only.
+    V1,
+    /// What is written.
+    V2,
+}
 
 /// What a segment's header says; enough to decide whether a segment is still needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
+    /// Format of the file.
+    pub version: Version,
     /// Its number, from 1.
     pub number: u32,
     /// Sequence of its first record.
@@ -63,6 +84,9 @@ pub struct SegmentInfo {
     pub created_unix_seconds: u64,
     /// Size of the file.
     pub bytes: u64,
+    /// Records before this segment that keep an answer for repeats. Version 1 did not count them:
+    /// there it is all records.
+    pub answers_before: u64,
 }
 
 /// A header as found on disk.
@@ -74,14 +98,17 @@ pub(super) enum Header {
 }
 
 impl SegmentInfo {
+    /// The header of a segment that is begun now.
     pub(super) fn encode(&self) -> Vec<u8> {
+        debug_assert!(self.version == Version::V2, "no other version is written");
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(&MAGIC);
-        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&2_u32.to_le_bytes());
         header.extend_from_slice(&self.number.to_le_bytes());
         header.extend_from_slice(&self.first.get().to_le_bytes());
         header.extend_from_slice(&self.created_unix_seconds.to_le_bytes());
         header.extend_from_slice(&self.bytes.to_le_bytes());
+        header.extend_from_slice(&self.answers_before.to_le_bytes());
         header.resize(HEADER_BYTES - 4, 0);
         seal(&mut header);
         header
@@ -94,44 +121,125 @@ impl Header {
             return Self::Blank;
         }
         let Some(body) = unseal(bytes) else { return Self::Bad("header: CRC does not match") };
-        Self::fields(body).unwrap_or(Self::Bad("header: not a segment of this version"))
+        Self::fields(body).unwrap_or(Self::Bad("header: not a segment of a version that is known"))
     }
 
     fn fields(body: &[u8]) -> Option<Self> {
         let mut fields = Fields(body);
-        let known = fields.array()? == MAGIC && fields.u32()? == VERSION;
-        let info = SegmentInfo {
-            number: fields.u32()?,
-            first: Sequence::new(fields.u64()?),
-            created_unix_seconds: fields.u64()?,
-            bytes: fields.u64()?,
+        let magic: [u8; 8] = fields.array()?;
+        let version = match fields.u32()? {
+            1 => Version::V1,
+            2 => Version::V2,
+            _ => return None,
         };
-        known.then_some(Self::Used(info))
+        let number = fields.u32()?;
+        let first = Sequence::new(fields.u64()?);
+        let created_unix_seconds = fields.u64()?;
+        let bytes = fields.u64()?;
+        let answers_before = match version {
+            Version::V1 => first.get().saturating_sub(1),
+            Version::V2 => fields.u64()?,
+        };
+        let info =
+            SegmentInfo { version, number, first, created_unix_seconds, bytes, answers_before };
+        (magic == MAGIC).then_some(Self::Used(info))
     }
 }
 
 /// A record as found in a segment's bytes.
+#[derive(Clone, Copy)]
 pub(super) enum Found<'a> {
-    Record {
-        sequence: Sequence,
-        payload: &'a [u8],
-    },
-    /// Zero length, or no room for one more head.
+    Record(Record<'a>),
+    /// An empty head, or no room for one more.
     End,
-    Bad(&'static str),
+    Bad {
+        reason: &'static str,
+        /// Bytes that the record takes, as far as its head can be believed: at least the head.
+        bytes: usize,
+    },
+}
+
+/// A whole record.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) sequence: Sequence,
+    /// Last sequence that was on disk when it was made. Version 1 does not say: none.
+    pub(super) synced: Sequence,
+    pub(super) payload: &'a [u8],
+    /// Bytes of head and payload.
+    pub(super) bytes: usize,
 }
 
 /// Puts a record behind what `out` holds. The caller has checked that the length fits 32 bits.
-pub(super) fn encode_record(out: &mut Vec<u8>, segment: u32, sequence: Sequence, payload: &[u8]) {
+pub(super) fn encode_record(
+    out: &mut Vec<u8>,
+    segment: u32,
+    sequence: Sequence,
+    synced: Sequence,
+    payload: &[u8],
+) {
+    debug_assert!(synced < sequence, "what is not made yet is not on disk");
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&sequence.get().to_le_bytes());
-    out.extend_from_slice(&record_crc(segment, length, sequence, payload).to_le_bytes());
+    let mut head = [0; 24];
+    let (number, fields) = head.split_at_mut(4);
+    let (size, fields) = fields.split_at_mut(4);
+    let (order, durable) = fields.split_at_mut(8);
+    number.copy_from_slice(&segment.to_le_bytes());
+    size.copy_from_slice(&length.to_le_bytes());
+    order.copy_from_slice(&sequence.get().to_le_bytes());
+    durable.copy_from_slice(&synced.get().to_le_bytes());
+    let crc = crc32c::crc32c(&head);
+    out.extend_from_slice(head.get(4..).unwrap_or_default());
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c_append(crc, payload).to_le_bytes());
     out.extend_from_slice(payload);
 }
 
 /// The record at the front of `bytes`, which reach to the end of the segment.
-pub(super) fn decode_record(bytes: &[u8], segment: u32) -> Found<'_> {
+pub(super) fn decode_record<'a>(bytes: &'a [u8], segment: &SegmentInfo) -> Found<'a> {
+    match segment.version {
+        Version::V1 => decode_v1(bytes, segment.number),
+        Version::V2 => decode_v2(bytes, segment.number),
+    }
+}
+
+fn decode_v2(bytes: &[u8], segment: u32) -> Found<'_> {
+    let Some((head, rest)) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>() else {
+        return Found::End;
+    };
+    if head.iter().all(|byte| *byte == 0) {
+        return Found::End;
+    }
+    let Some((length, sequence, synced, crc)) = whole_head(head, segment) else {
+        return Found::Bad { reason: "record: CRC of its head does not match", bytes: head.len() };
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let bytes = RECORD_HEAD_BYTES.saturating_add(length);
+    let Some(payload) = rest.get(..length).filter(|_| length > 0) else {
+        return Found::Bad { reason: "record: no record has this length", bytes: head.len() };
+    };
+    let whole = head.last_chunk().map(|crc| u32::from_le_bytes(*crc));
+    if whole != Some(crc32c::crc32c_append(crc, payload)) {
+        return Found::Bad { reason: "record: CRC does not match", bytes };
+    }
+    Found::Record(Record { sequence, synced, payload, bytes })
+}
+
+/// Length, sequence, synced sequence and CRC of a head whose CRC is right.
+fn whole_head(
+    head: &[u8; RECORD_HEAD_BYTES],
+    segment: u32,
+) -> Option<(u32, Sequence, Sequence, u32)> {
+    let covered = head.first_chunk::<20>()?;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_le_bytes()), covered);
+    let mut fields = Fields(head);
+    let length = fields.u32()?;
+    let sequence = Sequence::new(fields.u64()?);
+    let synced = Sequence::new(fields.u64()?);
+    (fields.u32()? == crc).then_some((length, sequence, synced, crc))
+}
+
+fn decode_v1(bytes: &[u8], segment: u32) -> Found<'_> {
     let mut fields = Fields(bytes);
     let (Some(length), Some(sequence), Some(crc)) = (fields.u32(), fields.u64(), fields.u32())
     else {
@@ -140,25 +248,43 @@ pub(super) fn decode_record(bytes: &[u8], segment: u32) -> Found<'_> {
     if length == 0 {
         return Found::End;
     }
-    let sequence = Sequence::new(sequence);
-    let payload = usize::try_from(length).ok().and_then(|length| fields.bytes(length));
-    match payload {
-        None => Found::Bad("record: longer than the segment"),
-        Some(payload) if record_crc(segment, length, sequence, payload) != crc => {
-            Found::Bad("record: CRC does not match")
-        }
-        Some(payload) => Found::Record { sequence, payload },
+    let mut covered = crc32c::crc32c(&segment.to_le_bytes());
+    covered = crc32c::crc32c_append(covered, &length.to_le_bytes());
+    covered = crc32c::crc32c_append(covered, &sequence.to_le_bytes());
+    let Some(payload) = usize::try_from(length).ok().and_then(|length| fields.bytes(length)) else {
+        return Found::Bad { reason: "record: longer than the segment", bytes: HEAD_BYTES_V1 };
+    };
+    let bytes = HEAD_BYTES_V1 + payload.len();
+    if crc32c::crc32c_append(covered, payload) != crc {
+        return Found::Bad { reason: "record: CRC does not match", bytes };
     }
+    let (sequence, synced) = (Sequence::new(sequence), Sequence::NONE);
+    Found::Record(Record { sequence, synced, payload, bytes })
 }
 
-fn record_crc(segment: u32, length: u32, sequence: Sequence, payload: &[u8]) -> u32 {
-    let mut head = [0; 16];
-    let (number, rest) = head.split_at_mut(4);
-    let (size, order) = rest.split_at_mut(4);
-    number.copy_from_slice(&segment.to_le_bytes());
-    size.copy_from_slice(&length.to_le_bytes());
-    order.copy_from_slice(&sequence.get().to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c(&head), payload)
+/// The whole records that lie anywhere in `bytes`, which belong to segment `number` of version 2.
+pub(super) fn whole_records(bytes: &[u8], number: u32) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        loop {
+            // Zeros are passed over fast. The length at the front of a record may begin with three.
+            rest = rest.get(zeros_at_front(rest)?.saturating_sub(3)..)?;
+            if let Found::Record(record) = decode_v2(rest, number) {
+                rest = rest.get(record.bytes..)?;
+                return Some(record);
+            }
+            rest = rest.get(1..)?;
+        }
+    })
+}
+
+/// How many zeros `bytes` begin with; `None` if there is nothing else.
+fn zeros_at_front(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4_096] = [0; 4_096];
+    let pages = bytes.chunks(ZEROS.len());
+    let whole = pages.take_while(|page| ZEROS.get(..page.len()) == Some(page)).count();
+    let from = whole.saturating_mul(ZEROS.len());
+    bytes.get(from..)?.iter().position(|byte| *byte != 0).map(|more| from + more)
 }
 
 /// An open segment file, ready to be written.
@@ -173,9 +299,12 @@ pub(super) struct Segment {
 impl Segment {
     /// Opens segment `number` for reading and writing.
     pub(super) fn open(directory: &Path, number: u32) -> io::Result<Self> {
-        let path = segment_path(directory, number);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        Ok(Self { number, bytes: file.metadata()?.len(), path, file })
+        Self::open_at(&segment_path(directory, number), number)
+    }
+
+    pub(super) fn open_at(path: &Path, number: u32) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self { number, bytes: file.metadata()?.len(), path: path.to_owned(), file })
     }
 
     /// A new file of `bytes` zeros; name and content are durable on return. A `header` other
@@ -205,11 +334,11 @@ impl Segment {
         file.sync_data()
     }
 
-    /// Makes the retired file `spare` segment `number`: only its header becomes zero.
+    /// Makes the retired file `spare` segment `number`, full of zeros: its blocks are allocated,
+    /// so that this works on a full disk too.
     pub(super) fn recycle(spare: &Path, directory: &Path, number: u32) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).open(spare)?;
-        file.write_all_at(&[0; HEADER_BYTES], 0)?;
-        file.sync_data()?;
+        write_zeros(&file, 0, file.metadata()?.len())?;
         fs::rename(spare, segment_path(directory, number))?;
         sync_directory(directory)?;
         Self::open(directory, number)

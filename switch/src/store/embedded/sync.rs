@@ -1,7 +1,7 @@
 //! What is durable, who waits for it, and the one thread that makes it so.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -150,18 +150,53 @@ impl Durable {
     }
 }
 
+/// How old the mark on disk may become.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far the mark on disk is behind. It need not be exact (each record says what was on disk
+/// before it) but for what was answered last, and for a segment that is lost whole.
+struct Marked {
+    /// The newest segment that the mark on disk knows of.
+    segment: u32,
+    /// When it was synced, on the monotonic clock.
+    at: Duration,
+    is_behind: bool,
+}
+
+impl Marked {
+    fn sync(&mut self, shared: &Shared, segment: u32) -> Result<(), Failed> {
+        let mark = lock(&shared.mark);
+        let (file, path) = (Arc::clone(&mark.file), mark.path.clone());
+        // The keeper may write it meanwhile.
+        drop(mark);
+        file.sync_data().map_err(|error| Failed::new(&path, error))?;
+        *self = Marked { segment, at: (shared.options.monotonic)(), is_behind: false };
+        Ok(())
+    }
+
+    fn sync_if_old(&mut self, shared: &Shared) -> Result<(), Failed> {
+        let age = || (shared.options.monotonic)().saturating_sub(self.at);
+        if self.is_behind && age() >= MARK_INTERVAL {
+            return self.sync(shared, self.segment);
+        }
+        Ok(())
+    }
+}
+
 /// The sync thread.
 pub(super) fn run(shared: &Shared) {
     let _guard = FailOnPanic(shared);
     let unsynced = || shared.appended() > shared.durable.synced();
+    let segment = lock(&shared.catalogue).keys().next_back().copied().unwrap_or_default();
+    let at = (shared.options.monotonic)();
+    let mut marked = Marked { segment, at, is_behind: false };
     loop {
         let stop = shared.durable.wait(shared.options.sync_interval, unsynced);
         if stop == Some(Stop::Abandon) {
             return;
         }
-        if unsynced()
-            && let Err(failed) = round(shared)
-        {
+        let done = if unsynced() { round(shared, &mut marked) } else { Ok(()) };
+        if let Err(failed) = done.and_then(|()| marked.sync_if_old(shared)) {
             shared.durable.fail(failed);
             return;
         }
@@ -172,7 +207,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 /// Writes what is pending, syncs, writes the mark, answers.
-fn round(shared: &Shared) -> Result<(), Failed> {
+fn round(shared: &Shared, marked: &mut Marked) -> Result<(), Failed> {
     let before = shared.durable.synced();
     let (segments, through) = shared.write_for_sync()?;
     let started = (shared.options.monotonic)();
@@ -184,6 +219,12 @@ fn round(shared: &Shared) -> Result<(), Failed> {
         // Before anyone can learn that these records are durable.
         let mut mark = lock(&shared.mark);
         mark.write(through).map_err(|error| Failed::new(&mark.path, error))?;
+    }
+    marked.is_behind = true;
+    let newest = segments.last().map_or(marked.segment, |segment| segment.number);
+    if newest > marked.segment {
+        // Without it the loss of the whole segment could look like one that was never begun.
+        marked.sync(shared, newest)?;
     }
     let waiters = shared.durable.advance(through);
     let records = through.get().saturating_sub(before.get());

@@ -6,8 +6,21 @@ use std::sync::{Arc, MutexGuard};
 
 use super::journal::Shared;
 use super::keeper::Task;
-use super::segment::{END, HEADER_BYTES, RECORD_HEAD_BYTES, Segment, SegmentInfo, encode_record};
+use super::segment::{
+    HEADER_BYTES, RECORD_HEAD_BYTES, SECTOR_BYTES, Segment, SegmentInfo, Version, encode_record,
+};
 use super::types::{AppendError, Failed, Position, Sequence};
+
+/// A record to append.
+#[derive(Clone, Copy, Debug)]
+pub struct Append<'a> {
+    /// Its bytes: 1 to `payload_bytes_max`.
+    pub payload: &'a [u8],
+    /// Whether somebody is answered once it is on disk. Its sector is then never written again.
+    pub is_awaited: bool,
+    /// Whether it keeps an answer for repeats; the segments' headers count these.
+    pub keeps_answer: bool,
+}
 
 /// Bytes to be written at one place.
 pub(super) struct Batch {
@@ -21,11 +34,8 @@ impl Batch {
         self.offset + self.bytes.len() as u64
     }
 
-    /// One positioned write, with the end of the journal behind it.
-    fn write(&mut self) -> Result<(), Failed> {
-        let room = self.segment.bytes.saturating_sub(self.end());
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        self.bytes.extend_from_slice(END.get(..room).unwrap_or(&END));
+    /// One positioned write.
+    fn write(&self) -> Result<(), Failed> {
         let written = self.segment.file.write_all_at(&self.bytes, self.offset);
         written.map_err(|error| Failed::new(&self.segment.path, error))
     }
@@ -38,15 +48,28 @@ pub(super) struct TailState {
     /// What goes into the segments before it.
     rolled: Vec<Batch>,
     next: Sequence,
-    /// The next segment was asked for.
-    asked: bool,
+    /// Records so far that keep an answer.
+    answers: u64,
+    /// Somebody waits for a record that was appended since the last sync began.
+    is_awaited: bool,
     pub(super) closed: bool,
 }
 
 impl TailState {
-    pub(super) fn new(segment: Segment, offset: u64, next: Sequence) -> Self {
+    pub(super) fn new(segment: Segment, offset: u64, next: Sequence, answers: u64) -> Self {
         let batch = Batch { segment: Arc::new(segment), offset, bytes: Vec::new() };
-        Self { batch, rolled: Vec::new(), next, asked: false, closed: false }
+        let (rolled, is_awaited, closed) = (Vec::new(), false, false);
+        Self { batch, rolled, next, answers, is_awaited, closed }
+    }
+
+    /// A sync begins: what comes after it goes to a new sector, if somebody is answered for what
+    /// came before. Elsewhere records stay packed, or a quiet journal would be mostly padding.
+    pub(super) fn end_sector(&mut self) {
+        debug_assert!(self.batch.bytes.is_empty(), "all that is pending was taken for the sync");
+        if std::mem::take(&mut self.is_awaited) {
+            let next = self.batch.offset.next_multiple_of(SECTOR_BYTES);
+            self.batch.offset = next.min(self.batch.segment.bytes);
+        }
     }
 }
 
@@ -81,7 +104,7 @@ impl Writer {
 
     /// Writes what was taken.
     pub(super) fn write(&mut self) -> Result<(), Failed> {
-        for mut batch in self.batches.drain(..) {
+        for batch in self.batches.drain(..) {
             batch.write()?;
             if !self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &batch.segment)) {
                 self.dirty.push(batch.segment);
@@ -122,7 +145,8 @@ impl Tail<'_> {
     /// # Errors
     /// [`AppendError::Length`] changes nothing. [`AppendError::Failed`]: the journal failed,
     /// now or before, or is closed.
-    pub fn append(&mut self, payload: &[u8]) -> Result<(Sequence, Position), AppendError> {
+    pub fn append(&mut self, record: Append<'_>) -> Result<(Sequence, Position), AppendError> {
+        let Append { payload, is_awaited, keeps_answer } = record;
         let max = self.shared.options.payload_bytes_max as usize;
         if payload.is_empty() || payload.len() > max {
             return Err(AppendError::Length { bytes: payload.len(), max });
@@ -135,10 +159,13 @@ impl Tail<'_> {
             self.roll().map_err(|failed| self.shared.durable.fail(failed))?;
         }
         let (sequence, position) = self.next();
-        encode_record(&mut self.state.batch.bytes, position.segment, sequence, payload);
+        let synced = self.shared.durable.synced();
+        let out = &mut self.state.batch.bytes;
+        encode_record(out, position.segment, sequence, synced, payload);
         self.state.next = sequence.next();
+        self.state.is_awaited |= is_awaited;
+        self.state.answers += u64::from(keeps_answer);
         self.shared.appended.store(sequence.get(), Ordering::Release);
-        self.ask_for_next();
         Ok((sequence, position))
     }
 
@@ -151,27 +178,20 @@ impl Tail<'_> {
     fn roll(&mut self) -> Result<(), Failed> {
         let segment = self.shared.supply.take()?;
         let info = SegmentInfo {
+            version: Version::V2,
             number: segment.number,
             first: self.state.next,
             created_unix_seconds: (self.shared.options.unix_seconds)(),
             bytes: segment.bytes,
+            answers_before: self.state.answers,
         };
         self.shared.begin_segment(info);
+        self.shared.ask(Task::Prepare(info.number + 1));
         let batch = Batch { segment, offset: 0, bytes: info.encode() };
         let full = std::mem::replace(&mut self.state.batch, batch);
         if !full.bytes.is_empty() {
             self.state.rolled.push(full);
         }
-        self.state.asked = false;
         Ok(())
-    }
-
-    /// Has the next segment prepared once this one is half full.
-    fn ask_for_next(&mut self) {
-        let half = self.state.batch.segment.bytes / 2;
-        if !self.state.asked && self.state.batch.end() > half {
-            self.state.asked = true;
-            self.shared.ask(Task::Prepare(self.state.batch.segment.number + 1));
-        }
     }
 }

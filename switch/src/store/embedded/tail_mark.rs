@@ -13,14 +13,15 @@
 //! | 32 | 4 | CRC-32C over bytes 0-31 |
 //!
 //! Written after each sync and before its waiters are woken, so that no answered record lies
-//! beyond it after a `kill -9`. Not synced itself in normal running: after a power failure it may
-//! be older than the journal, never newer. Both slots are synced at creation, at open, before
-//! segments are removed, and at close.
+//! beyond it after a `kill -9`. Synced itself before anybody is answered for a record of a new
+//! segment, once a second, at creation, at open, before segments are removed, and at close: after a
+//! power failure it may be a second older than the journal, and is never newer.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{Fields, seal, sync_directory, unseal};
 use super::types::{Damaged, Failed, OpenError, Sequence};
@@ -44,7 +45,7 @@ pub(super) struct Mark {
 pub(super) struct TailMark {
     pub(super) path: PathBuf,
     pub(super) mark: Mark,
-    file: File,
+    pub(super) file: Arc<File>,
 }
 
 /// The mark, and the slot that was damaged while the other was good.
@@ -57,7 +58,7 @@ impl TailMark {
         let mark = Mark { synced: Sequence::NONE, oldest: 1, counter: 0 };
         Self::write_new(directory, mark).map_err(|error| Failed::new(&path, error))?;
         let file = open_locked(&path)?.ok_or_else(|| Failed::new(&path, "vanished"))?;
-        Ok(Self { path, mark, file })
+        Ok(Self { path, mark, file: Arc::new(file) })
     }
 
     fn write_new(directory: &Path, mark: Mark) -> io::Result<()> {
@@ -93,7 +94,7 @@ impl TailMark {
             (None, Some(b)) => (b, Some(bad(0))),
             (None, None) => return Err(bad(0).into()),
         };
-        Ok(Some((Self { path, mark, file }, damaged)))
+        Ok(Some((Self { path, mark, file: Arc::new(file) }, damaged)))
     }
 
     /// Writes the slot whose turn it is.
@@ -103,12 +104,12 @@ impl TailMark {
         self.file.write_all_at(&self.mark.encode(), self.mark.counter % 2 * PAGE_BYTES)
     }
 
-    /// Writes both slots and returns a handle to sync them with, once no lock is held.
-    pub(super) fn write_both(&mut self, synced: Sequence, oldest: u32) -> io::Result<File> {
+    /// Writes both slots and returns the file to sync, once no lock is held.
+    pub(super) fn write_both(&mut self, synced: Sequence, oldest: u32) -> io::Result<Arc<File>> {
         self.mark.oldest = oldest;
         self.write(synced)?;
         self.write(synced)?;
-        self.file.try_clone()
+        Ok(Arc::clone(&self.file))
     }
 
     /// Makes both slots durable and gives up the lock.

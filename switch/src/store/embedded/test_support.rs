@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::journal::Journal;
+use super::journal::{Append, Journal};
 use super::options::{Options, Recovered, Replay, SEGMENT_BYTES_MIN};
 use super::segment::SegmentInfo;
 use super::types::{Event, OpenError, Position, Sequence};
@@ -52,7 +52,7 @@ pub(super) fn open_from(
     let mut seen = Vec::new();
     let mut visit = |sequence: Sequence, position, payload: &[u8]| {
         seen.push((sequence.get(), position, payload.to_vec()));
-        Ok(())
+        Ok(record(payload).keeps_answer)
     };
     let (journal, recovered) =
         Journal::open(options, &mut Replay { start, needed, visit: &mut visit })?;
@@ -78,6 +78,11 @@ pub(super) fn payload(sequence: u64) -> Vec<u8> {
     bytes
 }
 
+/// A record that somebody waits for; one of two keeps an answer.
+pub(super) fn record(payload: &[u8]) -> Append<'_> {
+    Append { payload, is_awaited: true, keeps_answer: payload.len().is_multiple_of(2) }
+}
+
 /// Appends `count` records.
 pub(super) fn append(journal: &Journal, count: u64) -> Vec<Seen> {
     (0..count)
@@ -85,7 +90,7 @@ pub(super) fn append(journal: &Journal, count: u64) -> Vec<Seen> {
             let mut tail = journal.lock();
             let (sequence, position) = tail.next();
             let bytes = payload(sequence.get());
-            assert_eq!(tail.append(&bytes).unwrap(), (sequence, position));
+            assert_eq!(tail.append(record(&bytes)).unwrap(), (sequence, position));
             (sequence.get(), position, bytes)
         })
         .collect()
