@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::journal::{Append, Journal, Retention};
 use super::segment::{
-    Found, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record, encode_record, segment_path,
+    Found, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record,
+    encode_record, segment_path,
 };
 use super::test_support::{
     SECONDS, Seen, append, observed, open, open_from, open_with, options, record, scratch, sync,
@@ -213,6 +214,34 @@ fn what_was_answered_for_is_never_in_a_sector_that_is_written_again() {
     let (journal, _, seen) = open(&directory);
     assert_eq!(seen.len(), 40);
     assert_eq!(sector(append(&journal, 1)[0].1), 6);
+}
+
+/// Whatever is left of a sector: nothing, less than a head, or just one.
+#[test]
+fn padding_of_every_length_is_passed_over() {
+    for left in 0..=RECORD_HEAD_BYTES + 1 {
+        let home = scratch();
+        let directory = home.path().join("journal");
+        let (journal, _, _) = open(&directory);
+        let sector = usize::try_from(SECTOR_BYTES).unwrap();
+        let long = 256 * 4;
+        let rest = sector - left - 3 * (RECORD_HEAD_BYTES + long) - RECORD_HEAD_BYTES;
+        for length in [long, long, long, rest] {
+            journal.lock().append(record(&vec![b'x'; length])).unwrap();
+        }
+        sync(&journal, 4);
+        append(&journal, 1);
+        sync(&journal, 5);
+        // And packed, where the head of a record that begins with zeros lies across two sectors.
+        for length in [long, long, long, rest, long] {
+            let bytes = vec![b'x'; length];
+            let unawaited = Append { is_awaited: false, ..record(&bytes) };
+            journal.lock().append(unawaited).unwrap();
+        }
+        sync(&journal, 10);
+        drop(journal);
+        assert_eq!(open(&directory).2.len(), 10, "{left}");
+    }
 }
 
 #[test]

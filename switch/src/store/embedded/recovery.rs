@@ -209,7 +209,8 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What comes behind the record that ends at `end`, and where: right there, or at the next sector.
+/// What comes behind the record that ends at `end`, and where: right there, or at the next sector
+/// behind zeros, of which there may be fewer than a head has.
 fn next_record<'a>(
     buffer: &'a [u8],
     end: usize,
@@ -217,9 +218,11 @@ fn next_record<'a>(
 ) -> (usize, segment::Found<'a>) {
     let at = |offset: usize| decode_record(buffer.get(offset..).unwrap_or_default(), info);
     let sector = usize::try_from((end as u64).next_multiple_of(SECTOR_BYTES)).unwrap_or(usize::MAX);
+    let is_padding = || buffer.get(end..sector).unwrap_or_default().iter().all(|byte| *byte == 0);
     match (at(end), info.version) {
-        (segment::Found::End, Version::V2) => (sector, at(sector)),
-        (found, _) => (end, found),
+        (found @ segment::Found::Record(_), _) | (found, Version::V1) => (end, found),
+        _ if is_padding() => (sector, at(sector)),
+        (found, Version::V2) => (end, found),
     }
 }
 
