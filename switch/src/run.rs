@@ -21,7 +21,7 @@ use crate::hsm::keys::{
     make_private_directory, read_master_key,
 };
 use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
-use crate::hsm::{ChipKeys, Hsm};
+use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
@@ -29,6 +29,7 @@ use crate::shutdown::{Shutdown, StopSignals};
 use crate::store::StoreFailed;
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
+use crate::store::record::OwnKeys;
 use crate::switch::{InFlight, Switch};
 
 /// The switch as it is put together here.
@@ -55,6 +56,21 @@ pub enum RunError {
     /// The store holds records, but the keys they need are not there.
     #[error("{0}: the store holds records, but this key is missing; put it back")]
     KeysLost(String),
+    /// The key directory is not that of the store.
+    #[error(
+        "the keys in {directory} are not those that the store was made with: {name} has the check \
+         value {found} and not {expected}; put the right ones back"
+    )]
+    ForeignKeys {
+        /// The key directory.
+        directory: String,
+        /// A key's name.
+        name: &'static str,
+        /// Its check value there.
+        found: Kcv,
+        /// The check value that stands in the store.
+        expected: Kcv,
+    },
     /// A demo key on an address that is not loopback.
     #[error("{0} has the demo's public value, which only loopback addresses may use")]
     DemoKey(String),
@@ -124,6 +140,7 @@ pub fn open<C: Clock + Clone>(
         keys.get(CARD_DIGEST_KEY, KeyUsage::Hmac, Operation::Generate)?,
         keys.get(PAN_KEY, KeyUsage::DataEncryption, Operation::Encrypt)?,
     )?;
+    bind(config, &keys, &store)?;
     let zone_keys = config.links.iter().map(|link| ZoneKey {
         name: link.zpk.clone(),
         algorithm: link.zone_key_algorithm(),
@@ -149,6 +166,24 @@ pub fn open<C: Clock + Clone>(
         metrics,
     };
     Ok((switch, recovery))
+}
+
+/// A key directory of another store would find no card, and say so to every cardholder.
+fn bind(config: &Config, keys: &Keys, store: &EmbeddedStore) -> Result<(), RunError> {
+    let found = OwnKeys {
+        card_digest: keys.newest(CARD_DIGEST_KEY)?.kcv(),
+        pan: keys.newest(PAN_KEY)?.kcv(),
+    };
+    let known = store.bind(found)?;
+    let pairs =
+        [(CARD_DIGEST_KEY, found.card_digest, known.card_digest), (PAN_KEY, found.pan, known.pan)];
+    match pairs.into_iter().find(|(_, found, expected)| found != expected) {
+        None => Ok(()),
+        Some((name, found, expected)) => {
+            let directory = config.data_dir.join("keys").display().to_string();
+            Err(RunError::ForeignKeys { directory, name, found, expected })
+        }
+    }
 }
 
 /// Whether each key that a configuration names is there and can be used; what is wrong, once

@@ -9,6 +9,7 @@ import time
 import messages
 import pytest
 import tracing
+from bulk import wait_for_snapshot
 from link import Link
 from messages import CARD_1, CARD_2, CARD_4, Card, authorization, other_pin, pan_of
 from process import run
@@ -267,3 +268,27 @@ def test_a_missing_own_key_is_refused_while_there_are_records(stopped):
         key.write_bytes(block)
     stopped.start()
     assert stopped.show(CARD_1.token)["pin_try_counter"] == 2
+
+
+def test_the_key_directory_of_another_store_is_refused(make_switch):
+    """Not 14 for everybody. The check values stand in the journal, and in snapshots."""
+    switch, other = make_switch(snapshot_mb=1), make_switch()
+    for one in (switch, other):
+        one.start()
+        one.terminate()
+    own = switch.data / "keys"
+    own.rename(switch.directory / "keys")
+    (other.data / "keys").rename(own)
+    said = switch.refuses_to_start()
+    assert str(own) in said and "not those that the store was made with" in said, said
+    assert "own-card-digest" in switch.command("card", "show", CARD_1.token).stderr
+    own.rename(other.data / "keys")
+    (switch.directory / "keys").rename(own)
+    switch.start()
+    # Read from the snapshot, and the journal behind it.
+    switch.done("seed", "--cards", "20000")
+    wait_for_snapshot(switch)
+    switch.terminate()
+    own.rename(switch.directory / "keys")
+    (other.data / "keys").rename(own)
+    assert "not those that the store was made with" in switch.refuses_to_start()

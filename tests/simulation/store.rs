@@ -160,7 +160,7 @@ impl Shared {
             Part::Reversal(original, time) => {
                 self.duplicates.originals(original, time).reverse(0);
             }
-            Part::Event(_) => {}
+            Part::Event(_) | Part::OwnKeys(_) => {}
         }
     }
 

@@ -44,8 +44,8 @@ mod store_tests;
 mod test_support;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use open::{OpenOptions, OpenStoreError, Recovery};
@@ -53,7 +53,7 @@ pub use open::{OpenOptions, OpenStoreError, Recovery};
 use super::duplicates::{
     BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
 };
-use super::record::{self, Part, TransactionRecord};
+use super::record::{self, OwnKeys, Part, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
@@ -83,6 +83,8 @@ struct Shared {
     appended_bytes: AtomicU64,
     /// The last removal of a card: that there is no such card was decided on it.
     last_removal: AtomicU64,
+    /// Check values of the keys that the store was made with; none before the first start.
+    own_keys: OnceLock<OwnKeys>,
 }
 
 /// Where a commit stands in the journal.
@@ -100,6 +102,23 @@ impl EmbeddedStore {
     pub fn close(&self) -> Result<(), StoreFailed> {
         self.snapshots.stop();
         self.shared.journal.close().map_err(failed)
+    }
+
+    /// Binds the store to the keys it is used with, once for all; the keys that it was made with.
+    ///
+    /// # Errors
+    /// If the journal has failed.
+    pub fn bind(&self, keys: OwnKeys) -> Result<OwnKeys, StoreFailed> {
+        if let Some(known) = self.shared.own_keys.get() {
+            return Ok(*known);
+        }
+        let mut payload = Vec::new();
+        record::begin_entry(&mut payload);
+        record::put_own_keys(&mut payload, &keys);
+        // Nobody waits: if it is lost, the next start says it again.
+        let record = Append { is_awaited: false, ..by_issuer(&payload) };
+        self.shared.journal.lock().append(record).map_err(append_failed)?;
+        Ok(*self.shared.own_keys.get_or_init(|| keys))
     }
 
     /// Resolves when the store has failed, so that the process can stop.

@@ -12,11 +12,12 @@ use crate::authorization::{Answer, Money, Outcomes, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan};
 use crate::clock::Timestamp;
-use crate::hsm::Verification;
+use crate::hsm::{Kcv, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, Original};
 pub use bytes::{
     Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_event,
-    put_reversal, put_snapshot_card, put_transaction, read_entry, read_snapshot_card,
+    put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys, put_transaction,
+    read_entry, read_snapshot,
 };
 
 /// One authorized or declined transaction, without any clear data.
@@ -141,6 +142,25 @@ pub struct StoredCard {
     pub state: CardState,
 }
 
+/// Check values of the keys without which no card is found and no PAN is read. They never change:
+/// a key directory that has others belongs to another store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnKeys {
+    /// Of the card-digest key.
+    pub card_digest: Kcv,
+    /// Of the PAN key.
+    pub pan: Kcv,
+}
+
+/// One record of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotRecord {
+    /// A card, and where the record of its last transaction stands.
+    Card(Box<StoredCard>, u64),
+    /// The own keys.
+    OwnKeys(OwnKeys),
+}
+
 /// One part of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -156,4 +176,6 @@ pub enum Part {
     Event(Event),
     /// An original was reversed, then.
     Reversal(Original, Timestamp),
+    /// The own keys of the store.
+    OwnKeys(OwnKeys),
 }

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::journal::Journal;
@@ -20,7 +20,7 @@ use crate::cards::{CardKey, CardState, Cards};
 use crate::clock::{Clock, Timestamp};
 use crate::config::StoreConfig;
 use crate::store::duplicates::{Duplicates, Kept, WINDOW};
-use crate::store::record::{self, Part, StoredCard, TransactionRecord};
+use crate::store::record::{self, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
 
 /// What the store is opened with.
 #[derive(Clone)]
@@ -126,9 +126,10 @@ impl EmbeddedStore {
             start: Sequence::FIRST,
             replayed_bytes: Cell::new(0),
             to_be_removed: RefCell::default(),
+            own_keys: Cell::default(),
         };
         let snapshot = snapshot_read::read_newest(&options.snapshots(), &mut |bytes| {
-            loading.snapshot_card(bytes)
+            loading.snapshot_record(bytes)
         })?;
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
         let (journal, recovered) = open_journal(options, create_new, &snapshot, &loading)?;
@@ -151,6 +152,7 @@ impl EmbeddedStore {
             clock: Arc::clone(&options.clock),
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
             last_removal: AtomicU64::new(0),
+            own_keys: loading.own_keys.get().map(OnceLock::from).unwrap_or_default(),
         });
         let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
         Ok((EmbeddedStore { shared, snapshots }, recovery))
@@ -240,16 +242,20 @@ struct Loading<'a> {
     replayed_bytes: Cell<u64>,
     /// Cards that records speak of and the snapshot has no more: a removal must follow.
     to_be_removed: RefCell<HashMap<CardKey, Position>>,
+    own_keys: Cell<Option<OwnKeys>>,
 }
 
 impl Loading<'_> {
-    fn snapshot_card(&self, bytes: &[u8]) -> Result<(), String> {
-        let (card, last_record) =
-            record::read_snapshot_card(bytes).map_err(|error| error.to_string())?;
-        let key = card.identity.key;
-        self.add(card)?;
-        if let Some(card) = self.cards.load(&key) {
-            card.entry.set_last_record(last_record);
+    fn snapshot_record(&self, bytes: &[u8]) -> Result<(), String> {
+        match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
+            SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),
+            SnapshotRecord::Card(card, last_record) => {
+                let key = card.identity.key;
+                self.add(*card)?;
+                if let Some(card) = self.cards.load(&key) {
+                    card.entry.set_last_record(last_record);
+                }
+            }
         }
         Ok(())
     }
@@ -283,6 +289,10 @@ impl Loading<'_> {
             }
             Part::Reversal(original, time) => {
                 self.duplicates.originals(original, time).reverse(0);
+                Ok(())
+            }
+            Part::OwnKeys(keys) => {
+                self.own_keys.set(Some(keys));
                 Ok(())
             }
             Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {

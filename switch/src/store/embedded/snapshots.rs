@@ -88,6 +88,10 @@ pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed
     let (from, _) = shared.journal.lock().next();
     let mut writer = SnapshotWriter::create(directory, from)?;
     let mut bytes = Vec::new();
+    if let Some(keys) = shared.own_keys.get() {
+        record::put_snapshot_own_keys(&mut bytes, keys);
+        writer.push(&bytes)?;
+    }
     for entry in shared.cards.entries() {
         // Its token may stand for another card by now, which would be in here too.
         if entry.is_removed() {

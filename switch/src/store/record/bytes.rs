@@ -1,7 +1,7 @@
 //! The bytes of what the store keeps. All numbers are little-endian; `text` is one byte of
 //! length and that many bytes of UTF-8.
 //!
-//! An entry (the payload of one journal record) is a format byte, 6, and parts one after
+//! An entry (the payload of one journal record) is a format byte, 7, and parts one after
 //! another, each with a kind byte:
 //!
 //! ```text
@@ -17,6 +17,7 @@
 //! 4 event         kind u8 (1: state.suspended, 2: pin_change.expired), time i64, card key 16
 //! 5 card removed  card key 16
 //! 6 reversal      time i64, key of the original, where 0 in its MTI and DE37 is any
+//! 8 own keys      check values 3 of the card-digest key and of the PAN key
 //!
 //! key:            digest of the request u128, class and function of its MTI u8 (a digit each),
 //!                 digest of DE37 u32 (0: none)
@@ -37,14 +38,22 @@
 //!                 1 + i64
 //! ```
 //!
-//! A snapshot record is a format byte, 6, version u64, last record u64 and the part
-//! `card added`. A card's version is the sequence number of the record that changed it.
+//! A snapshot record is a format byte, 7, and one of these, or the part `own keys`:
+//!
+//! ```text
+//! 7 card          version u64, last record u64, part `card added`
+//! ```
+//!
+//! A card's version is the sequence number of the record that changed it.
+//!
+//! **Format 6** is still read. It has no `own keys`, and its snapshot record is the format byte,
+//! version, last record and part.
 
 use bytes::{Buf, BufMut, TryGetError};
 use iso_specs::Mti;
 
 use super::chip_bytes::{put_chip, read_chip};
-use super::{Event, Part, StoredCard, TransactionRecord};
+use super::{Event, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::trail::{Finding, Note, Trail};
 use crate::authorization::{Answer, Money, Product, Reason};
@@ -58,13 +67,16 @@ use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original};
 
-const FORMAT: u8 = 6;
+const FORMAT: u8 = 7;
+const FORMAT_BEFORE: u8 = 6;
 const CARD_ADDED: u8 = 1;
 const CARD_CHANGED: u8 = 2;
 const TRANSACTION: u8 = 3;
 const EVENT: u8 = 4;
 const CARD_REMOVED: u8 = 5;
 const REVERSAL: u8 = 6;
+const SNAPSHOT_CARD: u8 = 7;
+const OWN_KEYS: u8 = 8;
 const STATE_SUSPENDED: u8 = 1;
 const PIN_CHANGE_EXPIRED: u8 = 2;
 const ANSWER_IS_KEPT: u8 = 1;
@@ -182,28 +194,51 @@ pub fn put_event(out: &mut Vec<u8>, event: &Event) {
     out.put_slice(&card.0);
 }
 
+/// Appends the part `own keys`.
+pub fn put_own_keys(out: &mut Vec<u8>, keys: &OwnKeys) {
+    out.put_u8(OWN_KEYS);
+    out.put_slice(&keys.card_digest.0);
+    out.put_slice(&keys.pan.0);
+}
+
 /// The record of a card in a snapshot.
 pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
     let last_record = entry.last_record();
     let state = entry.state();
     out.put_u8(FORMAT);
+    out.put_u8(SNAPSHOT_CARD);
     out.put_u64_le(state.version);
     out.put_u64_le(last_record);
     put_card_added(out, &entry.identity, &entry.product, &state);
 }
 
-/// Reads a snapshot record: the card, and where its last record stands.
+/// The record of the own keys in a snapshot.
+pub fn put_snapshot_own_keys(out: &mut Vec<u8>, keys: &OwnKeys) {
+    out.put_u8(FORMAT);
+    put_own_keys(out, keys);
+}
+
+/// Reads a snapshot record.
 ///
 /// # Errors
 /// If the bytes are not one.
-pub fn read_snapshot_card(mut bytes: &[u8]) -> Result<(StoredCard, u64), Unreadable> {
-    check_format(&mut bytes)?;
+pub fn read_snapshot(mut bytes: &[u8]) -> Result<SnapshotRecord, Unreadable> {
+    let format = read_format(&mut bytes)?;
+    if format == FORMAT && bytes.first() == Some(&OWN_KEYS) {
+        return match read_part(&mut bytes)? {
+            Part::OwnKeys(keys) if bytes.is_empty() => Ok(SnapshotRecord::OwnKeys(keys)),
+            _ => Err(Unreadable("it is not one set of own keys")),
+        };
+    }
+    if format == FORMAT && bytes.try_get_u8()? != SNAPSHOT_CARD {
+        return Err(Unreadable("unknown kind of snapshot record"));
+    }
     let version = bytes.try_get_u64_le()?;
     let last_record = bytes.try_get_u64_le()?;
     match read_part(&mut bytes)? {
         Part::CardAdded(mut card) if bytes.is_empty() => {
             card.state.version = version;
-            Ok((*card, last_record))
+            Ok(SnapshotRecord::Card(card, last_record))
         }
         _ => Err(Unreadable("it is not one card")),
     }
@@ -214,16 +249,17 @@ pub fn read_snapshot_card(mut bytes: &[u8]) -> Result<(StoredCard, u64), Unreada
 /// # Errors
 /// If the bytes are not one; the parts before have been visited then.
 pub fn read_entry(mut bytes: &[u8], mut visit: impl FnMut(Part)) -> Result<(), Unreadable> {
-    check_format(&mut bytes)?;
+    read_format(&mut bytes)?;
     while !bytes.is_empty() {
         visit(read_part(&mut bytes)?);
     }
     Ok(())
 }
 
-fn check_format(bytes: &mut &[u8]) -> Result<(), Unreadable> {
+/// The parts of an entry of format 6 are those of 7.
+fn read_format(bytes: &mut &[u8]) -> Result<u8, Unreadable> {
     match bytes.try_get_u8()? {
-        FORMAT => Ok(()),
+        format @ (FORMAT | FORMAT_BEFORE) => Ok(format),
         _ => Err(Unreadable("its format is of another version")),
     }
 }
@@ -247,6 +283,9 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         REVERSAL => {
             let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
             Part::Reversal(Original::from_key(&read_key(bytes)?), time)
+        }
+        OWN_KEYS => {
+            Part::OwnKeys(OwnKeys { card_digest: Kcv(array(bytes)?), pan: Kcv(array(bytes)?) })
         }
         _ => return Err(Unreadable("unknown kind of part")),
     })
@@ -454,6 +493,8 @@ pub(super) fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unread
 mod tests {
     use super::*;
 
+    const OWN: OwnKeys = OwnKeys { card_digest: Kcv([1, 2, 3]), pan: Kcv([4, 5, 6]) };
+
     fn reference(value: ReferenceValue) -> PinReference {
         PinReference { value, key: Kcv([1, 2, 3]) }
     }
@@ -503,6 +544,7 @@ mod tests {
         put_transaction(&mut out, &record(), Some(99));
         put_event(&mut out, &event);
         put_card_removed(&mut out, &CardKey([7; 16]));
+        put_own_keys(&mut out, &OWN);
         let time = Timestamp::from_seconds(2);
         let kind = Some(MessageKind::of(*b"0200"));
         let originals = [(kind, None), (None, Some(8)), (None, None)];
@@ -516,6 +558,7 @@ mod tests {
             Part::Transaction(Box::new(transaction)),
             Part::Event(event),
             Part::CardRemoved(CardKey([7; 16])),
+            Part::OwnKeys(OWN),
         ];
         let reversals = originals.map(|original| Part::Reversal(original, time));
         let expected = expected.into_iter().chain(reversals).collect::<Vec<_>>();
