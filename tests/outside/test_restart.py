@@ -1,6 +1,7 @@
 """What was answered is there after kill -9 and after a stop; nobody gets a guess back.
 For kill -9 under load see test_crash.py."""
 
+import shutil
 import signal
 import socket
 import threading
@@ -292,3 +293,38 @@ def test_the_key_directory_of_another_store_is_refused(make_switch):
     own.rename(switch.directory / "keys")
     (other.data / "keys").rename(own)
     assert "not those that the store was made with" in switch.refuses_to_start()
+
+
+# One switch per data directory, whatever happens to its files.
+
+
+def restore_over(switch, backup):
+    """As a restore does it: other files under the same names."""
+    shutil.rmtree(switch.data / "journal")
+    shutil.copytree(backup, switch.data / "journal")
+
+
+def replace_tail(switch, backup):
+    (switch.data / "journal/tail").unlink()
+    shutil.copy(backup / "tail", switch.data / "journal/tail")
+
+
+def move_away(switch, _backup):
+    switch.data.rename(switch.directory / "elsewhere")
+
+
+@pytest.mark.parametrize("happens", [restore_over, replace_tail, move_away])
+def test_a_switch_whose_files_are_replaced_stops_and_no_second_one_starts(stopped, happens):
+    backup = stopped.directory / "backup"
+    shutil.copytree(stopped.data / "journal", backup)
+    stopped.start()
+    running = stopped.process
+    happens(stopped, backup)
+    if stopped.data.exists():
+        stopped.process = None
+        said = stopped.refuses_to_start()
+        assert "in use by another process" in said, said
+        stopped.starts -= 1
+        stopped.process = running
+    assert stopped.wait() == 1
+    assert "replaced while it was in use" in stopped.log() or "it is gone" in stopped.log()

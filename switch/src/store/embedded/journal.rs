@@ -19,6 +19,7 @@ use super::files::lock;
 pub use super::keeper::Retention;
 use super::keeper::{self, Task};
 use super::options::{Options, Recovered, Replay};
+use super::place::{Lock, Opened};
 use super::recovery::{self, Found};
 use super::segment::{self, Record, Segment, SegmentInfo, segment_path};
 use super::supply::Supply;
@@ -38,6 +39,9 @@ pub(super) struct Shared {
     pub(super) catalogue: Mutex<BTreeMap<u32, SegmentInfo>>,
     pub(super) mark: Mutex<TailMark>,
     pub(super) durable: Durable,
+    lock: Lock,
+    /// What must stay where it is, beside the current segment.
+    opened: Vec<Opened>,
     /// Last sequence appended, and last written.
     pub(super) appended: AtomicU64,
     written: AtomicU64,
@@ -45,11 +49,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(options: Options, found: Found, keeper: mpsc::Sender<Task>) -> Self {
+    fn new(options: Options, found: Found, keeper: mpsc::Sender<Task>) -> Result<Self, Failed> {
+        let mut opened = vec![Opened::new(&found.mark.path, &found.mark.file)?];
+        let directory = options.directory.as_path();
+        // The journal's directory, and the data directory. Where that lies is nobody's business.
+        for directory in directory.ancestors().take(2).filter(|path| !path.as_os_str().is_empty()) {
+            opened.push(Opened::directory(directory)?);
+        }
         let last = found.recovered.last;
         let next_number = found.current.number + 1;
         let supply = Supply::new(&options, found.spares, next_number, found.ready);
-        Self {
+        Ok(Self {
             options,
             tail: Mutex::new(TailState::new(
                 found.current,
@@ -62,9 +72,22 @@ impl Shared {
             catalogue: Mutex::new(found.catalogue),
             mark: Mutex::new(found.mark),
             durable: Durable::new(last),
+            lock: found.lock,
+            opened,
             appended: AtomicU64::new(last.get()),
             written: AtomicU64::new(last.get()),
             keeper,
+        })
+    }
+
+    /// Fails the journal where what it writes to is not what another process would find: who
+    /// restores a backup under a running switch must not get two that answer.
+    pub(super) fn check_place(&self) {
+        let current = Arc::clone(&lock(&self.tail).batch.segment);
+        let current = Opened::new(&current.path, &current.file);
+        let there = self.opened.iter().try_for_each(Opened::check);
+        if let Err(failed) = there.and_then(|()| current?.check()) {
+            self.durable.fail(failed);
         }
     }
 
@@ -133,7 +156,7 @@ impl Journal {
         let found = recovery::recover(&options, replay)?;
         let recovered = found.recovered.clone();
         let (keeper, tasks) = mpsc::channel();
-        let shared = Arc::new(Shared::new(options, found, keeper));
+        let shared = Arc::new(Shared::new(options, found, keeper)?);
         let journal = Self { shared, threads: Mutex::default() };
         journal.start("journal-sync", |shared| sync::run(&shared))?;
         journal.start("journal-keeper", move |shared| keeper::run(&shared, &tasks))?;
@@ -272,6 +295,7 @@ impl Journal {
         self.shared.durable.check()?;
         let mut mark = lock(&self.shared.mark);
         let closed = mark.close(self.shared.durable.synced());
+        let closed = closed.and_then(|()| self.shared.lock.give_back());
         closed.map_err(|error| self.shared.durable.fail(Failed::new(&mark.path, error)))
     }
 

@@ -1,4 +1,4 @@
-//! The thread that prepares the next segment and retires old ones.
+//! The thread that prepares the next segment, retires old ones, and looks whether all is in place.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,14 +10,16 @@ use super::segment::SegmentInfo;
 use super::sync::FailOnPanic;
 use super::types::{Event, Failed, Sequence};
 
-/// How long to wait before the next segment is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often is looked whether all is in place, and how long to wait before the next segment is
+/// tried again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.
 pub(super) enum Task {
     /// The segment of this number, if it is still the next one.
     Prepare(u32),
     Retire(Retention),
+    Look,
     Stop,
 }
 
@@ -37,18 +39,21 @@ pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
     let _guard = FailOnPanic(shared);
     let mut retry = None;
     loop {
-        match next_task(tasks, retry) {
+        match next_task(tasks) {
             Task::Prepare(number) => retry = prepare(shared, number).err().map(|()| number),
+            Task::Look => {
+                shared.check_place();
+                retry = retry.filter(|number| prepare(shared, *number).is_err());
+            }
             Task::Retire(retention) => retire(shared, &retention),
             Task::Stop => return,
         }
     }
 }
 
-fn next_task(tasks: &Receiver<Task>, retry: Option<u32>) -> Task {
-    let Some(number) = retry else { return tasks.recv().unwrap_or(Task::Stop) };
-    tasks.recv_timeout(RETRY_INTERVAL).unwrap_or_else(|error| match error {
-        RecvTimeoutError::Timeout => Task::Prepare(number),
+fn next_task(tasks: &Receiver<Task>) -> Task {
+    tasks.recv_timeout(LOOK_INTERVAL).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => Task::Look,
         RecvTimeoutError::Disconnected => Task::Stop,
     })
 }

@@ -5,7 +5,8 @@
 //! which is zero: whole records may follow a hole, and nobody was answered for any of them. That
 //! is dropped. It is a loss where
 //!
-//! - a whole record follows which says that the one that is missing was on disk before it, or
+//! - a whole record follows which says that the one that is missing was on disk before it,
+//! - the record is there, and what lies before it, where nothing was ever written, is not zero, or
 //! - the record is damaged, and each of its sectors was written: no power failure leaves it so.
 //!
 //! What cannot be told from a power failure is a disk that gives zeros for the last sectors that it
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::segment::{SegmentInfo, Version, segment_path, whole_records};
+use super::segment::{Record, SegmentInfo, Version, segment_path, whole_records};
 use super::types::{Damaged, Failed, OpenError, Sequence};
 
 /// What a disk writes whole or not at all, in bytes.
@@ -64,10 +65,13 @@ impl Place<'_> {
     fn check_behind(&self, bytes: &[u8], offset: usize, number: u32) -> Result<(), Damaged> {
         let missing = self.last.next();
         let mut later = whole_records(bytes.get(offset..).unwrap_or_default(), number);
-        let Some(record) = later.find(|record| record.synced >= missing) else { return Ok(()) };
+        let proves = |record: &Record<'_>| record.synced >= missing || record.sequence == missing;
+        let Some(record) = later.find(proves) else { return Ok(()) };
         let (what, missing, witness) = (self.torn.reason, missing.get(), record.sequence.get());
-        let reason = format!("{what}; record {witness} says that record {missing} was on disk");
-        Err(self.damaged(reason))
+        Err(self.damaged(match record.sequence.get() == missing {
+            true => format!("{what}; record {missing} follows behind something else"),
+            false => format!("{what}; record {witness} says that record {missing} was on disk"),
+        }))
     }
 
     fn damaged(&self, reason: String) -> Damaged {

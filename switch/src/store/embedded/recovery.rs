@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::files::{clear, make_directory, sync_directory};
 use super::lost::{Place, Torn};
 use super::options::{Dropped, Options, Recovered, Replay};
+use super::place::Lock;
 use super::scan::{Listing, chain, list, missing, remove_leftovers};
 use super::segment::{
     self, HEADER_BYTES, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, Segment, SegmentInfo, Version,
@@ -23,6 +24,7 @@ use super::types::{Damaged, Failed, OpenError, Position, Sequence};
 
 /// Everything a journal starts from.
 pub(super) struct Found {
+    pub(super) lock: Lock,
     pub(super) mark: TailMark,
     pub(super) catalogue: BTreeMap<u32, SegmentInfo>,
     pub(super) current: Segment,
@@ -58,8 +60,9 @@ impl End {
 /// Reads the journal and makes it ready for appending.
 pub(super) fn recover(options: &Options, replay: &mut Replay<'_>) -> Result<Found, OpenError> {
     options.check()?;
-    let (mark, damaged_slot) = open_mark(options)?;
     let directory = options.directory.as_path();
+    let lock = lock_home(options)?;
+    let (mark, damaged_slot) = open_mark(options)?;
     let mut listing = list(directory)?;
     remove_leftovers(options, &mut listing, mark.mark.oldest)?;
     let used = chain(directory, &listing.segments, mark.mark.oldest)?;
@@ -67,7 +70,21 @@ pub(super) fn recover(options: &Options, replay: &mut Replay<'_>) -> Result<Foun
     check_end(directory, &used, &end, mark.mark.synced)?;
     check_start(directory, &used, &end, replay.start)?;
     let repaired = damaged_slot.into_iter().collect();
-    adopt(options, Adopted { listing, used, end, mark, repaired })
+    adopt(options, Adopted { lock, listing, used, end, mark, repaired })
+}
+
+/// Locks the directory in which the journal's lies: a restore may replace that one.
+fn lock_home(options: &Options) -> Result<Lock, OpenError> {
+    let directory = options.directory.as_path();
+    let home = directory.parent().filter(|home| !home.as_os_str().is_empty());
+    let home = home.unwrap_or(Path::new("."));
+    if !home.exists() {
+        if !options.create_new {
+            return Err(OpenError::Absent(directory.display().to_string()));
+        }
+        make_directory(home).map_err(|error| Failed::new(home, error))?;
+    }
+    Lock::take(home)
 }
 
 fn open_mark(options: &Options) -> Result<(TailMark, Option<Damaged>), OpenError> {
@@ -269,6 +286,7 @@ fn info_path(directory: &Path, used: &[SegmentInfo], end: &End) -> PathBuf {
 }
 
 struct Adopted {
+    lock: Lock,
     listing: Listing,
     used: Vec<SegmentInfo>,
     end: End,
@@ -278,7 +296,7 @@ struct Adopted {
 
 /// Clears what lies beyond the last record, makes the rest durable, and marks it.
 fn adopt(options: &Options, adopted: Adopted) -> Result<Found, OpenError> {
-    let Adopted { listing, mut used, end, mut mark, repaired } = adopted;
+    let Adopted { lock, listing, mut used, end, mut mark, repaired } = adopted;
     let directory = options.directory.as_path();
     let in_directory = |error| Failed::new(directory, error);
     let dropped_segments = used.len() > end.index + 1;
@@ -312,7 +330,7 @@ fn adopt(options: &Options, adopted: Adopted) -> Result<Found, OpenError> {
         Version::V2 => end.offset.next_multiple_of(SECTOR_BYTES).min(current.bytes),
     };
     let catalogue = used.into_iter().map(|info| (info.number, info)).collect();
-    Ok(Found { mark, catalogue, current, offset, ready, spares: listing.spares, recovered })
+    Ok(Found { lock, mark, catalogue, current, offset, ready, spares: listing.spares, recovered })
 }
 
 /// Keeps the next segment's file, made wholly zero whatever it held, and removes all others behind

@@ -82,6 +82,8 @@ fn what_no_power_failure_leaves_behind_is_a_refusal() {
     let witness = "record 11 says that record 1 was on disk";
     let reason = at(64, &format!("no record; {witness}"));
     refused("a whole sector of it", &|bytes| bytes[SECTOR..][..SECTOR].fill(0), reason);
+    let reason = at(tenth + 128, "no record; record 11 follows behind something else");
+    refused("padding", &|bytes| bytes[2 * SECTOR - 600..][..512].fill(0xA5), reason);
     fs::write(&path, &whole).unwrap();
     assert_eq!(open(&directory).2.len(), 20);
 }
