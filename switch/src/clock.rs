@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::FutureExt;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use tokio::time::timeout;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
@@ -35,6 +37,27 @@ impl Timestamp {
     #[must_use]
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
+    }
+
+    /// The moment that a time without a year (MMDDhhmmss, in UTC) stands for: of the years around
+    /// `near`, the one in which it is nearest to it. `None` if there is no such time.
+    #[must_use]
+    pub fn of_month_and_day(digits: &[u8; 10], near: Timestamp) -> Option<Timestamp> {
+        let pairs = digits.as_chunks::<2>().0.iter().map(|pair| {
+            let text = std::str::from_utf8(pair).ok()?;
+            text.parse::<i8>().ok()
+        });
+        let pairs = pairs.collect::<Option<Vec<i8>>>()?;
+        let [month, day, hour, minute, second] = *pairs.as_slice() else { return None };
+        let near_time = jiff::Timestamp::from_microsecond(near.0).ok()?;
+        let year = near_time.to_zoned(TimeZone::UTC).year();
+        let of_year = |year| {
+            let civil = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+            let time = civil.to_zoned(TimeZone::UTC).ok()?;
+            Some(Timestamp(time.timestamp().as_microsecond()))
+        };
+        let moments = [year - 1, year, year + 1].into_iter().filter_map(of_year);
+        moments.min_by_key(|moment| moment.0.abs_diff(near.0))
     }
 
     /// The moment of a file's time.
@@ -96,5 +119,31 @@ impl Clock for SystemClock {
         use std::time::Instant;
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_a_year_is_the_nearest() {
+        let moment = |text: &str| {
+            let time: jiff::Timestamp = text.parse().unwrap();
+            Timestamp::from_seconds(time.as_second())
+        };
+        let cases = [
+            (b"1231235959", "2027-01-01T00:00:10Z", "2026-12-31T23:59:59Z"),
+            (b"0101000001", "2026-12-31T23:59:50Z", "2027-01-01T00:00:01Z"),
+            (b"0630120000", "2026-11-30T12:00:00Z", "2026-06-30T12:00:00Z"),
+            (b"0229120000", "2028-02-28T12:00:00Z", "2028-02-29T12:00:00Z"),
+        ];
+        for (digits, near, expected) in cases {
+            let found = Timestamp::of_month_and_day(digits, moment(near));
+            assert_eq!(found, Some(moment(expected)), "{near}");
+        }
+        for digits in [b"1331120000", b"0230120000", b"0630250000", b"06301200xx"] {
+            assert_eq!(Timestamp::of_month_and_day(digits, moment("2026-11-30T12:00:00Z")), None);
+        }
     }
 }

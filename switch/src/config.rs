@@ -169,6 +169,18 @@ impl Config {
         links.chain([self.admin]).all(|address| address.ip().is_loopback())
     }
 
+    /// The networks of all links, each once, in the order of the file.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Arc<str>> {
+        let mut networks: Vec<Arc<str>> = Vec::new();
+        for link in &self.links {
+            if !networks.contains(&link.network) {
+                networks.push(Arc::clone(&link.network));
+            }
+        }
+        networks
+    }
+
     /// The product of this name.
     #[must_use]
     pub fn product(&self, name: &str) -> Option<&Arc<Product>> {

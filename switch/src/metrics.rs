@@ -46,7 +46,6 @@ pub struct Metrics {
     scripts: Vec<(Finding, Counter)>,
     reversals_known: Counter,
     reversals_unknown: Counter,
-    duplicate_window: Gauge,
     sync: Histogram,
     synced_records: Counter,
     connections_refused: Counter,
@@ -98,7 +97,6 @@ impl Metrics {
             scripts: SCRIPT_STATES.into_iter().map(script).collect(),
             reversals_known: reversals("known"),
             reversals_unknown: reversals("unknown"),
-            duplicate_window: gauge!("pinswitch_duplicate_window_seconds"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
             synced_records: counter!("pinswitch_journal_synced_records_total"),
             connections_refused: counter!("pinswitch_connections_refused_total"),
@@ -145,9 +143,11 @@ impl Metrics {
         counter.increment(1);
     }
 
-    /// How far back repeats are recognised.
-    pub fn duplicate_window(&self, window: Duration) {
-        self.duplicate_window.set(window.as_secs_f64());
+    /// How far back the repeats of a network are recognised. Told once a second, so no handle is
+    /// kept.
+    pub fn duplicate_window(&self, network: &Arc<str>, window: Duration) {
+        let gauge = gauge!("pinswitch_duplicate_window_seconds", "network" => Arc::clone(network));
+        gauge.set(window.as_secs_f64());
     }
 
     /// The histogram of sync times and the counter of the records they made durable, for the
@@ -253,7 +253,7 @@ fn describe() {
     describe_gauge!(
         "pinswitch_duplicate_window_seconds",
         Unit::Seconds,
-        "How far back repeats are recognised."
+        "How far back the repeats of a network are recognised."
     );
 }
 

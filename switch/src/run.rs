@@ -26,10 +26,10 @@ use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, StopSignals};
-use crate::store::StoreFailed;
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
 use crate::store::record::OwnKeys;
+use crate::store::{Store, StoreFailed};
 use crate::switch::{InFlight, Switch};
 
 /// The switch as it is put together here.
@@ -126,6 +126,7 @@ pub fn open<C: Clock + Clone>(
         data_dir: config.data_dir.clone(),
         config: config.store,
         products: config.products.clone(),
+        networks: config.networks(),
         clock: Arc::new(clock.clone()),
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(move |took: Duration, records| {
@@ -267,7 +268,8 @@ pub async fn run(
     }
     tokio::spawn(admin.serve(Arc::clone(&switch), metrics.clone(), shutdown.clone()));
     tokio::spawn(control.serve(Arc::clone(&switch), shutdown.clone()));
-    tokio::spawn(upkeep(Arc::clone(&switch), metrics, dropped_lines));
+    let networks = config.networks();
+    tokio::spawn(upkeep(Arc::clone(&switch), metrics, networks, dropped_lines));
     tokio::spawn(expire(Arc::clone(&switch)));
     tokio::select! {
         () = signals.received() => {}
@@ -363,13 +365,16 @@ async fn expire(switch: Arc<PinSwitch>) {
 async fn upkeep(
     switch: Arc<PinSwitch>,
     metrics: PrometheusHandle,
+    networks: Vec<Arc<str>>,
     dropped_lines: impl Fn() -> usize,
 ) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         metrics.run_upkeep();
-        switch.metrics.duplicate_window(switch.store.duplicate_window());
+        for network in &networks {
+            switch.metrics.duplicate_window(network, switch.store.duplicate_window(network));
+        }
         switch.metrics.log_lines_dropped(dropped_lines());
     }
 }

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod record;
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::authorization::Answer;
 use crate::cards::cache::{NewCard, Taken};
@@ -25,13 +26,14 @@ pub trait Store: Send + Sync + 'static {
     /// The right to answer one request; given back when it is dropped without a commit.
     type Claim: Send;
 
-    /// Asks for the right to answer the request with this key. While another request with the
-    /// same key is being answered, this waits for its answer.
+    /// Asks for the right to answer the request with this key on a network. While another request
+    /// with the same key is being answered, this waits for its answer.
     ///
     /// # Errors
     /// If the store has failed.
     fn claim(
         &self,
+        network: &str,
         key: DuplicateKey,
         body: BodyDigest,
     ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
@@ -41,7 +43,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the store has failed.
-    fn knows(&self, original: Original) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
+    fn knows(
+        &self,
+        network: &str,
+        original: Original,
+    ) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
+
+    /// How far back the repeats of a network are recognised now.
+    fn duplicate_window(&self, network: &str) -> Duration;
 
     /// The card with this key as it is now.
     ///
@@ -144,9 +153,6 @@ pub struct Commit<'a> {
     pub card: Option<&'a Card>,
     /// The card after it, if it changes.
     pub change: Option<CardState>,
-    /// Whether nothing changes but counters of its chip, which may be lost with the power: the
-    /// answer need not wait.
-    pub only_counters: bool,
     /// The transaction; `None` for a change by the issuer.
     pub transaction: Option<TransactionRecord>,
     /// What others are to be told.

@@ -159,7 +159,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let card_key = self.vault.card_key(&request.pan);
         let key = self.duplicates.key(&session.link.network, &card_key, request);
         let body = self.duplicates.body(request);
-        let mut claim = match self.store.claim(key, body).await? {
+        let mut claim = match self.store.claim(&session.link.network, key, body).await? {
             Claimed::Repeat(answer) => {
                 let of = (session, request, arrived);
                 let chip = match answer.chip {
@@ -176,6 +176,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Claimed::First(_) if route == Route::Authorization && self.is_overloaded(session) => {
                 session.metrics.overloaded();
                 return Ok(Outcome::of(Reason::Unavailable));
+            }
+            Claimed::First(_)
+                if route == Route::Authorization && self.is_too_old(session, request) =>
+            {
+                return Ok(Outcome::of(Reason::DuplicateConflict));
             }
             Claimed::First(claim) => Some(claim),
         };
@@ -196,8 +201,6 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             let trail = decision.trail.clone();
             let commit = Commit {
                 card: card.as_ref(),
-                only_counters: state
-                    .is_some_and(|state| !decision.changes_more_than_counters(state)),
                 change: state.and_then(|state| decision.after(state)),
                 transaction: Some(TransactionRecord::new(
                     request,
@@ -221,6 +224,17 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             return Ok(Outcome::kept(answer, chip, false));
         }
         Ok(Outcome::of(Reason::SystemMalfunction))
+    }
+
+    /// Whether an answer to it, or its reversal, would not be known any more.
+    fn is_too_old(&self, session: &Session, request: &Request) -> bool {
+        if !session.link.refuse_older_than_window {
+            return false;
+        }
+        let now = self.clock.now();
+        let sent = Timestamp::of_month_and_day(&request.transmission_time, now);
+        let window = self.store.duplicate_window(&session.link.network);
+        sent.is_none_or(|sent| now.since(sent) > window)
     }
 
     /// The decision, and what the chip is told of it.
@@ -265,8 +279,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         if route != Route::Reversal {
             return Ok(None);
         }
-        let original = self.duplicates.original(&session.link.network, card, request);
-        Ok(Some(Reversal { original, is_known: self.store.knows(original).await? }))
+        let network = &session.link.network;
+        let original = self.duplicates.original(network, card, request);
+        Ok(Some(Reversal { original, is_known: self.store.knows(network, original).await? }))
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.

@@ -25,6 +25,7 @@ bad_pin_blocks_per_minute = {bad_pin_blocks_per_minute}
 sync = "{sync}"
 segment_mb = {segment_mb}
 snapshot_mb = {snapshot_mb}
+{store}
 
 [log]
 json = {json}
@@ -94,6 +95,7 @@ DEFAULTS = {
     "sync": "state",
     "segment_mb": 1,
     "snapshot_mb": 256,
+    "store": "",
     "json": "false",
     "listen": "127.0.0.1:0",
     "dialect": "iso8583-1987-ascii",
@@ -118,17 +120,18 @@ def chip(kind, more=""):
     return f"[products.chip]\n{keys}\noffline_pin = true\n{more}"
 
 
-def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"]):
+def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"], network="net", more=""):
     """One more link, for the setting `tables`."""
     listed = "" if formats is None else f"pin_block_formats = {formats}\n"
     return f"""
 [[links]]
 name = "{name}"
-network = "net"
+network = "{network}"
 listen = "127.0.0.1:0"
 dialect = "{dialect}"
 zpk = "{zpk}"
-{listed}"""
+{listed}{more}
+"""
 
 
 def product(name, pin_verification, pin_retry_limit="3", earlier=()):

@@ -4,7 +4,9 @@ a request and the write of its answer."""
 import time
 
 import pytest
+import settings
 import tracing
+from chip import OK, PROFILES, Chip
 from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, other_pin, reversal
 
 # Longer than the 10 ms after which the journal is synced anyway, so that nothing is left to sync.
@@ -68,6 +70,16 @@ def test_the_journal_is_synced_before_a_reversal_is_acknowledged(switch, tmp_pat
         assert link.codes(known) == ["00"] * 5
     unknown = [authorization(CARD_4, CARD_4.pin) for _ in range(5)]
     codes, spans = trace(switch, tmp_path, [reversal(request) for request in known + unknown])
+    assert codes == ["00"] * 10
+    assert all(map(synced, spans))
+
+
+def test_the_journal_is_synced_before_the_answer_that_accepts_an_atc(make_switch, tmp_path):
+    """Otherwise the same cryptogram would be approved again after a power cut."""
+    switch = make_switch(visa_chip=settings.chip("visa")).start()
+    card = Chip(PROFILES[0])
+    approved = [card.request(pin=OK) for _ in range(10)]
+    codes, spans = trace(switch, tmp_path, approved)
     assert codes == ["00"] * 10
     assert all(map(synced, spans))
 

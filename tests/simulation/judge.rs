@@ -108,7 +108,8 @@ impl Judge<'_> {
     /// A request has one answer, however often it was sent.
     fn answers_are_equal(&self, request: &Request) -> Result<(), String> {
         let mut first: Option<(usize, bool, &Answer)> = None;
-        for (sending, answer) in decided(request) {
+        let kept = decided(request).into_iter().filter(|(_, answer)| is_kept(answer));
+        for (sending, answer) in kept {
             let era = self.era(sending.life);
             match first {
                 Some((known, other_body, before)) if known == era => {
@@ -174,7 +175,8 @@ impl Judge<'_> {
                 if sending.order > reversal.order {
                     return Err(format!("{answer:?} after it was reversed: {reversal:?}"));
                 }
-                if &reversal.code == b"25" && self.era(sending.life) == era {
+                let is_same_era = self.era(sending.life) == era;
+                if &reversal.code == b"25" && is_same_era && is_kept(answer) {
                     return Err(format!("{answer:?} although its reversal was {reversal:?}"));
                 }
             }
@@ -395,6 +397,11 @@ const fn is_decision(request: &Request) -> bool {
 
 const fn is_reversal(request: &Request) -> bool {
     matches!(request.plan.call, Call::Reversal { .. })
+}
+
+/// What rests on no card is not kept: it is decided anew each time, and no reversal knows it.
+fn is_kept(answer: &Answer) -> bool {
+    &answer.code != b"14"
 }
 
 /// The answers of a request that decided something, in the order in which they came.

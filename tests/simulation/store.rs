@@ -71,7 +71,7 @@ impl Mutation {
 }
 
 /// Memory for answers: far more than a run has, and so little that it costs nothing.
-const DUPLICATES_BYTES: usize = 256 << 10;
+const DUPLICATES_BYTES: usize = 4 << 20;
 /// As of the embedded store.
 const SYNC_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -336,7 +336,7 @@ impl Shared {
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
         let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
         let reverses = commit.reverses.is_some() && !self.breaks(Mutation::ReversalBeforeSync);
-        let changes = commit.change.is_some() && !commit.only_counters || reverses;
+        let changes = commit.change.is_some() || reverses;
         let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
         waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
@@ -417,6 +417,7 @@ impl Store for SimulatedStore {
 
     async fn claim(
         &self,
+        _network: &str,
         key: DuplicateKey,
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
@@ -439,7 +440,11 @@ impl Store for SimulatedStore {
         }
     }
 
-    async fn knows(&self, original: Original) -> Result<bool, StoreFailed> {
+    fn duplicate_window(&self, _network: &str) -> Duration {
+        self.shared.duplicates.window(self.shared.world.clock.now())
+    }
+
+    async fn knows(&self, _network: &str, original: Original) -> Result<bool, StoreFailed> {
         let shared = &self.shared;
         shared.pause().await;
         loop {

@@ -167,17 +167,6 @@ impl Decision {
         let before = self.change.as_ref().unwrap_or(card);
         Some(before.with_chip(chip.check.plastic, chip.after.clone()))
     }
-
-    /// Whether more than the counters of the chip changes: that must be durable before the answer
-    /// leaves.
-    #[must_use]
-    pub fn changes_more_than_counters(&self, card: &CardState) -> bool {
-        let sync_changes = |chip: &ChipOutcome| {
-            let before = card.chip(chip.check.plastic).map(|chip| &chip.sync);
-            *before.unwrap_or(&ChipSync::InSync) != chip.after.sync
-        };
-        self.change.is_some() || self.chip.as_ref().is_some_and(sync_changes)
-    }
 }
 
 /// Everything that can be decided without the HSM, in the order of the rules; otherwise what

@@ -5,43 +5,44 @@ use std::fmt;
 use iso_specs::{ResponseCodeColumn, Spec};
 
 /// What came out, as a four-digit code. 1809 and 1872 are the product's own, the others follow
-/// the open jPOS-CMF numbering.
+/// the open jPOS-CMF numbering. Its number is the code, and is what the store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
 pub enum Reason {
     /// 0000: approved.
-    Approved,
+    Approved = 0,
     /// 1001: the card has expired, or the request does not speak of one of its plastics.
-    ExpiredCard,
+    ExpiredCard = 1001,
     /// 1004: suspended for another reason than PIN tries, limited or terminated.
-    CardBlocked,
+    CardBlocked = 1004,
     /// 1011: no such card.
-    NoSuchCard,
+    NoSuchCard = 1011,
     /// 1012: a PIN is required and absent, or no PIN is set.
-    PinRequired,
+    PinRequired = 1012,
     /// 1015: MTI, network management code or processing code not supported.
-    FunctionNotSupported,
+    FunctionNotSupported = 1015,
     /// 1021: above the product's limit.
-    AboveLimit,
+    AboveLimit = 1021,
     /// 1025: not active yet.
-    CardNotActive,
+    CardNotActive = 1025,
     /// 1026: PIN block unusable.
-    BadPinBlock,
+    BadPinBlock = 1026,
     /// 1029: cryptogram wrong or not checked.
-    BadCryptogram,
+    BadCryptogram = 1029,
     /// 1809: invalid PIN.
-    InvalidPin,
+    InvalidPin = 1809,
     /// 1872: PIN try limit exceeded.
-    PinTryLimitExceeded,
+    PinTryLimitExceeded = 1872,
     /// 9904: format error.
-    FormatError,
+    FormatError = 9904,
     /// 9907: HSM or store unavailable, or not signed on.
-    Unavailable,
+    Unavailable = 9907,
     /// 9909: system malfunction.
-    SystemMalfunction,
+    SystemMalfunction = 9909,
     /// 9913: the key of an earlier request, another body; or that request was reversed.
-    DuplicateConflict,
+    DuplicateConflict = 9913,
     /// 9914: a reversal whose original is unknown, on a link that is to be told.
-    OriginalNotFound,
+    OriginalNotFound = 9914,
 }
 
 impl Reason {
@@ -104,10 +105,16 @@ impl Reason {
         code.as_bytes().try_into().unwrap_or(*b"05")
     }
 
-    /// The reason with this four-digit code.
+    /// The code as a number.
     #[must_use]
-    pub fn from_code(code: &str) -> Option<Reason> {
-        Reason::ALL.into_iter().find(|reason| reason.code() == code)
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// From [`Reason::number`].
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.number() == number)
     }
 
     /// DE39 in this dialect; a dialect's file may override the table.
@@ -154,10 +161,17 @@ impl Reason {
     }
 
     /// Whether the answer is kept and given again to a repeat. A system fault is not: a repeat
-    /// is decided anew.
+    /// is decided anew. Nor is what rests on no card: it costs the sender nothing to make, and
+    /// would take the room of answers that count.
     #[must_use]
     pub const fn is_kept(self) -> bool {
-        !matches!(self, Reason::Unavailable | Reason::SystemMalfunction | Reason::DuplicateConflict)
+        !matches!(
+            self,
+            Reason::Unavailable
+                | Reason::SystemMalfunction
+                | Reason::DuplicateConflict
+                | Reason::NoSuchCard
+        )
     }
 }
 
@@ -204,7 +218,7 @@ mod tests {
         let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
         assert_eq!(rows.len(), Reason::ALL.len());
         for row in rows {
-            let reason = Reason::from_code(row[0]).unwrap();
+            let reason = Reason::from_number(row[0].parse().unwrap()).unwrap();
             let codes = families.each_ref().map(|dialect| reason.response_code(dialect));
             assert_eq!(codes, row[1..], "{reason}");
         }
@@ -222,7 +236,8 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_found_again() {
         for reason in Reason::ALL {
-            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+            assert_eq!(Reason::from_number(reason.number()), Some(reason));
+            assert_eq!(format!("{:04}", reason.number()), reason.code());
             for dialect in ["1987", "1993", "2003"].map(dialect) {
                 let code = reason.response_code(&dialect);
                 assert_eq!(Reason::from_response_code(code, &dialect), Some(reason));

@@ -31,6 +31,9 @@ pub struct LinkConfig {
     pub sign_on_required: bool,
     /// What a reversal is answered whose original nobody knows.
     pub unknown_original: UnknownOriginal,
+    /// Whether a request is refused that says by DE7 that it is older than the answers that are
+    /// known: nobody could tell whether it was answered or reversed before.
+    pub refuse_older_than_window: bool,
     /// The zone PIN key of DE52.
     pub zpk: KeyName,
     /// Formats that its PIN blocks may have.
@@ -95,6 +98,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
                 "refuse" => Some(UnknownOriginal::Refuse),
                 _ => None,
             });
+        let refuse_older_than_window = keys.optional_boolean("refuse_older_than_window");
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
         let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
         let zpk = keys.name("zpk", zpk, |name| KeyName::parse(name).filter(is_zpk));
@@ -110,6 +114,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             frames,
             sign_on_required: sign_on_required.unwrap_or(false),
             unknown_original: unknown.unwrap_or_default(),
+            refuse_older_than_window: refuse_older_than_window.unwrap_or(false),
             zpk: zpk?,
             pin_block_formats,
         })

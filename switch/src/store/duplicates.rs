@@ -2,12 +2,16 @@
 //! has room; and what was reversed. The index lives in memory; the store rebuilds it from its
 //! records at start.
 //!
+//! Each network has an index of its own, of an equal part of the memory: what one sends makes no
+//! answer to another one forgotten.
+//!
 //! A shard holds its answers in a ring, oldest first, and a table of ring places beside it, hashed
 //! by what a repeat and a reversal have in common: one probe finds both. How many have the same
 //! hash is bounded: a peer may send requests that differ in nothing else than DE37.
 //!
-//! A reversal leaves a tombstone in the ring, whether its original is there or not: it forbids the
-//! original for as long as an answer is kept, counted from the reversal.
+//! A reversal leaves a tombstone, in a ring beside that of the answers, whether its original is
+//! there or not: it forbids the original for as long as an answer is kept, counted from the
+//! reversal.
 
 mod digest;
 mod shard;
@@ -55,7 +59,33 @@ pub enum Look {
     },
 }
 
-/// The index.
+/// The index of each network.
+#[derive(Clone, Debug)]
+pub struct ByNetwork(Arc<[(Arc<str>, Duplicates)]>);
+
+impl ByNetwork {
+    /// Indexes that together take at most `bytes_max` of memory for answers.
+    #[must_use]
+    pub fn new(networks: &[Arc<str>], bytes_max: usize) -> ByNetwork {
+        let part = bytes_max / networks.len().max(1);
+        let index = |network| (Arc::clone(network), Duplicates::new(part));
+        ByNetwork(networks.iter().map(index).collect())
+    }
+
+    /// The index of one network; none if no link has it.
+    #[must_use]
+    pub fn of(&self, network: &str) -> Option<&Duplicates> {
+        let found = self.0.iter().find(|(name, _)| &**name == network);
+        found.map(|(_, index)| index)
+    }
+
+    /// The index of each network, with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Duplicates)> {
+        self.0.iter().map(|(name, index)| (name, index))
+    }
+}
+
+/// The index of one network.
 #[derive(Clone, Debug)]
 pub struct Duplicates(Arc<[Mutex<Shard>; SHARDS]>);
 
@@ -71,7 +101,7 @@ impl Duplicates {
     /// How many answers fit.
     #[must_use]
     pub fn entries_max(&self) -> usize {
-        self.shards().map(|shard| shard.entries_max).sum()
+        self.shards().map(|shard| shard.answers.entries_max).sum()
     }
 
     /// Looks a key up and takes it if nobody has it.
@@ -84,16 +114,14 @@ impl Duplicates {
                 false => Look::Conflict { durable_at: 0 },
             };
         }
-        let mut answered = None;
-        for entry in shard.with_digest(key.digest).filter(|entry| entry.is_valid(now)) {
-            match entry.reversed() {
-                Some(original) if original.is(&key) && key.kind.is_decided() => {
-                    return Look::Conflict { durable_at: entry.durable_at };
-                }
-                None if entry.key() == key => answered = Some(entry),
-                _ => {}
-            }
+        let digest = halves(key.digest);
+        let forbids = |entry: &&Entry| entry.is_valid(now) && entry.reversed().is(&key);
+        let reversed = shard.tombstones.with_digest(digest).find(forbids);
+        if let Some(entry) = reversed.filter(|_| key.kind.is_decided()) {
+            return Look::Conflict { durable_at: entry.durable_at };
         }
+        let answers = |entry: &&Entry| entry.is_valid(now) && entry.key() == key;
+        let answered = shard.answers.with_digest(digest).find(answers);
         if let Some(&Entry { durable_at, answer, body: known, .. }) = answered {
             return match known == body {
                 true => Look::Repeat(Kept { answer, durable_at }),
@@ -114,20 +142,20 @@ impl Duplicates {
 
     /// Puts an answer back that was read from the store at start. Older first.
     pub fn restore(&self, key: DuplicateKey, body: BodyDigest, kept: Kept, at: Timestamp) {
-        self.shard(key.digest).push(Entry::answered(key, body, kept, at));
+        self.shard(key.digest).answered(Entry::answered(key, body, kept, at));
     }
 
     /// Notes that answers of before this time are not in the index.
     pub fn forgot(&self, before: Timestamp) {
         if let Some(mut shard) = self.shards().next() {
-            shard.dropped = shard.dropped.max(Some(before));
+            shard.answers.dropped = shard.answers.dropped.max(Some(before));
         }
     }
 
     /// How far back the index remembers now.
     #[must_use]
     pub fn window(&self, now: Timestamp) -> Duration {
-        let youngest = self.shards().filter_map(|shard| shard.dropped).max();
+        let youngest = self.shards().filter_map(|shard| shard.dropped()).max();
         youngest.map_or(WINDOW, |dropped| now.since(dropped).min(WINDOW))
     }
 
@@ -165,7 +193,7 @@ impl Claim {
         let mut shard = self.index.shard(self.key.digest);
         // Dropping the senders of those who wait wakes them: they look again.
         if let Some(InFlight { key, body, .. }) = shard.take_in_flight(&self.key) {
-            shard.push(Entry::answered(key, body, kept, now));
+            shard.answered(Entry::answered(key, body, kept, now));
         }
     }
 }
@@ -198,18 +226,14 @@ impl Originals<'_> {
     /// Whether one of them was answered, reversed since or not.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        let mut known = self.shard.with_digest(self.original.digest);
-        known.any(|entry| {
-            !entry.is_tombstone && entry.is_valid(self.now) && self.original.is(&entry.key())
-        })
+        let mut known = self.shard.answers.with_digest(halves(self.original.digest));
+        known.any(|entry| entry.is_valid(self.now) && self.original.is(&entry.key()))
     }
 
     /// Reversed by the commit `durable_at`: what is asked to be decided is refused from now on.
     pub fn reverse(mut self, durable_at: u64) {
         let Originals { original, now, .. } = self;
-        // One tombstone for each original: the time counts from the last reversal.
-        self.shard.forget_tombstone(original);
-        self.shard.push(Entry::tombstone(original, durable_at, now));
+        self.shard.forbid(original, durable_at, now);
     }
 }
 
@@ -316,7 +340,9 @@ mod tests {
             let index = Duplicates::new(1 << 20);
             index.originals(original, at(0)).reverse(9);
             index.originals(original, at(1)).reverse(10);
-            assert_eq!(index.shard(original.digest).with_digest(original.digest).count(), 1);
+            let shard = index.shard(original.digest);
+            assert_eq!(shard.tombstones.with_digest(halves(original.digest)).count(), 1);
+            drop(shard);
             index
         };
         let refused = |index: &Duplicates, key, now| {
@@ -353,15 +379,68 @@ mod tests {
     fn requests_that_differ_in_de37_only_do_not_pile_up() {
         let index = Duplicates::new(1 << 20);
         let key = |rrn| key_of(1, rrn, b"0100");
-        // Answers go before tombstones.
         index.originals(original(1, Some(1), None), at(0)).reverse(9);
         for rrn in 2..100 {
             answer(&index, key(rrn), at(0));
         }
-        let same = index.shard(1).with_digest(1).count();
+        let same = index.shard(1).answers.with_digest(halves(1)).count();
         assert_eq!(same, SAME_DIGEST_MAX);
         assert!(matches!(index.look(key(99), BodyDigest(1), at(1)), Look::Repeat(_)));
         assert!(matches!(index.look(key(1), BodyDigest(1), at(1)), Look::Conflict { .. }));
+    }
+
+    #[test]
+    fn reversals_that_differ_in_de37_only_push_none_out() {
+        for count in [15, 16, 17, 1_000] {
+            let index = Duplicates::new(1 << 24);
+            for rrn in 1..=count {
+                index.originals(original(1, Some(rrn), None), at(rrn.into())).reverse(rrn.into());
+            }
+            let now = at(2_000);
+            let refused = |rrn| {
+                let look = index.look(key_of(1, rrn, b"0100"), BodyDigest(1), now);
+                matches!(look, Look::Conflict { durable_at } if durable_at > 0)
+            };
+            assert!((1..=count).all(refused), "{count}");
+            let same = index.shard(1).tombstones.with_digest(halves(1)).count();
+            assert!(same <= SAME_DIGEST_MAX);
+            // Where they are too many, one that was not named is refused with them.
+            assert_eq!(refused(count + 1), count > 16);
+            // What is acknowledged is not refused.
+            let advice = index.look(key_of(1, 1, b"0120"), BodyDigest(1), now);
+            assert!(matches!(advice, Look::First(_)));
+        }
+    }
+
+    #[test]
+    fn no_number_of_answers_makes_a_reversal_forgotten() {
+        let index = Duplicates::new(1 << 20);
+        let digest = |number: u128| number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        index.originals(original(digest(0), Some(5), None), at(0)).reverse(9);
+        for number in 1..10 * index.entries_max() {
+            answer(&index, key(digest(number as u128)), at(1));
+        }
+        let look = index.look(key(digest(0)), BodyDigest(1), at(2));
+        assert!(matches!(look, Look::Conflict { durable_at: 9 }));
+    }
+
+    #[test]
+    fn one_network_does_not_make_another_forget() {
+        let networks = ["loud".into(), "quiet".into()];
+        let index = ByNetwork::new(&networks, 1 << 20);
+        let of = |network: &str| index.of(network).unwrap();
+        answer(of("quiet"), key(1), at(0));
+        of("quiet").originals(original(2, Some(5), None), at(0)).reverse(9);
+        for number in 1..100_000 {
+            answer(of("loud"), key(number), at(1));
+            of("loud").originals(original(number, Some(6), None), at(1)).reverse(9);
+        }
+        let look = |number| of("quiet").look(key(number), BodyDigest(1), at(2));
+        assert!(matches!(look(1), Look::Repeat(_)));
+        assert!(matches!(look(2), Look::Conflict { .. }));
+        assert_eq!(of("quiet").window(at(2)), WINDOW);
+        assert!(of("loud").window(at(2)) < WINDOW);
+        assert!(index.of("unknown").is_none());
     }
 
     /// A clock that was a day ahead for a moment.
@@ -406,10 +485,13 @@ mod tests {
 
     /// What README and demo.toml promise of the default.
     #[test]
-    fn the_default_budget_holds_3_5_million_answers() {
+    fn the_default_budget_holds_3_2_million_answers() {
         assert_eq!(size_of::<Entry>(), 64);
-        let entries = Duplicates::new(256 << 20).entries_max();
-        assert!((3_500_000..3_600_000).contains(&entries), "{entries}");
+        let index = Duplicates::new(256 << 20);
+        let entries = index.entries_max();
+        assert!((3_200_000..3_300_000).contains(&entries), "{entries}");
+        let reversals: usize = index.shards().map(|shard| shard.tombstones.entries_max).sum();
+        assert!((220_000..230_000).contains(&reversals), "{reversals}");
     }
 
     #[test]
@@ -418,8 +500,10 @@ mod tests {
         let index = Duplicates::new(budget);
         let room = |index: &Duplicates| {
             let of = |shard: MutexGuard<'_, Shard>| {
-                let buckets = shard.numbers.num_buckets();
-                (shard.entries.capacity() * size_of::<Entry>(), buckets * BUCKET_BYTES)
+                let rings = [&shard.answers, &shard.tombstones];
+                let entries: usize = rings.iter().map(|ring| ring.entries.capacity()).sum();
+                let buckets: usize = rings.iter().map(|ring| ring.numbers.num_buckets()).sum();
+                (entries * size_of::<Entry>(), buckets * BUCKET_BYTES)
             };
             index.shards().map(of).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
         };
@@ -428,7 +512,9 @@ mod tests {
         for number in 0..50 * index.entries_max() {
             // Spread like a digest.
             let key = key((number as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
-            answer(&index, key, at(i64::try_from(number).unwrap() / 1_000));
+            let now = at(i64::try_from(number).unwrap() / 1_000);
+            answer(&index, key, now);
+            index.originals(original(key.digest, Some(6), None), now).reverse(1);
         }
         assert_eq!(room(&index), before);
         assert!(index.shards().all(|shard| shard.in_flight.is_empty()));

@@ -52,13 +52,13 @@ use std::time::Duration;
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{
-    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
+    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
 };
 use super::record::{self, OwnKeys, Part, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::SyncMode;
 use crate::hsm::Kcv;
 use journal::{Append, Journal};
@@ -77,7 +77,7 @@ pub struct EmbeddedStore {
 struct Shared {
     journal: Journal,
     cards: Cards,
-    duplicates: Duplicates,
+    duplicates: ByNetwork,
     sync: SyncMode,
     clock: Arc<dyn Clock>,
     /// Bytes appended since the snapshot that the store was opened with.
@@ -128,12 +128,6 @@ impl EmbeddedStore {
         async move { failed(journal_failed.await) }
     }
 
-    /// How far back repeats are recognised now.
-    #[must_use]
-    pub fn duplicate_window(&self) -> Duration {
-        self.shared.duplicates.window(self.shared.clock.now())
-    }
-
     /// All cards.
     #[must_use]
     pub fn cards(&self) -> &Cards {
@@ -175,9 +169,9 @@ impl Shared {
             return Err(CommitError::Changed);
         }
         let time = commit.transaction.as_ref().map(|transaction| transaction.time);
-        let reversed = match commit.reverses.zip(time) {
+        let reversed = match commit.reverses.zip(commit.transaction.as_ref()) {
             None => None,
-            Some((reversal, time)) => Some(self.lock_originals(reversal, time)?),
+            Some((reversal, transaction)) => Some(self.lock_originals(reversal, transaction)?),
         };
         if let Some(transaction) = &commit.transaction {
             let previous = commit.card.map(|card| card.entry.last_record());
@@ -189,7 +183,7 @@ impl Shared {
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
         let waits = self.sync == SyncMode::All
-            || commit.change.is_some() && !commit.only_counters
+            || commit.change.is_some()
             || commit.reverses.is_some()
             || decided_on > self.journal.synced_through().get();
         let keeps_answer = commit.transaction.as_ref().is_some_and(|record| record.is_kept);
@@ -216,13 +210,20 @@ impl Shared {
         Ok(Appended { sequence, waits })
     }
 
+    fn duplicates(&self, network: &str) -> Result<&Duplicates, StoreFailed> {
+        let index = self.duplicates.of(network);
+        debug_assert!(index.is_some(), "the networks of all links have one");
+        index.ok_or_else(|| StoreFailed(format!("no link is of the network {network}")))
+    }
+
     /// The originals of a reversal, if they are still what its answer was decided on.
     fn lock_originals(
         &self,
         reversal: Reversal,
-        time: Timestamp,
+        transaction: &TransactionRecord,
     ) -> Result<Originals<'_>, CommitError> {
-        let mut originals = self.duplicates.originals(reversal.original, time);
+        let index = self.duplicates(&transaction.network)?;
+        let mut originals = index.originals(reversal.original, transaction.time);
         let waits = originals.in_flight().is_some();
         if waits || originals.is_known() != reversal.is_known {
             return Err(CommitError::Changed);
@@ -268,11 +269,13 @@ impl Store for EmbeddedStore {
 
     async fn claim(
         &self,
+        network: &str,
         key: DuplicateKey,
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
+        let index = self.shared.duplicates(network)?;
         loop {
-            match self.shared.duplicates.look(key, body, self.shared.clock.now()) {
+            match index.look(key, body, self.shared.clock.now()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
@@ -288,11 +291,12 @@ impl Store for EmbeddedStore {
         }
     }
 
-    async fn knows(&self, original: Original) -> Result<bool, StoreFailed> {
+    async fn knows(&self, network: &str, original: Original) -> Result<bool, StoreFailed> {
+        let index = self.shared.duplicates(network)?;
         loop {
             let waiting = {
                 let now = self.shared.clock.now();
-                let mut originals = self.shared.duplicates.originals(original, now);
+                let mut originals = index.originals(original, now);
                 match originals.in_flight() {
                     None => return Ok(originals.is_known()),
                     Some(waiting) => waiting,
@@ -300,6 +304,11 @@ impl Store for EmbeddedStore {
             };
             drop(waiting.await);
         }
+    }
+
+    fn duplicate_window(&self, network: &str) -> Duration {
+        let index = self.shared.duplicates.of(network);
+        index.map_or(Duration::ZERO, |index| index.window(self.shared.clock.now()))
     }
 
     async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {

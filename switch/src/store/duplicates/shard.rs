@@ -1,8 +1,9 @@
-//! One part of the index: the ring of its entries, and the tables that find them.
+//! One part of the index: a ring of answers and one of tombstones, and the tables that find them.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::digest::{BodyDigest, DuplicateKey, MessageKind, Original, halves};
@@ -10,8 +11,8 @@ use super::{Kept, WINDOW};
 use crate::authorization::{Answer, Reason};
 use crate::clock::Timestamp;
 
-/// How many entries may have the same digest: requests that differ in DE37 or MTI only, and their
-/// reversals.
+/// How many answers, and how many tombstones, may have the same digest: those of requests that
+/// differ in DE37 or MTI only.
 pub(super) const SAME_DIGEST_MAX: usize = 16;
 
 /// An answered request, or the tombstone of a reversed one.
@@ -22,11 +23,10 @@ pub(super) struct Entry {
     pub(super) body: BodyDigest,
     pub(super) time: Timestamp,
     pub(super) durable_at: u64,
-    /// 0: without; in a tombstone, any.
+    /// Digest of DE37; 0 = none. In a tombstone 0 matches any.
     pub(super) rrn: u32,
     /// In a tombstone, none is any.
     pub(super) kind: MessageKind,
-    pub(super) is_tombstone: bool,
     pub(super) answer: Answer,
 }
 
@@ -39,14 +39,12 @@ impl Entry {
     ) -> Entry {
         let DuplicateKey { digest, rrn, kind } = key;
         let Kept { answer, durable_at } = kept;
-        let (digest, is_tombstone) = (halves(digest), false);
-        Entry { digest, body, time, durable_at, rrn, kind, is_tombstone, answer }
+        Entry { digest: halves(digest), body, time, durable_at, rrn, kind, answer }
     }
 
     pub(super) fn tombstone(original: Original, durable_at: u64, time: Timestamp) -> Entry {
         let kept = Kept { answer: Answer::new(Reason::DuplicateConflict), durable_at };
-        let entry = Entry::answered(original.to_key(), BodyDigest::default(), kept, time);
-        Entry { is_tombstone: true, ..entry }
+        Entry::answered(original.to_key(), BodyDigest::default(), kept, time)
     }
 
     pub(super) fn key(&self) -> DuplicateKey {
@@ -55,9 +53,9 @@ impl Entry {
         DuplicateKey { digest, rrn: self.rrn, kind: self.kind }
     }
 
-    /// What it forbids, if it is a tombstone.
-    pub(super) fn reversed(&self) -> Option<Original> {
-        self.is_tombstone.then(|| Original::from_key(&self.key()))
+    /// What a tombstone forbids.
+    pub(super) fn reversed(&self) -> Original {
+        Original::from_key(&self.key())
     }
 
     pub(super) fn is_valid(&self, now: Timestamp) -> bool {
@@ -85,49 +83,25 @@ impl InFlight {
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) in_flight: HashTable<InFlight>,
-    /// Oldest first. An entry has a number for good; that of the first is `first`.
-    pub(super) entries: VecDeque<Entry>,
-    pub(super) first: u32,
-    pub(super) numbers: HashTable<u32>,
-    pub(super) entries_max: usize,
-    /// Time of the youngest answer that was dropped for want of room.
-    pub(super) dropped: Option<Timestamp>,
+    pub(super) answers: Ring,
+    /// In a room of their own: no number of answers makes a reversal forgotten.
+    pub(super) tombstones: Ring,
 }
 
-/// What a table of numbers takes for a bucket, in bytes: a number and its control byte.
-pub(super) const BUCKET_BYTES: usize = size_of::<u32>() + 1;
+/// One in so many bytes of a shard is for tombstones.
+const TOMBSTONES_PART: usize = 16;
 
 impl Shard {
-    /// A shard that takes at most `bytes_max`. The table has a power of two of buckets and is
-    /// filled to 7/16: above half of its capacity, a table that has dropped many entries grows
-    /// instead of cleaning up.
+    /// A shard that takes at most `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Shard {
-        let entries_at = |buckets: usize| {
-            let room = bytes_max.saturating_sub(buckets * BUCKET_BYTES) / size_of::<Entry>();
-            room.min(buckets * 7 / 16 - 1)
-        };
-        let mut buckets = 16;
-        while entries_at(buckets * 2) > entries_at(buckets) {
-            buckets *= 2;
-        }
-        let entries_max = entries_at(buckets).max(1);
+        let tombstones = bytes_max / TOMBSTONES_PART;
         Shard {
             in_flight: HashTable::new(),
-            entries: VecDeque::with_capacity(entries_max),
-            first: 0,
-            numbers: HashTable::with_capacity(buckets * 7 / 8),
-            entries_max,
-            dropped: None,
+            answers: Ring::new(bytes_max - tombstones),
+            tombstones: Ring::new(tombstones),
         }
     }
-}
 
-/// A digest is a hash already. Its low bits choose the shard.
-pub(super) const fn table_hash([high, _]: [u64; 2]) -> u64 {
-    high
-}
-
-impl Shard {
     pub(super) fn in_flight_with(&mut self, key: &DuplicateKey) -> Option<&mut InFlight> {
         let hash = table_hash(halves(key.digest));
         self.in_flight.find_mut(hash, |known| known.key == *key)
@@ -139,21 +113,97 @@ impl Shard {
         found.ok().map(|found| found.remove().0)
     }
 
+    /// Keeps an answer; of those that have its digest, the oldest goes if they are too many.
+    pub(super) fn answered(&mut self, entry: Entry) {
+        let digest = entry.digest;
+        if self.answers.with_digest(digest).count() >= SAME_DIGEST_MAX {
+            self.answers.forget_oldest(digest);
+        }
+        self.answers.push(entry);
+    }
+
+    /// Forbids an original, from now on for a whole window. Where too many that differ in DE37 or
+    /// MTI only are forbidden, all of that digest are: none of them may be approved again.
+    pub(super) fn forbid(&mut self, original: Original, durable_at: u64, now: Timestamp) {
+        let digest = halves(original.digest);
+        let any = Original { kind: None, rrn: None, ..original };
+        let known = |one| move |entry: &Entry| entry.reversed() == one;
+        let is_general = self.tombstones.with_digest(digest).any(known(any));
+        self.tombstones.forget_where(digest, known(original));
+        let crowded = self.tombstones.with_digest(digest).count() >= SAME_DIGEST_MAX;
+        let forbidden = if is_general || crowded { any } else { original };
+        if forbidden == any {
+            self.tombstones.forget_where(digest, |_| true);
+        }
+        self.tombstones.push(Entry::tombstone(forbidden, durable_at, now));
+    }
+
+    /// Time of the youngest entry that was dropped for want of room.
+    pub(super) fn dropped(&self) -> Option<Timestamp> {
+        self.answers.dropped.max(self.tombstones.dropped)
+    }
+}
+
+/// Entries in the order of their age, and a table that finds them by digest.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// Oldest first. An entry has a number for good; that of the first is `first`.
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) first: u32,
+    pub(super) numbers: HashTable<u32>,
+    pub(super) entries_max: usize,
+    /// Time of the youngest entry that was dropped for want of room.
+    pub(super) dropped: Option<Timestamp>,
+}
+
+/// What a table of numbers takes for a bucket, in bytes: a number and its control byte.
+pub(super) const BUCKET_BYTES: usize = size_of::<u32>() + 1;
+
+/// A digest is a hash already. Its low bits choose the shard.
+pub(super) const fn table_hash([high, _]: [u64; 2]) -> u64 {
+    high
+}
+
+impl Ring {
+    /// A ring that takes at most `bytes_max`. The table has a power of two of buckets and is
+    /// filled to 7/16: above half of its capacity, a table that has dropped many entries grows
+    /// instead of cleaning up.
+    fn new(bytes_max: usize) -> Ring {
+        let entries_at = |buckets: usize| {
+            let room = bytes_max.saturating_sub(buckets * BUCKET_BYTES) / size_of::<Entry>();
+            room.min(buckets * 7 / 16 - 1)
+        };
+        let mut buckets = 16;
+        while entries_at(buckets * 2) > entries_at(buckets) {
+            buckets *= 2;
+        }
+        let entries_max = entries_at(buckets).max(1);
+        Ring {
+            entries: VecDeque::with_capacity(entries_max),
+            first: 0,
+            numbers: HashTable::with_capacity(buckets * 7 / 8),
+            entries_max,
+            dropped: None,
+        }
+    }
+
     /// The entry of this number.
-    pub(super) fn entry(&self, number: u32) -> Option<&Entry> {
+    fn entry(&self, number: u32) -> Option<&Entry> {
         self.entries.get(usize::try_from(number.wrapping_sub(self.first)).ok()?)
     }
 
-    pub(super) fn with_digest(&self, digest: u128) -> impl Iterator<Item = &Entry> {
-        let digest = halves(digest);
-        let numbers = self.numbers.iter_hash(table_hash(digest));
-        let entries = numbers.filter_map(|number| self.entry(*number));
-        entries.filter(move |entry| entry.digest == digest)
+    pub(super) fn with_digest(&self, digest: [u64; 2]) -> impl Iterator<Item = &Entry> {
+        self.numbers_of(digest).map(|(_, entry)| entry)
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    fn numbers_of(&self, digest: [u64; 2]) -> impl Iterator<Item = (u32, &Entry)> {
+        let numbers = self.numbers.iter_hash(table_hash(digest));
+        let entries = numbers.filter_map(|number| Some((*number, self.entry(*number)?)));
+        entries.filter(move |(_, entry)| entry.digest == digest)
+    }
+
+    fn push(&mut self, entry: Entry) {
         self.make_room(entry.time);
-        self.make_room_for(entry.digest);
         // There are fewer entries than numbers: entries_max is far below 2^32.
         let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let number = self.first.wrapping_add(count);
@@ -170,7 +220,7 @@ impl Shard {
 
     /// Drops the oldest entries while there is no room for one more. What is too old only counts
     /// as absent: the clock may have been wrong.
-    pub(super) fn make_room(&mut self, now: Timestamp) {
+    fn make_room(&mut self, now: Timestamp) {
         while self.entries.len() >= self.entries_max {
             let Some(oldest) = self.entries.pop_front() else { return };
             let number = self.first;
@@ -182,32 +232,20 @@ impl Shard {
         }
     }
 
-    /// Drops the oldest of those that have this digest, if they are too many: answers first.
-    pub(super) fn make_room_for(&mut self, digest: [u64; 2]) {
-        let numbers = || self.numbers.iter_hash(table_hash(digest));
-        if numbers().count() < SAME_DIGEST_MAX {
-            return;
-        }
-        let of_digest = numbers().filter_map(|number| {
-            let entry = self.entry(*number).filter(|entry| entry.digest == digest)?;
-            Some((entry.is_tombstone, number.wrapping_sub(self.first), *number))
-        });
-        if let Some((.., number)) = of_digest.min() {
-            self.forget(digest, number);
-        }
+    fn forget_oldest(&mut self, digest: [u64; 2]) {
+        let oldest = self.numbers_of(digest).map(|(number, _)| number);
+        let oldest = oldest.min_by_key(|number| number.wrapping_sub(self.first));
+        oldest.into_iter().for_each(|number| self.forget(digest, number));
     }
 
-    pub(super) fn forget_tombstone(&mut self, original: Original) {
-        let hash = table_hash(halves(original.digest));
-        let is_it = |number: &&u32| {
-            self.entry(**number).is_some_and(|entry| entry.reversed() == Some(original))
-        };
-        let known = self.numbers.iter_hash(hash).find(is_it).copied();
-        known.into_iter().for_each(|number| self.forget(halves(original.digest), number));
+    fn forget_where(&mut self, digest: [u64; 2], is_it: impl Fn(&Entry) -> bool) {
+        let found = self.numbers_of(digest).filter(|(_, entry)| is_it(entry));
+        let found: SmallVec<[u32; SAME_DIGEST_MAX]> = found.map(|(number, _)| number).collect();
+        found.into_iter().for_each(|number| self.forget(digest, number));
     }
 
     /// Its place in the ring stays.
-    pub(super) fn forget(&mut self, digest: [u64; 2], number: u32) {
+    fn forget(&mut self, digest: [u64; 2], number: u32) {
         if let Ok(found) = self.numbers.find_entry(table_hash(digest), |own| *own == number) {
             found.remove();
         }

@@ -175,11 +175,15 @@ fn damage(files: &mut Files, random: &mut Random) -> (String, bool) {
 /// more appended, closed.
 fn recover(home: &Path, more: u64) -> Result<BTreeMap<u64, Vec<u8>>, String> {
     let mut records = BTreeMap::new();
-    let snapshot = read_newest(&home.join("snapshots"), &mut |record| {
-        let (sequence, payload) = record.split_first_chunk().unwrap();
-        records.insert(u64::from_le_bytes(*sequence), payload.to_vec());
-        Ok(())
-    });
+    let snapshot = read_newest(
+        &home.join("snapshots"),
+        &mut |record| {
+            let (sequence, payload) = record.split_first_chunk().unwrap();
+            records.insert(u64::from_le_bytes(*sequence), payload.to_vec());
+            Ok(())
+        },
+        &|_, _| {},
+    );
     let info = snapshot.map_err(|error| error.to_string())?.info;
     let start = info.map_or(Sequence::FIRST, |info| info.from);
     let directory = home.join("journal");

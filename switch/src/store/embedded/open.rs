@@ -19,7 +19,7 @@ use crate::cards::cache::NewCard;
 use crate::cards::{CardKey, CardState, Cards};
 use crate::clock::{Clock, Timestamp};
 use crate::config::StoreConfig;
-use crate::store::duplicates::{Duplicates, Kept, WINDOW};
+use crate::store::duplicates::{ByNetwork, Kept, WINDOW};
 use crate::store::record::{self, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
 
 /// What the store is opened with.
@@ -31,6 +31,8 @@ pub struct OpenOptions {
     pub config: StoreConfig,
     /// Products that cards may refer to.
     pub products: Vec<Arc<Product>>,
+    /// The networks of all links, each once.
+    pub networks: Vec<Arc<str>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Time since any moment, to measure syncs.
@@ -118,9 +120,10 @@ impl EmbeddedStore {
         options: &OpenOptions,
         create_new: bool,
     ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
+        let reading = Reading { monotonic: options.monotonic, told: Cell::default() };
         let mut loading = Loading {
             cards: Cards::default(),
-            duplicates: Duplicates::new(options.config.duplicate_index_bytes_max),
+            duplicates: ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max),
             products: &options.products,
             now: options.clock.now(),
             start: Sequence::FIRST,
@@ -128,11 +131,14 @@ impl EmbeddedStore {
             to_be_removed: RefCell::default(),
             own_keys: Cell::default(),
         };
-        let snapshot = snapshot_read::read_newest(&options.snapshots(), &mut |bytes| {
-            loading.snapshot_record(bytes)
-        })?;
+        let snapshot = snapshot_read::read_newest(
+            &options.snapshots(),
+            &mut |bytes| loading.snapshot_record(bytes),
+            &|read, bytes| reading.tell("snapshot", read, bytes),
+        )?;
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
-        let (journal, recovered) = open_journal(options, create_new, &snapshot, &loading)?;
+        let (journal, recovered) =
+            open_journal(options, create_new, &snapshot, &loading, &reading)?;
         loading.check_removals(&options.journal())?;
         // Now that the journal is ours, what a crash left unfinished is nobody else's.
         snapshot_read::remove_drafts(&options.snapshots())?;
@@ -164,30 +170,36 @@ fn open_journal(
     create_new: bool,
     snapshot: &SnapshotRead,
     loading: &Loading<'_>,
+    reading: &Reading,
 ) -> Result<(Journal, Recovered), OpenStoreError> {
     let window = i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX);
+    let answers_max = loading.answers_max();
     let mut replay = Replay {
         start: Some(loading.start),
-        // Older segments only for the answers in them, and not more than a start can wait for.
+        // Older segments only for the answers in them, as far as there is room for these, and not
+        // more than a start can wait for.
         needed: &|following: &SegmentInfo, newest: &SegmentInfo| {
             let segments = u64::from(newest.number.saturating_sub(following.number));
             let ended = created(following);
-            let is_near = segments.saturating_mul(newest.bytes) < ANSWERS_READ_BYTES_MAX;
+            let answers = newest.answers_before.saturating_sub(following.answers_before);
+            let is_near = answers < answers_max
+                && segments.saturating_mul(newest.bytes) < ANSWERS_READ_BYTES_MAX;
             if !is_near {
-                loading.duplicates.forgot(ended);
+                loading.forgot(ended);
             }
             // By the clock of the newest, if that of now is ahead of it.
             let newest = created(newest).seconds().min(loading.now.seconds());
             is_near && ended.seconds() >= newest - window
         },
         visit: &mut |sequence, position, bytes| loading.entry(sequence, position, bytes),
+        progress: &|read, bytes| reading.tell("journal", read, bytes),
     };
     let opened = Journal::open(journal_options(options, create_new), &mut replay);
     if let Ok((journal, _)) = &opened {
         // Answers of segments that were retired are gone.
         let oldest = journal.segments().into_iter().next();
         let retired = oldest.filter(|oldest| oldest.first > Sequence::FIRST);
-        retired.iter().for_each(|oldest| loading.duplicates.forgot(created(oldest)));
+        retired.iter().for_each(|oldest| loading.forgot(created(oldest)));
     }
     opened.map_err(|cause| match snapshot.damaged.first() {
         Some(damaged) if snapshot.info.is_none() => {
@@ -195,6 +207,25 @@ fn open_journal(
         }
         _ => OpenStoreError::Journal(cause),
     })
+}
+
+/// Tells each second how far reading has come: with millions of cards it takes a while.
+struct Reading {
+    monotonic: fn() -> Duration,
+    told: Cell<Option<Duration>>,
+}
+
+impl Reading {
+    fn tell(&self, what: &str, read: u64, bytes: u64) {
+        let now = (self.monotonic)();
+        let told = self.told.get().unwrap_or(now);
+        self.told.set(Some(told));
+        if now.saturating_sub(told) >= Duration::from_secs(1) {
+            self.told.set(Some(now));
+            let (read_mb, left_mb) = (read >> 20, bytes.saturating_sub(read) >> 20);
+            tracing::info!(what, read_mb, left_mb, "reading the store");
+        }
+    }
 }
 
 /// Journal that is read at start for answers of before the snapshot, in bytes.
@@ -233,7 +264,7 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
 /// What is being loaded. An error text ends the opening and is given with file and offset.
 struct Loading<'a> {
     cards: Cards,
-    duplicates: Duplicates,
+    duplicates: ByNetwork,
     products: &'a [Arc<Product>],
     now: Timestamp,
     /// The snapshot has the cards as they were before this record.
@@ -260,6 +291,18 @@ impl Loading<'_> {
         Ok(())
     }
 
+    /// So many answers fill the index, whatever digests they have: its parts do not fill evenly.
+    fn answers_max(&self) -> u64 {
+        let entries: usize = self.duplicates.iter().map(|(_, index)| index.entries_max()).sum();
+        let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+        entries.saturating_add(entries / 16)
+    }
+
+    /// Notes that answers of before this time are not in the index.
+    fn forgot(&self, before: Timestamp) {
+        self.duplicates.iter().for_each(|(_, index)| index.forgot(before));
+    }
+
     /// Whether it keeps an answer for repeats.
     fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<bool, String> {
         if sequence >= self.start {
@@ -271,9 +314,12 @@ impl Loading<'_> {
             Part::Transaction(transaction) => transaction.is_kept,
             _ => false,
         });
+        // A reversal stands behind the record of its message.
+        let mut network = None;
         parts.into_iter().try_for_each(|part| match part {
             Part::Transaction(transaction) => {
                 self.transaction(sequence, position, &transaction);
+                network = Some(transaction.network);
                 Ok(())
             }
             Part::CardAdded(card) if sequence >= self.start => {
@@ -288,7 +334,8 @@ impl Loading<'_> {
                 Ok(())
             }
             Part::Reversal(original, time) => {
-                self.duplicates.originals(original, time).reverse(0);
+                let index = network.as_ref().and_then(|network| self.duplicates.of(network));
+                index.into_iter().for_each(|index| index.originals(original, time).reverse(0));
                 Ok(())
             }
             Part::OwnKeys(keys) => {
@@ -364,16 +411,18 @@ impl Loading<'_> {
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
         let is_history = sequence >= self.start && transaction.previous.is_some();
-        let card = self.cards.load(&transaction.card);
-        if let Some(card) = card.filter(|_| is_history) {
+        let card = if is_history { self.cards.load(&transaction.card) } else { None };
+        if let Some(card) = card {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
         }
-        // However old it seems: the clock may be wrong now, and is asked again at every look.
-        if transaction.is_kept {
+        // However old it seems: the clock may be wrong now, and is asked again at every look. A
+        // network that no link has any more asks for nothing.
+        let index = self.duplicates.of(&transaction.network);
+        if let Some(index) = index.filter(|_| transaction.is_kept) {
             // All that is read at start is on disk: nothing to wait for.
             let kept = Kept { answer: transaction.answer, durable_at: 0 };
             let TransactionRecord { duplicate_key, body, time, .. } = *transaction;
-            self.duplicates.restore(duplicate_key, body, kept, time);
+            index.restore(duplicate_key, body, kept, time);
         }
     }
 

@@ -61,6 +61,9 @@ impl Options {
 /// of that record.
 pub type Visit<'a> = dyn FnMut(Sequence, Position, &[u8]) -> Result<bool, String> + 'a;
 
+/// Gets how many bytes of a file, or of files, have been read, and of how many.
+pub type Progress<'a> = dyn Fn(u64, u64) + 'a;
+
 /// What is read at open.
 pub struct Replay<'a> {
     /// The record from which on everything must be there, read from the start of its segment:
@@ -72,6 +75,8 @@ pub struct Replay<'a> {
     pub needed: &'a dyn Fn(&SegmentInfo, &SegmentInfo) -> bool,
     /// Gets the records.
     pub visit: &'a mut Visit<'a>,
+    /// Gets how many bytes have been read, and of how many, now and then.
+    pub progress: &'a Progress<'a>,
 }
 
 /// What open found.

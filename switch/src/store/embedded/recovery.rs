@@ -135,6 +135,8 @@ fn read(
     replay: &mut Replay<'_>,
 ) -> Result<End, OpenError> {
     let begin = begin(used, replay);
+    let bytes: u64 = used.iter().skip(begin).map(|info| info.bytes).sum();
+    let mut left = bytes;
     let mut reader =
         Reader { replay, buffer: Vec::new(), expected: Sequence::NONE, visited: 0, answers: 0 };
     let mut end = None;
@@ -150,6 +152,8 @@ fn read(
         let last = Sequence::new(reader.expected.get() - 1);
         let Reader { visited, answers, .. } = reader;
         let ended = torn.is_some();
+        left = left.saturating_sub(info.bytes);
+        (reader.replay.progress)(bytes - left, bytes);
         end = Some((End { index, offset, torn, last, visited, answers }, info));
         if ended {
             break;

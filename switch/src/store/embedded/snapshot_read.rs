@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::files::{Fields, unseal};
+use super::options::Progress;
 use super::snapshot::{
     FOOTER_BYTES, HEADER_BYTES, MAGIC, SNAPSHOT_PAYLOAD_BYTES_MAX, SnapshotInfo, VERSION, entries,
     record_crc, snapshots,
@@ -12,6 +13,8 @@ use super::snapshot::{
 use super::types::{Damaged, Failed, OpenError, Sequence};
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// After so many records is told how far reading has come.
+const PROGRESS_RECORDS: u64 = 1 << 14;
 
 /// Gets each record's payload in the order it was written; an error is a refusal to open.
 pub type VisitSnapshot<'a> = dyn FnMut(&[u8]) -> Result<(), String> + 'a;
@@ -34,12 +37,14 @@ pub struct SnapshotRead {
 pub fn read_newest(
     directory: &Path,
     visit: &mut VisitSnapshot<'_>,
+    progress: &Progress<'_>,
 ) -> Result<SnapshotRead, OpenError> {
     let mut read = SnapshotRead::default();
     for (from, path) in snapshots(directory)?.into_iter().rev() {
-        match scan(&path, from, &mut |_| Ok(())) {
+        match scan(&path, from, &mut |_| Ok(()), &|read, size| progress(read / 2, size)) {
             Ok(_) => {
-                read.info = Some(scan(&path, from, visit)?);
+                let half = |read, size| progress(size / 2 + read / 2, size);
+                read.info = Some(scan(&path, from, visit, &half)?);
                 return Ok(read);
             }
             Err(OpenError::Damaged(damaged)) => read.damaged.push(damaged),
@@ -77,6 +82,7 @@ fn scan(
     path: &Path,
     from: Sequence,
     visit: &mut VisitSnapshot<'_>,
+    progress: &Progress<'_>,
 ) -> Result<SnapshotInfo, OpenError> {
     let failed = |error| Failed::new(path, error);
     let file = File::open(path).map_err(failed)?;
@@ -90,6 +96,9 @@ fn scan(
         let start = scan.offset - payload.len() as u64;
         visit(&payload).map_err(|reason| Damaged::new(path, start, reason))?;
         records += 1;
+        if records % PROGRESS_RECORDS == 0 {
+            progress(scan.offset, size);
+        }
     }
     scan.footer(from, records)
 }

@@ -18,10 +18,14 @@ fn write(directory: &Path, from: u64, records: u64) -> Finished {
 
 fn read(directory: &Path) -> (SnapshotRead, Vec<Vec<u8>>) {
     let mut seen = Vec::new();
-    let read = read_newest(directory, &mut |payload| {
-        seen.push(payload.to_vec());
-        Ok(())
-    });
+    let read = read_newest(
+        directory,
+        &mut |payload| {
+            seen.push(payload.to_vec());
+            Ok(())
+        },
+        &|_, _| {},
+    );
     (read.unwrap(), seen)
 }
 

@@ -58,6 +58,7 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
             duplicate_index_bytes_max: 1 << 20,
         },
         products: vec![product()],
+        networks: vec!["net".into()],
         clock: Arc::new(SystemClock),
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(|_, _| ()),
@@ -206,7 +207,7 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
 
 async fn decline(store: &EmbeddedStore, number: u64) {
     let (key, body) = (key(number), BodyDigest(number));
-    let Ok(Claimed::First(claim)) = store.claim(key, body).await else { panic!("{number}") };
+    let Ok(Claimed::First(claim)) = store.claim("net", key, body).await else { panic!("{number}") };
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
     let commit = Commit {
         card: Some(&card),
@@ -237,8 +238,10 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
     let store = open(directory.path(), true);
     add(&store, new_card(1)).await.unwrap();
     let unknown = reversal(1, false);
-    assert!(!store.knows(unknown.original).await.unwrap());
-    let Ok(Claimed::First(claim)) = store.claim(key(1), BodyDigest(1)).await else { panic!() };
+    assert!(!store.knows("net", unknown.original).await.unwrap());
+    let Ok(Claimed::First(claim)) = store.claim("net", key(1), BodyDigest(1)).await else {
+        panic!()
+    };
     let changed = store.commit(reversing(1, unknown), &mut None).await;
     assert_eq!(changed, Err(CommitError::Changed), "it is being answered");
     drop(claim);
@@ -248,9 +251,9 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
         Err(CommitError::Changed),
         "it was answered"
     );
-    assert!(store.knows(unknown.original).await.unwrap());
+    assert!(store.knows("net", unknown.original).await.unwrap());
     store.commit(reversing(1, reversal(1, true)), &mut None).await.unwrap();
-    let claimed = store.claim(key(1), BodyDigest(1)).await.unwrap();
+    let claimed = store.claim("net", key(1), BodyDigest(1)).await.unwrap();
     assert!(matches!(claimed, Claimed::Conflict));
 }
 
@@ -274,10 +277,10 @@ async fn reversals_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..500 {
-        let claimed = store.claim(key(number), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", key(number), BodyDigest(number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Conflict), "{number}");
     }
-    let claimed = store.claim(key(1_000), BodyDigest(1_000)).await.unwrap();
+    let claimed = store.claim("net", key(1_000), BodyDigest(1_000)).await.unwrap();
     assert!(matches!(claimed, Claimed::Repeat(_)));
 }
 
@@ -297,7 +300,7 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..DECLINES {
-        let claimed = store.claim(key(number), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", key(number), BodyDigest(number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();

@@ -54,8 +54,10 @@ pub(super) fn open_from(
         seen.push((sequence.get(), position, payload.to_vec()));
         Ok(record(payload).keeps_answer)
     };
-    let (journal, recovered) =
-        Journal::open(options, &mut Replay { start, needed, visit: &mut visit })?;
+    let (journal, recovered) = Journal::open(
+        options,
+        &mut Replay { start, needed, visit: &mut visit, progress: &|_, _| {} },
+    )?;
     Ok((journal, recovered, seen))
 }
 

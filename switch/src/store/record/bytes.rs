@@ -146,7 +146,7 @@ pub fn put_transaction(out: &mut Vec<u8>, record: &TransactionRecord, previous: 
     out.put_slice(&record.stan);
     out.put_slice(&record.acquirer);
     put_optional(out, record.rrn.as_ref());
-    out.put_u16_le(record.answer.reason.code().parse().unwrap_or_default());
+    out.put_u16_le(record.answer.reason.number());
     put_optional(out, record.answer.approval_code.as_ref());
     out.put_u8(verification_code(record.verification));
     out.put_u8(verification_code(record.cryptogram));
@@ -319,7 +319,7 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
         acquirer: array(bytes)?,
         rrn: optional(bytes)?,
         answer: Answer {
-            reason: Reason::from_code(&format!("{:04}", bytes.try_get_u16_le()?))
+            reason: Reason::from_number(bytes.try_get_u16_le()?)
                 .ok_or(Unreadable("unknown reason"))?,
             approval_code: optional(bytes)?,
             chip: ChipAnswer::Nothing,
