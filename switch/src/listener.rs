@@ -8,22 +8,116 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::Counter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::connection::serve_and_log;
 use crate::hsm::Hsm;
-use crate::metrics::LinkMetrics;
+use crate::metrics::{DoorMetrics, LinkMetrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::{InFlight, Session, Switch};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What peers can cause in any number is said at most this often.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// When the same thing was last said in the log, and how often it was not said since.
+#[derive(Default)]
+pub(crate) struct Said {
+    next: Duration,
+    unsaid: u64,
+}
+
+impl Said {
+    /// How many were not said since the last one, if this one is to be said now.
+    fn again(&mut self, now: Duration) -> Option<u64> {
+        if now < self.next {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next = now + SAID_EVERY;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// What a listener does when the system gives it no connection: every such error passes, a lack
+/// of descriptors or of memory as well as a peer that has gone, so it waits and tries again.
+pub(crate) struct Failures {
+    listener: Box<str>,
+    counter: Counter,
+    said: Said,
+}
+
+impl Failures {
+    pub(crate) fn new(listener: &str, counter: Counter) -> Failures {
+        Failures { listener: listener.into(), counter, said: Said::default() }
+    }
+
+    /// Counts and says one, and waits.
+    pub(crate) async fn pause(&mut self, error: &io::Error, clock: &impl Clock) {
+        self.counter.increment(1);
+        if let Some(unsaid) = self.said.again(clock.monotonic()) {
+            let listener = &*self.listener;
+            let text = "no connection can be accepted; it is tried again";
+            tracing::error!(listener, %error, unsaid, "{text}");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// A door beside the links: so many connections at most, so that whoever can reach it does not
+/// take the file descriptors of the links.
+pub(crate) struct Door {
+    places: Arc<Semaphore>,
+    metrics: Arc<DoorMetrics>,
+    failures: Failures,
+    refused: Said,
+}
+
+impl Door {
+    pub(crate) fn new(connections_max: usize, metrics: &Arc<DoorMetrics>) -> Door {
+        Door {
+            places: Arc::new(Semaphore::new(connections_max)),
+            metrics: Arc::clone(metrics),
+            failures: Failures::new(metrics.name, metrics.accept_failures.clone()),
+            refused: Said::default(),
+        }
+    }
+
+    /// The connection that was accepted, with its place for as long as it lives; `None` if there
+    /// is no place for it, or none came.
+    pub(crate) async fn enter<T>(
+        &mut self,
+        accepted: io::Result<T>,
+        clock: &impl Clock,
+    ) -> Option<(T, OwnedSemaphorePermit)> {
+        let connection = match accepted {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.failures.pause(&error, clock).await;
+                return None;
+            }
+        };
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some((connection, place));
+        }
+        self.metrics.refused.increment(1);
+        if let Some(unsaid) = self.refused.again(clock.monotonic()) {
+            let door = self.metrics.name;
+            let text = "too many connections: one was closed at once";
+            tracing::warn!(target: "connection", door, unsaid, "{text}");
+        }
+        None
+    }
+}
 
 /// The threads that serve connections.
 pub struct Workers {
@@ -180,28 +274,30 @@ impl Listening {
         shutdown: Shutdown,
     ) {
         let mut pace = Pace::new(switch.limits.connections_per_second_max);
+        let mut failures = Failures::new(&self.link.name, self.metrics.accept_failures.clone());
         loop {
             let accepted = tokio::select! {
                 () = shutdown.stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    failures.pause(&error, &switch.clock).await;
+                    continue;
+                }
+            };
             if let Some(pause) = pace.take(switch.clock.monotonic()) {
                 tokio::time::sleep(pause).await;
             }
-            let given = accepted.and_then(|(stream, peer)| {
-                if workers.open() >= switch.limits.connections_max {
-                    switch.metrics.connection_refused();
-                    return Ok(());
-                }
-                let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
-                let in_flight = Arc::clone(&self.in_flight);
-                workers.give(stream, Session::new(link, metrics, in_flight, &peer.to_string()))
-            });
-            if let Err(error) = given {
-                let link = &*self.link.name;
-                tracing::warn!(target: "connection", link, %error, "it was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            if workers.open() >= switch.limits.connections_max {
+                switch.metrics.connection_refused();
+                continue;
             }
+            let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
+            let in_flight = Arc::clone(&self.in_flight);
+            // Fails for a peer that has gone already.
+            let _ = workers.give(stream, Session::new(link, metrics, in_flight, &peer.to_string()));
         }
     }
 }

@@ -51,6 +51,10 @@ pub struct Metrics {
     synced_records: Counter,
     connections_refused: Counter,
     log_lines_dropped: Counter,
+    /// Of the admin address.
+    pub admin: Arc<DoorMetrics>,
+    /// Of the control socket.
+    pub control: Arc<DoorMetrics>,
 }
 
 /// What can become of a script, by what a decision finds of it.
@@ -103,6 +107,8 @@ impl Metrics {
             synced_records: counter!("pinswitch_journal_synced_records_total"),
             connections_refused: counter!("pinswitch_connections_refused_total"),
             log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
+            admin: DoorMetrics::new("admin"),
+            control: DoorMetrics::new("control"),
         }
     }
 
@@ -186,6 +192,24 @@ fn describe_chips() {
     describe_counter!("pinswitch_issuer_scripts_total", "Issuer scripts, by what became of them.");
 }
 
+fn describe_doors() {
+    use metrics::describe_counter;
+    describe_counter!(
+        "pinswitch_door_connections_refused_total",
+        "Connections of the admin address and of control.sock closed at once because there were \
+         too many, by door."
+    );
+    describe_counter!(
+        "pinswitch_door_connections_timed_out_total",
+        "Connections of the admin address and of control.sock closed because their peer was too \
+         slow, by door."
+    );
+    describe_counter!(
+        "pinswitch_accept_failures_total",
+        "Times that the system gave no connection, by listener; each was tried again."
+    );
+}
+
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_gauge!("pinswitch_build_info", "What is running; always 1.");
@@ -224,6 +248,7 @@ fn describe() {
     );
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
     describe_chips();
+    describe_doors();
     describe_counter!(
         "pinswitch_reversals_total",
         "Reversals, by whether their original was known."
@@ -257,6 +282,34 @@ fn describe() {
     );
 }
 
+/// The counter of failures to accept of a listener: a link, or a door.
+fn accept_failures(kind: &'static str, name: &str) -> Counter {
+    counter!("pinswitch_accept_failures_total", "kind" => kind, "listener" => name.to_owned())
+}
+
+/// Metrics of a door beside the links.
+pub struct DoorMetrics {
+    /// Its name: `admin` or `control`.
+    pub name: &'static str,
+    /// Connections closed at once because there were too many.
+    pub refused: Counter,
+    /// Connections closed because their peer was too slow.
+    pub timed_out: Counter,
+    /// Times that the system gave no connection.
+    pub accept_failures: Counter,
+}
+
+impl DoorMetrics {
+    fn new(name: &'static str) -> Arc<DoorMetrics> {
+        Arc::new(DoorMetrics {
+            name,
+            refused: counter!("pinswitch_door_connections_refused_total", "door" => name),
+            timed_out: counter!("pinswitch_door_connections_timed_out_total", "door" => name),
+            accept_failures: accept_failures("door", name),
+        })
+    }
+}
+
 /// Metrics of one link.
 pub struct LinkMetrics {
     received: Vec<(&'static str, Counter)>,
@@ -270,6 +323,8 @@ pub struct LinkMetrics {
     late_decided: Counter,
     late_undecided: Counter,
     closed: Vec<(&'static str, Counter)>,
+    /// Times that the system gave no connection.
+    pub accept_failures: Counter,
     /// Requests that wait for HSM or store.
     pub in_flight: Gauge,
     /// Open connections.
@@ -316,6 +371,7 @@ impl LinkMetrics {
             late_decided: late("yes"),
             late_undecided: late("no"),
             closed: Ended::NAMES.into_iter().map(closed).collect(),
+            accept_failures: accept_failures("link", link),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
         })

@@ -33,6 +33,9 @@ TYPES = {
     "pinswitch_connections_closed": "counter",
     "pinswitch_overload_answers": "counter",
     "pinswitch_late_answers": "counter",
+    "pinswitch_door_connections_refused": "counter",
+    "pinswitch_door_connections_timed_out": "counter",
+    "pinswitch_accept_failures": "counter",
     "pinswitch_build_info": "gauge",
     "process_cpu_seconds": "counter",
     "process_resident_memory_bytes": "gauge",
@@ -108,6 +111,8 @@ def test_label_sets_exist_before_anything_happens(switch):
     for name in ("pinswitch_pin_suspensions_total", "pinswitch_pin_verifications_total",
                  "pinswitch_bad_pin_blocks_total", "pinswitch_connections_refused_total",
                  "pinswitch_inflight", "pinswitch_connections",
+                 "pinswitch_door_connections_refused_total",
+                 "pinswitch_door_connections_timed_out_total", "pinswitch_accept_failures_total",
                  "pinswitch_log_lines_dropped_total",
                  "pinswitch_request_duration_seconds_count"):
         assert metrics.value(name) == 0
