@@ -39,6 +39,8 @@ REPLACEMENTS = [
      "limits, admin_connections_max: expected a number from 1 to 10000"),
     ("drain_seconds_max = 10", "control_idle_seconds_max = 3601\ndrain_seconds_max = 10",
      "limits, control_idle_seconds_max: expected a number from 1 to 3600"),
+    ("drain_seconds_max = 10", "first_message_seconds_max = 3601\ndrain_seconds_max = 10",
+     "limits, first_message_seconds_max: expected no more than idle_seconds_max"),
     ("drain_seconds_max = 10", "hsm_milliseconds_max = 5001\ndrain_seconds_max = 10",
      "limits, hsm_milliseconds_max: expected no more than answer_milliseconds_max: an answer must "
      "be in time"),

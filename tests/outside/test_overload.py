@@ -99,6 +99,7 @@ def test_a_silent_connection_is_closed_and_a_busy_one_is_not(make_switch):
     switch = make_switch(limits="idle_seconds_max = 2").start()
     closed = dict(link="link-a", reason="idle")
     with switch.connect() as silent, switch.connect() as half, switch.connect() as busy:
+        assert silent.echo() == half.echo() == "00"
         deadline = time.monotonic() + WAIT_SECONDS
         while Metrics(switch).value("pinswitch_connections_closed_total", **closed) < 2:
             assert time.monotonic() < deadline, "they are not closed"
@@ -109,6 +110,32 @@ def test_a_silent_connection_is_closed_and_a_busy_one_is_not(make_switch):
             time.sleep(0.1)
         assert silent.is_closed()
         assert busy.echo() == "00"
+
+
+def test_who_sends_no_message_does_not_stay(make_switch):
+    """Nothing at all, keep-alives, or a frame that does not end: all the same. After a message, a
+    keep-alive holds the connection."""
+    limits = "first_message_seconds_max = 1\nidle_seconds_max = 2"
+    switch = make_switch(limits=limits).start()
+    closed = lambda reason: Metrics(switch).value(
+        "pinswitch_connections_closed_total", link="link-a", reason=reason)
+    with contextlib.ExitStack() as stack:
+        silent, half, empty, alive = [stack.enter_context(switch.connect()) for _ in range(4)]
+        assert alive.echo() == "00"
+        half.write(b"\xff")
+        deadline, since = time.monotonic() + WAIT_SECONDS, None
+        # Beyond what is allowed for the first message, and for being silent.
+        while since is None or time.monotonic() < since + 3:
+            assert time.monotonic() < deadline, "they are not closed"
+            with contextlib.suppress(ConnectionError):
+                empty.write(b"\0\0")
+            alive.write(b"\0\0")
+            if since is None and closed("no_message") == 3:
+                since = time.monotonic()
+            time.sleep(0.1)
+        assert closed("idle") == 0
+        assert silent.is_closed()
+        assert alive.echo() == "00"
 
 
 def memory_bytes(switch):
@@ -122,7 +149,7 @@ CONNECTIONS = 9_000
 def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
     """Some have been busy before, and stopped in the middle of a frame: what the burst needed is
     given back."""
-    limits = "connections_per_second_max = 100000"
+    limits = "connections_per_second_max = 100000\nfirst_message_seconds_max = 600"
     switch = make_switch(connections_max=CONNECTIONS + 10, limits=limits).start()
     burst = [authorization(CARD_3, CARD_3.pin) for _ in range(400)]
     with switch.connect() as link:

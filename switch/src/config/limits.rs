@@ -25,8 +25,10 @@ pub struct Limits {
     pub in_flight_per_link_max: usize,
     /// The same of all links.
     pub in_flight_max: usize,
-    /// How long a connection may stay without a request before it is closed.
+    /// How long a connection may stay without a message before it is closed.
     pub idle_seconds_max: Duration,
+    /// The same, of a connection that has brought none yet.
+    pub first_message_seconds_max: Duration,
     /// From the read of a request to its answer; what is later is not sent.
     pub answer_milliseconds_max: Duration,
     /// How long the HSM may take before a request is answered 91.
@@ -84,6 +86,8 @@ impl Limits {
         let write_seconds_max = seconds("write_seconds_max", 3_600, 10);
         let drain_seconds_max = seconds("drain_seconds_max", 3_600, 10);
         let idle_seconds_max = seconds("idle_seconds_max", 604_800, 3_600);
+        let first_message_seconds_max =
+            seconds("first_message_seconds_max", 604_800, idle_seconds_max.as_secs().min(30));
         let doors = DoorLimits::read(keys);
         let mut milliseconds = |key, default| {
             Duration::from_millis(keys.optional_number(key, 1..=600_000).unwrap_or(default))
@@ -117,12 +121,16 @@ impl Limits {
             drain_seconds_max,
             doors,
             idle_seconds_max,
+            first_message_seconds_max,
             answer_milliseconds_max,
             hsm_milliseconds_max,
             bad_pin_blocks_per_minute: keys
                 .optional_number("bad_pin_blocks_per_minute", 1..=BadPinBlocks::COUNT_MAX)
                 .unwrap_or(5),
         };
+        if limits.first_message_seconds_max > limits.idle_seconds_max {
+            keys.mistake_of("first_message_seconds_max", "expected no more than idle_seconds_max");
+        }
         if limits.in_flight_per_link_max > limits.in_flight_max {
             keys.mistake_of("in_flight_per_link_max", "expected no more than in_flight_max");
         }
