@@ -15,8 +15,8 @@ use crate::authorization::Product;
 use crate::demo;
 use crate::hsm::keys::read_master_key;
 pub use limits::{DoorLimits, Limits};
-pub use link::LinkConfig;
 use link::Links;
+pub use link::{LinkConfig, Peers};
 
 /// Everything the switch is started with.
 #[derive(Clone, Debug)]
@@ -170,7 +170,8 @@ impl<'a, 't> File<'a, 't> {
         let store = StoreConfig::read(&mut keys.table_or_empty("store"));
         let log = LogConfig::read(&mut keys.table_or_empty("log"));
         let addresses = admin_listen.clone().into_iter().collect();
-        let links = Links::new(self, is_demo, addresses).read(keys.tables("links", "link"));
+        let links =
+            Links::new(self, is_demo, addresses).read(&limits, keys.tables("links", "link"));
         let products = self.products(keys.tables("products", "product"));
         hsm.iter().chain(&admin).chain([&*keys]).for_each(Keys::finish);
         Some(Config {

@@ -2,8 +2,10 @@
 //! the thread with the fewest: a network has a handful of long-lived links, which the kernel
 //! would spread badly.
 
+mod admission;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +24,8 @@ use crate::metrics::{DoorMetrics, LinkMetrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::{InFlight, Session, Switch};
+pub use admission::Refused;
+use admission::{Admission, Place};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -134,6 +138,7 @@ struct Worker {
 struct Accepted {
     stream: std::net::TcpStream,
     session: Session,
+    place: Place,
     counted: Counted,
 }
 
@@ -177,16 +182,12 @@ impl Workers {
         Ok(Workers { workers, connections })
     }
 
-    fn open(&self) -> usize {
-        self.workers.iter().map(|worker| worker.open.load(Ordering::Relaxed)).sum()
-    }
-
-    fn give(&self, stream: TcpStream, session: Session) -> io::Result<()> {
+    fn give(&self, stream: TcpStream, session: Session, place: Place) -> io::Result<()> {
         let least = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = least else { return Ok(()) };
         stream.set_nodelay(true)?;
         let counted = Counted::new(&worker.open);
-        let accepted = Accepted { stream: stream.into_std()?, session, counted };
+        let accepted = Accepted { stream: stream.into_std()?, session, place, counted };
         // Fails only when the worker has ended, and then the switch is stopping.
         let _ = worker.accepted.send(accepted);
         Ok(())
@@ -205,10 +206,10 @@ async fn work<C: Clock, H: Hsm, S: Store>(
     shutdown: Shutdown,
     connections: TaskTracker,
 ) {
-    while let Some(Accepted { stream, session, counted }) = accepted.recv().await {
+    while let Some(Accepted { stream, session, place, counted }) = accepted.recv().await {
         let (switch, shutdown) = (Arc::clone(&switch), shutdown.clone());
         connections.spawn(async move {
-            let _counted = counted;
+            let _held = (place, counted);
             match TcpStream::from_std(stream) {
                 Ok(stream) => serve_and_log(switch, session, stream, shutdown).await,
                 Err(error) => tracing::error!(%error, "a connection could not be taken over"),
@@ -266,15 +267,18 @@ impl Listening {
         &self.link
     }
 
-    /// Accepts connections until the switch stops.
+    /// Accepts connections until the switch stops: all that come, so that none waits in the
+    /// kernel's queue behind those of others.
     pub async fn accept<C: Clock, H: Hsm, S: Store>(
         self,
         switch: Arc<Switch<C, H, S>>,
         workers: Arc<Workers>,
         shutdown: Shutdown,
     ) {
-        let mut pace = Pace::new(switch.limits.connections_per_second_max);
+        let per_second = switch.limits.connections_per_second_max;
+        let admission = Admission::new(&self.link, per_second);
         let mut failures = Failures::new(&self.link.name, self.metrics.accept_failures.clone());
+        let mut refusals = Refusals::default();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.stop.cancelled() => return,
@@ -287,69 +291,59 @@ impl Listening {
                     continue;
                 }
             };
-            if let Some(pause) = pace.take(switch.clock.monotonic()) {
-                tokio::time::sleep(pause).await;
-            }
-            if workers.open() >= switch.limits.connections_max {
-                switch.metrics.connection_refused();
-                continue;
-            }
+            // A listener of IPv6 sees an IPv4 address in its IPv6 form.
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let now = switch.clock.monotonic();
+            let (place, pause) = match admission.admit(peer.ip(), now) {
+                Ok(admitted) => admitted,
+                Err(refused) => {
+                    self.metrics.refused(refused);
+                    refusals.say(refused, &self.link.name, peer.ip(), now);
+                    continue;
+                }
+            };
             let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
-            let in_flight = Arc::clone(&self.in_flight);
-            // Fails for a peer that has gone already.
-            let _ = workers.give(stream, Session::new(link, metrics, in_flight, &peer.to_string()));
+            let session = Session::new(link, metrics, self.in_flight.clone(), &peer.to_string());
+            let (switch, workers) = (Arc::clone(&switch), Arc::clone(&workers));
+            let stop = shutdown.stop.clone();
+            tokio::spawn(async move {
+                let waiting = session.metrics.waiting.clone();
+                waiting.increment(1.0);
+                let turn = stop.run_until_cancelled(turn(&switch.clock, &place, pause)).await;
+                waiting.decrement(1.0);
+                if turn.is_some() {
+                    // Fails for a peer that has gone already.
+                    let _ = workers.give(stream, session, place);
+                }
+            });
         }
     }
 }
 
-/// Spreads connections over time, so that a storm of them leaves the processors to the requests.
-struct Pace {
-    /// Between two connections.
-    interval: Duration,
-    /// When the next one would be due, on the monotonic clock.
-    next: Duration,
-}
-
-/// Connections that are accepted at once after a quiet time.
-const BURST: u32 = 256;
-
-/// What the timer counts; a shorter pause is none.
-const TICK: Duration = Duration::from_millis(1);
-
-impl Pace {
-    fn new(per_second: u32) -> Pace {
-        Pace { interval: Duration::from_secs(1) / per_second.max(1), next: Duration::ZERO }
+/// Waits until a connection may be served: first behind those of its own address, then behind
+/// those of all, and nearly always not at all.
+async fn turn(clock: &impl Clock, place: &Place, pause: Option<Duration>) {
+    if let Some(pause) = pause {
+        tokio::time::sleep(pause).await;
     }
-
-    /// Takes the place of a connection that came now; a pause if there were too many.
-    fn take(&mut self, now: Duration) -> Option<Duration> {
-        self.next = self.next.max(now) + self.interval;
-        let burst = self.interval * BURST;
-        Some(self.next.saturating_sub(now + burst)).filter(|pause| *pause >= TICK)
+    if let Some(pause) = place.turn(clock.monotonic()) {
+        tokio::time::sleep(pause).await;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What was said of connections that were closed at once, for each reason.
+#[derive(Default)]
+struct Refusals([Said; Refused::ALL.len()]);
 
-    #[test]
-    fn a_storm_is_spread_over_time() {
-        for per_second in [100, 1_000, 50_000] {
-            let mut pace = Pace::new(per_second);
-            // The clock begins with the process, and that is when all peers come back.
-            let start = Duration::ZERO;
-            let mut now = start;
-            for number in 1..=3 * per_second + BURST {
-                now += pace.take(now).unwrap_or_default();
-                // The burst at once, then no more than the rate allows, and the timer's tick.
-                let due = pace.interval * number.saturating_sub(BURST);
-                assert!(now - start + TICK >= due, "{number} of {per_second}/s");
-                assert!(now - start <= due + TICK, "{number} of {per_second}/s");
+impl Refusals {
+    fn say(&mut self, refused: Refused, link: &str, peer: IpAddr, now: Duration) {
+        for ((known, reason), said) in Refused::ALL.iter().zip(&mut self.0) {
+            if *known == refused
+                && let Some(unsaid) = said.again(now)
+            {
+                let text = "a connection was closed at once";
+                tracing::warn!(target: "connection", link, %peer, reason, unsaid, "{text}");
             }
-            // Who comes slowly never waits.
-            let apart = pace.interval * 2;
-            assert!((1..100).all(|number| pace.take(now + apart * number).is_none()));
         }
     }
 }

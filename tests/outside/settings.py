@@ -35,6 +35,7 @@ network = "net"
 listen = "{listen}"
 dialect = "{dialect}"
 zpk = "{zpk}"
+{link_a}
 
 [[links]]
 name = "link-b"
@@ -96,6 +97,7 @@ DEFAULTS = {
     "snapshot_mb": 256,
     "json": "false",
     "listen": "127.0.0.1:0",
+    "link_a": "",
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
     "tables": "",

@@ -17,6 +17,7 @@ TYPES = {
     "pinswitch_request_duration_seconds": "histogram",
     "pinswitch_inflight": "gauge",
     "pinswitch_connections": "gauge",
+    "pinswitch_connections_waiting": "gauge",
     "pinswitch_connections_refused": "counter",
     "pinswitch_pin_verifications": "counter",
     "pinswitch_pin_suspensions": "counter",
@@ -110,7 +111,7 @@ def test_label_sets_exist_before_anything_happens(switch):
     assert len(results) == 4
     for name in ("pinswitch_pin_suspensions_total", "pinswitch_pin_verifications_total",
                  "pinswitch_bad_pin_blocks_total", "pinswitch_connections_refused_total",
-                 "pinswitch_inflight", "pinswitch_connections",
+                 "pinswitch_inflight", "pinswitch_connections", "pinswitch_connections_waiting",
                  "pinswitch_door_connections_refused_total",
                  "pinswitch_door_connections_timed_out_total", "pinswitch_accept_failures_total",
                  "pinswitch_log_lines_dropped_total",

@@ -5,6 +5,8 @@ from process import MASTER, REPOSITORY, run
 
 OFFSET = "product 4, utc_offset: expected +HH:MM or -HH:MM"
 BINS = "product 3, bins: expected a list of texts of 4 to 11 digits"
+PEERS = ("link 2, peers: expected an IP address or a network without bits beyond its prefix, such "
+         "as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
 # A setting of the configuration, what stands in its place, and all that is said of that.
 REPLACEMENTS = [
     ('profile = "test"', 'profile = "production"',
@@ -46,6 +48,15 @@ REPLACEMENTS = [
      "be in time"),
     ("drain_seconds_max = 10", "in_flight_per_link_max = 16001\ndrain_seconds_max = 10",
      "limits, in_flight_per_link_max: expected no more than in_flight_max"),
+    ('zpk = "demo-zpk"', 'connections_max = 1024\nzpk = "demo-zpk"',
+     "link 2, connections_max: expected no more than 1023: the links share connections_max = 1024 "
+     "of [limits]"),
+    ('zpk = "demo-zpk"', 'connections_per_address_max = 0\nzpk = "demo-zpk"',
+     "link 2, connections_per_address_max: expected a number from 1 to 100000"),
+    *(('zpk = "demo-zpk"', f'peers = ["192.0.2.7", {text}]\nzpk = "demo-zpk"', PEERS)
+      for text in ('"192.0.2.7/24"', '"192.0.2.0/33"', '"host"', "7", '""')),
+    ('zpk = "demo-zpk"', 'peers = "192.0.2.7"\nzpk = "demo-zpk"',
+     "link 2, peers: expected a list"),
     ('zpk = "demo-zpk"', 'zpk = "demo/zpk"',
      "link 2, zpk: expected the name of a key that was brought in: letters, digits and hyphens, "
      "not own-*"),
@@ -91,6 +102,15 @@ def test_a_wrong_setting_is_one_mistake_with_its_line_and_what_was_expected(
     for words in (["card", "show", "x"], ["check-config"]):
         result = switch.command(*words)
         assert (result.returncode, result.stderr) == (1, expected)
+
+
+def test_a_link_for_which_no_connection_is_left_is_a_mistake(make_switch):
+    switch = make_switch(link_a="connections_max = 1024")
+    text = switch.config.read_text()
+    line = text[: text.rindex("[[links]]")].count("\n") + 1
+    share = "the links share connections_max = 1024 of [limits]"
+    expected = f"link 2, connections_max: no connection is left for this link: {share}"
+    assert switch.command("check-config").stderr == f"{switch.config}:{line}: {expected}\n"
 
 
 def master_key_mistake(switch):

@@ -9,9 +9,11 @@ use crate::cards::cache::BadPinBlocks;
 /// Limits of connections and requests. The units are in the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections of all links together; one more is accepted and closed at once.
+    /// Open connections of all links together: each has its share of them.
     pub connections_max: usize,
-    /// Connections that a link accepts in a second; more wait in the kernel's queue.
+    /// Open connections of one address on one link, unless the link says otherwise.
+    pub connections_per_address_max: usize,
+    /// Connections that a link begins to serve in a second; one address has a quarter of them.
     pub connections_per_second_max: u32,
     /// Largest frame: fixed header and message together, without the length before it.
     pub frame_bytes_max: usize,
@@ -101,7 +103,8 @@ impl Limits {
         let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
         let in_flight_max = count("in_flight_max", 1_000_000, 16_000);
         let limits = Limits {
-            connections_max: count("connections_max", 100_000, 1_024),
+            connections_max: count("connections_max", CONNECTIONS_MAX, 1_024),
+            connections_per_address_max: count("connections_per_address_max", CONNECTIONS_MAX, 256),
             in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 8_192),
             in_flight_per_link_max: count(
                 "in_flight_per_link_max",
@@ -162,6 +165,9 @@ impl DoorLimits {
         }
     }
 }
+
+/// What the limits of connections may be at most.
+pub(super) const CONNECTIONS_MAX: usize = 100_000;
 
 /// Descriptors of the event loop of a thread that serves connections.
 const DESCRIPTORS_PER_THREAD: usize = 4;
