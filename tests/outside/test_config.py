@@ -273,10 +273,13 @@ def test_check_config_prints_every_mistake_of_a_file_and_of_its_dialect(tmp_path
 
 
 def test_check_config_of_what_is_right_prints_a_summary_and_makes_nothing(make_switch):
-    switch = make_switch()
+    peers = 'peers = ["192.0.2.7", "::ffff:198.51.100.0/120"]\nconnections_max = 24'
+    switch = make_switch(link_a=peers)
     result = switch.command("check-config")
     assert (result.returncode, result.stderr) == (0, "")
-    for text in ("link-a", "127.0.0.1:0", "iso8583-1987-ascii", "demo-debit", str(switch.data)):
+    for text in ("24 connections from 192.0.2.7 198.51.100.0/24\n",
+                 "1000 connections from anywhere\n", "link-a", "127.0.0.1:0",
+                 "iso8583-1987-ascii", "demo-debit", str(switch.data)):
         assert text in result.stdout
     assert not switch.data.exists()
     demo = run("check-config", cwd=switch.directory)
