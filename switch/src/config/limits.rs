@@ -54,7 +54,7 @@ pub struct DoorLimits {
     pub admin_connections_max: usize,
     /// From the begin of a connection to the end of its request's header.
     pub admin_request_seconds_max: Duration,
-    /// From there until the peer has taken the answer.
+    /// How much longer the connection may last, until its peer has taken the answer.
     pub admin_answer_seconds_max: Duration,
     /// Open conversations on the control socket; one more is closed at once.
     pub control_connections_max: usize,
