@@ -10,11 +10,16 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::hsm::Hsm;
+use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::Switch;
@@ -51,25 +56,47 @@ impl AdminListener {
     }
 
     /// Serves GET /metrics, /livez and /readyz until the process ends, so that a stop can be
-    /// watched to its end.
-    ///
-    /// # Errors
-    /// As of the operating system.
+    /// watched to its end. A connection has one request, so that it does not stay.
     pub async fn serve<C: Clock, H: Hsm, S: Store>(
         self,
         switch: Arc<Switch<C, H, S>>,
         metrics: PrometheusHandle,
         shutdown: Shutdown,
-    ) -> io::Result<()> {
+    ) {
+        let limits = switch.limits.doors;
+        let own = Arc::clone(&switch.metrics.admin);
         let process = metrics_process::Collector::default();
         process.describe();
-        let admin = Arc::new(Admin { switch, metrics, process, shutdown });
+        let admin = Arc::new(Admin { switch: Arc::clone(&switch), metrics, process, shutdown });
         let router = Router::new()
             .route("/metrics", get(metrics_page::<C, H, S>))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz::<C, H, S>))
             .with_state(admin);
-        axum::serve(self.0, router).await
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.admin_request_seconds_max)
+            .keep_alive(false);
+        let seconds_max = limits.admin_request_seconds_max + limits.admin_answer_seconds_max;
+        let mut door = Door::new(limits.admin_connections_max, &own);
+        loop {
+            let accepted = self.0.accept().await;
+            let Some(((stream, _), place)) = door.enter(accepted, &switch.clock).await else {
+                continue;
+            };
+            let service = TowerToHyperService::new(router.clone());
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let own = Arc::clone(&own);
+            tokio::spawn(async move {
+                let _place = place;
+                // What breaks otherwise is the affair of the peer.
+                let too_slow = match timeout(seconds_max, connection).await {
+                    Ok(ended) => ended.is_err_and(|error| error.is_timeout()),
+                    Err(_) => true,
+                };
+                own.timed_out.increment(u64::from(too_slow));
+            });
+        }
     }
 }
 

@@ -1,22 +1,22 @@
 //! The configuration: what may be set, and every limit with its unit. All mistakes of a file are
 //! reported at once, each with its line, its place and what was expected.
 
+mod limits;
 mod link;
 mod product;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use iso_specs::toml_keys::{Keys, Mistakes, Place};
 
 use crate::authorization::Product;
-use crate::cards::cache::BadPinBlocks;
 use crate::demo;
 use crate::hsm::keys::read_master_key;
-pub use link::LinkConfig;
+pub use limits::{DoorLimits, Limits};
 use link::Links;
+pub use link::{LinkConfig, Peers};
 
 /// Everything the switch is started with.
 #[derive(Clone, Debug)]
@@ -39,41 +39,6 @@ pub struct Config {
     pub links: Vec<Arc<LinkConfig>>,
     /// The issuer's products.
     pub products: Vec<Arc<Product>>,
-}
-
-/// Limits of connections and requests. The units are in the names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Open connections of all links together; one more is accepted and closed at once.
-    pub connections_max: usize,
-    /// Connections that a link accepts in a second; more wait in the kernel's queue.
-    pub connections_per_second_max: u32,
-    /// Largest frame: fixed header and message together, without the length before it.
-    pub frame_bytes_max: usize,
-    /// What is read from a connection at once, and not read on before it is answered or in
-    /// flight.
-    pub buffer_bytes_per_connection_max: usize,
-    /// Requests of one connection that wait for HSM or store; at this number it is not read.
-    pub in_flight_per_connection_max: usize,
-    /// Requests of one link that wait; at this number what is to be decided is answered 91 at once,
-    /// and at twice this number everything.
-    pub in_flight_per_link_max: usize,
-    /// The same of all links.
-    pub in_flight_max: usize,
-    /// How long a connection may stay without a request before it is closed.
-    pub idle_seconds_max: Duration,
-    /// From the read of a request to its answer; what is later is not sent.
-    pub answer_milliseconds_max: Duration,
-    /// How long the HSM may take before a request is answered 91.
-    pub hsm_milliseconds_max: Duration,
-    /// How long a peer may leave our replies unread before the connection is closed.
-    pub write_seconds_max: Duration,
-    /// How long a stop waits for requests in flight.
-    pub drain_seconds_max: Duration,
-    /// Unusable PIN blocks of one card in a minute that the HSM is asked about.
-    pub bad_pin_blocks_per_minute: u32,
-    /// Threads that serve connections.
-    pub threads: usize,
 }
 
 /// The embedded store.
@@ -181,6 +146,13 @@ impl Config {
         networks
     }
 
+    /// File descriptors that the switch may need at once: what its limits allow, and what it has
+    /// open itself.
+    #[must_use]
+    pub fn descriptors_max(&self) -> usize {
+        self.limits.descriptors_max(self.links.len())
+    }
+
     /// The product of this name.
     #[must_use]
     pub fn product(&self, name: &str) -> Option<&Arc<Product>> {
@@ -210,7 +182,8 @@ impl<'a, 't> File<'a, 't> {
         let store = StoreConfig::read(&mut keys.table_or_empty("store"));
         let log = LogConfig::read(&mut keys.table_or_empty("log"));
         let addresses = admin_listen.clone().into_iter().collect();
-        let links = Links::new(self, is_demo, addresses).read(keys.tables("links", "link"));
+        let links =
+            Links::new(self, is_demo, addresses).read(&limits, keys.tables("links", "link"));
         let products = self.products(keys.tables("products", "product"));
         hsm.iter().chain(&admin).chain([&*keys]).for_each(Keys::finish);
         Some(Config {
@@ -303,64 +276,6 @@ fn listen(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)>
         keys.mistake_of("listen", text);
     }
     Some((address, keys.place("listen")))
-}
-
-impl Limits {
-    fn read(keys: &mut Keys<'_, '_>) -> Limits {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        let mut seconds = |key, most, default| {
-            Duration::from_secs(keys.optional_number(key, 1..=most).unwrap_or(default))
-        };
-        let write_seconds_max = seconds("write_seconds_max", 3_600, 10);
-        let drain_seconds_max = seconds("drain_seconds_max", 3_600, 10);
-        let idle_seconds_max = seconds("idle_seconds_max", 604_800, 3_600);
-        let mut milliseconds = |key, default| {
-            Duration::from_millis(keys.optional_number(key, 1..=600_000).unwrap_or(default))
-        };
-        let answer_milliseconds_max = milliseconds("answer_milliseconds_max", 5_000);
-        let hsm = answer_milliseconds_max.as_millis() / 2;
-        let hsm_milliseconds_max = milliseconds(
-            "hsm_milliseconds_max",
-            u64::try_from(hsm).unwrap_or(2_000).clamp(1, 2_000),
-        );
-        let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
-        let in_flight_max = count("in_flight_max", 1_000_000, 16_000);
-        let limits = Limits {
-            connections_max: count("connections_max", 100_000, 1_024),
-            in_flight_per_connection_max: count("in_flight_per_connection_max", 100_000, 8_192),
-            in_flight_per_link_max: count(
-                "in_flight_per_link_max",
-                1_000_000,
-                in_flight_max.min(4_000),
-            ),
-            in_flight_max,
-            connections_per_second_max: keys
-                .optional_number("connections_per_second_max", 1..=1_000_000)
-                .unwrap_or(1_000),
-            buffer_bytes_per_connection_max: keys
-                .optional_number("buffer_bytes_per_connection_max", 4_096..=1_048_576)
-                .unwrap_or(65_536),
-            threads: keys.optional_number("threads", 1..=256).unwrap_or_else(processors),
-            frame_bytes_max: keys.optional_number("frame_bytes_max", 64..=65_535).unwrap_or(4_096),
-            write_seconds_max,
-            drain_seconds_max,
-            idle_seconds_max,
-            answer_milliseconds_max,
-            hsm_milliseconds_max,
-            bad_pin_blocks_per_minute: keys
-                .optional_number("bad_pin_blocks_per_minute", 1..=BadPinBlocks::COUNT_MAX)
-                .unwrap_or(5),
-        };
-        if limits.in_flight_per_link_max > limits.in_flight_max {
-            keys.mistake_of("in_flight_per_link_max", "expected no more than in_flight_max");
-        }
-        if limits.hsm_milliseconds_max > limits.answer_milliseconds_max {
-            let text = "expected no more than answer_milliseconds_max: an answer must be in time";
-            keys.mistake_of("hsm_milliseconds_max", text);
-        }
-        keys.finish();
-        limits
-    }
 }
 
 impl StoreConfig {

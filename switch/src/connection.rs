@@ -47,6 +47,9 @@ pub enum Ended {
     /// Nothing came for too long.
     #[error("nothing came for too long")]
     Idle,
+    /// No whole message came since the connection began: keep-alives are none.
+    #[error("no first message came in time")]
+    NoMessage,
     /// The switch stopped before the peer had read its replies.
     #[error("the switch stopped before the peer had read its replies")]
     Stopped,
@@ -69,16 +72,17 @@ impl From<io::Error> for Ended {
 
 impl Ended {
     /// What they are called in metrics.
-    pub const NAMES: [&str; 7] =
-        ["frame", "message", "slow_reader", "idle", "stopped", "reset", "network"];
+    pub const NAMES: [&str; 8] =
+        ["frame", "message", "slow_reader", "idle", "no_message", "stopped", "reset", "network"];
 
     const fn name(&self) -> &'static str {
-        let [frame, message, slow_reader, idle, stopped, reset, network] = Ended::NAMES;
+        let [frame, message, slow_reader, idle, no_message, stopped, reset, network] = Ended::NAMES;
         match self {
             Ended::Frame(_) => frame,
             Ended::Framing(_) => message,
             Ended::SlowReader => slow_reader,
             Ended::Idle => idle,
+            Ended::NoMessage => no_message,
             Ended::Stopped => stopped,
             Ended::Reset => reset,
             Ended::Io(_) => network,
@@ -105,7 +109,7 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
     let mut input = Input::new(limits.buffer_bytes_per_connection_max, clock);
     let mut window = Window::new(switch, session);
     let mut output = Output::default();
-    let mut idle = pin!(sleep(limits.idle_seconds_max));
+    let mut idle = pin!(sleep(limits.first_message_seconds_max));
     let mut abandon = pin!(shutdown.abandon.cancelled());
     let mut stop = pin!(shutdown.stop.cancelled());
     let mut stopping = false;
@@ -152,10 +156,13 @@ pub async fn serve<C: Clock, H: Hsm, S: Store>(
                 Err(error) => window.end(error.into()),
             },
             () = &mut idle => {
-                let quiet = clock.monotonic().saturating_sub(input.busy);
-                let left = limits.idle_seconds_max.saturating_sub(quiet);
+                let (quiet_max, reason) = match input.has_message {
+                    true => (limits.idle_seconds_max, Ended::Idle),
+                    false => (limits.first_message_seconds_max, Ended::NoMessage),
+                };
+                let left = quiet_max.saturating_sub(clock.monotonic().saturating_sub(input.busy));
                 if left.is_zero() && reads && window.in_flight.is_empty() {
-                    window.end(Ended::Idle);
+                    window.end(reason);
                 }
                 idle.set(sleep(left.max(IDLE_CHECK)));
             }
@@ -253,13 +260,14 @@ impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
                     Some(code) => self.session.rejected(code),
                 },
                 Ok(None) => {
-                    // Keep-alives are no frames, but a sign of life.
-                    input.busy = if bytes.len() < length { now } else { input.busy };
+                    // Keep-alives are no frames, but a sign of life of who has once said something.
+                    let is_alive = input.has_message && bytes.len() < length;
+                    input.busy = if is_alive { now } else { input.busy };
                     return false;
                 }
                 Err(error) => self.end(error.into()),
             }
-            input.busy = now;
+            (input.busy, input.has_message) = (now, true);
             self.taken += 1;
         }
         self.ended.is_none()

@@ -11,6 +11,8 @@ use bytes::BufMut;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::cards::chip::ChipSync;
@@ -19,7 +21,7 @@ use crate::clock::Clock;
 use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
-use crate::listener::ACCEPT_PAUSE;
+use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::record::TransactionRecord;
@@ -377,12 +379,20 @@ impl Conversation {
     pub fn ask(&mut self, command: &Command) -> io::Result<Outcome> {
         let mut line = Zeroizing::new(serde_json::to_vec(command)?);
         line.push(b'\n');
-        self.reader.get_mut().write_all(&line)?;
+        let closed = |_| io::Error::other(CLOSED);
+        self.reader.get_mut().write_all(&line).map_err(closed)?;
         let mut answer = String::new();
-        io::Read::take(&mut self.reader, LINE_BYTES_MAX as u64).read_line(&mut answer)?;
+        let read = io::Read::take(&mut self.reader, LINE_BYTES_MAX as u64).read_line(&mut answer);
+        if read.map_err(closed)? == 0 {
+            return Err(io::Error::other(CLOSED));
+        }
         Ok(serde_json::from_str(&answer)?)
     }
 }
+
+/// What it means that the switch ends a conversation: it does not say why.
+const CLOSED: &str = "the switch has closed control.sock: it stops, or too many commands run at \
+                      once (control_connections_max), or this one was too slow";
 
 /// Asks a running switch one thing; `None` if none listens on the socket.
 ///
@@ -421,43 +431,64 @@ impl ControlListener {
         switch: Arc<Switch<C, H, S>>,
         shutdown: Shutdown,
     ) {
+        let connections_max = switch.limits.doors.control_connections_max;
+        let mut door = Door::new(connections_max, &switch.metrics.control);
         loop {
             let accepted = tokio::select! {
                 () = shutdown.stop.cancelled() => return,
                 accepted = self.0.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(converse(Arc::clone(&switch), stream))),
-                Err(error) => {
-                    tracing::warn!(target: "connection", %error, "control.sock: not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+            let entered = door.enter(accepted, &switch.clock).await;
+            let Some(((stream, _), place)) = entered else { continue };
+            let switch = Arc::clone(&switch);
+            tokio::spawn(async move {
+                let _place = place;
+                if converse(&switch, stream).await.is_err() {
+                    switch.metrics.control.timed_out.increment(1);
                 }
-            }
+            });
         }
     }
 }
 
 /// Command after command, until the other side has no more.
+///
+/// # Errors
+/// If the other side was too slow.
 async fn converse<C: Clock, H: Hsm, S: Store>(
-    switch: Arc<Switch<C, H, S>>,
+    switch: &Switch<C, H, S>,
     mut stream: UnixStream,
-) {
+) -> Result<(), Elapsed> {
+    let limits = &switch.limits.doors;
     // Room for the longest line at once: a buffer that grows leaves copies of PINs behind. What
     // is not used of it takes no memory.
     let mut input = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
+    let mut is_first = true;
     loop {
-        let Some(end) = read_line(&mut stream, &mut input).await else { return };
+        // The other side may have work of its own between two commands, but not within one.
+        if !is_first && input.is_empty() {
+            let begun = read_some(&mut stream, &mut input);
+            if !timeout(limits.control_idle_seconds_max, begun).await? {
+                return Ok(());
+            }
+        }
+        is_first = false;
+        let line = read_line(&mut stream, &mut input);
+        let Some(end) = timeout(limits.control_request_seconds_max, line).await? else {
+            return Ok(());
+        };
         let line = input.get(..end).unwrap_or_default();
         let outcome = match serde_json::from_slice::<Command>(line) {
-            Ok(command) => execute(&switch, command).await,
+            Ok(command) => execute(switch, command).await,
             // The text of the error could quote what was sent, and so a PIN.
             Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
         };
-        let Ok(mut answer) = serde_json::to_vec(&outcome) else { return };
+        let Ok(mut answer) = serde_json::to_vec(&outcome) else { return Ok(()) };
         answer.push(b'\n');
+        let written = stream.write_all(&answer);
         // Who has gone does not need the answer.
-        if stream.write_all(&answer).await.is_err() {
-            return;
+        if timeout(limits.control_answer_seconds_max, written).await?.is_err() {
+            return Ok(());
         }
         let rest = input.len().saturating_sub(end + 1);
         input.copy_within(end + 1.., 0);
@@ -476,11 +507,17 @@ async fn read_line(stream: &mut UnixStream, input: &mut Vec<u8>) -> Option<usize
             return Some(searched + end);
         }
         searched = input.len();
-        let room = LINE_BYTES_MAX.saturating_sub(input.len());
-        // Never more than there is room for, so that the buffer stays where it is.
-        match stream.read_buf(&mut (&mut *input).limit(room)).await {
-            Ok(bytes) if bytes > 0 => {}
-            _ => return None,
+        if !read_some(stream, input).await {
+            return None;
         }
     }
+}
+
+/// Reads what is there, or waits for the first of it; `false` where no more comes, or where there
+/// is no room.
+async fn read_some(stream: &mut UnixStream, input: &mut Vec<u8>) -> bool {
+    let room = LINE_BYTES_MAX.saturating_sub(input.len());
+    // Never more than there is room for, so that the buffer stays where it is.
+    let read = stream.read_buf(&mut input.limit(room)).await;
+    read.is_ok_and(|bytes| bytes > 0)
 }

@@ -2,28 +2,126 @@
 //! the thread with the fewest: a network has a handful of long-lived links, which the kernel
 //! would spread badly.
 
+mod admission;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::Counter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::connection::serve_and_log;
 use crate::hsm::Hsm;
-use crate::metrics::LinkMetrics;
+use crate::metrics::{DoorMetrics, LinkMetrics};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::switch::{InFlight, Session, Switch};
+pub use admission::Refused;
+use admission::{Admission, Place};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What peers can cause in any number is said at most this often.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// When the same thing was last said in the log, and how often it was not said since.
+#[derive(Default)]
+pub(crate) struct Said {
+    next: Duration,
+    unsaid: u64,
+}
+
+impl Said {
+    /// How many were not said since the last one, if this one is to be said now.
+    fn again(&mut self, now: Duration) -> Option<u64> {
+        if now < self.next {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next = now + SAID_EVERY;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// What a listener does when the system gives it no connection: every such error passes, a lack
+/// of descriptors or of memory as well as a peer that has gone, so it waits and tries again.
+pub(crate) struct Failures {
+    listener: Box<str>,
+    counter: Counter,
+    said: Said,
+}
+
+impl Failures {
+    pub(crate) fn new(listener: &str, counter: Counter) -> Failures {
+        Failures { listener: listener.into(), counter, said: Said::default() }
+    }
+
+    /// Counts and says one, and waits.
+    pub(crate) async fn pause(&mut self, error: &io::Error, clock: &impl Clock) {
+        self.counter.increment(1);
+        if let Some(unsaid) = self.said.again(clock.monotonic()) {
+            let listener = &*self.listener;
+            let text = "no connection can be accepted; it is tried again";
+            tracing::error!(listener, %error, unsaid, "{text}");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// A door beside the links: so many connections at most, so that whoever can reach it does not
+/// take the file descriptors of the links.
+pub(crate) struct Door {
+    places: Arc<Semaphore>,
+    metrics: Arc<DoorMetrics>,
+    failures: Failures,
+    refused: Said,
+}
+
+impl Door {
+    pub(crate) fn new(connections_max: usize, metrics: &Arc<DoorMetrics>) -> Door {
+        Door {
+            places: Arc::new(Semaphore::new(connections_max)),
+            metrics: Arc::clone(metrics),
+            failures: Failures::new(metrics.name, metrics.accept_failures.clone()),
+            refused: Said::default(),
+        }
+    }
+
+    /// The connection that was accepted, with its place for as long as it lives; `None` if there
+    /// is no place for it, or none came.
+    pub(crate) async fn enter<T>(
+        &mut self,
+        accepted: io::Result<T>,
+        clock: &impl Clock,
+    ) -> Option<(T, OwnedSemaphorePermit)> {
+        let connection = match accepted {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.failures.pause(&error, clock).await;
+                return None;
+            }
+        };
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some((connection, place));
+        }
+        self.metrics.refused.increment(1);
+        if let Some(unsaid) = self.refused.again(clock.monotonic()) {
+            let door = self.metrics.name;
+            let text = "too many connections: one was closed at once";
+            tracing::warn!(target: "connection", door, unsaid, "{text}");
+        }
+        None
+    }
+}
 
 /// The threads that serve connections.
 pub struct Workers {
@@ -40,6 +138,7 @@ struct Worker {
 struct Accepted {
     stream: std::net::TcpStream,
     session: Session,
+    place: Place,
     counted: Counted,
 }
 
@@ -83,16 +182,12 @@ impl Workers {
         Ok(Workers { workers, connections })
     }
 
-    fn open(&self) -> usize {
-        self.workers.iter().map(|worker| worker.open.load(Ordering::Relaxed)).sum()
-    }
-
-    fn give(&self, stream: TcpStream, session: Session) -> io::Result<()> {
+    fn give(&self, stream: TcpStream, session: Session, place: Place) -> io::Result<()> {
         let least = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = least else { return Ok(()) };
         stream.set_nodelay(true)?;
         let counted = Counted::new(&worker.open);
-        let accepted = Accepted { stream: stream.into_std()?, session, counted };
+        let accepted = Accepted { stream: stream.into_std()?, session, place, counted };
         // Fails only when the worker has ended, and then the switch is stopping.
         let _ = worker.accepted.send(accepted);
         Ok(())
@@ -111,10 +206,10 @@ async fn work<C: Clock, H: Hsm, S: Store>(
     shutdown: Shutdown,
     connections: TaskTracker,
 ) {
-    while let Some(Accepted { stream, session, counted }) = accepted.recv().await {
+    while let Some(Accepted { stream, session, place, counted }) = accepted.recv().await {
         let (switch, shutdown) = (Arc::clone(&switch), shutdown.clone());
         connections.spawn(async move {
-            let _counted = counted;
+            let _held = (place, counted);
             match TcpStream::from_std(stream) {
                 Ok(stream) => serve_and_log(switch, session, stream, shutdown).await,
                 Err(error) => tracing::error!(%error, "a connection could not be taken over"),
@@ -172,88 +267,83 @@ impl Listening {
         &self.link
     }
 
-    /// Accepts connections until the switch stops.
+    /// Accepts connections until the switch stops: all that come, so that none waits in the
+    /// kernel's queue behind those of others.
     pub async fn accept<C: Clock, H: Hsm, S: Store>(
         self,
         switch: Arc<Switch<C, H, S>>,
         workers: Arc<Workers>,
         shutdown: Shutdown,
     ) {
-        let mut pace = Pace::new(switch.limits.connections_per_second_max);
+        let per_second = switch.limits.connections_per_second_max;
+        let admission = Admission::new(&self.link, per_second);
+        let mut failures = Failures::new(&self.link.name, self.metrics.accept_failures.clone());
+        let mut refusals = Refusals::default();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.stop.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
             };
-            if let Some(pause) = pace.take(switch.clock.monotonic()) {
-                tokio::time::sleep(pause).await;
-            }
-            let given = accepted.and_then(|(stream, peer)| {
-                if workers.open() >= switch.limits.connections_max {
-                    switch.metrics.connection_refused();
-                    return Ok(());
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    failures.pause(&error, &switch.clock).await;
+                    continue;
                 }
-                let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
-                let in_flight = Arc::clone(&self.in_flight);
-                workers.give(stream, Session::new(link, metrics, in_flight, &peer.to_string()))
+            };
+            // A listener of IPv6 sees an IPv4 address in its IPv6 form.
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let now = switch.clock.monotonic();
+            let (place, pause) = match admission.admit(peer.ip(), now) {
+                Ok(admitted) => admitted,
+                Err(refused) => {
+                    self.metrics.refused(refused);
+                    refusals.say(refused, &self.link.name, peer.ip(), now);
+                    continue;
+                }
+            };
+            let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
+            let session = Session::new(link, metrics, self.in_flight.clone(), &peer.to_string());
+            let (switch, workers) = (Arc::clone(&switch), Arc::clone(&workers));
+            let stop = shutdown.stop.clone();
+            tokio::spawn(async move {
+                let waiting = session.metrics.waiting.clone();
+                waiting.increment(1.0);
+                let turn = stop.run_until_cancelled(turn(&switch.clock, &place, pause)).await;
+                waiting.decrement(1.0);
+                if turn.is_some() {
+                    // Fails for a peer that has gone already.
+                    let _ = workers.give(stream, session, place);
+                }
             });
-            if let Err(error) = given {
-                let link = &*self.link.name;
-                tracing::warn!(target: "connection", link, %error, "it was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
 }
 
-/// Spreads connections over time, so that a storm of them leaves the processors to the requests.
-struct Pace {
-    /// Between two connections.
-    interval: Duration,
-    /// When the next one would be due, on the monotonic clock.
-    next: Duration,
-}
-
-/// Connections that are accepted at once after a quiet time.
-const BURST: u32 = 256;
-
-/// What the timer counts; a shorter pause is none.
-const TICK: Duration = Duration::from_millis(1);
-
-impl Pace {
-    fn new(per_second: u32) -> Pace {
-        Pace { interval: Duration::from_secs(1) / per_second.max(1), next: Duration::ZERO }
+/// Waits until a connection may be served: first behind those of its own address, then behind
+/// those of all, and nearly always not at all.
+async fn turn(clock: &impl Clock, place: &Place, pause: Option<Duration>) {
+    if let Some(pause) = pause {
+        tokio::time::sleep(pause).await;
     }
-
-    /// Takes the place of a connection that came now; a pause if there were too many.
-    fn take(&mut self, now: Duration) -> Option<Duration> {
-        self.next = self.next.max(now) + self.interval;
-        let burst = self.interval * BURST;
-        Some(self.next.saturating_sub(now + burst)).filter(|pause| *pause >= TICK)
+    if let Some(pause) = place.turn(clock.monotonic()) {
+        tokio::time::sleep(pause).await;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What was said of connections that were closed at once, for each reason.
+#[derive(Default)]
+struct Refusals([Said; Refused::ALL.len()]);
 
-    #[test]
-    fn a_storm_is_spread_over_time() {
-        for per_second in [100, 1_000, 50_000] {
-            let mut pace = Pace::new(per_second);
-            // The clock begins with the process, and that is when all peers come back.
-            let start = Duration::ZERO;
-            let mut now = start;
-            for number in 1..=3 * per_second + BURST {
-                now += pace.take(now).unwrap_or_default();
-                // The burst at once, then no more than the rate allows, and the timer's tick.
-                let due = pace.interval * number.saturating_sub(BURST);
-                assert!(now - start + TICK >= due, "{number} of {per_second}/s");
-                assert!(now - start <= due + TICK, "{number} of {per_second}/s");
+impl Refusals {
+    fn say(&mut self, refused: Refused, link: &str, peer: IpAddr, now: Duration) {
+        for ((known, reason), said) in Refused::ALL.iter().zip(&mut self.0) {
+            if *known == refused
+                && let Some(unsaid) = said.again(now)
+            {
+                let text = "a connection was closed at once";
+                tracing::warn!(target: "connection", link, %peer, reason, unsaid, "{text}");
             }
-            // Who comes slowly never waits.
-            let apart = pace.interval * 2;
-            assert!((1..100).all(|number| pace.take(now + apart * number).is_none()));
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use cli::{Cli, CliError};
-use switch::config::LogConfig;
+use switch::config::{Config, LogConfig};
 use switch::{metrics, run};
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn start(cli: &Cli) -> Result<(), CliError> {
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
     }
-    check_descriptors(config.limits.connections_max)?;
+    check_descriptors(&config)?;
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run::run(config, metrics, move || dropped.dropped_lines()))?)
@@ -57,19 +57,17 @@ fn protect_secrets() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// File descriptors beside those of connections: journal, logs, admin, control.
-const DESCRIPTORS_RESERVED: u64 = 128;
-
 /// Takes as many file descriptors as the system grants: without one, no journal segment can be
 /// opened.
-fn check_descriptors(connections_max: usize) -> io::Result<()> {
+fn check_descriptors(config: &Config) -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    let wanted = connections_max as u64 + DESCRIPTORS_RESERVED;
+    let wanted = config.descriptors_max();
     match maximum {
-        Some(granted) if granted < wanted => Err(io::Error::other(format!(
-            "connections_max = {connections_max} needs {wanted} file descriptors, but the limit \
-             is {granted} (ulimit -Hn)"
+        Some(granted) if granted < wanted as u64 => Err(io::Error::other(format!(
+            "connections_max = {} and the other limits need {wanted} file descriptors, but the \
+             system grants {granted} (ulimit -Hn)",
+            config.limits.connections_max
         ))),
         _ => Ok(()),
     }

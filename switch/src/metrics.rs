@@ -12,6 +12,7 @@ use crate::authorization::Reason;
 use crate::authorization::trail::{Finding, Note};
 use crate::connection::Ended;
 use crate::hsm::Verification;
+use crate::listener::Refused;
 
 /// Buckets in seconds, at the edges that service levels are set at.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -48,8 +49,11 @@ pub struct Metrics {
     reversals_unknown: Counter,
     sync: Histogram,
     synced_records: Counter,
-    connections_refused: Counter,
     log_lines_dropped: Counter,
+    /// Of the admin address.
+    pub admin: Arc<DoorMetrics>,
+    /// Of the control socket.
+    pub control: Arc<DoorMetrics>,
 }
 
 /// What can become of a script, by what a decision finds of it.
@@ -99,8 +103,9 @@ impl Metrics {
             reversals_unknown: reversals("unknown"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
             synced_records: counter!("pinswitch_journal_synced_records_total"),
-            connections_refused: counter!("pinswitch_connections_refused_total"),
             log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
+            admin: DoorMetrics::new("admin"),
+            control: DoorMetrics::new("control"),
         }
     }
 
@@ -160,11 +165,6 @@ impl Metrics {
     pub fn log_lines_dropped(&self, lines: usize) {
         self.log_lines_dropped.absolute(lines as u64);
     }
-
-    /// Counts a connection that was closed at once because there were too many.
-    pub fn connection_refused(&self) {
-        self.connections_refused.increment(1);
-    }
 }
 
 impl Default for Metrics {
@@ -186,6 +186,38 @@ fn describe_chips() {
     describe_counter!("pinswitch_issuer_scripts_total", "Issuer scripts, by what became of them.");
 }
 
+fn describe_connections() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!("pinswitch_connections", "Open connections that are served.");
+    describe_gauge!(
+        "pinswitch_connections_waiting",
+        "Open connections that wait for their turn after too many came at once."
+    );
+    describe_counter!(
+        "pinswitch_connections_refused_total",
+        "Connections of links closed at once: a strange peer, too many of its address or of the \
+         link."
+    );
+    describe_counter!(
+        "pinswitch_connections_closed_total",
+        "Connections that ended other than by a clean close of their peer, by reason."
+    );
+    describe_counter!(
+        "pinswitch_door_connections_refused_total",
+        "Connections of the admin address and of control.sock closed at once because there were \
+         too many, by door."
+    );
+    describe_counter!(
+        "pinswitch_door_connections_timed_out_total",
+        "Connections of the admin address and of control.sock closed because their peer was too \
+         slow, by door."
+    );
+    describe_counter!(
+        "pinswitch_accept_failures_total",
+        "Times that the system gave no connection, by listener; each was tried again."
+    );
+}
+
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_gauge!("pinswitch_build_info", "What is running; always 1.");
@@ -197,15 +229,6 @@ fn describe() {
         "From the read of a request to its encoded response."
     );
     describe_gauge!("pinswitch_inflight", "Requests that wait for HSM or store.");
-    describe_gauge!("pinswitch_connections", "Open connections.");
-    describe_counter!(
-        "pinswitch_connections_refused_total",
-        "Connections closed at once because there were too many."
-    );
-    describe_counter!(
-        "pinswitch_connections_closed_total",
-        "Connections that ended other than by a clean close of their peer, by reason."
-    );
     describe_counter!(
         "pinswitch_overload_answers_total",
         "Requests answered 91 at once because too many were waiting."
@@ -224,6 +247,7 @@ fn describe() {
     );
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
     describe_chips();
+    describe_connections();
     describe_counter!(
         "pinswitch_reversals_total",
         "Reversals, by whether their original was known."
@@ -257,6 +281,34 @@ fn describe() {
     );
 }
 
+/// The counter of failures to accept of a listener: a link, or a door.
+fn accept_failures(kind: &'static str, name: &str) -> Counter {
+    counter!("pinswitch_accept_failures_total", "kind" => kind, "listener" => name.to_owned())
+}
+
+/// Metrics of a door beside the links.
+pub struct DoorMetrics {
+    /// Its name: `admin` or `control`.
+    pub name: &'static str,
+    /// Connections closed at once because there were too many.
+    pub refused: Counter,
+    /// Connections closed because their peer was too slow.
+    pub timed_out: Counter,
+    /// Times that the system gave no connection.
+    pub accept_failures: Counter,
+}
+
+impl DoorMetrics {
+    fn new(name: &'static str) -> Arc<DoorMetrics> {
+        Arc::new(DoorMetrics {
+            name,
+            refused: counter!("pinswitch_door_connections_refused_total", "door" => name),
+            timed_out: counter!("pinswitch_door_connections_timed_out_total", "door" => name),
+            accept_failures: accept_failures("door", name),
+        })
+    }
+}
+
 /// Metrics of one link.
 pub struct LinkMetrics {
     received: Vec<(&'static str, Counter)>,
@@ -270,10 +322,15 @@ pub struct LinkMetrics {
     late_decided: Counter,
     late_undecided: Counter,
     closed: Vec<(&'static str, Counter)>,
+    refused: Vec<(Refused, Counter)>,
+    /// Times that the system gave no connection.
+    pub accept_failures: Counter,
     /// Requests that wait for HSM or store.
     pub in_flight: Gauge,
-    /// Open connections.
+    /// Open connections that are served.
     pub connections: Gauge,
+    /// Open connections that wait for their turn.
+    pub waiting: Gauge,
 }
 
 impl LinkMetrics {
@@ -304,6 +361,10 @@ impl LinkMetrics {
             let labels = [("link", link.to_owned()), ("decided", decided.to_owned())];
             counter!("pinswitch_late_answers_total", &labels_of(network, labels))
         };
+        let refused = |(refused, reason): (Refused, &'static str)| {
+            let labels = [("link", link.to_owned()), ("reason", reason.to_owned())];
+            (refused, counter!("pinswitch_connections_refused_total", &labels_of(network, labels)))
+        };
         Arc::new(LinkMetrics {
             received: mtis().map(|mti| (mti, messages("in", mti.to_owned()))).collect(),
             sent: mtis().map(|mti| (mti, messages("out", response_to(mti)))).collect(),
@@ -316,8 +377,11 @@ impl LinkMetrics {
             late_decided: late("yes"),
             late_undecided: late("no"),
             closed: Ended::NAMES.into_iter().map(closed).collect(),
+            refused: Refused::ALL.into_iter().map(refused).collect(),
+            accept_failures: accept_failures("link", link),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
+            waiting: gauge!("pinswitch_connections_waiting", &own),
         })
     }
 
@@ -360,6 +424,12 @@ impl LinkMetrics {
     /// Counts a connection that was not closed by its peer.
     pub fn closed(&self, reason: &str) {
         let counter = self.closed.iter().find(|(known, _)| *known == reason);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    }
+
+    /// Counts a connection that was closed at once.
+    pub fn refused(&self, refused: Refused) {
+        let counter = self.refused.iter().find(|(known, _)| *known == refused);
         counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 

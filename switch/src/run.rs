@@ -229,8 +229,8 @@ fn prepare_keys(config: &Config, keys: &mut Keys, has_records: bool) -> Result<(
     Ok(())
 }
 
-/// Runs the switch until it is told to stop (SIGTERM, SIGINT). `dropped_lines` tells how many
-/// log lines were dropped so far.
+/// Runs the switch until it is told to stop (SIGTERM, SIGINT, SIGHUP). `dropped_lines` tells how
+/// many log lines were dropped so far.
 ///
 /// # Errors
 /// Why it did not start, or that its store failed.

@@ -2,6 +2,7 @@
 its switch, no log may end in a panic, and log and data hold no PAN of a demo card and no ZPK."""
 
 import itertools
+import signal
 
 import pytest
 
@@ -13,6 +14,10 @@ from process import BINARY, Switch
 def pytest_sessionstart(session):
     if not BINARY.is_file():
         pytest.exit(f"{BINARY} does not exist: run cargo build --release first", returncode=2)
+    # Under nohup every switch would inherit that SIGHUP is ignored; what a handler is set for, it
+    # does not inherit.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture

@@ -15,12 +15,15 @@ def frame(body):
 
 
 class Link:
-    def __init__(self, address, receive_buffer=None, dialect=messages.ASCII):
+    def __init__(self, address, receive_buffer=None, dialect=messages.ASCII, own=None):
+        """`own` is the address that the switch sees: every 127.x.x.x is this machine."""
         self.dialect = dialect
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(WAIT_SECONDS)
+        if own:
+            self.socket.bind((own, 0))
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""

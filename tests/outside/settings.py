@@ -36,6 +36,7 @@ network = "net"
 listen = "{listen}"
 dialect = "{dialect}"
 zpk = "{zpk}"
+{link_a}
 
 [[links]]
 name = "link-b"
@@ -98,6 +99,7 @@ DEFAULTS = {
     "store": "",
     "json": "false",
     "listen": "127.0.0.1:0",
+    "link_a": "",
     "dialect": "iso8583-1987-ascii",
     "zpk": "demo-zpk",
     "tables": "",

@@ -17,6 +17,7 @@ TYPES = {
     "pinswitch_request_duration_seconds": "histogram",
     "pinswitch_inflight": "gauge",
     "pinswitch_connections": "gauge",
+    "pinswitch_connections_waiting": "gauge",
     "pinswitch_connections_refused": "counter",
     "pinswitch_pin_verifications": "counter",
     "pinswitch_pin_suspensions": "counter",
@@ -33,6 +34,9 @@ TYPES = {
     "pinswitch_connections_closed": "counter",
     "pinswitch_overload_answers": "counter",
     "pinswitch_late_answers": "counter",
+    "pinswitch_door_connections_refused": "counter",
+    "pinswitch_door_connections_timed_out": "counter",
+    "pinswitch_accept_failures": "counter",
     "pinswitch_build_info": "gauge",
     "process_cpu_seconds": "counter",
     "process_resident_memory_bytes": "gauge",
@@ -107,7 +111,9 @@ def test_label_sets_exist_before_anything_happens(switch):
     assert len(results) == 4
     for name in ("pinswitch_pin_suspensions_total", "pinswitch_pin_verifications_total",
                  "pinswitch_bad_pin_blocks_total", "pinswitch_connections_refused_total",
-                 "pinswitch_inflight", "pinswitch_connections",
+                 "pinswitch_inflight", "pinswitch_connections", "pinswitch_connections_waiting",
+                 "pinswitch_door_connections_refused_total",
+                 "pinswitch_door_connections_timed_out_total", "pinswitch_accept_failures_total",
                  "pinswitch_log_lines_dropped_total",
                  "pinswitch_request_duration_seconds_count"):
         assert metrics.value(name) == 0

@@ -5,6 +5,8 @@ from process import MASTER, REPOSITORY, run
 
 OFFSET = "product 4, utc_offset: expected +HH:MM or -HH:MM"
 BINS = "product 3, bins: expected a list of texts of 4 to 11 digits"
+PEERS = ("link 2, peers: expected an IP address or a network without bits beyond its prefix, such "
+         "as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
 # A setting of the configuration, what stands in its place, and all that is said of that.
 REPLACEMENTS = [
     ('profile = "test"', 'profile = "production"',
@@ -35,11 +37,26 @@ REPLACEMENTS = [
     ('pin_retry_limit = "none"', 'utc_offset = "+15:00"', OFFSET),
     ('drain_seconds_max = 10', 'drain_seconds_max = 0',
      "limits, drain_seconds_max: expected a number from 1 to 3600"),
+    ("drain_seconds_max = 10", "admin_connections_max = 0\ndrain_seconds_max = 10",
+     "limits, admin_connections_max: expected a number from 1 to 10000"),
+    ("drain_seconds_max = 10", "control_idle_seconds_max = 3601\ndrain_seconds_max = 10",
+     "limits, control_idle_seconds_max: expected a number from 1 to 3600"),
+    ("drain_seconds_max = 10", "first_message_seconds_max = 3601\ndrain_seconds_max = 10",
+     "limits, first_message_seconds_max: expected no more than idle_seconds_max"),
     ("drain_seconds_max = 10", "hsm_milliseconds_max = 5001\ndrain_seconds_max = 10",
      "limits, hsm_milliseconds_max: expected no more than answer_milliseconds_max: an answer must "
      "be in time"),
     ("drain_seconds_max = 10", "in_flight_per_link_max = 16001\ndrain_seconds_max = 10",
      "limits, in_flight_per_link_max: expected no more than in_flight_max"),
+    ('zpk = "demo-zpk"', 'connections_max = 1024\nzpk = "demo-zpk"',
+     "link 2, connections_max: expected no more than 1023: the links share connections_max = 1024 "
+     "of [limits]"),
+    ('zpk = "demo-zpk"', 'connections_per_address_max = 0\nzpk = "demo-zpk"',
+     "link 2, connections_per_address_max: expected a number from 1 to 100000"),
+    *(('zpk = "demo-zpk"', f'peers = ["192.0.2.7", {text}]\nzpk = "demo-zpk"', PEERS)
+      for text in ('"192.0.2.7/24"', '"192.0.2.0/33"', '"host"', "7", '""')),
+    ('zpk = "demo-zpk"', 'peers = "192.0.2.7"\nzpk = "demo-zpk"',
+     "link 2, peers: expected a list"),
     ('zpk = "demo-zpk"', 'zpk = "demo/zpk"',
      "link 2, zpk: expected the name of a key that was brought in: letters, digits and hyphens, "
      "not own-*"),
@@ -85,6 +102,15 @@ def test_a_wrong_setting_is_one_mistake_with_its_line_and_what_was_expected(
     for words in (["card", "show", "x"], ["check-config"]):
         result = switch.command(*words)
         assert (result.returncode, result.stderr) == (1, expected)
+
+
+def test_a_link_for_which_no_connection_is_left_is_a_mistake(make_switch):
+    switch = make_switch(link_a="connections_max = 1024")
+    text = switch.config.read_text()
+    line = text[: text.rindex("[[links]]")].count("\n") + 1
+    share = "the links share connections_max = 1024 of [limits]"
+    expected = f"link 2, connections_max: no connection is left for this link: {share}"
+    assert switch.command("check-config").stderr == f"{switch.config}:{line}: {expected}\n"
 
 
 def master_key_mistake(switch):
@@ -247,10 +273,13 @@ def test_check_config_prints_every_mistake_of_a_file_and_of_its_dialect(tmp_path
 
 
 def test_check_config_of_what_is_right_prints_a_summary_and_makes_nothing(make_switch):
-    switch = make_switch()
+    peers = 'peers = ["192.0.2.7", "::ffff:198.51.100.0/120"]\nconnections_max = 24'
+    switch = make_switch(link_a=peers)
     result = switch.command("check-config")
     assert (result.returncode, result.stderr) == (0, "")
-    for text in ("link-a", "127.0.0.1:0", "iso8583-1987-ascii", "demo-debit", str(switch.data)):
+    for text in ("24 connections from 192.0.2.7 198.51.100.0/24\n",
+                 "1000 connections from anywhere\n", "link-a", "127.0.0.1:0",
+                 "iso8583-1987-ascii", "demo-debit", str(switch.data)):
         assert text in result.stdout
     assert not switch.data.exists()
     demo = run("check-config", cwd=switch.directory)

@@ -34,14 +34,18 @@ def expected_code(request):
 
 def test_a_connection_above_the_limit_is_accepted_and_closed_at_once(make_switch):
     switch = make_switch(connections_max=3).start()
-    # The limit holds for all links together.
+    # Each link has its share of the limit, and what is left over is the first one's.
     links = [switch.connect(name) for name in ("link-a", "link-b", "link-a")]
     assert [link.echo() for link in links] == ["00"] * 3
     for name in ("link-a", "link-b"):
         with switch.connect(name) as one_more:
             assert one_more.is_closed()
     assert [link.echo() for link in links] == ["00"] * 3
-    assert "pinswitch_connections_refused_total 2" in switch.get("/metrics")[1]
+    metrics = Metrics(switch)
+    for name in ("link-a", "link-b"):
+        labels = dict(network="net", link=name, reason="link")
+        assert metrics.value("pinswitch_connections_refused_total", **labels) == 1
+    assert metrics.value("pinswitch_connections_refused_total") == 2
     links.pop().close()
     assert echo_of_a_new_connection(switch) == "00"
     for link in links:

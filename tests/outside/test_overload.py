@@ -6,9 +6,11 @@ import socket
 import time
 from pathlib import Path
 
+import messages
 import tracing
-from link import WAIT_SECONDS, Link
+from link import WAIT_SECONDS, Link, frame
 from messages import CARD_1, CARD_3, CARD_4, authorization, network_management, other_pin
+from process import free_port
 from test_admin import Metrics
 from test_limits import wait_until
 
@@ -99,6 +101,7 @@ def test_a_silent_connection_is_closed_and_a_busy_one_is_not(make_switch):
     switch = make_switch(limits="idle_seconds_max = 2").start()
     closed = dict(link="link-a", reason="idle")
     with switch.connect() as silent, switch.connect() as half, switch.connect() as busy:
+        assert silent.echo() == half.echo() == "00"
         deadline = time.monotonic() + WAIT_SECONDS
         while Metrics(switch).value("pinswitch_connections_closed_total", **closed) < 2:
             assert time.monotonic() < deadline, "they are not closed"
@@ -109,6 +112,32 @@ def test_a_silent_connection_is_closed_and_a_busy_one_is_not(make_switch):
             time.sleep(0.1)
         assert silent.is_closed()
         assert busy.echo() == "00"
+
+
+def test_who_sends_no_message_does_not_stay(make_switch):
+    """Nothing at all, keep-alives, or a frame that does not end: all the same. After a message, a
+    keep-alive holds the connection."""
+    limits = "first_message_seconds_max = 1\nidle_seconds_max = 2"
+    switch = make_switch(limits=limits).start()
+    closed = lambda reason: Metrics(switch).value(
+        "pinswitch_connections_closed_total", link="link-a", reason=reason)
+    with contextlib.ExitStack() as stack:
+        silent, half, empty, alive = [stack.enter_context(switch.connect()) for _ in range(4)]
+        assert alive.echo() == "00"
+        half.write(b"\xff")
+        deadline, since = time.monotonic() + WAIT_SECONDS, None
+        # Beyond what is allowed for the first message, and for being silent.
+        while since is None or time.monotonic() < since + 3:
+            assert time.monotonic() < deadline, "they are not closed"
+            with contextlib.suppress(ConnectionError):
+                empty.write(b"\0\0")
+            alive.write(b"\0\0")
+            if since is None and closed("no_message") == 3:
+                since = time.monotonic()
+            time.sleep(0.1)
+        assert closed("idle") == 0
+        assert silent.is_closed()
+        assert alive.echo() == "00"
 
 
 def memory_bytes(switch):
@@ -122,15 +151,17 @@ CONNECTIONS = 9_000
 def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
     """Some have been busy before, and stopped in the middle of a frame: what the burst needed is
     given back."""
-    limits = "connections_per_second_max = 100000"
-    switch = make_switch(connections_max=CONNECTIONS + 10, limits=limits).start()
+    limits = "connections_per_second_max = 100000\nfirst_message_seconds_max = 600"
+    share = "\n".join(f"{name} = {CONNECTIONS + 9}"
+                      for name in ("connections_max", "connections_per_address_max"))
+    switch = make_switch(connections_max=CONNECTIONS + 10, limits=limits, link_a=share).start()
     burst = [authorization(CARD_3, CARD_3.pin) for _ in range(400)]
     with switch.connect() as link:
         link.ask_all(burst)
         before = memory_bytes(switch)
-        idle = []
+        address, idle = ("127.0.0.1", switch.ports()["link-a"]), []
         for number in range(CONNECTIONS):
-            idle.append(switch.connect())
+            idle.append(Link(address))
             if number % 10 == 0:
                 answers = idle[-1].ask_all(burst[:20] if number % 200 else burst)
                 assert {answer.code for answer in answers} == {"00"}
@@ -144,26 +175,153 @@ def test_thousands_of_idle_connections_hold_little_and_hang_nobody(make_switch):
         wait_until(lambda: Metrics(switch).value("pinswitch_connections") == 1, "still open", 20)
 
 
+def storm_of(address, count, own="127.0.0.1"):
+    """So many connections at once; it does not wait for any."""
+    peers = []
+    for _ in range(count):
+        peer = socket.socket()
+        peer.bind((own, 0))
+        peer.setblocking(False)
+        peer.connect_ex(address)
+        peers.append(peer)
+    return peers
+
+
 def test_a_storm_of_connections_is_taken_slowly(make_switch):
-    """Who is served goes on being served, and who waits in the kernel's queue gets his turn. The
-    first 256 are a usual start."""
-    switch = make_switch(limits="connections_per_second_max = 100").start()
+    """Who is served goes on being served, and who waits gets his turn. The first 256 are a usual
+    start."""
+    limits = "connections_per_second_max = 400\nconnections_per_address_max = 1000"
+    switch = make_switch(connections_max=2000, limits=limits).start()
     address = ("127.0.0.1", switch.ports()["link-a"])
     with switch.connect() as link:
+        assert link.echo() == "00"
         began = time.monotonic()
-        storm = []
-        for _ in range(600):
-            peer = socket.socket()
-            peer.setblocking(False)
-            peer.connect_ex(address)
-            storm.append(peer)
+        storm = storm_of(address, 600)
         for _ in range(50):
             assert link.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
-        count = lambda: Metrics(switch).value("pinswitch_connections")
+        count = lambda name="": Metrics(switch).value(f"pinswitch_connections{name}")
         taken, passed = count(), time.monotonic() - began
+        # A quarter of what the link takes.
         assert taken <= 256 + 100 * passed + 5, f"{taken} in {passed} s"
+        assert taken == 601 or count("_waiting") > 0
         wait_until(lambda: count() == 601, "they are not all taken", 20)
+        assert count("_waiting") == 0
         for peer in storm:
             peer.close()
     with Link(address) as link:
         assert link.echo() == "00"
+
+
+def test_nobody_waits_behind_a_storm_of_another_address(make_switch):
+    """A storm that is served for longer than everybody may wait for an answer."""
+    limits = "connections_per_second_max = 40\nconnections_per_address_max = 500"
+    switch = make_switch(limits=limits).start()
+    address = ("127.0.0.1", switch.ports()["link-a"])
+    storm = storm_of(address, 1_000, own="127.0.0.2")
+    refused = lambda reason: Metrics(switch).value(
+        "pinswitch_connections_refused_total", link="link-a", reason=reason)
+    waiting = lambda: Metrics(switch).value("pinswitch_connections_waiting", link="link-a")
+    wait_until(lambda: refused("address") == 500, "the storm is not cut", 20)
+    # At ten a second it goes on for 24 seconds, of which the other waits for one turn.
+    before = waiting()
+    for _ in range(5):
+        with Link(address, own="127.0.0.3") as other:
+            assert other.ask(authorization(CARD_3, CARD_3.pin)).code == "00"
+    assert waiting() > 100, f"the storm was over, of {before}"
+    assert refused("link") == 0
+    # It is said, and not 500 times.
+    assert switch.log().count('reason="address"') <= 4
+    for peer in storm:
+        peer.close()
+    # Who waits does not hold up a stop.
+    assert waiting() > 0
+    assert switch.terminate() == 0
+
+
+def test_an_address_takes_the_places_of_no_other(make_switch):
+    limits = "connections_per_address_max = 3"
+    switch = make_switch(limits=limits, link_a="connections_per_address_max = 2").start()
+    address = ("127.0.0.1", switch.ports()["link-a"])
+    other_link = ("127.0.0.1", switch.ports()["link-b"])
+    with contextlib.ExitStack() as stack:
+        connect = lambda *where, **who: stack.enter_context(Link(*where, **who))
+        held = [connect(address, own="127.0.0.2") for _ in range(2)]
+        assert {link.echo() for link in held} == {"00"}
+        for _ in range(20):
+            with Link(address, own="127.0.0.2") as one_more:
+                assert one_more.is_closed()
+        assert connect(address, own="127.0.0.3").echo() == "00"
+        # The address has places of its own on another link, which has another limit.
+        held += [connect(other_link, own="127.0.0.2") for _ in range(3)]
+        assert {link.echo() for link in held} == {"00"}
+        assert connect(other_link, own="127.0.0.2").is_closed()
+        count = lambda name: Metrics(switch).value(
+            "pinswitch_connections_refused_total", link=name, reason="address")
+        assert (count("link-a"), count("link-b")) == (20, 1)
+        wait_until(lambda: 'reason="address"' in switch.log(), "it is not said")
+        held[0].close()
+        wait_until(lambda: is_served(address, "127.0.0.2"), "no place")
+
+
+def is_served(address, own):
+    with Link(address, own=own) as link:
+        try:
+            link.send(network_management("301"))
+            return link.read() is not None
+        except ConnectionError:
+            return False
+
+
+def test_an_address_with_64_connections_is_served_by_default(switch):
+    address = ("127.0.0.1", switch.ports()["link-a"])
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(Link(address, own="127.0.0.2")) for _ in range(256)]
+        assert {link.echo() for link in links} == {"00"}
+        assert stack.enter_context(Link(address, own="127.0.0.2")).is_closed()
+        # The link has more places than one address may take.
+        with Link(address, own="127.0.0.3") as other:
+            assert other.echo() == "00"
+
+
+def test_strangers_are_closed_at_once_and_hold_up_nobody(make_switch):
+    peers = 'peers = ["127.0.0.3", "127.0.1.0/24"]'
+    limits = "connections_per_second_max = 1"
+    switch = make_switch(limits=limits, link_a=peers).start()
+    address = ("127.0.0.1", switch.ports()["link-a"])
+    for own in ("127.0.0.1", "127.0.0.2", "127.0.2.1"):
+        with Link(address, own=own) as stranger:
+            assert stranger.is_closed()
+    # Far more than would be served: they take no turn of anybody.
+    storm = storm_of(address, 600, own="127.0.0.2")
+    refused = lambda: Metrics(switch).value(
+        "pinswitch_connections_refused_total", link="link-a", reason="peer")
+    wait_until(lambda: refused() == 603, "they are not refused", 20)
+    for own in ("127.0.0.3", "127.0.1.0", "127.0.1.255"):
+        assert is_served(address, own)
+    with switch.connect("link-b") as other:
+        assert other.echo() == "00"
+    wait_until(lambda: 'reason="peer"' in switch.log(), "it is not said")
+    lines = [line for line in switch.log().splitlines() if 'reason="peer"' in line]
+    assert 'link="link-a" peer=127.0.0.1' in lines[0] and 1 <= len(lines) <= 4
+    for peer in storm:
+        peer.close()
+
+
+def test_a_link_that_listens_in_ipv6_knows_its_ipv4_peers(make_switch):
+    peers = 'peers = ["127.0.0.3", "::1"]'
+    switch = make_switch(master_key_file="master.key", zpk="zpk-net", link_a=peers)
+    text = switch.config.read_text()
+    port = free_port()
+    switch.config.write_text(text.replace('listen = "127.0.0.1:0"', f'listen = "[::]:{port}"', 1))
+    switch.write_master_key()
+    switch.bring_in_key("zpk-net", bytes(range(1, 17)))
+    switch.launch()
+    wait_until(lambda: switch.log().count("listening") == 2, "it does not listen", 20)
+    assert is_served(("127.0.0.1", port), "127.0.0.3")
+    with Link(("127.0.0.1", port), own="127.0.0.2") as stranger:
+        assert stranger.is_closed()
+    wait_until(lambda: "peer=127.0.0.2 " in switch.log(), "it is not said")
+    assert "::ffff" not in switch.log()
+    with socket.create_connection(("::1", port)) as local:
+        local.sendall(frame(messages.encode(network_management("301"))))
+        assert local.recv(2)

@@ -60,12 +60,13 @@ def traffic(count):
         yield authorization(card, other_pin(card.pin) if wrong else card.pin)
 
 
-def test_sigterm_finishes_what_is_in_flight(switch):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_stop_finishes_what_is_in_flight(switch, sent):
     requests = [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(400)]
     with switch.connect() as link:
         link.send(*requests)
         first = link.read()
-        stopped = threading.Thread(target=switch.process.terminate)
+        stopped = threading.Thread(target=switch.process.send_signal, args=[sent])
         stopped.start()
         answers = [first, *link.read_all()]
         stopped.join()
@@ -125,7 +126,18 @@ def test_sigint_stops_like_sigterm(switch):
     assert switch.wait() == 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_switch_that_was_started_to_outlive_its_terminal_goes_on_after_sighup(
+    make_switch
+):
+    switch = make_switch()
+    switch.start("nohup")
+    switch.process.send_signal(signal.SIGHUP)
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
+    assert switch.terminate() == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_a_switch_that_has_only_just_said_that_it_listens(
     make_switch, tmp_path, sent
 ):
@@ -167,7 +179,7 @@ def test_a_peer_that_does_not_read_holds_up_a_stop_no_longer_than_the_drain(make
     assert "ERROR" not in switch.log()
 
 
-@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_second_signal_ends_a_long_drain_at_once(make_switch, again):
     switch = make_switch(write_seconds_max=60, drain_seconds_max=60).start()
     with switch.connect() as link, with_a_peer_that_does_not_read(switch):

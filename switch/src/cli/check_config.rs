@@ -13,7 +13,9 @@ pub(super) fn print_summary(config: &Config) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     for link in &config.links {
         let (name, listen, dialect) = (&link.name, link.listen, link.dialect.name());
-        writeln!(out, "link     {name}  {listen}  {dialect}, {}", link.frames)?;
+        let (frames, connections, peers) = (link.frames, link.connections_max, &link.peers);
+        writeln!(out, "link     {name}  {listen}  {dialect}, {frames}")?;
+        writeln!(out, "         {connections} connections from {peers}")?;
     }
     for product in &config.products {
         let (name, bins, currency) = (&product.name, product.bins.join(", "), product.currency);

@@ -1,12 +1,15 @@
 //! One link: an address where a network connects, and what it speaks.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use iso_specs::Spec;
 use iso_specs::toml_keys::{Keys, Place, integer};
 
+use super::limits::{CONNECTIONS_MAX, Limits};
 use super::{File, is_empty_list, listen, name_of};
 use crate::authorization::dialect::check_dialect;
 use crate::authorization::reversal::UnknownOriginal;
@@ -23,6 +26,12 @@ pub struct LinkConfig {
     pub network: Arc<str>,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Who may connect.
+    pub peers: Peers,
+    /// Its share of the open connections.
+    pub connections_max: usize,
+    /// Open connections of one address.
+    pub connections_per_address_max: usize,
     /// What its peer speaks.
     pub dialect: Arc<Spec>,
     /// What its frames look like.
@@ -51,6 +60,49 @@ impl LinkConfig {
     }
 }
 
+/// Addresses that may connect to a link; where none is listed, any.
+#[derive(Clone, Debug, Default)]
+pub struct Peers(Vec<IpNet>);
+
+impl Peers {
+    /// Whether this one may; an IPv4 address in its own form.
+    #[must_use]
+    pub fn allow(&self, address: IpAddr) -> bool {
+        self.0.is_empty() || self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("anywhere");
+        }
+        // A single address without its prefix.
+        let text = |network: &IpNet| match network.prefix_len() == network.max_prefix_len() {
+            true => network.addr().to_string(),
+            false => network.to_string(),
+        };
+        f.write_str(&self.0.iter().map(text).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// An address, or a network without bits beyond its prefix: such a one is a slip of the pen, and
+/// would let in more than was meant.
+fn peer(text: &str) -> Option<IpNet> {
+    let network = text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()?;
+    let network = match network {
+        IpNet::V6(network) => mapped(network).map_or(IpNet::V6(network), IpNet::V4),
+        IpNet::V4(network) => IpNet::V4(network),
+    };
+    (network.addr() == network.network()).then_some(network)
+}
+
+/// The IPv4 network of one that is written as IPv6, `::ffff:192.0.2.0/120`.
+fn mapped(network: Ipv6Net) -> Option<Ipv4Net> {
+    let prefix = network.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(network.addr().to_ipv4_mapped()?, prefix).ok()
+}
+
 /// Reads all links of a file.
 pub(super) struct Links<'f, 'a, 't> {
     file: &'f mut File<'a, 't>,
@@ -73,8 +125,16 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         Self { file, is_demo, names: Vec::new(), addresses, dialects: Vec::new() }
     }
 
-    pub(super) fn read(mut self, tables: Vec<Keys<'a, 't>>) -> Vec<Arc<LinkConfig>> {
-        let links = tables.into_iter().filter_map(|mut keys| self.link(&mut keys).map(Arc::new));
+    pub(super) fn read(
+        mut self,
+        limits: &Limits,
+        mut tables: Vec<Keys<'a, 't>>,
+    ) -> Vec<Arc<LinkConfig>> {
+        let shares = self.shares(limits.connections_max, &mut tables);
+        let links = tables.into_iter().zip(shares).filter_map(|(mut keys, share)| {
+            let link = self.link(&mut keys, limits)?;
+            Some(Arc::new(LinkConfig { connections_max: share, ..link }))
+        });
         let links = links.collect();
         self.file.unique("links", &self.names);
         for (index, (address, place)) in self.addresses.iter().enumerate() {
@@ -85,10 +145,42 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         links
     }
 
-    fn link(&mut self, keys: &mut Keys<'a, 't>) -> Option<LinkConfig> {
+    /// How many connections each link may have: what it says, and of the rest of `connections_max`
+    /// an equal part where it says nothing. Together they are never more.
+    fn shares(&self, connections_max: usize, tables: &mut [Keys<'a, 't>]) -> Vec<usize> {
+        let key = "connections_max";
+        let said: Vec<Option<usize>> =
+            tables.iter_mut().map(|keys| keys.optional_number(key, 1..=CONNECTIONS_MAX)).collect();
+        let mut left = connections_max;
+        for (keys, said) in tables.iter().zip(&said) {
+            let of_all = format!("the links share connections_max = {connections_max} of [limits]");
+            match (said, left) {
+                (Some(said), left) if *said > left => {
+                    keys.mistake_of(key, format!("expected no more than {left}: {of_all}"));
+                    break;
+                }
+                (None, 0) => {
+                    keys.mistake_of(key, format!("no connection is left for this link: {of_all}"));
+                    break;
+                }
+                _ => left = left.saturating_sub(said.unwrap_or(1)),
+            }
+        }
+        let silent = said.iter().filter(|said| said.is_none()).count();
+        let rest = left + silent;
+        let (each, more) = (rest / silent.max(1), rest % silent.max(1));
+        let mut parts = (0..silent).map(|place| each + usize::from(place < more));
+        said.iter().map(|said| said.or_else(|| parts.next()).unwrap_or(1)).collect()
+    }
+
+    fn link(&mut self, keys: &mut Keys<'a, 't>, limits: &Limits) -> Option<LinkConfig> {
         let name = name_of(keys, "name");
         let network = name_of(keys, "network");
         let listen = listen(keys, self.is_demo);
+        let network_of = "an IP address or a network without bits beyond its prefix, such as \
+                          192.0.2.7, 192.0.2.0/24 or 2001:db8::/32";
+        let peers = keys.optional_items("peers", network_of, |value| peer(value.as_str()?));
+        let per_address = keys.optional_number("connections_per_address_max", 1..=CONNECTIONS_MAX);
         let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, &name));
         let frames = frames(keys, dialect.as_deref());
         let sign_on_required = keys.optional_boolean("sign_on_required");
@@ -110,6 +202,9 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             name: name?.0.into(),
             network: network?.0.into(),
             listen: listen?.0,
+            peers: Peers(peers.unwrap_or_default()),
+            connections_max: limits.connections_max,
+            connections_per_address_max: per_address.unwrap_or(limits.connections_per_address_max),
             dialect: dialect?,
             frames,
             sign_on_required: sign_on_required.unwrap_or(false),
@@ -240,6 +335,39 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_allows_the_addresses_and_networks_that_it_lists() {
+        let allow = |listed: &[&str], address: &str| {
+            let listed = listed.iter().map(|text| peer(text).unwrap()).collect();
+            Peers(listed).allow(address.parse::<IpAddr>().unwrap().to_canonical())
+        };
+        assert!(allow(&[], "192.0.2.7") && allow(&[], "2001:db8::7"));
+        let listed = ["192.0.2.7", "198.51.100.0/25", "2001:db8:1::/48", "2001:db8:2::7"];
+        for address in ["192.0.2.7", "198.51.100.0", "198.51.100.127", "2001:db8:1::"] {
+            assert!(allow(&listed, address), "{address}");
+        }
+        for address in ["2001:db8:1:ffff::1", "2001:db8:2::7", "::ffff:198.51.100.127"] {
+            assert!(allow(&listed, address), "{address}");
+        }
+        for address in ["192.0.2.8", "198.51.100.128", "2001:db8:2::8", "::ffff:192.0.2.6", "::"] {
+            assert!(!allow(&listed, address), "{address}");
+        }
+        // IPv4 in its IPv6 form, and all of one kind.
+        assert!(allow(&["::ffff:192.0.2.0/120"], "192.0.2.255"));
+        assert!(!allow(&["::ffff:192.0.2.0/120"], "192.0.3.0"));
+        assert!(allow(&["0.0.0.0/0"], "::ffff:192.0.2.7"));
+        assert!(!allow(&["0.0.0.0/0"], "2001:db8::7") && !allow(&["::/0"], "192.0.2.7"));
+    }
+
+    #[test]
+    fn what_is_no_address_or_network_is_none_of_a_link() {
+        let networks =
+            ["192.0.2.7/24", "192.0.2.0/33", "192.0.2", "2001:db8::1/64", "::ffff:0:1/96"];
+        for text in networks.into_iter().chain(["", "*", "host", "192.0.2.7:80", "192.0.2.0/"]) {
+            assert!(peer(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn two_listen_on_one_address_in_every_form_of_it() {

@@ -31,6 +31,8 @@ pub(super) struct Input {
     pub(super) arrived: Duration,
     /// When the last whole frame was taken; before that, when the connection began.
     pub(super) busy: Duration,
+    /// Whether a whole frame was ever taken.
+    pub(super) has_message: bool,
     bytes_max: usize,
     drain_reads_left: u32,
 }
@@ -43,6 +45,7 @@ impl Input {
             searched: Searched::default(),
             arrived: Duration::ZERO,
             busy: clock.monotonic(),
+            has_message: false,
             bytes_max,
             drain_reads_left: DRAIN_READS_MAX,
         }
