@@ -15,6 +15,7 @@ use crate::authorization::Product;
 use crate::cards::cache::BadPinBlocks;
 use crate::demo;
 use crate::hsm::keys::read_master_key;
+use crate::place;
 pub use link::LinkConfig;
 use link::Links;
 
@@ -134,8 +135,8 @@ impl Config {
     /// All its mistakes.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
+        let text = place::read_text(path);
+        let text = text.map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
         Config::parse(&text, &name, path.parent().unwrap_or(Path::new(".")))
     }
 

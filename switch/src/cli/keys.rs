@@ -1,9 +1,8 @@
 //! `pinswitch key ...`: keys in, keys out, and their versions. A running switch takes every
 //! change into use at once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use clap::{Args, Subcommand};
 
@@ -16,7 +15,7 @@ use switch::hsm::key_block::ProtectionKey;
 use switch::hsm::keys::{Addition, Keys, KeysError, PEK, Retire};
 use switch::hsm::software::{check_pvk, check_zone_key, pvk_of};
 use switch::hsm::{KeyFault, KeyName};
-use switch::run;
+use switch::{place, run};
 
 use super::{CliError, ask, read_line, refused};
 
@@ -202,7 +201,8 @@ impl<'a> Directory<'a> {
         let keys = run::open_keys(config)?;
         // Before anything changes: nothing is done that cannot be written down.
         let path = config.data_dir.join("audit.log");
-        let audit_log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let audit_log = place::open_to_append(&path)
+            .map_err(|error| CliError::Refused(format!("{}: {error}", path.display())))?;
         Ok(Directory { config, keys, audit_log, _lock: lock })
     }
 

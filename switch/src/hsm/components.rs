@@ -3,6 +3,7 @@
 //! what was combined so far, sealed under the master key.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use zeroize::Zeroizing;
 use super::KeyName;
 use super::cipher::set_odd_parity;
 use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value};
-use super::keys::{Addition, Keys, KeysError, sync_directory, write_private};
+use super::keys::{Addition, Keys, KeysError, write_private};
 use crate::clock::Timestamp;
+use crate::place::{self, sync_directory};
 
 /// Components a key may come in.
 pub const COMPONENTS: std::ops::RangeInclusive<u8> = 2..=3;
@@ -212,12 +214,14 @@ impl Keys {
     ) -> Result<Option<Gathered>, KeysError> {
         let Component { name, now, .. } = component;
         let path = self.components_file(name);
-        let text = match fs::read_to_string(&path) {
+        let file = |source| KeysError::File { path: path.clone(), source };
+        let mut opened = match place::open_own(&path) {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|source| KeysError::File { path: path.clone(), source })?,
+            opened => opened.map_err(file)?,
         };
-        let changed = fs::metadata(&path).and_then(|file| file.modified());
-        let changed = changed.map_err(|source| KeysError::File { path: path.clone(), source })?;
+        let mut text = String::new();
+        opened.read_to_string(&mut text).map_err(file)?;
+        let changed = opened.metadata().and_then(|found| found.modified()).map_err(file)?;
         if now.since(Timestamp::from_system_time(changed)) > AGE_MAX {
             let text = "the components before it are older than a day; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_hex};
 use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
 use crate::demo;
+use crate::place::{self, sync_directory};
 
 /// Ending of the file of a key that may come back.
 const SET_ASIDE: &str = "removed";
@@ -95,18 +96,27 @@ impl KeysError {
     }
 }
 
-/// Reads the master key: 64 hexadecimal digits in a file that only its owner may read.
+/// Longest master key file, in bytes.
+const MASTER_KEY_FILE_BYTES_MAX: usize = 1 << 10;
+
+/// Reads the master key: 64 hexadecimal digits in a file that only its owner may read, where
+/// nobody else can put another one.
 ///
 /// # Errors
-/// If the file cannot be read, is readable by others, or does not hold 64 digits.
+/// If the file or the way to it cannot be trusted, is readable by others, or does not hold 64
+/// digits.
 pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     let file = |source| KeysError::File { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
+    place::check_way(path).map_err(file)?;
+    let opened = place::open_own(path).map_err(file)?;
+    let mode = opened.metadata().map_err(file)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let text = format!("the mode is {mode:04o}; a master key file must have mode 0600");
         return Err(file(std::io::Error::other(text)));
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
+    // Room for all of it: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MASTER_KEY_FILE_BYTES_MAX + 1));
+    opened.take(MASTER_KEY_FILE_BYTES_MAX as u64).read_to_string(&mut text).map_err(file)?;
     let mut value = Zeroizing::new([0; 32]);
     let bytes = from_hex(text.trim()).filter(|bytes| bytes.len() == value.len());
     let bytes = bytes.ok_or_else(|| {
@@ -182,7 +192,7 @@ impl Keys {
     pub fn open(source: KeySource) -> Result<Keys, KeysError> {
         let directory = source.directory.clone();
         let file = |source| KeysError::File { path: directory.clone(), source };
-        make_private_directory(&directory).map_err(file)?;
+        place::make_inner_directory(&directory).map_err(file)?;
         let mut keys = Keys { source, keys: BTreeMap::new() };
         let mut paths = fs::read_dir(&directory)
             .and_then(|entries| {
@@ -223,10 +233,12 @@ impl Keys {
     fn read(&self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
         let file = |source| KeysError::File { path: path.to_owned(), source };
         let format = |text| KeysError::key(name, KeyFault::Format(text));
-        if fs::metadata(path).map_err(file)?.len() > KEY_FILE_BYTES_MAX {
+        let mut text = String::new();
+        let opened = place::open_own(path).map_err(file)?;
+        opened.take(KEY_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(file)?;
+        if text.len() as u64 > KEY_FILE_BYTES_MAX {
             return Err(format("its file is too long"));
         }
-        let text = fs::read_to_string(path).map_err(file)?;
         let versions = text
             .lines()
             .map(|block| self.source.master.unwrap(block.trim()))
@@ -437,32 +449,19 @@ fn next_version(name: &str, key: Key, live: &Key, count: usize) -> Result<Key, K
     }
 }
 
-/// Makes a directory with mode 0700, and its parents, if it does not exist.
-///
-/// # Errors
-/// As of the operating system.
-pub fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_directory(parent.unwrap_or(Path::new(".")))
-}
-
-/// Writes and syncs a file whole under a temporary name, then renames it.
+/// Writes and syncs a file whole under a temporary name, then renames it. What stands under that
+/// name, left behind or put there, is not written into.
 pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     fs::rename(&temporary, path)
-}
-
-pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    fs::File::open(path)?.sync_all()
 }
 
 #[cfg(test)]
