@@ -238,7 +238,7 @@ pub(crate) enum Target {
 impl Target {
     /// `None` where no switch runs and there is no store, unless one may be made.
     pub(crate) fn open(config: &Config, create: bool) -> Result<Option<Target>, CliError> {
-        if let Some(running) = Conversation::begin(&control::socket(&config.data_dir))? {
+        if let Some(running) = Conversation::begin(&config.data_dir)? {
             return Ok(Some(Target::Running(running)));
         }
         if !create && !config.data_dir.join("journal").exists() {

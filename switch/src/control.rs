@@ -20,6 +20,7 @@ use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::ACCEPT_PAUSE;
+use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::record::TransactionRecord;
@@ -357,14 +358,22 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins one; `None` if no switch listens on the socket.
+    /// Begins one with the switch that runs on a data directory; `None` if none does. A PIN may be
+    /// what is told first: so the directory, the socket and who listens are looked at before.
     ///
     /// # Errors
-    /// As of the operating system.
-    pub fn begin(socket: &Path) -> io::Result<Option<Conversation>> {
+    /// If one of them belongs to somebody else, or as of the operating system.
+    pub fn begin(data_dir: &Path) -> io::Result<Option<Conversation>> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
-        match BlockingStream::connect(socket) {
-            Ok(stream) => Ok(Some(Conversation { reader: BufReader::new(stream) })),
+        let path = socket(data_dir);
+        let connected = place::check_data_directory(data_dir)
+            .and_then(|()| place::check_socket(&path))
+            .and_then(|()| BlockingStream::connect(&path).map_err(|error| at(&path, &error)));
+        match connected {
+            Ok(stream) => {
+                place::check_peer(&stream).map_err(|error| at(&path, &error))?;
+                Ok(Some(Conversation { reader: BufReader::new(stream) }))
+            }
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
             Err(error) => Err(error),
         }
@@ -384,12 +393,12 @@ impl Conversation {
     }
 }
 
-/// Asks a running switch one thing; `None` if none listens on the socket.
+/// Asks the switch that runs on a data directory one thing; `None` if none does.
 ///
 /// # Errors
-/// If the conversation breaks.
-pub fn ask(socket: &Path, command: &Command) -> io::Result<Option<Outcome>> {
-    let conversation = Conversation::begin(socket)?;
+/// If it cannot be trusted, or the conversation breaks.
+pub fn ask(data_dir: &Path, command: &Command) -> io::Result<Option<Outcome>> {
+    let conversation = Conversation::begin(data_dir)?;
     conversation.map(|mut conversation| conversation.ask(command)).transpose()
 }
 
@@ -405,12 +414,10 @@ impl ControlListener {
     pub fn bind(data_dir: &Path) -> io::Result<ControlListener> {
         let path = socket(data_dir);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, &error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })?;
+        let listener = UnixListener::bind(&path).map_err(|error| at(&path, &error))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(ControlListener(listener))
     }

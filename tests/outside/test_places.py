@@ -1,5 +1,6 @@
-"""Places are trusted only by their owner: the data directory, what is in it, the master key file.
-Nothing that is no file makes the switch wait."""
+"""Places are trusted only by their owner: the data directory, what is in it, the master key file,
+and who listens on the socket. Whatever is planted there by another user learns no PIN, and nothing
+that is no file makes the switch wait."""
 
 import contextlib
 import json
@@ -203,6 +204,93 @@ class StopsAtTheEnd:
 
     def close(self):
         self.switch.stop()
+
+
+# Who listens.
+
+
+class Listener(threading.Thread):
+    """Takes whatever is sent to a socket, and answers that it is done."""
+
+    def __init__(self, path, uid=0):
+        super().__init__(daemon=True)
+        self.heard = b""
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        os.chmod(path, 0o777)
+        # Whoever listens is who the kernel tells the other side of.
+        os.seteuid(uid)
+        try:
+            self.socket.listen()
+        finally:
+            os.seteuid(0)
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                while part := connection.recv(4096):
+                    self.heard += part
+                    connection.sendall(b'"done"\n')
+
+    def stop(self):
+        # Wakes the thread up.
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.join(10)
+        self.socket.close()
+
+
+def hears_nothing(switch, listener, *named):
+    try:
+        commands = [("card", "set-pin", CARD_1.token), ("card", "show", CARD_1.token)]
+        for words in commands:
+            assert_refused(switch.command(*words, stdin=PIN), *named)
+    finally:
+        listener.stop()
+    assert listener.heard == b""
+
+
+def test_the_listener_of_these_tests_hears_a_pin(make_switch):
+    switch = make_switch()
+    switch.data.mkdir(mode=0o700)
+    listener = Listener(switch.data / "control.sock")
+    switch.command("card", "set-pin", CARD_1.token, stdin=PIN)
+    listener.stop()
+    assert PIN.encode() in listener.heard
+
+
+def test_a_socket_in_a_directory_of_somebody_else_gets_nothing(make_switch):
+    switch = make_switch()
+    switch.data.mkdir()
+    switch.data.chmod(0o777)
+    os.chown(switch.data, OTHER, OTHER)
+    listener = Listener(switch.data / "control.sock", OTHER)
+    os.chown(switch.data / "control.sock", OTHER, OTHER)
+    hears_nothing(switch, listener, switch.data, f"belongs to uid {OTHER}")
+
+
+def test_a_socket_of_somebody_else_gets_nothing(make_switch):
+    switch = make_switch()
+    switch.data.mkdir(mode=0o700)
+    listener = Listener(switch.data / "control.sock")
+    os.chown(switch.data / "control.sock", OTHER, OTHER)
+    hears_nothing(switch, listener, "control.sock", f"belongs to uid {OTHER}")
+
+
+def test_somebody_else_who_listens_gets_nothing(make_switch):
+    switch = make_switch()
+    switch.data.mkdir(mode=0o700)
+    listener = Listener(switch.data / "control.sock", OTHER)
+    hears_nothing(switch, listener, "control.sock", f"uid {OTHER} listens there")
+
+
+def test_a_link_to_a_socket_gets_nothing(make_switch, public):
+    switch = make_switch()
+    switch.data.mkdir(mode=0o700)
+    listener = Listener(public / "sock")
+    (switch.data / "control.sock").symlink_to(public / "sock")
+    hears_nothing(switch, listener, "control.sock", "symbolic link")
 
 
 # What it is.

@@ -397,8 +397,7 @@ impl<'a> Directory<'a> {
 
     /// Lets the running switch read the keys; whether there is one.
     fn reload(&self) -> Result<bool, CliError> {
-        let socket = control::socket(&self.config.data_dir);
-        match control::ask(&socket, &Command::ReloadKeys)? {
+        match control::ask(&self.config.data_dir, &Command::ReloadKeys)? {
             Some(Outcome::Refused(refusal)) => Err(CliError::Refused(format!(
                 "the running switch does not take the keys of the directory into use: {refusal}"
             ))),
