@@ -48,6 +48,8 @@ FIRST, SECOND = components(ZPK, 2)
 
 @pytest.mark.parametrize("number, words, changes, named", [
     (2, (), {"custodian": "custodian-1"}, "custodian has brought"),
+    (2, (), {"custodian": " Custodian-1"}, "custodian has brought"),
+    (2, (), {"custodian": "CUSTODIAN-1 "}, "custodian has brought"),
     (1, (), {"custodian": "another"}, "there already"),
     (2, (), {"of": 3}, "another number or length"),
     (2, (), {"usage": "V2"}, "another version, usage, algorithm or mode of use"),

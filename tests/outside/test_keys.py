@@ -2,6 +2,7 @@
 key; what the audit says."""
 
 import itertools
+import re
 
 import canaries
 import messages
@@ -282,6 +283,7 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
 
     line = component("zpk-net", first, 1)
     assert 'action="key component" name="zpk-net" what="component 1 of 2 by custodian-1"' in line
+    assert " uid=0" in line
     line = component("zpk-net", second, 2)
     assert 'action="key component" name="zpk-net" what="component 2 of 2 by custodian-2"' in line
     assert f'action="key import" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
@@ -299,7 +301,9 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
     assert f'action="key retire" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
     component("other", first, 1)
     assert 'action="key discard" name="other"' in audited("discard", "other")
-    actions = [line.split()[1:4] for line in (own.data / "audit.log").read_text().splitlines()]
+    audit = (own.data / "audit.log").read_text().splitlines()
+    assert all(re.search(r" uid 0( login uid \d+)?$", line) for line in audit)
+    actions = [line.split()[1:4] for line in audit]
     assert [" ".join(words) for words in actions] == [
         "key component zpk-net", "key component zpk-net", "key import zpk-net",
         "key component kek", "key component kek", "key import kek", "key import pvk",

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
+use rustix::process::getuid;
 
 use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
@@ -408,8 +409,10 @@ impl<'a> Directory<'a> {
 
     /// Who did what to which key stays in `audit.log` of the data directory, and is logged.
     fn audit(&self, action: &str, name: &str, what: &str) -> Result<(), CliError> {
-        tracing::info!(target: "audit", action, name, what);
-        writeln!(&self.audit_log, "{} {action} {name} {what}", SystemClock.now())?;
+        let (uid, login_uid) = (getuid().as_raw(), login_uid());
+        tracing::info!(target: "audit", action, name, what, uid, login_uid);
+        let login = login_uid.map(|uid| format!(" login uid {uid}")).unwrap_or_default();
+        writeln!(&self.audit_log, "{} {action} {name} {what} uid {uid}{login}", SystemClock.now())?;
         Ok(self.audit_log.sync_data()?)
     }
 
@@ -427,6 +430,12 @@ impl<'a> Directory<'a> {
             ))),
         }
     }
+}
+
+/// The user who logged in, whoever they have become since; none where the kernel does not know.
+fn login_uid() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/self/loginuid").ok()?;
+    text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
 /// Whether PIN references are made with a key, which name it by its check value.

@@ -152,7 +152,8 @@ impl Keys {
         if gathered.components.iter().any(|(known, _)| known == number) {
             return refused("this component is there already");
         }
-        if gathered.components.iter().any(|(_, known)| known == custodian) {
+        // However somebody writes their name.
+        if gathered.components.iter().any(|(_, known)| known.eq_ignore_ascii_case(custodian)) {
             return refused("this custodian has brought a component already; each brings one");
         }
         gathered.expected.extend(expected);
@@ -309,7 +310,9 @@ mod tests {
         let said = |keys: &mut Keys, component: &Component<'_>| {
             keys.add_component(component).unwrap_err().to_string()
         };
-        assert!(said(&mut keys, &component(&name, 2, "ann ", &two)).contains("custodian"));
+        for same in ["ann ", "Ann", " ANN"] {
+            assert!(said(&mut keys, &component(&name, 2, same, &two)).contains("custodian"));
+        }
         let zeros = component(&name, 2, "bob", "00000000000000000100000000000000");
         assert!(said(&mut keys, &zeros).contains("zeros"));
         let later = component(&name, 2, "bob", &two);
