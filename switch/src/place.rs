@@ -10,9 +10,9 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -183,6 +183,24 @@ pub fn check_peer(socket: impl AsFd) -> io::Result<()> {
         uid if is_trusted(uid) => Ok(()),
         uid => Err(refused(format!("a process of uid {uid} listens there; nothing was sent"))),
     }
+}
+
+/// Writes and syncs a file whole under a temporary name, with mode 0600, then renames it. What
+/// stands under that name, left behind or put there, is not written into.
+///
+/// # Errors
+/// As of the operating system.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
 }
 
 /// Makes created, renamed and removed names in a directory durable.

@@ -95,6 +95,18 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     })?)
 }
 
+/// Gives a label to each key that an earlier version has left without one. Who calls it holds the
+/// lock of the key directory, and has read the keys since.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn label_keys(keys: &mut Keys) -> Result<(), RunError> {
+    for name in keys.label()? {
+        tracing::info!(target: "audit", action = "key labelled", name);
+    }
+    Ok(())
+}
+
 /// Opens keys, store and HSM; nothing listens yet.
 ///
 /// # Errors
@@ -104,6 +116,11 @@ pub fn open<C: Clock + Clone>(
     clock: C,
 ) -> Result<(PinSwitch<C>, Recovery), RunError> {
     let mut keys = open_keys(config)?;
+    if keys.has_unlabelled() {
+        let _lock = keys.lock()?;
+        keys = open_keys(config)?;
+        label_keys(&mut keys)?;
+    }
     let metrics = Metrics::new();
     let (sync, synced_records) = metrics.sync();
     let options = OpenOptions {

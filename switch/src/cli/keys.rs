@@ -195,11 +195,10 @@ impl<'a> Directory<'a> {
                         secret; name a configuration with a master_key_file of your own (--config)";
             return Err(refused(text));
         }
-        run::open_keys(config)?;
-        let lock = File::open(config.data_dir.join("keys"))?;
-        lock.lock()?;
+        let lock = run::open_keys(config)?.lock()?;
         // What stood there before the lock was ours may be old.
-        let keys = run::open_keys(config)?;
+        let mut keys = run::open_keys(config)?;
+        run::label_keys(&mut keys)?;
         // Before anything changes: nothing is done that cannot be written down.
         let path = config.data_dir.join("audit.log");
         let audit_log = place::open_to_append(&path)

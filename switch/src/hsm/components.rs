@@ -1,18 +1,21 @@
 //! A key that comes in components, under dual control: each custodian brings one, in a call of
 //! its own, and nobody ever sees another's. Between the calls a file `NAME.components` holds
-//! what was combined so far, sealed under the master key.
+//! what was combined so far, sealed under the master key together with its name and with who has
+//! brought what.
 
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::KeyName;
 use super::cipher::set_odd_parity;
-use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value};
-use super::keys::{Addition, Keys, KeysError, write_private};
+use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value, hex};
+use super::key_block::Unwrapped;
+use super::keys::{Addition, Keys, KeysError};
 use crate::clock::Timestamp;
 use crate::place::{self, sync_directory};
 
@@ -196,14 +199,15 @@ impl Keys {
         attributes: KeyAttributes,
         gathered: &Gathered,
     ) -> Result<(), KeysError> {
-        let block = self.source.master.wrap_value(attributes, &gathered.value);
-        let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let came =
-            gathered.components.iter().map(|(number, custodian)| format!("{number} {custodian}\n"));
+            gathered.components.iter().map(|(number, custodian)| format!("\n{number} {custodian}"));
         let head = [&[gathered.count.to_string()], &gathered.expected[..]].concat().join(" ");
-        let text = format!("{head}\n{}{block}", came.collect::<String>());
+        let front = format!("{head}{}", came.collect::<String>());
+        let label = label(name, &front);
+        let block = self.source.master.wrap_value(attributes, &gathered.value, Some(&label));
+        let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let path = self.components_file(name);
-        write_private(&path, &text)
+        place::write_private(&path, &format!("{front}\n{block}"))
             .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })
     }
@@ -227,21 +231,30 @@ impl Keys {
             let text = "the components before it are older than a day; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));
         }
-        let lines: Vec<&str> = text.lines().collect();
-        let [head, came @ .., block] = &lines[..] else {
+        let Some((front, block)) = text.trim_end_matches('\n').rsplit_once('\n') else {
             return Err(unreadable(path));
         };
-        let mut head = head.split(' ').map(str::to_owned);
+        let mut came = front.lines();
+        let mut head = came.next().unwrap_or_default().split(' ').map(str::to_owned);
         let count = head.next().and_then(|count| count.parse().ok());
         let expected = head.collect();
         let sealed = self.source.master.unwrap_value(block);
-        let (known, value) = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        let sealed = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        let Unwrapped { attributes: known, value, label: sealed_label } = sealed;
+        if sealed_label != Some(&*label(name, front)) {
+            let path = path.display();
+            let text = format!(
+                "{path}: the components in it are of another key, somebody has changed who brought \
+                 them, or an earlier version wrote it; discard them and begin anew"
+            );
+            return Err(KeysError::Components(text));
+        }
         if known != attributes {
             let text = "the components before it were for another version, usage, algorithm or \
                         mode of use; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));
         }
-        let came = came.iter().map(|line| {
+        let came = came.map(|line| {
             let (number, custodian) = line.split_once(' ')?;
             Some((number.parse().ok()?, custodian.to_owned()))
         });
@@ -251,6 +264,12 @@ impl Keys {
             None => Err(unreadable(path)),
         }
     }
+}
+
+/// What the block of components is sealed with: whose they are, and a digest of the lines before
+/// it. It is the label of no key, so the block is never taken for one.
+fn label(name: &KeyName, front: &str) -> String {
+    format!("{name}.components {}", hex(&Sha256::digest(front)))
 }
 
 fn unreadable(path: PathBuf) -> KeysError {
