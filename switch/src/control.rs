@@ -355,6 +355,8 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 /// A conversation with a running switch.
 pub struct Conversation {
     reader: BufReader<BlockingStream>,
+    /// Room for the longest command: a buffer that grows leaves copies of PINs behind.
+    line: Zeroizing<Vec<u8>>,
 }
 
 impl Conversation {
@@ -372,7 +374,8 @@ impl Conversation {
         match connected {
             Ok(stream) => {
                 place::check_peer(&stream).map_err(|error| at(&path, &error))?;
-                Ok(Some(Conversation { reader: BufReader::new(stream) }))
+                let line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
+                Ok(Some(Conversation { reader: BufReader::new(stream), line }))
             }
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
             Err(error) => Err(error),
@@ -384,9 +387,10 @@ impl Conversation {
     /// # Errors
     /// If the conversation breaks.
     pub fn ask(&mut self, command: &Command) -> io::Result<Outcome> {
-        let mut line = Zeroizing::new(serde_json::to_vec(command)?);
-        line.push(b'\n');
-        self.reader.get_mut().write_all(&line)?;
+        self.line.clear();
+        serde_json::to_writer(&mut *self.line, command)?;
+        self.line.push(b'\n');
+        self.reader.get_mut().write_all(&self.line)?;
         let mut answer = String::new();
         io::Read::take(&mut self.reader, LINE_BYTES_MAX as u64).read_line(&mut answer)?;
         Ok(serde_json::from_str(&answer)?)
@@ -457,20 +461,23 @@ async fn converse<C: Clock, H: Hsm, S: Store>(
         let line = input.get(..end).unwrap_or_default();
         let outcome = match serde_json::from_slice::<Command>(line) {
             Ok(command) => execute(&switch, command).await,
+            Err(error) if issuer::is_secret_refused(&error) => {
+                Outcome::Refused(issuer::SECRET_IS_TEXT.to_owned())
+            }
             // The text of the error could quote what was sent, and so a PIN.
             Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
         };
+        let rest = input.len().saturating_sub(end + 1);
+        input.copy_within(end + 1.., 0);
+        // The rest is wiped, not only forgotten, and before somebody may let the answer wait.
+        input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
+        input.truncate(rest);
         let Ok(mut answer) = serde_json::to_vec(&outcome) else { return };
         answer.push(b'\n');
         // Who has gone does not need the answer.
         if stream.write_all(&answer).await.is_err() {
             return;
         }
-        let rest = input.len().saturating_sub(end + 1);
-        input.copy_within(end + 1.., 0);
-        // The rest is wiped, not only forgotten.
-        input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
-        input.truncate(rest);
     }
 }
 

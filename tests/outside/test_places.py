@@ -191,9 +191,7 @@ def test_each_user_has_a_switch_of_ones_own(public):
     # The log is opened before the user changes.
     with contextlib.closing(StopsAtTheEnd(switch)):
         switch.start(*AS_OTHER)
-        shown = run(*switch.words, "card", "show", CARD_1.token, user=OTHER, group=OTHER,
-                    extra_groups=[])
-        assert shown.returncode == 0, shown.stderr
+        switch.done_as(OTHER, "card", "show", CARD_1.token)
         assert_refused(switch.command("card", "set-pin", CARD_1.token, stdin=PIN),
                        switch.data, f"belongs to uid {OTHER}", "run it as that user")
 

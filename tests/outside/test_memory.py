@@ -1,0 +1,102 @@
+"""What stays in the memory of the running switch."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from messages import CARD_1, Card, pan_of
+from process import of_card
+
+# Twelve digits that nothing else says.
+PIN = "739152846037"
+OTHER_PIN = "918273645192"
+PAN = pan_of("476135", 73_915)
+
+
+def in_memory(switch, text):
+    """How often a text stands in what the switch may write to, but for its stacks' own lines."""
+    pid, found = switch.process.pid, 0
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            first, last, mode = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
+            if mode.startswith("rw") and "[v" not in line:
+                memory.seek(int(first, 16))
+                found += memory.read(int(last, 16) - int(first, 16)).count(text.encode())
+    return found
+
+
+def escaped(text):
+    return "".join(f"\\u{ord(letter):04x}" for letter in text[:2]) + text[2:]
+
+
+def lines_with(value, name):
+    """Commands with a value, as it stands in JSON, in the place of a PIN or PAN."""
+    card = of_card(Card("memory-1", pan_of("476135", 73_916), "2580"))
+    whole = {"add": card, "add_many": [card]}
+    for command in whole:
+        text = json.dumps({command: whole[command]})
+        yield text.replace(json.dumps(card[name]), value)
+    if name == "pin":
+        yield f'{{"set_pin":{{"token":"{CARD_1.token}","pin":{value}}}}}'
+
+
+VALUES = {
+    "number": lambda text: text,
+    "negative": lambda text: "-" + text,
+    "fraction": lambda text: text + ".5",
+    "escaped": lambda text: f'"{escaped(text)}"',
+    "unfinished escape": lambda text: f'"{text}\\u00',
+    "list": lambda text: f'["{text}"]',
+    "object": lambda text: f'{{"value":{text}}}',
+    "13 digits": lambda text: f'"{text}0000000000"',
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("name", ["pin", "pan"])
+def test_nothing_of_a_pin_or_pan_that_was_refused_stays(make_switch, kind, name):
+    switch = make_switch().start()
+    # No parameter: the switch inherits an environment that says what test it is.
+    text = {"pin": PIN, "pan": PAN}[name]
+    value = VALUES[kind](text)
+    for line in lines_with(value, name):
+        assert value in line
+        refused = json.loads(switch.say(line))
+        said = json.dumps(refused)
+        assert "refused" in said and text not in said and text[2:] not in said
+        if kind in ("number", "negative", "fraction", "escaped", "list", "object"):
+            assert "texts in quotation marks" in said
+    assert in_memory(switch, text[2:]) == 0
+
+
+def test_nothing_of_a_pin_that_was_set_stays(make_switch):
+    switch = make_switch().start()
+    for pin in (PIN, OTHER_PIN):
+        switch.done("card", "set-pin", CARD_1.token, stdin=pin)
+        assert in_memory(switch, pin) == 0
+
+
+def test_the_search_finds_a_pin_that_is_there(make_switch):
+    switch = make_switch().start()
+    # A line without its end waits for the rest.
+    line = f'{{"set_pin":{{"token":"demo-card-1","pin":{PIN}}}}}'
+    with switch.control() as control:
+        control.sendall(line.encode())
+        assert switch.show(CARD_1.token)
+        assert in_memory(switch, PIN) == 1
+        control.sendall(b"\n")
+        assert b"refused" in control.recv(4096)
+        assert in_memory(switch, PIN) == 0
+
+
+def test_the_command_line_refuses_a_number_and_does_not_say_it(make_switch):
+    switch = make_switch().start()
+    for name, text in [("pin", PIN), ("pan", PAN)]:
+        for line in lines_with(text, name):
+            card = json.loads(line).get("add")
+            result = switch.command("card", "add", stdin=json.dumps(card)) if card else None
+            if result is not None:
+                assert result.returncode == 1 and text not in result.stderr
+                assert "texts in quotation marks" in result.stderr
