@@ -1,12 +1,18 @@
-"""What stays in the memory of the running switch."""
+"""What stays in the memory of the running switch, and that it stays out of swap."""
 
 import json
+import os
 import re
+import resource
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from messages import CARD_1, Card, pan_of
-from process import of_card
+from process import BINARY, Switch, of_card
+from test_places import AS_OTHER, OTHER, StopsAtTheEnd
 
 # Twelve digits that nothing else says.
 PIN = "739152846037"
@@ -100,3 +106,74 @@ def test_the_command_line_refuses_a_number_and_does_not_say_it(make_switch):
             if result is not None:
                 assert result.returncode == 1 and text not in result.stderr
                 assert "texts in quotation marks" in result.stderr
+
+
+# Swap.
+
+WARNING = "the memory is not locked"
+
+
+def locked_kib(switch):
+    status = Path(f"/proc/{switch.process.pid}/status").read_text()
+    return int(re.search(r"(?m)^VmLck:\s+(\d+) kB", status)[1])
+
+
+def limits(switch):
+    text = Path(f"/proc/{switch.process.pid}/limits").read_text()
+    return re.search(r"(?m)^Max locked memory\s+(\S+)\s+(\S+)", text).groups()
+
+
+def test_all_memory_is_locked_where_nothing_limits_it(make_switch):
+    switch = make_switch().start()
+    assert locked_kib(switch) > 10_000 and WARNING not in switch.log()
+    # What comes later too.
+    before = locked_kib(switch)
+    switch.done("seed", "--cards", "100000")
+    assert locked_kib(switch) > before + 10_000
+
+
+@pytest.fixture
+def of_other():
+    """A switch of another user, who can lock as much as is said."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    shutil.copy(BINARY, directory / "pinswitch")
+    switch = Switch(directory / "home")
+    for path in (switch.directory, switch.config):
+        os.chown(path, OTHER, OTHER)
+    stop = StopsAtTheEnd(switch)
+    yield switch
+    stop.close()
+    shutil.rmtree(directory)
+
+
+# The most that may be set here, but more than a switch needs at first.
+MOST = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+MOST = 1 << 26 if MOST == resource.RLIM_INFINITY else MOST
+
+
+@pytest.mark.parametrize("limit", ["0:0", "65536:65536", f"0:{MOST}", f"{MOST}:{MOST}"])
+def test_under_a_limit_it_says_so_once_and_works_beyond_the_limit(of_other, limit):
+    of_other.start("prlimit", f"--memlock={limit}", *AS_OTHER)
+    (line,) = (line for line in of_other.log().splitlines() if WARNING in line)
+    assert "WARN" in line and "LimitMEMLOCK=infinity" in line
+    assert locked_kib(of_other) == 0 and ":".join(limits(of_other)) == limit
+    seeded = ("seed", "--cards", "200000")
+    of_other.done_as(OTHER, *seeded)
+    assert of_other.get("/readyz")[0] == 200
+    shown = of_other.done_as(OTHER, "card", "show", CARD_1.token)
+    assert "ACTIVE" in shown
+
+
+@pytest.mark.parametrize("limit, words", [
+    ("65536:unlimited", ()),
+    ("65536:65536", ("--inh-caps=+ipc_lock", "--ambient-caps=+ipc_lock")),
+])
+def test_a_limit_that_does_not_bind_does_not_matter(of_other, limit, words):
+    limited = subprocess.run(["prlimit", f"--memlock={limit}", "true"], capture_output=True)
+    if limited.returncode != 0:
+        pytest.skip("this machine allows no such limit")
+    of_other.start("prlimit", f"--memlock={limit}", *AS_OTHER, *words)
+    assert locked_kib(of_other) > 10_000 and WARNING not in of_other.log()
+    of_other.done_as(OTHER, "seed", "--cards", "200000")
+    assert of_other.get("/readyz")[0] == 200
