@@ -88,6 +88,8 @@ fn pure_parts_have_no_io_clock_randomness_or_logging() {
 
 #[test]
 fn layers_point_one_way() {
+    let lowest = files(&["switch/src/place.rs"], &[".rs"]);
+    none_of(&["crate::"], &lowest, "whom a place belongs to is known before anything else");
     let iso_specs = files(&["iso-specs/src"], &[".rs"]);
     none_of(&["switch::"], &iso_specs, "iso-specs knows nothing of the switch");
     let rules = files(&["switch/src/authorization", "switch/src/authorization.rs"], &[".rs"]);

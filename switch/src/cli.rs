@@ -17,7 +17,7 @@ use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, Command, Conversation, Outcome};
 use switch::hsm::keys::KeysError;
-use switch::issuer::{AddCard, PinText};
+use switch::issuer::{AddCard, PinText, SECRET_IS_TEXT, is_secret_refused};
 use switch::run::{self, PinSwitch, RunError};
 
 use keys::KeyAction;
@@ -238,7 +238,7 @@ pub(crate) enum Target {
 impl Target {
     /// `None` where no switch runs and there is no store, unless one may be made.
     pub(crate) fn open(config: &Config, create: bool) -> Result<Option<Target>, CliError> {
-        if let Some(running) = Conversation::begin(&control::socket(&config.data_dir))? {
+        if let Some(running) = Conversation::begin(&config.data_dir)? {
             return Ok(Some(Target::Running(running)));
         }
         if !create && !config.data_dir.join("journal").exists() {
@@ -295,13 +295,19 @@ fn read_line() -> io::Result<Zeroizing<String>> {
 const STDIN_BYTES_MAX: usize = 16 << 10;
 
 fn read_card() -> Result<AddCard, CliError> {
-    let mut text = Zeroizing::new(String::new());
+    // Room for all of it: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(STDIN_BYTES_MAX));
     io::stdin().lock().take(STDIN_BYTES_MAX as u64).read_to_string(&mut text)?;
     // The parser's own text could quote a PAN or a PIN.
     serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        let text = "expected a JSON object with the texts token, pan, expiration, \
-                    pan_sequence_number, card_product_token and pin";
+        let text = match is_secret_refused(&error) {
+            true => SECRET_IS_TEXT,
+            false => {
+                "expected a JSON object with the texts token, pan, expiration, \
+                 pan_sequence_number, card_product_token and pin"
+            }
+        };
         CliError::Refused(format!("standard input, line {line} column {column}: {text}"))
     })
 }

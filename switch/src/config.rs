@@ -14,6 +14,7 @@ use iso_specs::toml_keys::{Keys, Mistakes, Place};
 use crate::authorization::Product;
 use crate::demo;
 use crate::hsm::keys::read_master_key;
+use crate::place;
 pub use limits::{DoorLimits, Limits};
 use link::Links;
 pub use link::{LinkConfig, Peers};
@@ -99,8 +100,8 @@ impl Config {
     /// All its mistakes.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
+        let text = place::read_text(path);
+        let text = text.map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
         Config::parse(&text, &name, path.parent().unwrap_or(Path::new(".")))
     }
 

@@ -22,6 +22,7 @@ use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::Door;
+use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::record::TransactionRecord;
@@ -356,17 +357,28 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 /// A conversation with a running switch.
 pub struct Conversation {
     reader: BufReader<BlockingStream>,
+    /// Room for the longest command: a buffer that grows leaves copies of PINs behind.
+    line: Zeroizing<Vec<u8>>,
 }
 
 impl Conversation {
-    /// Begins one; `None` if no switch listens on the socket.
+    /// Begins one with the switch that runs on a data directory; `None` if none does. A PIN may be
+    /// what is told first: so the directory, the socket and who listens are looked at before.
     ///
     /// # Errors
-    /// As of the operating system.
-    pub fn begin(socket: &Path) -> io::Result<Option<Conversation>> {
+    /// If one of them belongs to somebody else, or as of the operating system.
+    pub fn begin(data_dir: &Path) -> io::Result<Option<Conversation>> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
-        match BlockingStream::connect(socket) {
-            Ok(stream) => Ok(Some(Conversation { reader: BufReader::new(stream) })),
+        let path = socket(data_dir);
+        let connected = place::check_data_directory(data_dir)
+            .and_then(|()| place::check_socket(&path))
+            .and_then(|()| BlockingStream::connect(&path).map_err(|error| at(&path, &error)));
+        match connected {
+            Ok(stream) => {
+                place::check_peer(&stream).map_err(|error| at(&path, &error))?;
+                let line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
+                Ok(Some(Conversation { reader: BufReader::new(stream), line }))
+            }
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
             Err(error) => Err(error),
         }
@@ -377,10 +389,11 @@ impl Conversation {
     /// # Errors
     /// If the conversation breaks.
     pub fn ask(&mut self, command: &Command) -> io::Result<Outcome> {
-        let mut line = Zeroizing::new(serde_json::to_vec(command)?);
-        line.push(b'\n');
+        self.line.clear();
+        serde_json::to_writer(&mut *self.line, command)?;
+        self.line.push(b'\n');
         let closed = |_| io::Error::other(CLOSED);
-        self.reader.get_mut().write_all(&line).map_err(closed)?;
+        self.reader.get_mut().write_all(&self.line).map_err(closed)?;
         let mut answer = String::new();
         let read = io::Read::take(&mut self.reader, LINE_BYTES_MAX as u64).read_line(&mut answer);
         if read.map_err(closed)? == 0 {
@@ -394,12 +407,12 @@ impl Conversation {
 const CLOSED: &str = "the switch has closed control.sock: it stops, or too many commands run at \
                       once (control_connections_max), or this one was too slow";
 
-/// Asks a running switch one thing; `None` if none listens on the socket.
+/// Asks the switch that runs on a data directory one thing; `None` if none does.
 ///
 /// # Errors
-/// If the conversation breaks.
-pub fn ask(socket: &Path, command: &Command) -> io::Result<Option<Outcome>> {
-    let conversation = Conversation::begin(socket)?;
+/// If it cannot be trusted, or the conversation breaks.
+pub fn ask(data_dir: &Path, command: &Command) -> io::Result<Option<Outcome>> {
+    let conversation = Conversation::begin(data_dir)?;
     conversation.map(|mut conversation| conversation.ask(command)).transpose()
 }
 
@@ -415,12 +428,10 @@ impl ControlListener {
     pub fn bind(data_dir: &Path) -> io::Result<ControlListener> {
         let path = socket(data_dir);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, &error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })?;
+        let listener = UnixListener::bind(&path).map_err(|error| at(&path, &error))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(ControlListener(listener))
     }
@@ -480,9 +491,17 @@ async fn converse<C: Clock, H: Hsm, S: Store>(
         let line = input.get(..end).unwrap_or_default();
         let outcome = match serde_json::from_slice::<Command>(line) {
             Ok(command) => execute(switch, command).await,
+            Err(error) if issuer::is_secret_refused(&error) => {
+                Outcome::Refused(issuer::SECRET_IS_TEXT.to_owned())
+            }
             // The text of the error could quote what was sent, and so a PIN.
             Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
         };
+        let rest = input.len().saturating_sub(end + 1);
+        input.copy_within(end + 1.., 0);
+        // The rest is wiped, not only forgotten, and before somebody may let the answer wait.
+        input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
+        input.truncate(rest);
         let Ok(mut answer) = serde_json::to_vec(&outcome) else { return Ok(()) };
         answer.push(b'\n');
         let written = stream.write_all(&answer);
@@ -490,11 +509,6 @@ async fn converse<C: Clock, H: Hsm, S: Store>(
         if timeout(limits.control_answer_seconds_max, written).await?.is_err() {
             return Ok(());
         }
-        let rest = input.len().saturating_sub(end + 1);
-        input.copy_within(end + 1.., 0);
-        // The rest is wiped, not only forgotten.
-        input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
-        input.truncate(rest);
     }
 }
 

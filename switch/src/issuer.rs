@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::authorization::product::OFPBE_DAYS;
@@ -23,10 +24,30 @@ use crate::transaction::chip_call;
 /// Why a change was refused.
 pub type Refusal = String;
 
+/// How a PIN or PAN is refused that is none in JSON.
+pub const SECRET_IS_TEXT: &str = "pin and pan are texts in quotation marks, without escapes";
+
+/// A secret of a JSON text that is in memory. It is taken as it stands there: the parser would copy
+/// an escape into a buffer, and a number into the text of its error, which nobody wipes.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let text = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    let text = text.filter(|text| !text.contains('\\'));
+    text.map(|text| Zeroizing::new(text.to_owned()))
+        .ok_or_else(|| serde::de::Error::custom(SECRET_IS_TEXT))
+}
+
+/// Whether JSON was refused because a PIN or PAN in it is no text. Any other error may quote what
+/// was sent.
+#[must_use]
+pub fn is_secret_refused(error: &serde_json::Error) -> bool {
+    Zeroizing::new(error.to_string()).starts_with(SECRET_IS_TEXT)
+}
+
 /// A PIN on its way to the HSM; wiped from memory when dropped, never shown.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PinText(Zeroizing<String>);
+pub struct PinText(#[serde(deserialize_with = "secret")] Zeroizing<String>);
 
 impl PinText {
     /// Takes a text over.
@@ -49,6 +70,7 @@ pub struct AddCard {
     /// The issuer's name for it: 1 to 36 letters, digits, `-`, `_` and `.`.
     pub token: String,
     /// 13 to 19 digits with a right check digit, of a BIN of the product.
+    #[serde(deserialize_with = "secret")]
     pub pan: Zeroizing<String>,
     /// YYMM.
     pub expiration: String,

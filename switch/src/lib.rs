@@ -36,6 +36,8 @@ pub mod control;
 pub mod admin;
 // Every metric of the process.
 pub mod metrics;
+// Files and directories: whose they are, and who else could exchange them.
+pub mod place;
 // Where time comes from.
 pub mod clock;
 // Messages for a person to look at.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::fs::Mode;
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
@@ -35,11 +36,20 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> Result<(), CliError> {
-    let config = cli.config()?;
+    // Before the configuration, which reads the master key.
     protect_secrets().map_err(io::Error::from)?;
+    let locked = lock_memory();
+    let config = cli.config()?;
     let (_guards, dropped) = log_to_standard_error(config.log);
     if let Some(action) = &cli.action {
         return cli::act(action, &config);
+    }
+    if let Err(error) = locked {
+        tracing::warn!(
+            %error,
+            "the memory is not locked: keys and PINs in it may be written to swap. Set \
+             LimitMEMLOCK=infinity (ulimit -l unlimited) or give CAP_IPC_LOCK, or have no swap"
+        );
     }
     check_descriptors(&config)?;
     let metrics = metrics::install().map_err(io::Error::other)?;
@@ -55,6 +65,25 @@ fn protect_secrets() -> rustix::io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     umask(Mode::RWXG | Mode::RWXO);
     Ok(())
+}
+
+/// Keeps all memory of this process, now and later, out of swap, each page from when it is used
+/// first. Under a limit, what is asked for later would be refused as soon as the limit is reached,
+/// and the process would end; so this is done only where no limit binds.
+fn lock_memory() -> rustix::io::Result<()> {
+    let before = getrlimit(Resource::Memlock);
+    let unlimited = Rlimit { current: None, maximum: None };
+    let is_unlimited = setrlimit(Resource::Memlock, unlimited).is_ok();
+    if !is_unlimited {
+        // Whoever may lock nothing is refused, unless by CAP_IPC_LOCK no limit holds for them. To
+        // look for the capability itself would be misled in a user namespace.
+        setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before })?;
+    }
+    let locked = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    if !is_unlimited {
+        setrlimit(Resource::Memlock, before)?;
+    }
+    locked
 }
 
 /// Takes as many file descriptors as the system grants: without one, no journal segment can be

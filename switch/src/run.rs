@@ -17,14 +17,14 @@ use crate::hsm::KeyFault;
 use crate::hsm::key::{Key, KeyAttributes, KeyUsage, Operation, from_hex};
 use crate::hsm::key_block::ProtectionKey;
 use crate::hsm::keys::{
-    Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY,
-    make_private_directory, read_master_key,
+    Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY, read_master_key,
 };
 use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
+use crate::place;
 use crate::shutdown::{Shutdown, StopSignals};
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
@@ -94,9 +94,9 @@ impl From<KeyFault> for RunError {
 /// Reads the master key and the keys of a configuration's data directory.
 ///
 /// # Errors
-/// If the directory cannot be made or a key not be read.
+/// If the directory cannot be made or trusted, or a key not be read.
 pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
-    make_private_directory(&config.data_dir).map_err(RunError::DataDir)?;
+    place::make_data_directory(&config.data_dir).map_err(RunError::DataDir)?;
     let value = match &config.master_key_file {
         Some(path) => read_master_key(path)?,
         None => Zeroizing::new(demo::MASTER_KEY),
@@ -111,6 +111,18 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     })?)
 }
 
+/// Gives a label to each key that an earlier version has left without one. Who calls it holds the
+/// lock of the key directory, and has read the keys since.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn label_keys(keys: &mut Keys) -> Result<(), RunError> {
+    for name in keys.label()? {
+        tracing::info!(target: "audit", action = "key labelled", name);
+    }
+    Ok(())
+}
+
 /// Opens keys, store and HSM; nothing listens yet.
 ///
 /// # Errors
@@ -120,6 +132,11 @@ pub fn open<C: Clock + Clone>(
     clock: C,
 ) -> Result<(PinSwitch<C>, Recovery), RunError> {
     let mut keys = open_keys(config)?;
+    if keys.has_unlabelled() {
+        let _lock = keys.lock()?;
+        keys = open_keys(config)?;
+        label_keys(&mut keys)?;
+    }
     let metrics = Metrics::new();
     let (sync, synced_records) = metrics.sync();
     let options = OpenOptions {
@@ -134,6 +151,9 @@ pub fn open<C: Clock + Clone>(
             synced_records.increment(records);
         }),
     };
+    for directory in ["journal", "snapshots"] {
+        place::check_tree(&config.data_dir.join(directory)).map_err(RunError::DataDir)?;
+    }
     let is_new = keys.missing_own_keys().len() == OWN_KEYS.len() && options.is_untouched();
     let (store, recovery) = EmbeddedStore::open(&options, is_new)?;
     prepare_keys(config, &mut keys, recovery.journal.last.get() > 0)?;
@@ -191,8 +211,12 @@ fn bind(config: &Config, keys: &Keys, store: &EmbeddedStore) -> Result<(), RunEr
 /// each. Without a key directory there is nothing to look at, and the demo brings its own keys.
 ///
 /// # Errors
-/// If the directory cannot be read.
+/// If the data directory cannot be trusted, or the keys not be read.
 pub fn check_keys(config: &Config) -> Result<Option<Vec<KeysError>>, RunError> {
+    match place::check_data_directory(&config.data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        checked => checked.map_err(RunError::DataDir)?,
+    }
     if config.is_demo || !config.data_dir.join("keys").exists() {
         return Ok(None);
     }
@@ -242,6 +266,7 @@ pub async fn run(
     let (switch, recovery) = open(&config, SystemClock)?;
     let switch = Arc::new(switch);
     report(&config, &recovery);
+    warn_of_places(&config);
     let control = ControlListener::bind(&config.data_dir)?;
     // Who changed a key before now could not tell us.
     switch.hsm.reload_keys()?;
@@ -327,6 +352,17 @@ fn report(config: &Config, recovery: &Recovery) {
     }
     let data_dir = config.data_dir.display();
     tracing::info!(cards = recovery.cards, %data_dir, "the store is open");
+}
+
+/// Who could exchange the data directory or the master key file, though not what is in them.
+fn warn_of_places(config: &Config) {
+    let places = config.master_key_file.iter().chain([&config.data_dir]);
+    let mut doubts: Vec<String> = places.flat_map(|place| place::doubts(place)).collect();
+    doubts.sort_unstable();
+    doubts.dedup();
+    for doubt in doubts {
+        tracing::warn!("{doubt}");
+    }
 }
 
 /// Cards that no PIN can be verified for are declined with 91: somebody should know.

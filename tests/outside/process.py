@@ -178,6 +178,12 @@ class Switch:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    def done_as(self, uid, *words):
+        """The same, by another user."""
+        result = run(*self.words, *words, user=uid, group=uid, extra_groups=[])
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
     def bring_in(self, name, parts, *words, usage="P0"):
         """Each custodian brings one component; what the last call, or one refused, said."""
         for number, part in enumerate(parts, start=1):
@@ -218,14 +224,23 @@ class Switch:
         lines = re.findall(rf"(?m)^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics")[1])
         return sum(map(float, lines))
 
+    def control(self):
+        """A connection to the control socket."""
+        control = socket.socket(socket.AF_UNIX)
+        control.settimeout(STOP_SECONDS)
+        control.connect(str(self.data / "control.sock"))
+        return control
+
+    def say(self, line):
+        """One line on the control socket, whatever it is; the line that comes back."""
+        with self.control() as control:
+            control.sendall(line.encode() + b"\n")
+            return control.makefile().readline()
+
     def ask(self, command):
         """One command on the control socket, which costs no process; the card as it is then, or
         why not."""
-        with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(STOP_SECONDS)
-            control.connect(str(self.data / "control.sock"))
-            control.sendall(json.dumps(command).encode() + b"\n")
-            outcome = json.loads(control.makefile().readline())
+        outcome = json.loads(self.say(json.dumps(command)))
         assert outcome != "done", command
         ((kind, said),) = outcome.items()
         assert kind in ("card", "refused"), kind

@@ -239,6 +239,7 @@ def test_in_a_directory_that_others_may_read_everything_is_still_for_the_owner_o
     make_switch, open_umask
 ):
     switch = make_switch(snapshot_mb=1)
+    switch.directory.chmod(0o755)
     switch.data.mkdir(mode=0o755)
     switch.start()
     switch.add(ADDED)

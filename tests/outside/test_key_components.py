@@ -48,6 +48,8 @@ FIRST, SECOND = components(ZPK, 2)
 
 @pytest.mark.parametrize("number, words, changes, named", [
     (2, (), {"custodian": "custodian-1"}, "custodian has brought"),
+    (2, (), {"custodian": " Custodian-1"}, "custodian has brought"),
+    (2, (), {"custodian": "CUSTODIAN-1 "}, "custodian has brought"),
     (1, (), {"custodian": "another"}, "there already"),
     (2, (), {"of": 3}, "another number or length"),
     (2, (), {"usage": "V2"}, "another version, usage, algorithm or mode of use"),
@@ -133,6 +135,37 @@ def test_a_damaged_file_of_components_is_refused(own):
         path.write_text(damaged)
         assert bring_component(own, SECOND, 2).returncode == 1
         assert no_keys(own)
+
+
+def test_components_are_of_their_key_and_of_those_who_brought_them(own):
+    """No other key's file, no other custodian's name, and no key although it looks like one."""
+    # As a key it would pass.
+    odd = des.adjust_key_parity(bytes.fromhex(FIRST)).hex()
+    assert bring_component(own, odd, 1).returncode == 0
+    keys = own.data / "keys"
+    path = keys / "zpk-net.components"
+    whole = path.read_text()
+    path.rename(keys / "other.components")
+    words = ("key", "import", "other", "--usage", "P0", "--of", "2")
+    refused = own.command(*words, "--component", "2", "--custodian", "bob", stdin=SECOND)
+    assert refused.returncode == 1 and "are of another key" in refused.stderr
+    (keys / "other.components").unlink()
+    for before, after in [("custodian-1", "custodian-2"), ("1 cus", "2 cus"), ("2\n", "3\n"),
+                          ("2\n", "2 000000\n")]:
+        changed = whole.replace(before, after, 1)
+        assert changed != whole
+        path.write_text(changed)
+        refused = bring_component(own, SECOND, 3 if after == "3\n" else 2, of=int(changed[0]),
+                                  custodian="bob")
+        assert refused.returncode == 1 and "changed who brought" in refused.stderr
+    path.unlink()
+    # Who brought the first component knows what is sealed here.
+    (keys / "zpk-net.key").write_text(whole.splitlines()[-1])
+    refused = own.command("key", "list")
+    assert refused.returncode == 1 and "zpk-net.components" in refused.stderr
+    (keys / "zpk-net.key").unlink()
+    path.write_text(whole)
+    assert bring_component(own, SECOND, 2).returncode == 0
 
 
 def test_a_check_value_given_with_the_first_component_must_match_too(own):

@@ -2,6 +2,7 @@
 key; what the audit says."""
 
 import itertools
+import re
 
 import canaries
 import messages
@@ -223,6 +224,15 @@ def test_a_zone_key_of_aes_is_for_format_4_only(own):
     assert "zpk-net" in said and "algorithm A" in said
 
 
+def labelled(name, key, header):
+    """psec's block under the master key, with the name of its key; of nobody if it is none. The
+    header is usage, algorithm, mode, version and exportability."""
+    made = tr31.Header("D", header[:2], header[2], header[3], header[4:6], header[6])
+    if name is not None:
+        made.blocks["LB"] = name
+    return tr31.wrap(MASTER, made, key)
+
+
 def with_pvk(switch, usage, mode):
     """`switch` with a product whose PVK is put there by hand."""
     method = visa_pvv("pvv", "pvk", PVK)
@@ -230,8 +240,7 @@ def with_pvk(switch, usage, mode):
         master_key_file="master.key", zpk="zpk-net", tables=settings.product("pvv", method.table)
     )
     (switch.data / "keys").mkdir(parents=True, exist_ok=True)
-    header = tr31.Header("D", usage, "T", mode, "01", "N")
-    (switch.data / "keys" / "pvk.key").write_text(tr31.wrap(MASTER, header, PVK))
+    (switch.data / "keys" / "pvk.key").write_text(labelled("pvk", PVK, f"{usage}T{mode}01N"))
 
 
 @pytest.mark.parametrize("usage, mode, named", [
@@ -261,6 +270,66 @@ def test_a_pvk_that_may_only_verify_sets_no_pin(own):
         assert link.codes(requests) == ["55", "00"]
 
 
+# A block names its key.
+
+
+def test_a_key_file_under_the_name_of_another_key_is_refused(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    assert own.terminate() == 0
+    keys = own.data / "keys"
+    for source, target in [("zpk-net", "other"), ("zpk-net", "own-pek"), ("own-pek", "zpk-net")]:
+        path = keys / f"{target}.key"
+        before = path.read_text() if path.exists() else None
+        path.write_text((keys / f"{source}.key").read_text())
+        named = f"{target}.key: the block is of key {source}, not of {target}"
+        assert named in own.refuses_to_start()
+        refused = own.command("key", "list")
+        assert refused.returncode == 1 and named in refused.stderr
+        path.unlink() if before is None else path.write_text(before)
+    own.start()
+
+
+def test_keys_of_an_earlier_version_are_given_their_names_at_the_first_start(own):
+    assert bring_in(own, ZPK).returncode == 0
+    own.start()
+    card = own.add(Card("one", pan_of("476134", 1), "123456"))
+    assert own.terminate() == 0
+    keys, values, old = own.data / "keys", {}, {}
+    for path in keys.iterdir():
+        header, values[path] = tr31.unwrap(MASTER, path.read_text().strip())
+        old[path] = labelled(None, values[path], str(header)[5:12])
+        path.write_text(old[path] + "\n")
+    assert len(values) == 4
+    # Looking changes nothing.
+    assert len(own.key_list()) == 4
+    assert {path: path.read_text().strip() for path in keys.iterdir()} == old
+    own.start()
+    assert own.log().count('action="key labelled"') == 4
+    with own.connect() as link:
+        assert link.ask(authorization(card, "123456", zpk=ZPK)).code == "00"
+    assert own.terminate() == 0
+    for path, value in values.items():
+        header, found = tr31.unwrap(MASTER, path.read_text().strip())
+        assert (header.blocks["LB"], found) == (path.stem, value)
+    own.start()
+    assert "key labelled" not in own.log()
+    assert own.terminate() == 0
+    # An old block does not come back, under whatever name.
+    (keys / "other.key").write_text(old[keys / "zpk-net.key"])
+    said = own.refuses_to_start()
+    assert "other.key" in said and "label" in said
+
+
+def test_a_command_gives_them_their_names_too(own):
+    (own.data / "keys").mkdir(parents=True, mode=0o700)
+    path = own.data / "keys" / "zpk-net.key"
+    path.write_text(labelled(None, ZPK, "P0TB01N"))
+    said = own.command("key", "generate", "other", "--usage", "P0")
+    assert said.returncode == 0 and 'action="key labelled" name="zpk-net"' in said.stderr
+    assert tr31.unwrap(MASTER, path.read_text().strip())[0].blocks["LB"] == "zpk-net"
+
+
 # What the audit says.
 
 
@@ -282,6 +351,7 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
 
     line = component("zpk-net", first, 1)
     assert 'action="key component" name="zpk-net" what="component 1 of 2 by custodian-1"' in line
+    assert " uid=0" in line
     line = component("zpk-net", second, 2)
     assert 'action="key component" name="zpk-net" what="component 2 of 2 by custodian-2"' in line
     assert f'action="key import" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
@@ -299,7 +369,9 @@ def test_every_change_of_keys_leaves_a_line_with_no_secret(own):
     assert f'action="key retire" name="zpk-net" what="KCV {kcv(ZPK)}"' in line
     component("other", first, 1)
     assert 'action="key discard" name="other"' in audited("discard", "other")
-    actions = [line.split()[1:4] for line in (own.data / "audit.log").read_text().splitlines()]
+    audit = (own.data / "audit.log").read_text().splitlines()
+    assert all(re.search(r" uid 0( login uid \d+)?$", line) for line in audit)
+    actions = [line.split()[1:4] for line in audit]
     assert [" ".join(words) for words in actions] == [
         "key component zpk-net", "key component zpk-net", "key import zpk-net",
         "key component kek", "key component kek", "key import kek", "key import pvk",

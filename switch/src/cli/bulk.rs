@@ -6,7 +6,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use csv::StringRecord;
 use csv_core::ReadRecordResult;
 use indicatif::{ProgressBar, ProgressStyle};
 use zeroize::Zeroizing;
@@ -15,7 +14,7 @@ use switch::cards::cache::Taken;
 use switch::config::Config;
 use switch::control::{self, Command, Outcome};
 use switch::demo;
-use switch::issuer::{AddCard, NO_CARD};
+use switch::issuer::{AddCard, NO_CARD, NewState, PinText};
 
 use super::{CliError, Target, no_store, refused};
 
@@ -66,40 +65,84 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
     work.end("added")
 }
 
-fn read_card(
-    line: &str,
-    head: Option<&StringRecord>,
-    csv: &mut csv_core::Reader,
-) -> Option<AddCard> {
+fn read_card(line: &str, head: Option<&Fields>, csv: &mut csv_core::Reader) -> Option<AddCard> {
     // As JSON they would take six bytes each.
     if line.contains(char::is_control) {
         return None;
     }
     match head {
         Some(head) => {
-            let record = of_csv(line, csv).filter(|record| record.len() == head.len())?;
-            record.deserialize(Some(head)).ok()
+            let fields = of_csv(line, csv).filter(|fields| fields.count == head.count)?;
+            of_fields(head, &fields)
         }
         None => serde_json::from_str(line).ok(),
     }
 }
 
-/// One line, its fields trimmed. No value of a card holds a line break, so a quote that is left
-/// open spoils its own line only; a reader of the whole file would take the others with it.
-fn of_csv(line: &str, reader: &mut csv_core::Reader) -> Option<StringRecord> {
+/// The card of a line whose fields have these names; nothing of it is kept elsewhere.
+fn of_fields(head: &Fields, fields: &Fields) -> Option<AddCard> {
+    let field = |name: &str| {
+        let (_, value) = head.iter().zip(fields.iter()).find(|(own, _)| *own == name)?;
+        Some(value)
+    };
+    let text = |name: &str| field(name).map(str::to_owned);
+    // Who leaves a field empty leaves it out.
+    let given = |name: &str| field(name).filter(|value| !value.is_empty());
+    let secret = |value: &str| Zeroizing::new(value.to_owned());
+    let state = match given("state") {
+        None => None,
+        Some("UNACTIVATED") => Some(NewState::Unactivated),
+        Some("ACTIVE") => Some(NewState::Active),
+        Some(_) => return None,
+    };
+    Some(AddCard {
+        token: text("token")?,
+        pan: field("pan").map(secret)?,
+        expiration: text("expiration")?,
+        pan_sequence_number: text("pan_sequence_number")?,
+        card_product_token: text("card_product_token")?,
+        state,
+        pin: given("pin").map(secret).map(PinText::new),
+        pvv: given("pvv").map(str::to_owned),
+        pvki: given("pvki").map(str::to_owned),
+        pin_offset: given("pin_offset").map(str::to_owned),
+    })
+}
+
+/// The fields of a line, wiped when dropped: a PIN may be one.
+struct Fields {
+    text: Zeroizing<Vec<u8>>,
+    /// Where each of them ends.
+    ends: [usize; FIELDS_MAX],
+    count: usize,
+}
+
+impl Fields {
+    /// The fields in their order, trimmed.
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).take(self.count).map(|(start, end)| {
+            let field = self.text.get(*start..*end).unwrap_or_default();
+            // They are parts of a text, cut at characters of one byte.
+            std::str::from_utf8(field).unwrap_or_default().trim()
+        })
+    }
+}
+
+/// One line. No value of a card holds a line break, so a quote that is left open spoils its own
+/// line only; a reader of the whole file would take the others with it.
+fn of_csv(line: &str, reader: &mut csv_core::Reader) -> Option<Fields> {
     let line = Zeroizing::new([line.as_bytes(), b"\n"].concat());
-    let mut fields = Zeroizing::new(vec![0; line.len()]);
+    let mut text = Zeroizing::new(vec![0; line.len()]);
     let mut ends = [0; FIELDS_MAX];
     reader.reset();
-    let (result, read, _, count) = reader.read_record(&line, &mut fields, &mut ends);
-    let mut record = StringRecord::new();
-    let mut start = 0;
-    for end in ends.iter().take(count) {
-        record.push_field(std::str::from_utf8(fields.get(start..*end)?).ok()?.trim());
-        start = *end;
-    }
+    let (result, read, _, count) = reader.read_record(&line, &mut text, &mut ends);
     // A record may end before its line does, at a carriage return.
-    (result == ReadRecordResult::Record && read == line.len()).then_some(record)
+    (result == ReadRecordResult::Record && read == line.len()).then_some(Fields {
+        text,
+        ends,
+        count,
+    })
 }
 
 /// The lines of a file that are not empty.
@@ -115,7 +158,7 @@ struct NoText;
 
 impl<R: BufRead> Lines<R> {
     /// The first line: names that a card has, all that it must have among them.
-    fn head(&mut self, csv: &mut csv_core::Reader) -> io::Result<StringRecord> {
+    fn head(&mut self, csv: &mut csv_core::Reader) -> io::Result<Fields> {
         let wrong = || io::Error::other(format!("the head line: {EXPECTED}"));
         let (_, line) = self.next()?.ok_or_else(wrong)?;
         let head = line.ok().and_then(|line| of_csv(&line, csv)).ok_or_else(wrong)?;

@@ -11,6 +11,7 @@ use iso_specs::Spec;
 use switch::frame::{Framing, Header};
 use switch::inspect::text::TextForm;
 use switch::inspect::{Borders, INPUT_BYTES_MAX, InputForm, Inspection};
+use switch::place;
 
 /// Words of `decode`.
 #[derive(Args)]
@@ -104,7 +105,7 @@ pub(super) fn decode(words: &DecodeWords) -> Result<(), CliError> {
 fn dialect(name: &str) -> Result<Spec, CliError> {
     let text = match Spec::builtin(name) {
         Some(text) => text.to_owned(),
-        None if name.ends_with(".toml") => std::fs::read_to_string(name)
+        None if name.ends_with(".toml") => place::read_text(Path::new(name))
             .map_err(|error| CliError::Refused(format!("{name}: {error}")))?,
         None => {
             let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");

@@ -1,11 +1,11 @@
 //! `pinswitch key ...`: keys in, keys out, and their versions. A running switch takes every
 //! change into use at once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use clap::{Args, Subcommand};
+use rustix::process::getuid;
 
 use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
@@ -16,7 +16,7 @@ use switch::hsm::key_block::ProtectionKey;
 use switch::hsm::keys::{Addition, Keys, KeysError, PEK, Retire};
 use switch::hsm::software::{check_pvk, check_zone_key, pvk_of};
 use switch::hsm::{KeyFault, KeyName};
-use switch::run;
+use switch::{place, run};
 
 use super::{CliError, ask, read_line, refused};
 
@@ -195,14 +195,14 @@ impl<'a> Directory<'a> {
                         secret; name a configuration with a master_key_file of your own (--config)";
             return Err(refused(text));
         }
-        run::open_keys(config)?;
-        let lock = File::open(config.data_dir.join("keys"))?;
-        lock.lock()?;
+        let lock = run::open_keys(config)?.lock()?;
         // What stood there before the lock was ours may be old.
-        let keys = run::open_keys(config)?;
+        let mut keys = run::open_keys(config)?;
+        run::label_keys(&mut keys)?;
         // Before anything changes: nothing is done that cannot be written down.
         let path = config.data_dir.join("audit.log");
-        let audit_log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let audit_log = place::open_to_append(&path)
+            .map_err(|error| CliError::Refused(format!("{}: {error}", path.display())))?;
         Ok(Directory { config, keys, audit_log, _lock: lock })
     }
 
@@ -397,8 +397,7 @@ impl<'a> Directory<'a> {
 
     /// Lets the running switch read the keys; whether there is one.
     fn reload(&self) -> Result<bool, CliError> {
-        let socket = control::socket(&self.config.data_dir);
-        match control::ask(&socket, &Command::ReloadKeys)? {
+        match control::ask(&self.config.data_dir, &Command::ReloadKeys)? {
             Some(Outcome::Refused(refusal)) => Err(CliError::Refused(format!(
                 "the running switch does not take the keys of the directory into use: {refusal}"
             ))),
@@ -409,8 +408,10 @@ impl<'a> Directory<'a> {
 
     /// Who did what to which key stays in `audit.log` of the data directory, and is logged.
     fn audit(&self, action: &str, name: &str, what: &str) -> Result<(), CliError> {
-        tracing::info!(target: "audit", action, name, what);
-        writeln!(&self.audit_log, "{} {action} {name} {what}", SystemClock.now())?;
+        let (uid, login_uid) = (getuid().as_raw(), login_uid());
+        tracing::info!(target: "audit", action, name, what, uid, login_uid);
+        let login = login_uid.map(|uid| format!(" login uid {uid}")).unwrap_or_default();
+        writeln!(&self.audit_log, "{} {action} {name} {what} uid {uid}{login}", SystemClock.now())?;
         Ok(self.audit_log.sync_data()?)
     }
 
@@ -428,6 +429,12 @@ impl<'a> Directory<'a> {
             ))),
         }
     }
+}
+
+/// The user who logged in, whoever they have become since; none where the kernel does not know.
+fn login_uid() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/self/loginuid").ok()?;
+    text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
 /// Whether PIN references are made with a key, which name it by its check value.

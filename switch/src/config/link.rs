@@ -16,6 +16,7 @@ use crate::authorization::reversal::UnknownOriginal;
 use crate::frame::{FrameFormat, Framing, Header};
 use crate::hsm::key::Algorithm;
 use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
+use crate::place;
 
 /// One link: an address where a network connects.
 #[derive(Clone, Debug)]
@@ -244,7 +245,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
     fn new_dialect(&mut self, name: &str, path: &Path) -> Result<Spec, String> {
         let text = match Spec::builtin(name) {
             Some(text) => text.to_owned(),
-            None => std::fs::read_to_string(path).map_err(|error| error.to_string())?,
+            None => place::read_text(path).map_err(|error| error.to_string())?,
         };
         let spec = Spec::from_toml(&text).map_err(|errors| {
             self.file.in_dialects.extend(errors.mistakes().iter().map(|mistake| {

@@ -1,18 +1,23 @@
 //! A key that comes in components, under dual control: each custodian brings one, in a call of
 //! its own, and nobody ever sees another's. Between the calls a file `NAME.components` holds
-//! what was combined so far, sealed under the master key.
+//! what was combined so far, sealed under the master key together with its name and with who has
+//! brought what.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::KeyName;
 use super::cipher::set_odd_parity;
-use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value};
-use super::keys::{Addition, Keys, KeysError, sync_directory, write_private};
+use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value, hex};
+use super::key_block::Unwrapped;
+use super::keys::{Addition, Keys, KeysError};
 use crate::clock::Timestamp;
+use crate::place::{self, sync_directory};
 
 /// Components a key may come in.
 pub const COMPONENTS: std::ops::RangeInclusive<u8> = 2..=3;
@@ -150,7 +155,8 @@ impl Keys {
         if gathered.components.iter().any(|(known, _)| known == number) {
             return refused("this component is there already");
         }
-        if gathered.components.iter().any(|(_, known)| known == custodian) {
+        // However somebody writes their name.
+        if gathered.components.iter().any(|(_, known)| known.eq_ignore_ascii_case(custodian)) {
             return refused("this custodian has brought a component already; each brings one");
         }
         gathered.expected.extend(expected);
@@ -193,14 +199,15 @@ impl Keys {
         attributes: KeyAttributes,
         gathered: &Gathered,
     ) -> Result<(), KeysError> {
-        let block = self.source.master.wrap_value(attributes, &gathered.value);
-        let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let came =
-            gathered.components.iter().map(|(number, custodian)| format!("{number} {custodian}\n"));
+            gathered.components.iter().map(|(number, custodian)| format!("\n{number} {custodian}"));
         let head = [&[gathered.count.to_string()], &gathered.expected[..]].concat().join(" ");
-        let text = format!("{head}\n{}{block}", came.collect::<String>());
+        let front = format!("{head}{}", came.collect::<String>());
+        let label = label(name, &front);
+        let block = self.source.master.wrap_value(attributes, &gathered.value, Some(&label));
+        let block = block.map_err(|fault| KeysError::key(name.as_str(), fault))?;
         let path = self.components_file(name);
-        write_private(&path, &text)
+        place::write_private(&path, &format!("{front}\n{block}"))
             .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })
     }
@@ -212,31 +219,42 @@ impl Keys {
     ) -> Result<Option<Gathered>, KeysError> {
         let Component { name, now, .. } = component;
         let path = self.components_file(name);
-        let text = match fs::read_to_string(&path) {
+        let file = |source| KeysError::File { path: path.clone(), source };
+        let mut opened = match place::open_own(&path) {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|source| KeysError::File { path: path.clone(), source })?,
+            opened => opened.map_err(file)?,
         };
-        let changed = fs::metadata(&path).and_then(|file| file.modified());
-        let changed = changed.map_err(|source| KeysError::File { path: path.clone(), source })?;
+        let mut text = String::new();
+        opened.read_to_string(&mut text).map_err(file)?;
+        let changed = opened.metadata().and_then(|found| found.modified()).map_err(file)?;
         if now.since(Timestamp::from_system_time(changed)) > AGE_MAX {
             let text = "the components before it are older than a day; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));
         }
-        let lines: Vec<&str> = text.lines().collect();
-        let [head, came @ .., block] = &lines[..] else {
+        let Some((front, block)) = text.trim_end_matches('\n').rsplit_once('\n') else {
             return Err(unreadable(path));
         };
-        let mut head = head.split(' ').map(str::to_owned);
+        let mut came = front.lines();
+        let mut head = came.next().unwrap_or_default().split(' ').map(str::to_owned);
         let count = head.next().and_then(|count| count.parse().ok());
         let expected = head.collect();
         let sealed = self.source.master.unwrap_value(block);
-        let (known, value) = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        let sealed = sealed.map_err(|fault| KeysError::key(name.as_str(), fault))?;
+        let Unwrapped { attributes: known, value, label: sealed_label } = sealed;
+        if sealed_label != Some(&*label(name, front)) {
+            let path = path.display();
+            let text = format!(
+                "{path}: the components in it are of another key, somebody has changed who brought \
+                 them, or an earlier version wrote it; discard them and begin anew"
+            );
+            return Err(KeysError::Components(text));
+        }
         if known != attributes {
             let text = "the components before it were for another version, usage, algorithm or \
                         mode of use; discard them and begin anew";
             return Err(KeysError::Components(text.to_owned()));
         }
-        let came = came.iter().map(|line| {
+        let came = came.map(|line| {
             let (number, custodian) = line.split_once(' ')?;
             Some((number.parse().ok()?, custodian.to_owned()))
         });
@@ -246,6 +264,12 @@ impl Keys {
             None => Err(unreadable(path)),
         }
     }
+}
+
+/// What the block of components is sealed with: whose they are, and a digest of the lines before
+/// it. It is the label of no key, so the block is never taken for one.
+fn label(name: &KeyName, front: &str) -> String {
+    format!("{name}.components {}", hex(&Sha256::digest(front)))
 }
 
 fn unreadable(path: PathBuf) -> KeysError {
@@ -305,7 +329,9 @@ mod tests {
         let said = |keys: &mut Keys, component: &Component<'_>| {
             keys.add_component(component).unwrap_err().to_string()
         };
-        assert!(said(&mut keys, &component(&name, 2, "ann ", &two)).contains("custodian"));
+        for same in ["ann ", "Ann", " ANN"] {
+            assert!(said(&mut keys, &component(&name, 2, same, &two)).contains("custodian"));
+        }
         let zeros = component(&name, 2, "bob", "00000000000000000100000000000000");
         assert!(said(&mut keys, &zeros).contains("zeros"));
         let later = component(&name, 2, "bob", &two);

@@ -8,7 +8,8 @@
 //! length. Encryption and MAC have keys of their own, derived from the protection key (X9.143,
 //! 6.3.4: CMAC as key derivation function in counter mode).
 //!
-//! Optional blocks of others are authenticated and dropped; none is ever written.
+//! Blocks that stay here have a label (optional block LB) that says whose they are, so that none
+//! passes for another; what travels has none. Other optional blocks are authenticated and dropped.
 
 use std::fmt;
 
@@ -69,6 +70,10 @@ pub struct ProtectionKey {
 pub const BLOCK_CHARACTERS_MAX: usize = 9_992;
 
 const HEADER_CHARACTERS: usize = 16;
+/// Identifier and length of an optional block.
+const OPTIONAL_HEAD_CHARACTERS: usize = 4;
+/// Identifier of the optional block that holds the label.
+const LABEL: &str = "LB";
 const LENGTH_BYTES: usize = 2;
 const TDES_FILLED_BYTES: usize = 24;
 
@@ -121,24 +126,37 @@ impl ProtectionKey {
         Ok(ProtectionKey { version, strength: value.len(), encryption, authentication })
     }
 
-    /// A key block for this key.
+    /// A key block for this key, without a label.
     ///
     /// # Errors
     /// If the key is stronger than this one, or the machine gives no random bytes.
     pub fn wrap(&self, key: &Key) -> Result<String, KeyFault> {
         self.check_strength(key)?;
-        self.wrap_value(key.attributes(), key.value())
+        self.wrap_value(key.attributes(), key.value(), None)
     }
 
-    /// A block with a value that is no usable key yet: the components so far of one.
+    /// A key block that says whose it is.
+    ///
+    /// # Errors
+    /// As of [`ProtectionKey::wrap`], or if the label is not 1 to 251 printable characters.
+    pub fn wrap_labelled(&self, key: &Key, label: &str) -> Result<String, KeyFault> {
+        self.check_strength(key)?;
+        self.wrap_value(key.attributes(), key.value(), Some(label))
+    }
+
+    /// A block with a value that may be no usable key yet: the components so far of one.
     pub(super) fn wrap_value(
         &self,
         attributes: KeyAttributes,
         value: &[u8],
+        label: Option<&str>,
     ) -> Result<String, KeyFault> {
         let mut payload = self.payload(value)?;
-        let characters = HEADER_CHARACTERS + 2 * (payload.len() + self.version.block_bytes());
-        let header = header(self.version, characters, attributes);
+        let optional = label.map(|label| optional_blocks(self.version, label)).transpose()?;
+        let optional = optional.unwrap_or_default();
+        let body = 2 * (payload.len() + self.version.block_bytes());
+        let characters = HEADER_CHARACTERS + optional.text.len() + body;
+        let header = header(self.version, characters, attributes, &optional);
         let mac = self.mac(header.as_bytes(), &payload)?;
         crypt(self.version, &self.encryption, &mac, Direction::Encrypt(&mut payload))?;
         Ok(format!("{header}{}{}", hex(&payload), hex(&mac)))
@@ -150,18 +168,23 @@ impl ProtectionKey {
     /// [`KeyFault`]: the text is no such block, is damaged, is under another key, or holds a key
     /// that may not be used.
     pub fn unwrap(&self, block: &str) -> Result<Key, KeyFault> {
-        let (attributes, value) = self.unwrap_value(block)?;
-        let key = Key::new(attributes, value)?;
-        self.check_strength(&key)?;
-        Ok(key)
+        self.unwrap_labelled(block).map(|(key, _)| key)
     }
 
-    pub(super) fn unwrap_value(
-        &self,
-        block: &str,
-    ) -> Result<(KeyAttributes, Zeroizing<Vec<u8>>), KeyFault> {
+    /// The key in a block, and its label if it has one.
+    ///
+    /// # Errors
+    /// As of [`ProtectionKey::unwrap`].
+    pub fn unwrap_labelled<'b>(&self, block: &'b str) -> Result<(Key, Option<&'b str>), KeyFault> {
+        let Unwrapped { attributes, value, label } = self.unwrap_value(block)?;
+        let key = Key::new(attributes, value)?;
+        self.check_strength(&key)?;
+        Ok((key, label))
+    }
+
+    pub(super) fn unwrap_value<'b>(&self, block: &'b str) -> Result<Unwrapped<'b>, KeyFault> {
         let attributes = read_header(self.version, block)?;
-        let (front, body) = split_optional_blocks(block)?;
+        let (front, body, label) = split_optional_blocks(block)?;
         let body = from_hex(body).ok_or(KeyFault::Format("its key is not hexadecimal"))?;
         let cipher = body.len().checked_sub(self.version.block_bytes());
         let (cipher, mac) = cipher
@@ -178,7 +201,7 @@ impl ProtectionKey {
             .ok_or(KeyFault::Format("it holds no key"))?;
         let length = usize::from(u16::from_be_bytes(*bits) / 8);
         let value = value.get(..length).ok_or(KeyFault::Format("its key is cut short"))?;
-        Ok((attributes, Zeroizing::new(value.to_vec())))
+        Ok(Unwrapped { attributes, value: Zeroizing::new(value.to_vec()), label })
     }
 
     /// A key is protected by one of at least its own strength: triple DES never protects AES,
@@ -214,12 +237,52 @@ impl fmt::Debug for ProtectionKey {
     }
 }
 
-fn header(version: Version, characters: usize, attributes: KeyAttributes) -> String {
+/// What a block holds; all of it is authenticated.
+pub(super) struct Unwrapped<'b> {
+    pub(super) attributes: KeyAttributes,
+    pub(super) value: Zeroizing<Vec<u8>>,
+    pub(super) label: Option<&'b str>,
+}
+
+/// Optional blocks as they stand behind the header.
+#[derive(Default)]
+struct OptionalBlocks {
+    count: u8,
+    text: String,
+}
+
+/// The label, and the padding block that fills it up to whole blocks of the cipher.
+fn optional_blocks(version: Version, label: &str) -> Result<OptionalBlocks, KeyFault> {
+    let length = u8::try_from(label.len() + OPTIONAL_HEAD_CHARACTERS).ok();
+    let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    let length = length
+        .filter(|_| !label.is_empty() && label.bytes().all(printable))
+        .ok_or(KeyFault::Format("its label has 1 to 251 printable characters"))?;
+    let text = format!("{LABEL}{length:02X}{label}");
+    if text.len().is_multiple_of(version.block_bytes()) {
+        return Ok(OptionalBlocks { count: 1, text });
+    }
+    let whole = (text.len() + OPTIONAL_HEAD_CHARACTERS).next_multiple_of(version.block_bytes());
+    let length = whole - text.len();
+    let zeros = "0".repeat(length - OPTIONAL_HEAD_CHARACTERS);
+    Ok(OptionalBlocks { count: 2, text: format!("{text}PB{length:02X}{zeros}") })
+}
+
+fn header(
+    version: Version,
+    characters: usize,
+    attributes: KeyAttributes,
+    optional: &OptionalBlocks,
+) -> String {
     let KeyAttributes { usage, algorithm, mode, version: key_version, exportable } = attributes;
     let (version, usage) = (version.letter(), usage.code());
     let (algorithm, mode) = (algorithm.letter(), mode.letter());
     let exportable = if exportable { 'E' } else { 'N' };
-    format!("{version}{characters:04}{usage}{algorithm}{mode}{key_version:02}{exportable}0000")
+    let OptionalBlocks { count, text } = optional;
+    format!(
+        "{version}{characters:04}{usage}{algorithm}{mode}{key_version:02}{exportable}{count:02}00\
+         {text}"
+    )
 }
 
 fn read_header(version: Version, block: &str) -> Result<KeyAttributes, KeyFault> {
@@ -263,19 +326,24 @@ fn read_header(version: Version, block: &str) -> Result<KeyAttributes, KeyFault>
     })
 }
 
-/// Header and optional blocks, and what follows them. An optional block is two characters of
-/// identifier and two hexadecimal digits of its own length in characters.
-fn split_optional_blocks(block: &str) -> Result<(&str, &str), KeyFault> {
+/// Header and optional blocks, what follows them, and the label if there is one. An optional block
+/// is two characters of identifier and two hexadecimal digits of its own length in characters.
+fn split_optional_blocks(block: &str) -> Result<(&str, &str, Option<&str>), KeyFault> {
     let bad = KeyFault::Format("its optional blocks cannot be read");
     let count = block.as_bytes().get(12..14).and_then(digits).ok_or(bad)?;
-    let mut at = HEADER_CHARACTERS;
+    let (mut at, mut label) = (HEADER_CHARACTERS, None);
     for _ in 0..count {
-        let length = block.get(at + 2..at + 4).ok_or(bad)?;
-        let length = usize::from_str_radix(length, 16).map_err(|_| bad)?;
+        let (head, length) = (at + OPTIONAL_HEAD_CHARACTERS, block.get(at + 2..at + 4));
+        let length = usize::from_str_radix(length.ok_or(bad)?, 16).map_err(|_| bad)?;
         // A length of 00 announces the extended form, which only blocks above 255 need.
-        at = if length >= 4 { at + length } else { return Err(bad) };
+        let end = if length >= OPTIONAL_HEAD_CHARACTERS { at + length } else { return Err(bad) };
+        if block.get(at..at + 2) == Some(LABEL) {
+            label = label.or(block.get(head..end));
+        }
+        at = end;
     }
-    block.split_at_checked(at).ok_or(bad)
+    let (front, body) = block.split_at_checked(at).ok_or(bad)?;
+    Ok((front, body, label))
 }
 
 fn digits(text: &[u8]) -> Option<usize> {
@@ -382,9 +450,29 @@ mod tests {
     }
 
     #[test]
+    fn a_label_comes_back_and_fills_whole_blocks_of_the_cipher() {
+        for protection in [master(7), protection(Algorithm::Tdes)] {
+            for length in 1..=251 {
+                let label = "x".repeat(length);
+                let block = protection.wrap_labelled(&zpk(), &label).unwrap();
+                let (key, found) = protection.unwrap_labelled(&block).unwrap();
+                assert_eq!((key.value(), found), (zpk().value(), Some(&*label)));
+                let (front, _, _) = split_optional_blocks(&block).unwrap();
+                let optional = front.len() - HEADER_CHARACTERS;
+                assert!(optional.is_multiple_of(protection.version.block_bytes()), "{length}");
+            }
+            for label in ["", "\n", "\u{e9}", &"x".repeat(252)] {
+                assert!(protection.wrap_labelled(&zpk(), label).is_err(), "{label:?}");
+            }
+            let none = protection.wrap(&zpk()).unwrap();
+            assert_eq!(protection.unwrap_labelled(&none).unwrap().1, None);
+        }
+    }
+
+    #[test]
     fn any_changed_character_is_refused() {
         for protection in [master(7), protection(Algorithm::Tdes)] {
-            let block = protection.wrap(&zpk()).unwrap();
+            let block = protection.wrap_labelled(&zpk(), "zpk").unwrap();
             for place in 0..block.len() {
                 let mut changed = block.clone().into_bytes();
                 changed[place] = if changed[place] == b'1' { b'2' } else { b'1' };

@@ -1,13 +1,20 @@
 //! The key directory: one file `NAME.key` per key, holding a TR-31 key block under the master key
 //! for each version that is live, one per line, oldest first. No clear key is ever written.
 //!
+//! Each block names its key (its label), so that no file passes for another one's. Blocks of
+//! earlier versions have no label. They are given one at the first start, the switch's own PEK
+//! last; from then on a block without a label is refused.
+//!
 //! While a key is rotated two versions are live: messages under the older one that are still on
 //! their way verify too. What the switch makes itself is made with the newer one.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -15,6 +22,7 @@ use zeroize::Zeroizing;
 use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_hex};
 use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
 use crate::demo;
+use crate::place::{self, sync_directory};
 
 /// Ending of the file of a key that may come back.
 const SET_ASIDE: &str = "removed";
@@ -80,6 +88,24 @@ pub enum KeysError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The block of another key.
+    #[error(
+        "{path}: the block is of key {found}, not of {name}; a key's file is not copied or renamed"
+    )]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+        /// Name of the key that the block is of.
+        found: String,
+        /// Name of the key that the file is of.
+        name: String,
+    },
+    /// A block of nobody, where all others name their keys.
+    #[error("{path}: its block has no label (LB) with the name of its key, as all others here do")]
+    Unlabelled {
+        /// The file.
+        path: PathBuf,
+    },
     /// The components do not make a key.
     #[error("{0}")]
     Components(String),
@@ -95,18 +121,27 @@ impl KeysError {
     }
 }
 
-/// Reads the master key: 64 hexadecimal digits in a file that only its owner may read.
+/// Longest master key file, in bytes.
+const MASTER_KEY_FILE_BYTES_MAX: usize = 1 << 10;
+
+/// Reads the master key: 64 hexadecimal digits in a file that only its owner may read, where
+/// nobody else can put another one.
 ///
 /// # Errors
-/// If the file cannot be read, is readable by others, or does not hold 64 digits.
+/// If the file or the way to it cannot be trusted, is readable by others, or does not hold 64
+/// digits.
 pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     let file = |source| KeysError::File { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
+    place::check_way(path).map_err(file)?;
+    let opened = place::open_own(path).map_err(file)?;
+    let mode = opened.metadata().map_err(file)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let text = format!("the mode is {mode:04o}; a master key file must have mode 0600");
         return Err(file(std::io::Error::other(text)));
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
+    // Room for all of it: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MASTER_KEY_FILE_BYTES_MAX + 1));
+    opened.take(MASTER_KEY_FILE_BYTES_MAX as u64).read_to_string(&mut text).map_err(file)?;
     let mut value = Zeroizing::new([0; 32]);
     let bytes = from_hex(text.trim()).filter(|bytes| bytes.len() == value.len());
     let bytes = bytes.ok_or_else(|| {
@@ -133,6 +168,8 @@ pub struct Keys {
     pub(super) source: KeySource,
     /// The live versions of each key, oldest first, never empty.
     keys: BTreeMap<String, Vec<Key>>,
+    /// Names of those that have a block without a label.
+    unlabelled: BTreeSet<String>,
 }
 
 /// One version of a key, as it may be shown.
@@ -182,8 +219,8 @@ impl Keys {
     pub fn open(source: KeySource) -> Result<Keys, KeysError> {
         let directory = source.directory.clone();
         let file = |source| KeysError::File { path: directory.clone(), source };
-        make_private_directory(&directory).map_err(file)?;
-        let mut keys = Keys { source, keys: BTreeMap::new() };
+        place::make_inner_directory(&directory).map_err(file)?;
+        let mut keys = Keys { source, keys: BTreeMap::new(), unlabelled: BTreeSet::new() };
         let mut paths = fs::read_dir(&directory)
             .and_then(|entries| {
                 entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
@@ -200,7 +237,44 @@ impl Keys {
                 keys.keys.insert(name, versions);
             }
         }
-        Ok(keys)
+        // Where the PEK has its label, all others have been given theirs.
+        match keys.unlabelled.first() {
+            Some(name) if keys.keys.contains_key(PEK) && !keys.unlabelled.contains(PEK) => {
+                Err(KeysError::Unlabelled { path: keys.file(name) })
+            }
+            _ => Ok(keys),
+        }
+    }
+
+    /// Waits until nobody else changes the directory; nobody does while the file is open.
+    ///
+    /// # Errors
+    /// As of the operating system.
+    pub fn lock(&self) -> Result<fs::File, KeysError> {
+        let path = &self.source.directory;
+        let locked = fs::File::open(path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| KeysError::File { path: path.clone(), source })
+    }
+
+    /// Whether there are blocks of an earlier version, which have no label.
+    #[must_use]
+    pub fn has_unlabelled(&self) -> bool {
+        !self.unlabelled.is_empty()
+    }
+
+    /// Writes all blocks that have no label anew, with one; returns the names of their keys. Who
+    /// calls it holds the lock, and has read the keys since.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn label(&mut self) -> Result<Vec<String>, KeysError> {
+        let mut names: Vec<String> = self.unlabelled.iter().cloned().collect();
+        // Its label says that all others have one.
+        names.sort_by_key(|name| name == PEK);
+        for name in &names {
+            self.put(name, self.versions(name)?.to_vec())?;
+        }
+        Ok(names)
     }
 
     /// Where they came from.
@@ -220,18 +294,29 @@ impl Keys {
         self.iter().map(version).collect()
     }
 
-    fn read(&self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
+    fn read(&mut self, path: &Path, name: &str) -> Result<Vec<Key>, KeysError> {
         let file = |source| KeysError::File { path: path.to_owned(), source };
         let format = |text| KeysError::key(name, KeyFault::Format(text));
-        if fs::metadata(path).map_err(file)?.len() > KEY_FILE_BYTES_MAX {
+        let mut text = String::new();
+        let opened = place::open_own(path).map_err(file)?;
+        opened.take(KEY_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(file)?;
+        if text.len() as u64 > KEY_FILE_BYTES_MAX {
             return Err(format("its file is too long"));
         }
-        let text = fs::read_to_string(path).map_err(file)?;
-        let versions = text
-            .lines()
-            .map(|block| self.source.master.unwrap(block.trim()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|fault| KeysError::key(name, fault))?;
+        let mut versions = Vec::new();
+        for block in text.lines() {
+            let unwrapped = self.source.master.unwrap_labelled(block.trim());
+            let (key, label) = unwrapped.map_err(|fault| KeysError::key(name, fault))?;
+            match label {
+                None => self.unlabelled.extend([name.to_owned()]),
+                Some(found) if found != name => {
+                    let (path, found) = (path.to_owned(), found.to_owned());
+                    return Err(KeysError::OtherKey { path, found, name: name.to_owned() });
+                }
+                Some(_) => {}
+            }
+            versions.push(key);
+        }
         let rising = versions.is_sorted_by(|one, next| {
             one.attributes().version < next.attributes().version && one.kcv() != next.kcv()
         });
@@ -265,6 +350,16 @@ impl Keys {
     pub fn missing_own_keys(&self) -> Vec<(&'static str, KeyUsage)> {
         let missing = |(name, _): &(&str, KeyUsage)| !self.keys.contains_key(*name);
         OWN_KEYS.into_iter().filter(missing).collect()
+    }
+
+    /// Check values of the live versions of the switch's own keys, by name, the oldest first.
+    #[must_use]
+    pub fn own_check_values(&self) -> Vec<(&'static str, Kcv)> {
+        let own = |(name, _): (&'static str, KeyUsage)| {
+            let versions = self.keys.get(name).into_iter().flatten();
+            versions.map(move |key| (name, key.kcv()))
+        };
+        OWN_KEYS.into_iter().flat_map(own).collect()
     }
 
     /// Makes those of the switch's own keys that are missing.
@@ -407,12 +502,13 @@ impl Keys {
     fn put(&mut self, name: &str, versions: Vec<Key>) -> Result<String, KeysError> {
         let path = self.file(name);
         let blocks: Result<Vec<String>, KeyFault> =
-            versions.iter().map(|key| self.source.master.wrap(key)).collect();
+            versions.iter().map(|key| self.source.master.wrap_labelled(key, name)).collect();
         let mut blocks = blocks.map_err(|fault| KeysError::key(name, fault))?;
-        write_private(&path, &blocks.join("\n"))
+        place::write_private(&path, &blocks.join("\n"))
             .and_then(|()| sync_directory(&self.source.directory))
             .map_err(|source| KeysError::File { path, source })?;
         self.keys.insert(name.to_owned(), versions);
+        self.unlabelled.remove(name);
         Ok(blocks.pop().unwrap_or_default())
     }
 }
@@ -434,117 +530,5 @@ fn next_version(name: &str, key: Key, live: &Key, count: usize) -> Result<Key, K
     match old.version.checked_add(1).filter(|version| *version <= 99) {
         Some(version) => Ok(key.with_version(version)),
         None => Err(KeysError::rotation(name, "its versions are used up (99)")),
-    }
-}
-
-/// Makes a directory with mode 0700, and its parents, if it does not exist.
-///
-/// # Errors
-/// As of the operating system.
-pub fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_directory(parent.unwrap_or(Path::new(".")))
-}
-
-/// Writes and syncs a file whole under a temporary name, then renames it.
-pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
-pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(directory: &tempfile::TempDir, byte: u8) -> Result<Keys, KeysError> {
-        let master = ProtectionKey::master(&[byte; 32]).unwrap();
-        let directory = directory.path().to_owned();
-        Keys::open(KeySource { directory, master, allows_public: true })
-    }
-
-    fn key(usage: KeyUsage, text: &str) -> Key {
-        Key::new(KeyAttributes::usual(usage), from_hex(text).unwrap()).unwrap()
-    }
-
-    const VALUE: &str = "ECC25208B6FD2023E9767A5489BC9415";
-    const OTHER: &str = "9BE61C3E68EA1379155226163BAD345E";
-
-    #[test]
-    fn own_keys_are_the_same_after_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keys = open(&directory, 1).unwrap();
-        assert_eq!(keys.missing_own_keys(), OWN_KEYS);
-        keys.generate_own_keys().unwrap();
-        let again = open(&directory, 1).unwrap();
-        for (name, _) in OWN_KEYS {
-            let value = again.newest(name).unwrap().value();
-            assert_eq!(keys.newest(name).unwrap().value(), value);
-        }
-        assert!(open(&directory, 2).is_err());
-    }
-
-    #[test]
-    fn one_value_serves_one_purpose() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keys = open(&directory, 1).unwrap();
-        keys.add("zpk", key(KeyUsage::PinEncryption, VALUE), Addition::New).unwrap();
-        let pvk = key(KeyUsage::VisaPvv, VALUE);
-        let refused = keys.add("pvk", pvk.clone(), Addition::New).unwrap_err();
-        assert!(matches!(refused, KeysError::SameValue(..)), "{refused}");
-        // The same for a file that came into the directory by another way.
-        let block = keys.source.master.wrap(&pvk).unwrap();
-        fs::write(directory.path().join("pvk.key"), block).unwrap();
-        assert!(matches!(open(&directory, 1).unwrap_err(), KeysError::SameValue(..)));
-    }
-
-    #[test]
-    fn two_versions_live_at_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keys = open(&directory, 1).unwrap();
-        let zpk = |text| key(KeyUsage::PinEncryption, text);
-        let rotate = |keys: &mut Keys, text| keys.add("zpk", zpk(text), Addition::Rotation);
-        assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Missing(_))));
-        keys.add("zpk", zpk(VALUE), Addition::New).unwrap();
-        let retired = keys.retire("zpk", Retire::Older);
-        assert!(matches!(retired, Err(KeysError::Rotation { .. })));
-        assert!(matches!(rotate(&mut keys, VALUE), Err(KeysError::Rotation { .. })), "the same");
-        assert_eq!(rotate(&mut keys, OTHER).unwrap().get(9..11), Some("02"));
-        let third = "0123456789ABCDEFFEDCBA9876543210";
-        assert!(matches!(rotate(&mut keys, third), Err(KeysError::Rotation { .. })), "a third");
-        let keys = &mut open(&directory, 1).unwrap();
-        let kcvs: Vec<_> = keys.versions("zpk").unwrap().iter().map(Key::kcv).collect();
-        assert_eq!(kcvs, [zpk(VALUE).kcv(), zpk(OTHER).kcv()]);
-        assert_eq!(keys.retire("zpk", Retire::Newer).unwrap(), zpk(OTHER).kcv());
-        assert_eq!(rotate(keys, OTHER).unwrap().get(9..11), Some("02"));
-        assert_eq!(keys.retire("zpk", Retire::Older).unwrap(), zpk(VALUE).kcv());
-        assert_eq!(open(&directory, 1).unwrap().newest("zpk").unwrap().kcv(), zpk(OTHER).kcv());
-        let other = Key::generate(KeyAttributes::usual(KeyUsage::VisaPvv)).unwrap();
-        assert!(keys.add("zpk", other, Addition::Rotation).is_err());
-    }
-
-    #[test]
-    fn a_master_key_file_is_private() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("master.key");
-        fs::write(&path, "00".repeat(31) + "01").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read_master_key(&path).unwrap_err().to_string().contains("0600"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(read_master_key(&path).is_ok());
-        fs::write(&path, "00").unwrap();
-        assert!(read_master_key(&path).is_err());
     }
 }
