@@ -1,7 +1,7 @@
 //! The embedded store: all cards in memory, a journal as the truth, snapshots beside it. Reading
 //! order: this file; `open`; the journal: [`types`], [`segment`] and `tail_mark` (the bytes),
 //! [`journal`], `tail` (append and write), `sync`, `supply` and `keeper` (segments ahead and
-//! behind), `recovery`, `scan` and `lost`; `place`; [`snapshot`] (the bytes), [`snapshot_read`],
+//! behind), `recovery`, `scan` and `lost`; `in_use`; [`snapshot`] (the bytes), [`snapshot_read`],
 //! `snapshots`. What a record holds is in [`crate::store::record`].
 //!
 //! A commit checks the card, appends and swaps under the lock of the journal's end, so the
@@ -9,12 +9,12 @@
 //! sync; only where the next segment is not ready in time is it made under the lock.
 
 mod files;
+mod in_use;
 pub mod journal;
 mod keeper;
 mod lost;
 mod open;
 pub mod options;
-mod place;
 mod recovery;
 mod scan;
 pub mod segment;

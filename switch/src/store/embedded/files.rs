@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+pub(super) use crate::place::sync_directory;
+
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Locks, also after a panic of another holder: a thread that ends by panic makes the journal
@@ -21,11 +23,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) fn is_passing(error: &io::Error) -> bool {
     let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
-}
-
-/// Makes created, renamed and removed names in `directory` durable.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Writes zeros over `from..to`, durable on return. Synced in pieces, so that the syncs of the

@@ -7,7 +7,6 @@
 //! Locks are taken in this order: writer, tail, supply; all others are leaves.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,10 +15,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::files::lock;
+use super::in_use::{Lock, Opened};
 pub use super::keeper::Retention;
 use super::keeper::{self, Task};
 use super::options::{Options, Recovered, Replay};
-use super::place::{Lock, Opened};
 use super::recovery::{self, Found};
 use super::segment::{self, Record, Segment, SegmentInfo, segment_path};
 use super::supply::Supply;
@@ -28,6 +27,7 @@ pub use super::tail::{Append, Tail};
 use super::tail::{TailState, Writer};
 use super::tail_mark::TailMark;
 use super::types::{Damaged, Failed, OpenError, Position, ReadError, Sequence};
+use crate::place::open_regular;
 
 /// What the journal and its threads share.
 pub(super) struct Shared {
@@ -323,7 +323,7 @@ fn read_record(
     info: &SegmentInfo,
     position: Position,
 ) -> io::Result<Option<(Sequence, Vec<u8>)>> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let offset = u64::from(position.offset);
     // A usual record at once; one that is longer is found to be so by its head.
     let mut wanted = USUAL_BYTES;

@@ -14,11 +14,12 @@
 //! nothing since.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use super::segment::{Record, SegmentInfo, Version, segment_path, whole_records};
 use super::types::{Damaged, Failed, OpenError, Sequence};
+use crate::place::open_regular;
 
 /// What a disk writes whole or not at all, in bytes.
 const ATOM_BYTES: usize = 512;
@@ -56,7 +57,9 @@ impl Place<'_> {
         }
         for number in numbers.range(self.info.number + 1..) {
             let path = segment_path(self.directory, *number);
-            let bytes = fs::read(&path).map_err(|error| Failed::new(&path, error))?;
+            let mut bytes = Vec::new();
+            let read = open_regular(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+            read.map_err(|error| Failed::new(&path, error))?;
             self.check_behind(&bytes, 0, *number)?;
         }
         Ok(())

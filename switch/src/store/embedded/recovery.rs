@@ -11,9 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{clear, make_directory, sync_directory};
+use super::in_use::Lock;
 use super::lost::{Place, Torn};
 use super::options::{Dropped, Options, Recovered, Replay};
-use super::place::Lock;
 use super::scan::{Listing, chain, list, missing, remove_leftovers};
 use super::segment::{
     self, HEADER_BYTES, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, Segment, SegmentInfo, Version,
@@ -21,6 +21,7 @@ use super::segment::{
 };
 use super::tail_mark::{TailMark, mark_path};
 use super::types::{Damaged, Failed, OpenError, Position, Sequence};
+use crate::place::open_regular;
 
 /// Everything a journal starts from.
 pub(super) struct Found {
@@ -226,7 +227,7 @@ impl Reader<'_, '_> {
     fn load(&mut self, path: &Path, info: &SegmentInfo) -> io::Result<()> {
         let size = usize::try_from(info.bytes).map_err(io::Error::other)?;
         self.buffer.resize(size, 0);
-        fs::File::open(path)?.read_exact_at(&mut self.buffer, 0)
+        open_regular(path)?.read_exact_at(&mut self.buffer, 0)
     }
 }
 

@@ -49,6 +49,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Fields, numbered, seal, sync_directory, unseal, write_zeros};
 use super::types::Sequence;
+use crate::place::open_regular_to_write;
 
 /// Bytes of a segment's header.
 pub const HEADER_BYTES: usize = 64;
@@ -303,7 +304,7 @@ impl Segment {
     }
 
     pub(super) fn open_at(path: &Path, number: u32) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = open_regular_to_write(path)?;
         Ok(Self { number, bytes: file.metadata()?.len(), path: path.to_owned(), file })
     }
 
@@ -337,7 +338,7 @@ impl Segment {
     /// Makes the retired file `spare` segment `number`, full of zeros: its blocks are allocated,
     /// so that this works on a full disk too.
     pub(super) fn recycle(spare: &Path, directory: &Path, number: u32) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(spare)?;
+        let file = open_regular_to_write(spare)?;
         write_zeros(&file, 0, file.metadata()?.len())?;
         fs::rename(spare, segment_path(directory, number))?;
         sync_directory(directory)?;

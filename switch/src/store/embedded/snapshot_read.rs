@@ -11,6 +11,7 @@ use super::snapshot::{
     record_crc, snapshots,
 };
 use super::types::{Damaged, Failed, OpenError, Sequence};
+use crate::place::open_regular;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// After so many records is told how far reading has come.
@@ -85,7 +86,7 @@ fn scan(
     progress: &Progress<'_>,
 ) -> Result<SnapshotInfo, OpenError> {
     let failed = |error| Failed::new(path, error);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let file = BufReader::with_capacity(BUFFER_BYTES, file);
     let mut scan = Scan { path, file, offset: 0, size };

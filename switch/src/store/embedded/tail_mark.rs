@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use super::files::{Fields, seal, sync_directory, unseal};
 use super::types::{Damaged, Failed, OpenError, Sequence};
+use crate::place::open_regular_to_write;
 
 const MAGIC: [u8; 8] = *b"pinsmark";
 const VERSION: u32 = 1;
@@ -152,7 +153,7 @@ pub(super) fn mark_path(directory: &Path) -> PathBuf {
 }
 
 fn open_locked(path: &Path) -> Result<Option<File>, OpenError> {
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
+    let file = match open_regular_to_write(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failed::new(path, error).into()),
