@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::FutureExt;
@@ -67,6 +68,12 @@ impl Timestamp {
         Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
 
+    /// The moment so many microseconds later, or earlier.
+    #[must_use]
+    pub const fn shifted(self, micros: i64) -> Timestamp {
+        Timestamp(self.0.saturating_add(micros))
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {
@@ -92,6 +99,67 @@ pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> 
         Some(output) => Some(output),
         None => timeout(limit, future).await.ok(),
     }
+}
+
+/// How far civil and monotonic time may move apart between two looks: no operator or time service
+/// that slews a clock does that.
+const JUMP_MICROS: i64 = 60_000_000;
+
+/// Whether the civil time can be believed when something is deleted by its age. After a jump it is
+/// not, for a while: who sets a clock wrongly for some seconds must lose nothing by it.
+#[derive(Debug)]
+pub struct SettledClock {
+    /// Microseconds that the civil time was ahead of the monotonic one at the last look.
+    ahead: AtomicI64,
+    /// The monotonic time, in microseconds, from which on it is believed again.
+    believed_from: AtomicI64,
+    settle_micros: i64,
+}
+
+impl SettledClock {
+    /// Begins with the times of now, and believes them.
+    #[must_use]
+    pub fn new(clock: &dyn Clock, settle: Duration) -> SettledClock {
+        SettledClock {
+            ahead: AtomicI64::new(ahead(clock)),
+            believed_from: AtomicI64::new(0),
+            settle_micros: micros(settle),
+        }
+    }
+
+    /// Looks at both times, once a second; by how many microseconds the civil time has jumped since
+    /// the last look, if it has.
+    pub fn look(&self, clock: &dyn Clock) -> Option<i64> {
+        let now = ahead(clock);
+        let jump = now.saturating_sub(self.ahead.swap(now, Ordering::Relaxed));
+        if jump.abs() <= JUMP_MICROS {
+            return None;
+        }
+        self.doubt(clock);
+        Some(jump)
+    }
+
+    /// Believes the civil time only after a while.
+    pub fn doubt(&self, clock: &dyn Clock) {
+        let until = micros(clock.monotonic()).saturating_add(self.settle_micros);
+        self.believed_from.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether the civil time is believed, and has not jumped since the last look.
+    #[must_use]
+    pub fn is_settled(&self, clock: &dyn Clock) -> bool {
+        let jump = ahead(clock).saturating_sub(self.ahead.load(Ordering::Relaxed));
+        let from = self.believed_from.load(Ordering::Relaxed);
+        jump.abs() <= JUMP_MICROS && micros(clock.monotonic()) >= from
+    }
+}
+
+fn ahead(clock: &dyn Clock) -> i64 {
+    clock.now().micros().saturating_sub(micros(clock.monotonic()))
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Where time comes from.
@@ -125,6 +193,48 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Civil and monotonic time, in seconds.
+    struct Set(AtomicI64, AtomicI64);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_seconds(self.0.load(Ordering::Relaxed))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(u64::try_from(self.1.load(Ordering::Relaxed)).unwrap())
+        }
+    }
+
+    #[test]
+    fn after_a_jump_a_clock_is_not_believed_for_a_while() {
+        let clock = Set(AtomicI64::new(1_000_000), AtomicI64::new(5));
+        let settled = SettledClock::new(&clock, Duration::from_secs(3_600));
+        let pass = |civil: i64, monotonic: i64| {
+            clock.0.fetch_add(civil, Ordering::Relaxed);
+            clock.1.fetch_add(monotonic, Ordering::Relaxed);
+        };
+        assert!(settled.is_settled(&clock));
+        // A slewed clock, and hours without a look.
+        pass(20_000, 20_001);
+        assert!(settled.is_settled(&clock));
+        assert_eq!(settled.look(&clock), None);
+        // Eight days ahead for two seconds: seen before the next look, too.
+        pass(8 * 86_400, 1);
+        assert!(!settled.is_settled(&clock));
+        assert_eq!(settled.look(&clock), Some((8 * 86_400 - 1) * 1_000_000));
+        assert!(!settled.is_settled(&clock));
+        pass(-8 * 86_400, 1);
+        assert!(settled.look(&clock).is_some());
+        pass(3_599, 3_599);
+        assert_eq!(settled.look(&clock), None);
+        assert!(!settled.is_settled(&clock));
+        pass(1, 1);
+        assert!(settled.is_settled(&clock));
+        settled.doubt(&clock);
+        assert!(!settled.is_settled(&clock));
+    }
 
     #[test]
     fn a_time_without_a_year_is_the_nearest() {

@@ -8,6 +8,7 @@ mod product;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use iso_specs::toml_keys::{Keys, Mistakes, Place};
 
@@ -57,6 +58,19 @@ pub struct StoreConfig {
     pub retention_bytes: u64,
     /// Memory of the index of answers already given.
     pub duplicate_index_bytes_max: usize,
+    /// How long nothing is deleted by its age after the civil time has jumped.
+    pub clock_settle_seconds: Duration,
+    /// What happens where the clock is behind the newest record at start.
+    pub clock_behind: ClockBehind,
+}
+
+/// What happens where the clock is behind the newest record at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockBehind {
+    /// The switch starts and says it as an error.
+    Warn,
+    /// It does not start.
+    Refuse,
 }
 
 /// Which replies wait until the disk has their record.
@@ -286,6 +300,12 @@ impl StoreConfig {
             "all" => Some(SyncMode::All),
             _ => None,
         });
+        let behind =
+            keys.optional_name("clock_behind", "\"warn\" or \"refuse\"", |name| match name {
+                "warn" => Some(ClockBehind::Warn),
+                "refuse" => Some(ClockBehind::Refuse),
+                _ => None,
+            });
         let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
         let store = StoreConfig {
             sync: sync.unwrap_or(SyncMode::State),
@@ -297,6 +317,10 @@ impl StoreConfig {
                 .optional_number("duplicate_index_mb_max", 1..=4_096_usize)
                 .unwrap_or(256)
                 .saturating_mul(1 << 20),
+            clock_settle_seconds: Duration::from_secs(
+                keys.optional_number("clock_settle_seconds", 0..=604_800).unwrap_or(3_600),
+            ),
+            clock_behind: behind.unwrap_or(ClockBehind::Warn),
         };
         keys.finish();
         store

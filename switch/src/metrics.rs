@@ -148,6 +148,12 @@ impl Metrics {
         counter.increment(1);
     }
 
+    /// Whether the civil time is believed where something is deleted by its age. Told once a second,
+    /// so no handle is kept.
+    pub fn clock_settled(&self, is_settled: bool) {
+        gauge!("pinswitch_clock_settled").set(f64::from(u8::from(is_settled)));
+    }
+
     /// How far back the repeats of a network are recognised. Told once a second, so no handle is
     /// kept.
     pub fn duplicate_window(&self, network: &Arc<str>, window: Duration) {
@@ -273,6 +279,10 @@ fn describe() {
     describe_counter!(
         "pinswitch_journal_synced_records_total",
         "Records of the journal made durable; with the count of syncs, the mean group."
+    );
+    describe_gauge!(
+        "pinswitch_clock_settled",
+        "1 where the civil time is believed; 0 for a while after it has jumped."
     );
     describe_gauge!(
         "pinswitch_duplicate_window_seconds",

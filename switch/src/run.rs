@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
 use crate::cards::{CardEntry, PanVault};
-use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::{ClockBehind, Config};
 use crate::control::{self, ControlListener};
 use crate::demo;
 use crate::hsm::KeyFault;
@@ -70,6 +70,17 @@ pub enum RunError {
         found: Kcv,
         /// The check value that stands in the store.
         expected: Kcv,
+    },
+    /// The clock is behind what was written with it.
+    #[error(
+        "the clock says {now}, but the newest record was written at {newest}: set the clock, or \
+         clock_behind = \"warn\" if it was wrong then"
+    )]
+    ClockBehind {
+        /// The time of now.
+        now: Timestamp,
+        /// The time of the newest record.
+        newest: Timestamp,
     },
     /// A demo key on an address that is not loopback.
     #[error("{0} has the demo's public value, which only loopback addresses may use")]
@@ -156,6 +167,7 @@ pub fn open<C: Clock + Clone>(
     }
     let is_new = keys.missing_own_keys().len() == OWN_KEYS.len() && options.is_untouched();
     let (store, recovery) = EmbeddedStore::open(&options, is_new)?;
+    check_clock(config, &recovery, options.clock.now())?;
     prepare_keys(config, &mut keys, recovery.journal.last.get() > 0)?;
     let vault = PanVault::new(
         keys.get(CARD_DIGEST_KEY, KeyUsage::Hmac, Operation::Generate)?,
@@ -187,6 +199,22 @@ pub fn open<C: Clock + Clone>(
         metrics,
     };
     Ok((switch, recovery))
+}
+
+/// How far the clock may be behind the newest record: time services set it back by less.
+const BEHIND_MAX: Duration = Duration::from_secs(60);
+
+fn check_clock(config: &Config, recovery: &Recovery, now: Timestamp) -> Result<(), RunError> {
+    let ahead = recovery.newest.filter(|newest| newest.since(now) > BEHIND_MAX);
+    match (ahead, config.store.clock_behind) {
+        (None, _) => Ok(()),
+        (Some(newest), ClockBehind::Refuse) => Err(RunError::ClockBehind { now, newest }),
+        (Some(newest), ClockBehind::Warn) => {
+            tracing::error!(%now, %newest, "the clock is behind the newest record: it was wrong \
+                then, or it is wrong now");
+            Ok(())
+        }
+    }
 }
 
 /// A key directory of another store would find no card, and say so to every cardholder.
@@ -389,6 +417,9 @@ async fn expire(switch: Arc<PinSwitch>) {
     let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         interval.tick().await;
+        if !switch.store.may_forget() {
+            continue;
+        }
         let cards = switch.store.cards().entries();
         match issuer::expire_changes(&switch, &cards).await {
             Ok(0) => {}
@@ -411,6 +442,7 @@ async fn upkeep(
         for network in &networks {
             switch.metrics.duplicate_window(network, switch.store.duplicate_window(network));
         }
+        switch.metrics.clock_settled(switch.store.may_forget());
         switch.metrics.log_lines_dropped(dropped_lines());
     }
 }

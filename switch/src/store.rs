@@ -128,6 +128,10 @@ pub trait Store: Send + Sync + 'static {
     /// If the store has failed: no reply of the batch may leave.
     fn flush(&self) -> Result<(), StoreFailed>;
 
+    /// Whether the civil time can be believed where something is deleted by its age: it has not
+    /// jumped lately.
+    fn may_forget(&self) -> bool;
+
     /// Whether the store works.
     ///
     /// # Errors

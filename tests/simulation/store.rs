@@ -160,7 +160,7 @@ impl Shared {
             Part::Reversal(original, time) => {
                 self.duplicates.originals(original, time).reverse(0);
             }
-            Part::Event(_) | Part::OwnKeys(_) => {}
+            Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(..) => {}
         }
     }
 
@@ -438,6 +438,10 @@ impl Store for SimulatedStore {
                 Look::Wait(waiting) => drop(waiting.await),
             }
         }
+    }
+
+    fn may_forget(&self) -> bool {
+        true
     }
 
     fn duplicate_window(&self, _network: &str) -> Duration {

@@ -79,6 +79,23 @@ impl ByNetwork {
         found.map(|(_, index)| index)
     }
 
+    /// Moves all times: the civil time has jumped by so much since.
+    pub fn shift(&self, micros: i64) {
+        self.each_entry(|entry| entry.time = entry.time.shifted(micros));
+    }
+
+    /// Lets nothing seem older than from `oldest` on.
+    pub fn keep_from(&self, oldest: Timestamp) {
+        self.each_entry(|entry| entry.time = entry.time.max(oldest));
+    }
+
+    fn each_entry(&self, change: impl Fn(&mut Entry)) {
+        for mut shard in self.0.iter().flat_map(|(_, index)| index.shards()) {
+            shard.answers.entries.iter_mut().for_each(&change);
+            shard.tombstones.entries.iter_mut().for_each(&change);
+        }
+    }
+
     /// The index of each network, with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Duplicates)> {
         self.0.iter().map(|(name, index)| (name, index))

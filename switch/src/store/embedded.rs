@@ -58,7 +58,7 @@ use super::record::{self, OwnKeys, Part, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
-use crate::clock::Clock;
+use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::SyncMode;
 use crate::hsm::Kcv;
 use journal::{Append, Journal};
@@ -80,6 +80,10 @@ struct Shared {
     duplicates: ByNetwork,
     sync: SyncMode,
     clock: Arc<dyn Clock>,
+    settled: SettledClock,
+    /// Microseconds from the monotonic time to that by which answers are aged: the civil time of
+    /// the start, whatever is done to the clock since.
+    age_offset_micros: i64,
     /// Bytes appended since the snapshot that the store was opened with.
     appended_bytes: AtomicU64,
     /// The last removal of a card: that there is no such card was decided on it.
@@ -203,11 +207,36 @@ impl Shared {
         if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {
             let durable_at = if waits { sequence.get() } else { 0 };
             let kept = Kept { answer: transaction.answer, durable_at };
-            claim.take().into_iter().for_each(|claim| claim.answered(kept, transaction.time));
+            claim.take().into_iter().for_each(|claim| claim.answered(kept, self.age()));
         }
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
         Ok(Appended { sequence, waits })
+    }
+
+    /// The time by which answers are aged.
+    fn age(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.clock.monotonic().as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(elapsed).shifted(self.age_offset_micros)
+    }
+
+    /// Looks at the clock. A jump is written down: a later start must not take what was answered
+    /// before it for old, and believes the clock no sooner than this process does.
+    fn look_at_clock(&self) -> Result<(), StoreFailed> {
+        let Some(micros) = self.settled.look(&*self.clock) else { return Ok(()) };
+        tracing::error!(
+            seconds = micros / 1_000_000,
+            "the clock has jumped: nothing is deleted by its age for clock_settle_seconds"
+        );
+        self.append_clock_jump(micros)
+    }
+
+    fn append_clock_jump(&self, micros: i64) -> Result<(), StoreFailed> {
+        let mut payload = Vec::new();
+        record::begin_entry(&mut payload);
+        record::put_clock_jump(&mut payload, self.clock.now(), micros);
+        let record = Append { is_awaited: false, ..by_issuer(&payload) };
+        self.journal.lock().append(record).map(|_| ()).map_err(append_failed)
     }
 
     fn duplicates(&self, network: &str) -> Result<&Duplicates, StoreFailed> {
@@ -223,7 +252,7 @@ impl Shared {
         transaction: &TransactionRecord,
     ) -> Result<Originals<'_>, CommitError> {
         let index = self.duplicates(&transaction.network)?;
-        let mut originals = index.originals(reversal.original, transaction.time);
+        let mut originals = index.originals(reversal.original, self.age());
         let waits = originals.in_flight().is_some();
         if waits || originals.is_known() != reversal.is_known {
             return Err(CommitError::Changed);
@@ -275,7 +304,7 @@ impl Store for EmbeddedStore {
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         loop {
-            match index.look(key, body, self.shared.clock.now()) {
+            match index.look(key, body, self.shared.age()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
@@ -295,7 +324,7 @@ impl Store for EmbeddedStore {
         let index = self.shared.duplicates(network)?;
         loop {
             let waiting = {
-                let now = self.shared.clock.now();
+                let now = self.shared.age();
                 let mut originals = index.originals(original, now);
                 match originals.in_flight() {
                     None => return Ok(originals.is_known()),
@@ -308,7 +337,7 @@ impl Store for EmbeddedStore {
 
     fn duplicate_window(&self, network: &str) -> Duration {
         let index = self.shared.duplicates.of(network);
-        index.map_or(Duration::ZERO, |index| index.window(self.shared.clock.now()))
+        index.map_or(Duration::ZERO, |index| index.window(self.shared.age()))
     }
 
     async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
@@ -375,6 +404,10 @@ impl Store for EmbeddedStore {
             self.shared.journal.synced(last).await.map_err(failed)?;
         }
         Ok(appended.iter().map(Option::is_some).collect())
+    }
+
+    fn may_forget(&self) -> bool {
+        self.shared.settled.is_settled(&*self.shared.clock)
     }
 
     fn flush(&self) -> Result<(), StoreFailed> {

@@ -15,9 +15,9 @@ use crate::clock::Timestamp;
 use crate::hsm::{Kcv, Verification};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, Original};
 pub use bytes::{
-    Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_event,
-    put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys, put_transaction,
-    read_entry, read_snapshot,
+    Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
+    put_event, put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys,
+    put_transaction, read_entry, read_snapshot,
 };
 
 /// One authorized or declined transaction, without any clear data.
@@ -178,4 +178,7 @@ pub enum Part {
     Reversal(Original, Timestamp),
     /// The own keys of the store.
     OwnKeys(OwnKeys),
+    /// The civil time has jumped by so many microseconds, to this moment: what stands before it was
+    /// written with another one.
+    ClockJump(Timestamp, i64),
 }

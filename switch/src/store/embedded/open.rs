@@ -17,7 +17,7 @@ use super::{EmbeddedStore, Shared};
 use crate::authorization::Product;
 use crate::cards::cache::NewCard;
 use crate::cards::{CardKey, CardState, Cards};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::StoreConfig;
 use crate::store::duplicates::{ByNetwork, Kept, WINDOW};
 use crate::store::record::{self, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
@@ -108,6 +108,8 @@ pub struct Recovery {
     pub damaged_snapshots: Vec<Damaged>,
     /// Cards in the store.
     pub cards: usize,
+    /// When the newest record was written, by the civil time of then.
+    pub newest: Option<Timestamp>,
 }
 
 impl EmbeddedStore {
@@ -121,15 +123,18 @@ impl EmbeddedStore {
         create_new: bool,
     ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
         let reading = Reading { monotonic: options.monotonic, told: Cell::default() };
+        let (now, started) = (options.clock.now(), options.clock.monotonic());
         let mut loading = Loading {
             cards: Cards::default(),
             duplicates: ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max),
             products: &options.products,
-            now: options.clock.now(),
+            now,
             start: Sequence::FIRST,
             replayed_bytes: Cell::new(0),
             to_be_removed: RefCell::default(),
             own_keys: Cell::default(),
+            newest: Cell::default(),
+            jumped: Cell::default(),
         };
         let snapshot = snapshot_read::read_newest(
             &options.snapshots(),
@@ -149,12 +154,20 @@ impl EmbeddedStore {
             journal: recovered,
             damaged_snapshots: snapshot.damaged,
             cards: loading.cards.len(),
+            newest: loading.newest.get(),
         };
+        let settled = SettledClock::new(&*options.clock, options.config.clock_settle_seconds);
+        loading.doubt_if_late(&settled, options);
         let shared = Arc::new(Shared {
             journal,
             cards: loading.cards,
             duplicates: loading.duplicates,
             sync: options.config.sync,
+            settled,
+            age_offset_micros: loading
+                .now
+                .micros()
+                .saturating_sub(i64::try_from(started.as_micros()).unwrap_or(i64::MAX)),
             clock: Arc::clone(&options.clock),
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
             last_removal: AtomicU64::new(0),
@@ -196,6 +209,8 @@ fn open_journal(
     };
     let opened = Journal::open(journal_options(options, create_new), &mut replay);
     if let Ok((journal, _)) = &opened {
+        let newest = journal.segments().last().map(created);
+        loading.newest.set(loading.newest.get().or(newest));
         // Answers of segments that were retired are gone.
         let oldest = journal.segments().into_iter().next();
         let retired = oldest.filter(|oldest| oldest.first > Sequence::FIRST);
@@ -227,6 +242,8 @@ impl Reading {
         }
     }
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Journal that is read at start for answers of before the snapshot, in bytes.
 const ANSWERS_READ_BYTES_MAX: u64 = 4 << 30;
@@ -274,6 +291,9 @@ struct Loading<'a> {
     /// Cards that records speak of and the snapshot has no more: a removal must follow.
     to_be_removed: RefCell<HashMap<CardKey, Position>>,
     own_keys: Cell<Option<OwnKeys>>,
+    newest: Cell<Option<Timestamp>>,
+    /// When the clock jumped last.
+    jumped: Cell<Option<Timestamp>>,
 }
 
 impl Loading<'_> {
@@ -289,6 +309,26 @@ impl Loading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where nothing was written for a day, or the clock is wrong, nobody can tell which: for a
+    /// while nothing is too old.
+    fn doubt_if_late(&self, settled: &SettledClock, options: &OpenOptions) {
+        let settle = options.config.clock_settle_seconds;
+        if self.jumped.get().is_some_and(|jumped| self.now.since(jumped) < settle) {
+            settled.doubt(&*options.clock);
+        }
+        let Some(newest) = self.newest.get().filter(|newest| self.now.since(*newest) > DAY) else {
+            return;
+        };
+        settled.doubt(&*options.clock);
+        let oldest = i64::try_from(WINDOW.saturating_sub(settle).as_micros()).unwrap_or(i64::MAX);
+        self.duplicates.keep_from(self.now.shifted(-oldest));
+        tracing::warn!(
+            %newest,
+            "the newest record is more than a day old: nothing is deleted by its age for \
+             clock_settle_seconds"
+        );
     }
 
     /// So many answers fill the index, whatever digests they have: its parts do not fill evenly.
@@ -336,6 +376,12 @@ impl Loading<'_> {
             Part::Reversal(original, time) => {
                 let index = network.as_ref().and_then(|network| self.duplicates.of(network));
                 index.into_iter().for_each(|index| index.originals(original, time).reverse(0));
+                Ok(())
+            }
+            Part::ClockJump(time, micros) => {
+                self.jumped.set(Some(time));
+                // After a way back, what was written ahead of it only seems to be still to come.
+                self.duplicates.shift(micros.max(0));
                 Ok(())
             }
             Part::OwnKeys(keys) => {
@@ -408,6 +454,7 @@ impl Loading<'_> {
     }
 
     fn transaction(&self, sequence: Sequence, position: Position, transaction: &TransactionRecord) {
+        self.newest.set(Some(transaction.time));
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
         let is_history = sequence >= self.start && transaction.previous.is_some();

@@ -62,6 +62,8 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     let (mut taken_at, mut looked) = (0, shared.clock.now());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        // The journal says itself why it failed.
+        let _ = shared.look_at_clock();
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
         let is_large = appended - taken_at >= config.snapshot_bytes;
         // Once a day in any case: old segments go only behind a snapshot.
@@ -87,6 +89,10 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
 pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed> {
     let (from, _) = shared.journal.lock().next();
     let mut writer = SnapshotWriter::create(directory, from)?;
+    // A start that begins with this snapshot must know of it too.
+    if !shared.settled.is_settled(&*shared.clock) {
+        shared.append_clock_jump(0).map_err(|error| Failed::new(directory, error))?;
+    }
     let mut bytes = Vec::new();
     if let Some(keys) = shared.own_keys.get() {
         record::put_snapshot_own_keys(&mut bytes, keys);
@@ -116,7 +122,11 @@ fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
 
 fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
     let kept = DAY.saturating_mul(config.retention_days).as_secs();
-    let oldest = shared.clock.now().seconds() - i64::try_from(kept).unwrap_or(i64::MAX);
+    // By size in any case: without room nothing can be answered.
+    let oldest = match shared.settled.is_settled(&*shared.clock) {
+        true => shared.clock.now().seconds() - i64::try_from(kept).unwrap_or(i64::MAX),
+        false => 0,
+    };
     let retention = Retention {
         keep_from: finished.oldest_from,
         created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),

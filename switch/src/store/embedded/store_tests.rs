@@ -19,7 +19,7 @@ use crate::cards::cache::{NewCard, Taken};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::{StoreConfig, SyncMode};
+use crate::config::{ClockBehind, StoreConfig, SyncMode};
 use crate::hsm::PinMethods;
 use crate::store::duplicates::MessageKind;
 use crate::store::embedded::segment::SECTOR_BYTES;
@@ -56,6 +56,8 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
             retention_days: 7,
             retention_bytes: u64::MAX,
             duplicate_index_bytes_max: 1 << 20,
+            clock_settle_seconds: Duration::from_secs(3_600),
+            clock_behind: ClockBehind::Warn,
         },
         products: vec![product()],
         networks: vec!["net".into()],

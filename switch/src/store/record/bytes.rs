@@ -18,6 +18,7 @@
 //! 5 card removed  card key 16
 //! 6 reversal      time i64, key of the original, where 0 in its MTI and DE37 is any
 //! 8 own keys      check values 3 of the card-digest key and of the PAN key
+//! 9 clock jump    time i64, microseconds i64 by which the civil time has jumped to it
 //!
 //! key:            digest of the request u128, class and function of its MTI u8 (a digit each),
 //!                 digest of DE37 u32 (0: none)
@@ -46,7 +47,7 @@
 //!
 //! A card's version is the sequence number of the record that changed it.
 //!
-//! **Format 6** is still read. It has no `own keys`, and its snapshot record is the format byte,
+//! **Format 6** is still read. It has no parts above 6, and its snapshot record is the format byte,
 //! version, last record and part.
 
 use bytes::{Buf, BufMut, TryGetError};
@@ -77,6 +78,7 @@ const CARD_REMOVED: u8 = 5;
 const REVERSAL: u8 = 6;
 const SNAPSHOT_CARD: u8 = 7;
 const OWN_KEYS: u8 = 8;
+const CLOCK_JUMP: u8 = 9;
 const STATE_SUSPENDED: u8 = 1;
 const PIN_CHANGE_EXPIRED: u8 = 2;
 const ANSWER_IS_KEPT: u8 = 1;
@@ -201,6 +203,13 @@ pub fn put_own_keys(out: &mut Vec<u8>, keys: &OwnKeys) {
     out.put_slice(&keys.pan.0);
 }
 
+/// Appends the part `clock jump`.
+pub fn put_clock_jump(out: &mut Vec<u8>, time: Timestamp, micros: i64) {
+    out.put_u8(CLOCK_JUMP);
+    out.put_i64_le(time.micros());
+    out.put_i64_le(micros);
+}
+
 /// The record of a card in a snapshot.
 pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
     let last_record = entry.last_record();
@@ -283,6 +292,10 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         REVERSAL => {
             let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
             Part::Reversal(Original::from_key(&read_key(bytes)?), time)
+        }
+        CLOCK_JUMP => {
+            let time = Timestamp::from_micros(bytes.try_get_i64_le()?);
+            Part::ClockJump(time, bytes.try_get_i64_le()?)
         }
         OWN_KEYS => {
             Part::OwnKeys(OwnKeys { card_digest: Kcv(array(bytes)?), pan: Kcv(array(bytes)?) })
@@ -546,6 +559,7 @@ mod tests {
         put_card_removed(&mut out, &CardKey([7; 16]));
         put_own_keys(&mut out, &OWN);
         let time = Timestamp::from_seconds(2);
+        put_clock_jump(&mut out, time, -7);
         let kind = Some(MessageKind::of(*b"0200"));
         let originals = [(kind, None), (None, Some(8)), (None, None)];
         let originals = originals.map(|(kind, rrn)| Original { digest: 1 << 100, kind, rrn });
@@ -559,6 +573,7 @@ mod tests {
             Part::Event(event),
             Part::CardRemoved(CardKey([7; 16])),
             Part::OwnKeys(OWN),
+            Part::ClockJump(Timestamp::from_seconds(2), -7),
         ];
         let reversals = originals.map(|original| Part::Reversal(original, time));
         let expected = expected.into_iter().chain(reversals).collect::<Vec<_>>();
