@@ -119,3 +119,26 @@ def test_a_link_may_refuse_what_is_older_than_the_window(make_switch):
         # A reversal and an advice are taken in any case.
         assert one.ask(reversal(old, changes={"7": de7(hours=30)})).code == "00"
         assert one.ask(authorization(CARD_4, mti="0120", changes={"7": de7(hours=30)})).code == "00"
+
+
+def test_a_start_reads_all_answers_that_the_index_has_room_for(make_switch):
+    """And no more segments than that: the first ones are not asked for."""
+    switch = make_switch(store="duplicate_index_mb_max = 1", snapshot_mb=1).start()
+    sent, answers = [], []
+    with switch.connect() as link:
+        for _ in range(2 * MANY // BATCH):
+            sent.append(list(requests(BATCH, lambda _: None)))
+            answers.append(link.ask_all(sent[-1]))
+    assert len(list((switch.data / "journal").glob("*.journal"))) > 5
+    switch.kill()
+    # Whatever is in the first segment, it is not read.
+    first = switch.data / "journal/0000000001.journal"
+    spoilt = bytearray(first.read_bytes())
+    spoilt[20_000] ^= 1
+    first.write_bytes(spoilt)
+    switch.start()
+    with switch.connect() as link:
+        for batch, before in list(zip(sent, answers))[-MANY // BATCH :]:
+            again = link.ask_all([dict(request, t="0101") for request in batch])
+            assert [answer.raw for answer in again] == [answer.raw for answer in before]
+    assert switch.show(CARD_4.token)["pin_try_counter"] == 2 * MANY
