@@ -30,7 +30,7 @@ def holds(found, expected):
 
 
 def test_there_is_a_golden_directory_of_each_format():
-    assert VERSIONS[0] == "6"
+    assert VERSIONS == ["6", "7"]
 
 
 def test_an_earlier_release_is_read_and_written_on(old):
@@ -53,7 +53,9 @@ def test_an_earlier_release_is_read_and_written_on(old):
 
 def test_damage_of_an_earlier_release_is_refused(old):
     switch, _ = old
-    segment = sorted((switch.data / "journal").glob("*.journal"))[-1]
+    # The last one may only be prepared.
+    segments = sorted((switch.data / "journal").glob("*.journal"))
+    segment = next(path for path in reversed(segments) if any(path.read_bytes()))
     data = bytearray(segment.read_bytes())
     data[len(data.rstrip(b"\0")) - 40] ^= 1
     segment.write_bytes(data)
