@@ -175,12 +175,7 @@ def test_with_every_place_taken_there_are_descriptors_for_the_journal(make_switc
 
 def test_a_listener_that_gets_no_descriptor_tries_again(switch):
     process = switch.process.pid
-    limit = resource.prlimit(process, resource.RLIMIT_NOFILE)
-    # As many as are open: there is none for a connection.
-    highest = max(int(name) for name in os.listdir(f"/proc/{process}/fd"))
-    used = set(map(int, os.listdir(f"/proc/{process}/fd")))
-    lowest_free = next(number for number in range(highest + 2) if number not in used)
-    resource.prlimit(process, resource.RLIMIT_NOFILE, (lowest_free, limit[1]))
+    limit = leave_no_descriptor(process)
     began = time.monotonic()
     with switch.connect() as link, to_admin(switch) as admin, to_control(switch) as control:
         listeners = ("link-a", "admin", "control")
@@ -203,6 +198,35 @@ def test_a_listener_that_gets_no_descriptor_tries_again(switch):
         assert switch.log().count(f'listener="{name}" error=') <= 1 + passed / 10
     assert metrics.value("pinswitch_accept_failures_total", listener="link-b") == 0
     assert cpu < 0.4
+
+
+def leave_no_descriptor(process):
+    """Allows it as many as are open; what it was allowed before."""
+    limit = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir(f"/proc/{process}/fd")))
+    lowest_free = next(number for number in range(max(used) + 2) if number not in used)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (lowest_free, limit[1]))
+    return limit
+
+
+def test_a_segment_that_gets_no_descriptor_is_tried_again(switch):
+    """There is one ahead, so that requests are answered meanwhile."""
+    requests = lambda: [authorization(CARD_4, other_pin(CARD_4.pin)) for _ in range(100)]
+    journal = switch.data / "journal"
+    wait_until(lambda: (journal / "0000000002.journal").exists(), "none is made ahead")
+    with switch.connect() as link:
+        assert link.echo() == "00"
+        limit = leave_no_descriptor(switch.process.pid)
+        deadline = time.monotonic() + 30
+        while "no journal segment could be prepared" not in switch.log():
+            assert time.monotonic() < deadline
+            assert {answer.code for answer in link.ask_all(requests())} == {"55"}
+        assert "Too many open files" in switch.log()
+        resource.prlimit(switch.process.pid, resource.RLIMIT_NOFILE, limit)
+        while not (journal / "0000000006.journal").exists():
+            assert time.monotonic() < deadline
+            assert {answer.code for answer in link.ask_all(requests())} == {"55"}
+    assert switch.terminate() == 0
 
 
 def cpu_seconds(process):
