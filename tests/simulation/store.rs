@@ -13,7 +13,7 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
 use switch::store::duplicates::{
-    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
+    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals, Restored,
 };
 use switch::store::record::{self, Part};
 use switch::store::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
@@ -153,12 +153,13 @@ impl Shared {
                 if transaction.is_kept && !self.breaks(Mutation::ForgetAnswers) {
                     let kept = Kept { answer: transaction.answer, durable_at: 0 };
                     let (key, body) = (transaction.duplicate_key, transaction.body);
-                    self.duplicates.restore(key, body, kept, transaction.time);
+                    let answer = Restored::Answer { key, body, kept, at: transaction.time };
+                    self.duplicates.restore(&mut vec![answer]);
                 }
             }
             Part::Reversal(..) if self.breaks(Mutation::ForgetReversals) => {}
             Part::Reversal(original, time) => {
-                self.duplicates.originals(original, time).reverse(0);
+                self.duplicates.restore(&mut vec![Restored::Reversal { original, at: time }]);
             }
             Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(..) => {}
         }

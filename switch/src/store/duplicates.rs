@@ -42,6 +42,38 @@ pub struct Kept {
     pub durable_at: u64,
 }
 
+/// What is read from the store at start.
+#[derive(Clone, Copy, Debug)]
+pub enum Restored {
+    /// An answer.
+    Answer {
+        /// Key of its request.
+        key: DuplicateKey,
+        /// Body of its request.
+        body: BodyDigest,
+        /// The answer.
+        kept: Kept,
+        /// When it was given.
+        at: Timestamp,
+    },
+    /// A reversal.
+    Reversal {
+        /// What it speaks of.
+        original: Original,
+        /// When it came.
+        at: Timestamp,
+    },
+}
+
+impl Restored {
+    const fn digest(&self) -> u128 {
+        match self {
+            Restored::Answer { key, .. } => key.digest,
+            Restored::Reversal { original, .. } => original.digest,
+        }
+    }
+}
+
 /// What a look at the index came to.
 #[derive(Debug)]
 pub enum Look {
@@ -157,9 +189,28 @@ impl Duplicates {
         Originals { shard: self.shard(original.digest), original, now }
     }
 
-    /// Puts an answer back that was read from the store at start. Older first.
-    pub fn restore(&self, key: DuplicateKey, body: BodyDigest, kept: Kept, at: Timestamp) {
-        self.shard(key.digest).answered(Entry::answered(key, body, kept, at));
+    /// Puts back what was read from the store at start, older first, and empties the list. Shard
+    /// after shard: so each one's table stays in the processor's cache, and many thousands at once
+    /// take a third of the time.
+    pub fn restore(&self, found: &mut Vec<Restored>) {
+        found.sort_by_key(|restored| shard_of(restored.digest()));
+        let mut rest = &found[..];
+        while let Some(first) = rest.first() {
+            let mut shard = self.shard(first.digest());
+            let is_same = |other: &Restored| shard_of(other.digest()) == shard_of(first.digest());
+            let end = rest.iter().position(|other| !is_same(other)).unwrap_or(rest.len());
+            let (same, others) = rest.split_at(end);
+            for restored in same {
+                match *restored {
+                    Restored::Answer { key, body, kept, at } => {
+                        shard.answered(Entry::answered(key, body, kept, at));
+                    }
+                    Restored::Reversal { original, at } => shard.forbid(original, 0, at),
+                }
+            }
+            rest = others;
+        }
+        found.clear();
     }
 
     /// Notes that answers of before this time are not in the index.
@@ -178,8 +229,7 @@ impl Duplicates {
 
     fn shard(&self, digest: u128) -> MutexGuard<'_, Shard> {
         let shards = &*self.0;
-        let index = usize::try_from(digest % SHARDS as u128).unwrap_or_default();
-        lock(shards.get(index).unwrap_or_else(|| {
+        lock(shards.get(shard_of(digest)).unwrap_or_else(|| {
             let [first, ..] = shards;
             first
         }))
@@ -188,6 +238,10 @@ impl Duplicates {
     fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         self.0.iter().map(lock)
     }
+}
+
+fn shard_of(digest: u128) -> usize {
+    usize::try_from(digest % SHARDS as u128).unwrap_or_default()
 }
 
 /// Every change of a shard is complete before anything can panic: a poisoned one is whole.

@@ -19,7 +19,7 @@ use crate::cards::cache::NewCard;
 use crate::cards::{CardKey, CardState, Cards};
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::StoreConfig;
-use crate::store::duplicates::{ByNetwork, Kept, WINDOW};
+use crate::store::duplicates::{ByNetwork, Kept, Restored, WINDOW};
 use crate::store::record::{self, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
 
 /// What the store is opened with.
@@ -134,6 +134,7 @@ impl EmbeddedStore {
             to_be_removed: RefCell::default(),
             own_keys: Cell::default(),
             newest: Cell::default(),
+            found: RefCell::new(vec![Vec::new(); options.networks.len()]),
             jumped: Cell::default(),
         };
         let snapshot = snapshot_read::read_newest(
@@ -144,6 +145,7 @@ impl EmbeddedStore {
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
         let (journal, recovered) =
             open_journal(options, create_new, &snapshot, &loading, &reading)?;
+        loading.restore_found();
         loading.check_removals(&options.journal())?;
         // Now that the journal is ours, what a crash left unfinished is nobody else's.
         snapshot_read::remove_drafts(&options.snapshots())?;
@@ -243,6 +245,9 @@ impl Reading {
     }
 }
 
+/// Answers that are put into the index at once.
+const FOUND_MAX: usize = 1 << 16;
+
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Journal that is read at start for answers of before the snapshot, in bytes.
@@ -292,6 +297,8 @@ struct Loading<'a> {
     to_be_removed: RefCell<HashMap<CardKey, Position>>,
     own_keys: Cell<Option<OwnKeys>>,
     newest: Cell<Option<Timestamp>>,
+    /// What was read of each network and is not in its index yet.
+    found: RefCell<Vec<Vec<Restored>>>,
     /// When the clock jumped last.
     jumped: Cell<Option<Timestamp>>,
 }
@@ -374,12 +381,13 @@ impl Loading<'_> {
                 Ok(())
             }
             Part::Reversal(original, time) => {
-                let index = network.as_ref().and_then(|network| self.duplicates.of(network));
-                index.into_iter().for_each(|index| index.originals(original, time).reverse(0));
+                let reversal = Restored::Reversal { original, at: time };
+                network.iter().for_each(|network| self.found(network, reversal));
                 Ok(())
             }
             Part::ClockJump(time, micros) => {
                 self.jumped.set(Some(time));
+                self.restore_found();
                 // After a way back, what was written ahead of it only seems to be still to come.
                 self.duplicates.shift(micros.max(0));
                 Ok(())
@@ -462,15 +470,32 @@ impl Loading<'_> {
         if let Some(card) = card {
             card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
         }
-        // However old it seems: the clock may be wrong now, and is asked again at every look. A
-        // network that no link has any more asks for nothing.
-        let index = self.duplicates.of(&transaction.network);
-        if let Some(index) = index.filter(|_| transaction.is_kept) {
+        // However old it seems: the clock may be wrong now, and is asked again at every look.
+        if transaction.is_kept {
             // All that is read at start is on disk: nothing to wait for.
             let kept = Kept { answer: transaction.answer, durable_at: 0 };
-            let TransactionRecord { duplicate_key, body, time, .. } = *transaction;
-            index.restore(duplicate_key, body, kept, time);
+            let TransactionRecord { duplicate_key: key, body, time: at, .. } = *transaction;
+            self.found(&transaction.network, Restored::Answer { key, body, kept, at });
         }
+    }
+
+    /// Keeps it for [`Self::restore_found`]. A network that no link has any more asks for nothing.
+    fn found(&self, network: &str, restored: Restored) {
+        let mut found = self.found.borrow_mut();
+        let networks = self.duplicates.iter().zip(found.iter_mut());
+        let mut of_network = networks.filter(|((name, _), _)| &***name == network);
+        if let Some(((_, index), list)) = of_network.next() {
+            list.push(restored);
+            if list.len() >= FOUND_MAX {
+                index.restore(list);
+            }
+        }
+    }
+
+    fn restore_found(&self) {
+        let mut found = self.found.borrow_mut();
+        let networks = self.duplicates.iter().zip(found.iter_mut());
+        networks.for_each(|((_, index), list)| index.restore(list));
     }
 
     fn add(&self, card: StoredCard) -> Result<(), String> {
