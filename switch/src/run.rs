@@ -395,11 +395,11 @@ fn warn_of_places(config: &Config) {
 
 /// Cards that no PIN can be verified for are declined with 91: somebody should know.
 fn warn_of_lost_references(switch: &PinSwitch) {
-    let is_lost = |entry: &Arc<CardEntry>| {
+    let is_lost = |entry: &CardEntry| {
         let reference = entry.state().pin.reference;
         reference.is_some_and(|known| !switch.hsm.knows(&known, &entry.product.pin_methods))
     };
-    let cards = switch.store.cards().entries().iter().filter(|entry| is_lost(entry)).count();
+    let cards = switch.store.cards().count(is_lost);
     if cards > 0 {
         tracing::error!(
             cards,

@@ -394,7 +394,7 @@ impl Shared {
         card.state.version = sequence;
         let added = self.cards.add(card);
         self.appended(&mut disk);
-        Ok(added.map(|()| sequence))
+        Ok(added.map(|_| sequence))
     }
 
     fn append_removal(&self, card: &Card) -> Result<Option<u64>, StoreFailed> {

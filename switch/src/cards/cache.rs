@@ -241,12 +241,12 @@ impl Cards {
         if self.by_token.contains(card.token.as_str()) { Err(Taken::Token) } else { Ok(()) }
     }
 
-    /// Adds a card. Additions and removals are made by one at a time: the store does both under
+    /// Adds a card; its entry. Additions and removals are made by one at a time: the store does both under
     /// the lock of its journal's end.
     ///
     /// # Errors
     /// If its PAN or token is taken; nothing has changed then.
-    pub fn add(&self, card: NewCard) -> Result<(), Taken> {
+    pub fn add(&self, card: NewCard) -> Result<Arc<CardEntry>, Taken> {
         self.is_free(&card.identity)?;
         let entry = Arc::new(CardEntry {
             identity: card.identity,
@@ -257,8 +257,8 @@ impl Cards {
             is_removed: AtomicBool::new(false),
         });
         self.by_token.insert(ByToken(Arc::clone(&entry)));
-        self.by_key.insert(ByKey(entry));
-        Ok(())
+        self.by_key.insert(ByKey(Arc::clone(&entry)));
+        Ok(entry)
     }
 
     /// Takes a card out. Nothing can be committed on it from then on.
@@ -278,6 +278,13 @@ impl Cards {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
+    }
+
+    /// How many cards there are of which this is true. It is asked under the lock of a part of them,
+    /// so it must be quick.
+    #[must_use]
+    pub fn count(&self, is_true: impl Fn(&CardEntry) -> bool) -> usize {
+        self.by_key.iter().filter(|entry| is_true(&entry.0)).count()
     }
 
     /// Every card; one that is added meanwhile may be among them or not.

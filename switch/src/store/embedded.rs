@@ -273,7 +273,7 @@ impl Shared {
         let added = self.cards.add(card);
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        Ok(added.map(|()| sequence))
+        Ok(added.map(|_| sequence))
     }
 
     fn append_removal(&self, card: &CardEntry) -> Result<Option<Sequence>, StoreFailed> {
@@ -368,8 +368,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreFailed> {
-        let made = |entry: &Arc<CardEntry>| entry.state().needs_key(kcv);
-        Ok(self.shared.cards.entries().iter().filter(|entry| made(entry)).count())
+        Ok(self.shared.cards.count(|entry| entry.state().needs_key(kcv)))
     }
 
     async fn commit(

@@ -16,7 +16,7 @@ use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
 use crate::authorization::Product;
 use crate::cards::cache::NewCard;
-use crate::cards::{CardKey, CardState, Cards};
+use crate::cards::{CardEntry, CardKey, CardState, Cards};
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::StoreConfig;
 use crate::store::duplicates::{ByNetwork, Kept, Restored, WINDOW};
@@ -308,11 +308,7 @@ impl Loading<'_> {
         match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
             SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),
             SnapshotRecord::Card(card, last_record) => {
-                let key = card.identity.key;
-                self.add(*card)?;
-                if let Some(card) = self.cards.load(&key) {
-                    card.entry.set_last_record(last_record);
-                }
+                self.add(*card)?.set_last_record(last_record);
             }
         }
         Ok(())
@@ -422,7 +418,7 @@ impl Loading<'_> {
             return Ok(());
         }
         self.to_be_removed.borrow_mut().remove(&key);
-        self.add(card)
+        self.add(card).map(drop)
     }
 
     fn card_changed(&self, sequence: Sequence, position: Position, key: CardKey, state: CardState) {
@@ -498,7 +494,7 @@ impl Loading<'_> {
         networks.for_each(|((_, index), list)| index.restore(list));
     }
 
-    fn add(&self, card: StoredCard) -> Result<(), String> {
+    fn add(&self, card: StoredCard) -> Result<Arc<CardEntry>, String> {
         let product = self.products.iter().find(|product| product.name == card.product);
         let product = product.ok_or_else(|| {
             let (token, product) = (&card.identity.token, &card.product);
