@@ -21,7 +21,8 @@ use crate::hsm::{PinReference, Verification};
 pub enum RequiredChecks {
     /// Nothing: this is the decision.
     None(Box<Decision>),
-    /// The PIN of the request against a reference, its cryptogram, or both side by side.
+    /// The cryptogram of the request; and its PIN against a reference, but only if the cryptogram,
+    /// where there is one, is accepted.
     Verify {
         /// What the PIN is compared with.
         pin: Option<PinReference>,
@@ -128,24 +129,6 @@ impl Decision {
         let bypasses =
             |note: &Note| matches!(note.finding, Finding::BelowThreshold | Finding::WithinDays);
         self.reason == Reason::Approved && self.trail.iter().any(bypasses)
-    }
-
-    /// Whether its cryptogram was not accepted. Then what was found of the PIN counts nowhere: who
-    /// has no card could otherwise try PINs that no counter counts. To be asked before
-    /// [`Self::without_chip`].
-    #[must_use]
-    pub fn refuses_cryptogram(&self) -> bool {
-        let refuses = |note: &Note| {
-            matches!(
-                note.finding,
-                Finding::CryptogramWrong
-                    | Finding::AtcOutOfRange
-                    | Finding::AtcReplayed
-                    | Finding::AtcTooOld
-                    | Finding::ChipUnavailable
-            )
-        };
-        self.trail.iter().any(refuses)
     }
 
     /// The decision where the HSM could not make the answer to the chip: what was found of the
@@ -390,7 +373,24 @@ pub fn decide(
     }
 }
 
-/// Whether the cryptogram is right and its counter new.
+/// Whether the cryptogram of a request is right and its counter new.
+#[must_use]
+pub fn accepts_cryptogram(
+    request: &Request,
+    card: &CardState,
+    (check, verification): &(CryptogramCheck, Verification),
+    now: Timestamp,
+) -> bool {
+    let none = AtcWindow::default();
+    let known = card.chip(check.plastic).map_or(&none, |chip| &chip.counters);
+    accept((request, now), check, *verification, known, &mut Trail::new()).is_ok()
+}
+
+/// The counters after a cryptogram that is right and whose counter is new, and whether it comes
+/// once more.
+///
+/// # Errors
+/// The reason of the decline.
 fn accept(
     (request, now): (&Request, Timestamp),
     check: &CryptogramCheck,

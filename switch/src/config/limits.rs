@@ -33,7 +33,7 @@ pub struct Limits {
     pub first_message_seconds_max: Duration,
     /// From the read of a request to its answer; what is later is not sent.
     pub answer_milliseconds_max: Duration,
-    /// How long the HSM may take before a request is answered 91.
+    /// How long the HSM may take for cryptogram and PIN before a request is answered 91.
     pub hsm_milliseconds_max: Duration,
     /// How long a peer may leave our replies unread before the connection is closed.
     pub write_seconds_max: Duration,
