@@ -293,7 +293,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
 
     async fn decide(&self, attempt: &mut Attempt<'_>, card: &Card, now: Timestamp) -> Decision {
         let (request, state, product) = (attempt.request, &card.state, &card.entry.product);
-        let bad_pin_blocks = card.entry.bad_pin_blocks().count(now);
+        let bad_pin_blocks = attempt.session.bad_pin_blocks.count(&card.entry, now);
         let circumstances = Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,

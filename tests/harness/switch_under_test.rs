@@ -236,7 +236,7 @@ impl SwitchUnderTest {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let link = Arc::clone(&self.config.links[link]);
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        let session = Session::new(link, metrics, Arc::default(), "terminal");
+        let session = Session::new(link, metrics, Arc::default(), Arc::default(), "terminal");
         let switch = Arc::clone(&self.switch);
         let serve = serve_and_log(switch, session, theirs, Shutdown::default());
         (ours, tokio::spawn(serve))

@@ -60,7 +60,7 @@ pub struct Outcomes {
 pub struct Circumstances {
     /// The civil time.
     pub now: Timestamp,
-    /// Whether the card has had its number of unusable PIN blocks for this minute.
+    /// Whether the card has had its number of unusable PIN blocks for this minute on this link.
     pub bad_pin_blocks_exhausted: bool,
     /// By which a reversal knows the transaction.
     pub transaction: u128,
