@@ -10,7 +10,8 @@
 //! card A debit pin=4071                 an active card; also: pin=none, new (not activated),
 //!                                       plastic=2912/01, pan=...
 //! 0100 A pin=1111 de4=000000000100      a request with defaults; dropNN leaves an element out;
-//!                                       pin=none, pin=garbage, format=3, key=wrong, track2;
+//!                                       pin=none, pin=garbage, format=3, key=wrong; track2,
+//!                                       track2=2912101: with this behind its separator;
 //!                                       via=2: over another link of the network, via=3: of
 //!                                       another network
 //! 0100 A chip=7                         of a contact chip, with this ATC and a right cryptogram;
@@ -361,6 +362,8 @@ impl Player {
             } else if *word == "track2" {
                 let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
                 fields.set(35, track.as_bytes());
+            } else if let Some(rest) = word.strip_prefix("track2=") {
+                fields.set(35, format!("{}={rest}", fields.text(2)).as_bytes());
             } else if *word == "forged" {
                 forge_cryptogram(fields);
             } else if *word != "plain" {

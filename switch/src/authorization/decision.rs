@@ -5,7 +5,7 @@ use super::cvn::{self, CvnRow};
 use super::iad::Cvr;
 use super::issuer_script::{self, Evidence};
 use super::judgement::Judgement;
-use super::product::Product;
+use super::product::{Fallback, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -172,6 +172,11 @@ pub fn required_checks(
         Ok(check) => check,
         Err(note) => return decided(Reason::BadCryptogram, note),
     };
+    // A chip whose cryptogram is verified was read, whatever DE22 says.
+    let declines = product.chip.as_ref().is_some_and(|rules| rules.fallback == Fallback::Decline);
+    if declines && cryptogram.is_none() && request.is_fallback() {
+        return decided(Reason::BadCryptogram, Finding::StripeOfChip.into());
+    }
     let reference = card.pin.reference.filter(|_| request.pin_block.is_some());
     let pin = reference.filter(|_| !circumstances.bad_pin_blocks_exhausted);
     match (pin, cryptogram) {
@@ -203,6 +208,9 @@ pub(super) fn without_verified_pin(
         (Some(_), None) => (Reason::PinRequired, Finding::NoPinSet),
         (None, _) if chip_decides => return limits::check(request, product, trail),
         (None, _) if pin::is_required(request, product) => {
+            if pin::is_required_by_fallback(request, product) {
+                trail.push(Finding::StripeOfChip.into());
+            }
             (Reason::PinRequired, Finding::PinMissing)
         }
         (None, _) => {
