@@ -30,8 +30,8 @@ pub(crate) enum Command {
     /// again. Exit code 0 if everything passed, 1 otherwise.
     ///
     /// Each run sends one unusable PIN block for demo-card-3. After five of them in a minute
-    /// (bad_pin_blocks_per_minute) the switch answers 81 to every PIN of that card, the right one
-    /// too, until the minute is over: a sixth run within a minute fails.
+    /// (bad_pin_blocks_per_minute) the switch answers 81 on that link to every PIN of that card,
+    /// the right one too, until the minute is over: a sixth run within a minute fails.
     Check(SwitchArguments),
     /// Play cardholders with chips who change their PINs, and tell of each payment what was said
     /// and why it came out as it did.

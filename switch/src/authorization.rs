@@ -24,7 +24,8 @@ pub mod response_code;
 
 pub use chip::ChipData;
 pub use decision::{
-    Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, decide, required_checks,
+    Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, accepts_cryptogram, decide,
+    required_checks,
 };
 pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};

@@ -5,7 +5,9 @@ pub mod chip;
 pub mod pan;
 pub mod vault;
 pub mod cache;
+pub mod bad_pin_blocks;
 
+pub use bad_pin_blocks::BadPinBlocks;
 pub use cache::{Card, CardEntry, Cards};
 pub use card::{CardState, CardStatus, Expiry, OnlinePin, Plastic, StatusReason};
 pub use pan::{MaskedPan, Pan};

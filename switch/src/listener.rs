@@ -16,6 +16,7 @@ use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
+use crate::cards::BadPinBlocks;
 use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::connection::serve_and_log;
@@ -237,6 +238,7 @@ pub struct Listening {
     link: Arc<LinkConfig>,
     metrics: Arc<LinkMetrics>,
     in_flight: Arc<InFlight>,
+    bad_pin_blocks: Arc<BadPinBlocks>,
 }
 
 impl Listening {
@@ -250,7 +252,8 @@ impl Listening {
             io::Error::new(error.kind(), text)
         })?;
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        Ok(Listening { listener, link: Arc::clone(link), metrics, in_flight: Arc::default() })
+        let (in_flight, bad_pin_blocks) = Default::default();
+        Ok(Listening { listener, link: Arc::clone(link), metrics, in_flight, bad_pin_blocks })
     }
 
     /// Where it really listens: port 0 in the configuration takes any free port.
@@ -303,7 +306,8 @@ impl Listening {
                 }
             };
             let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
-            let session = Session::new(link, metrics, self.in_flight.clone(), &peer.to_string());
+            let (in_flight, blocks) = (self.in_flight.clone(), self.bad_pin_blocks.clone());
+            let session = Session::new(link, metrics, in_flight, blocks, &peer.to_string());
             let (switch, workers) = (Arc::clone(&switch), Arc::clone(&workers));
             let stop = shutdown.stop.clone();
             tokio::spawn(async move {

@@ -9,7 +9,7 @@ use iso_specs::{ElementSet, Message};
 
 use crate::authorization::{FormatError, Product, Reason};
 use crate::cards::pan::PAN_DIGITS_MAX;
-use crate::cards::{Card, PanVault};
+use crate::cards::{BadPinBlocks, Card, PanVault};
 use crate::clock::Timestamp;
 use crate::config::{Limits, LinkConfig};
 use crate::hsm::Verification;
@@ -109,7 +109,7 @@ impl<C, H, S> Switch<C, H, S> {
         self.metrics.verified(verification);
         if verification == Verification::BadPinBlock {
             session.metrics.bad_pin_block();
-            card.entry.bad_pin_blocks().add(now);
+            session.bad_pin_blocks.add(&card.entry, now);
         }
     }
 
@@ -154,6 +154,8 @@ pub struct Session {
     pub metrics: Arc<LinkMetrics>,
     /// Of that link.
     pub in_flight: Arc<InFlight>,
+    /// Of that link.
+    pub bad_pin_blocks: Arc<BadPinBlocks>,
     /// Who is at the other end, for the log.
     pub peer: Box<str>,
     signed_on: AtomicBool,
@@ -166,10 +168,11 @@ impl Session {
         link: Arc<LinkConfig>,
         metrics: Arc<LinkMetrics>,
         in_flight: Arc<InFlight>,
+        bad_pin_blocks: Arc<BadPinBlocks>,
         peer: &str,
     ) -> Session {
         let signed_on = AtomicBool::new(false);
-        Session { link, metrics, in_flight, peer: peer.into(), signed_on }
+        Session { link, metrics, in_flight, bad_pin_blocks, peer: peer.into(), signed_on }
     }
 
     /// Whether requests must wait for a sign-on.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! frame -> decode -> request -> route -> duplicate? -> load card -> required_checks
-//!       -> hsm.verify (PIN and cryptogram side by side) -> decide
+//!       -> hsm.verify (the cryptogram first; the PIN only if it is accepted) -> decide
 //!       -> hsm.issuer_authenticate -> commit -> response -> encode -> frame
 //! ```
 //!
@@ -21,7 +21,8 @@ use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
     Answer, Circumstances, CryptogramCheck, Decision, FormatError, Outcomes, Reason, Request,
-    RequiredChecks, Route, decide, required_checks, response, reversal, route, trusted,
+    RequiredChecks, Route, accepts_cryptogram, decide, required_checks, response, reversal, route,
+    trusted,
 };
 use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp, within};
@@ -292,81 +293,98 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
 
     async fn decide(&self, attempt: &mut Attempt<'_>, card: &Card, now: Timestamp) -> Decision {
         let (request, state, product) = (attempt.request, &card.state, &card.entry.product);
-        let bad_pin_blocks = card.entry.bad_pin_blocks().count(now);
+        let bad_pin_blocks = attempt.session.bad_pin_blocks.count(&card.entry, now);
         let circumstances = Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
             transaction: attempt.transaction,
         };
-        let (pin, cryptogram) = match required_checks(request, state, product, circumstances) {
+        attempt.known = match required_checks(request, state, product, circumstances) {
             RequiredChecks::None(decision) => {
                 attempt.known = Known::default();
                 return *decision;
             }
-            RequiredChecks::Verify { pin, cryptogram } => (pin, cryptogram),
-        };
-        let pin_version = state.pin.version;
-        let known_pin = attempt
-            .known
-            .pin
-            .filter(|known| Some(known.reference) == pin && known.pin_version == pin_version);
-        let known_cryptogram =
-            attempt.known.cryptogram.filter(|(known, _)| Some(*known) == cryptogram);
-        let verify_pin = async {
-            match (pin, known_pin) {
-                (Some(reference), None) => {
-                    let verification = self.verify(attempt, card, &reference).await;
-                    Some(VerifiedPin { pin_version, reference, verification })
-                }
-                (_, known) => known,
+            RequiredChecks::Verify { pin, cryptogram } => {
+                self.verify(attempt, card, (pin, cryptogram), now).await
             }
         };
-        let verify_cryptogram = async {
-            match (cryptogram, known_cryptogram) {
-                (Some(check), None) => {
-                    let of = (attempt.request, attempt.arrived);
-                    Some((check, self.verify_arqc(of, card, &check).await))
-                }
-                (_, known) => known,
-            }
-        };
-        let (pin, cryptogram) = futures_util::future::join(verify_pin, verify_cryptogram).await;
-        attempt.known = Known { pin, cryptogram };
-        let outcomes = attempt.known.outcomes();
-        let decision = decide(request, state, product, outcomes, circumstances);
-        if decision.refuses_cryptogram() {
-            attempt.known.pin = None;
-        } else if let (Some(verified), None) = (pin, known_pin) {
-            self.count_verification(attempt.session, card, verified.verification, now);
-        }
-        decision
+        decide(request, state, product, attempt.known.outcomes(), circumstances)
     }
 
+    /// What the HSM says, now or in an earlier round. It is asked about the PIN only where no
+    /// cryptogram is needed, or the one that came is accepted: who has no card could otherwise try
+    /// PINs that no counter counts, or learn from the time of an answer whether a PIN block is one.
     async fn verify(
         &self,
         attempt: &Attempt<'_>,
         card: &Card,
+        (pin, cryptogram): (Option<PinReference>, Option<CryptogramCheck>),
+        now: Timestamp,
+    ) -> Known {
+        let Attempt { session, request, arrived, known, .. } = attempt;
+        let mut time = HsmTime::of(*arrived);
+        let known_cryptogram = known.cryptogram.filter(|(known, _)| Some(*known) == cryptogram);
+        let cryptogram = match (cryptogram, known_cryptogram) {
+            (Some(check), None) => {
+                Some((check, self.verify_arqc((request, &mut time), card, &check).await))
+            }
+            (_, known) => known,
+        };
+        let accepts = |of: &_| accepts_cryptogram(request, &card.state, of, now);
+        let Some(reference) = pin.filter(|_| cryptogram.as_ref().is_none_or(accepts)) else {
+            return Known { pin: None, cryptogram };
+        };
+        let pin_version = card.state.pin.version;
+        let is_same = |of: &VerifiedPin| of.reference == reference && of.pin_version == pin_version;
+        if let Some(pin) = known.pin.filter(is_same) {
+            return Known { pin: Some(pin), cryptogram };
+        }
+        let verification = self.verify_pin(attempt, card, &reference, &mut time).await;
+        self.count_verification(session, card, verification, now);
+        Known { pin: Some(VerifiedPin { pin_version, reference, verification }), cryptogram }
+    }
+
+    async fn verify_pin(
+        &self,
+        attempt: &Attempt<'_>,
+        card: &Card,
         reference: &PinReference,
+        time: &mut HsmTime,
     ) -> Verification {
-        let Attempt { session, request: Request { pan, pin_block, .. }, arrived, .. } = attempt;
+        let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
         let Some(block) = pin_block else { return Verification::BadPinBlock };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
-        let answered = self.in_time(*arrived, self.hsm.verify_pin(call)).await;
+        let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(Verification::Unavailable)
     }
 
     /// What the HSM gives in time. A part of the time is kept for the answer that says 91, so that
     /// it leaves.
-    async fn in_time<T>(&self, arrived: Duration, call: impl Future<Output = T>) -> Option<T> {
-        let answer_in = self.limits.answer_milliseconds_max;
-        let passed = self.clock.monotonic().saturating_sub(arrived);
-        let left = (answer_in - answer_in / ANSWER_PART).saturating_sub(passed);
-        match left.is_zero() {
-            true => None,
-            false => within(left.min(self.limits.hsm_milliseconds_max), call).await,
-        }
+    async fn in_time<T>(&self, time: &mut HsmTime, call: impl Future<Output = T>) -> Option<T> {
+        let now = self.clock.monotonic();
+        let until = *time.until.get_or_insert_with(|| {
+            let answer_in = self.limits.answer_milliseconds_max;
+            let leaves = time.arrived.saturating_add(answer_in - answer_in / ANSWER_PART);
+            leaves.min(now.saturating_add(self.limits.hsm_milliseconds_max))
+        });
+        let left = until.saturating_sub(now);
+        if left.is_zero() { None } else { within(left, call).await }
+    }
+}
+
+/// The time that the HSM has for what it is asked one after the other.
+struct HsmTime {
+    /// When the request was read, on the monotonic clock.
+    arrived: Duration,
+    /// The end of it, on the same clock, from the first call on.
+    until: Option<Duration>,
+}
+
+impl HsmTime {
+    const fn of(arrived: Duration) -> HsmTime {
+        HsmTime { arrived, until: None }
     }
 }
 

@@ -45,6 +45,14 @@ pub fn set_chip_data(request: &mut Fields, sequence: u8, atc: u16, pin_is_wrong:
     request.set(22, b"051").set(23, sequence.as_bytes()).set(55, &payment.chip_data());
 }
 
+/// Another cryptogram in DE55, as somebody makes one who has not the card.
+pub fn forge_cryptogram(request: &mut Fields) {
+    let data = request.values.get_mut(&55).unwrap();
+    let cryptogram = tlv::find(data, 0x9F26).unwrap().to_vec();
+    let at = data.windows(8).position(|bytes| bytes == cryptogram).unwrap();
+    data[at] ^= 1;
+}
+
 /// Whether DE55 of an answer is the issuer's, for the chip of the request.
 pub fn is_believed(request: &Fields, answer: &[u8]) -> bool {
     let sequence = request.text(23).parse().unwrap();

@@ -115,7 +115,7 @@ impl Operations {
         let link = Arc::clone(&config.links[0]);
         let spec = Arc::clone(&link.dialect);
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        let session = Session::new(link, metrics, Arc::default(), "terminal");
+        let session = Session::new(link, metrics, Arc::default(), Arc::default(), "terminal");
         let cards = add_cards(&switch, &config, cards.max(FRAMES));
         let chips = cards.len().min(CHIPS_MAX);
         add_chips(&switch, chips);

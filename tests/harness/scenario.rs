@@ -5,15 +5,18 @@
 //! ```text
 //! product debit pin_retry_limit=3       the issuer's rules; any setting of [[products]]
 //! link sign_on_required=true            any setting of [[links]]
+//! limits bad_pin_blocks_per_minute=9    any setting of [limits]
 //! at 2026-11-21T12:00:00Z               the clock
 //! card A debit pin=4071                 an active card; also: pin=none, new (not activated),
 //!                                       plastic=2912/01, pan=...
 //! 0100 A pin=1111 de4=000000000100      a request with defaults; dropNN leaves an element out;
-//!                                       pin=none, pin=garbage, format=3, key=wrong, track2;
+//!                                       pin=none, pin=garbage, format=3, key=wrong; track2,
+//!                                       track2=2912101: with this behind its separator;
 //!                                       via=2: over another link of the network, via=3: of
 //!                                       another network
 //! 0100 A chip=7                         of a contact chip, with this ATC and a right cryptogram;
-//!                                       offline=wrong: its PIN is wrong
+//!                                       offline=wrong: its PIN is wrong; forged: so is the
+//!                                       cryptogram
 //!   -> 00 arpc script                   the answer has the right issuer authentication data, and
 //!                                       a script
 //!   -> 55 1809                          DE39 and DE44; `none`: no answer; `same`: equal bytes
@@ -27,6 +30,8 @@
 //! wait 61s, restart                     time passes; the switch is stopped and started
 //! hsm down, hsm up                      the HSM is out of order, and works again; hsm no-arpc:
 //!                                       it verifies, and has no answer for a chip
+//! hsm takes 150ms                       for each verification
+//! asked -> 3                            PINs that the HSM was asked about, since its start
 //! event A -> state.suspended            what A's last transaction told others; `none`
 //! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
@@ -44,7 +49,7 @@ use switch::store::Store;
 use switch::store::record::{Event, Part};
 use tokio::io::DuplexStream;
 
-use crate::chip::{is_believed, set_chip_data};
+use crate::chip::{forge_cryptogram, is_believed, set_chip_data};
 use crate::switch_under_test::{SwitchUnderTest, TestClock};
 use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pan, pin_block};
 
@@ -83,6 +88,7 @@ struct Player {
     clock: TestClock,
     products: String,
     link: String,
+    limits: String,
     running: Option<(SwitchUnderTest, [Terminal<DuplexStream>; 3])>,
     cards: HashMap<String, TestCard>,
     requests: u32,
@@ -103,6 +109,7 @@ impl Player {
             clock,
             products: String::new(),
             link: String::new(),
+            limits: String::new(),
             running: None,
             cards: HashMap::new(),
             requests: 0,
@@ -119,6 +126,7 @@ impl Player {
         match words.as_slice() {
             ["product", name, settings @ ..] => self.product(name, settings),
             ["link", settings @ ..] => self.link += &settings_lines(settings),
+            ["limits", settings @ ..] => self.limits += &settings_lines(settings),
             ["at", time] => self.clock.set(instant(time)),
             ["card", name, product, how @ ..] => self.card(name, product, how).await,
             ["show", card] => self.show(card, &expected).await,
@@ -137,6 +145,11 @@ impl Player {
             }
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
+            ["hsm", "takes", time] => self.switch().hsm.set_takes(duration(time)),
+            ["asked"] => {
+                let asked = self.switch().hsm.pins_asked().to_string();
+                assert_eq!(expected, [asked], "{}", self.at);
+            }
             ["hsm", state] => {
                 let hsm = &self.switch().hsm;
                 hsm.set_down(*state == "down");
@@ -179,7 +192,8 @@ impl Player {
         format!(
             "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
              [store]\nsegment_mb = 1\nduplicate_index_mb_max = 1\n\
-             {}{}",
+             [limits]\n{}{}{}",
+            self.limits,
             LINKS.map(|link| self.link(link)).concat(),
             self.products
         )
@@ -348,6 +362,10 @@ impl Player {
             } else if *word == "track2" {
                 let track = format!("{}={}2010000000000", fields.text(2), fields.text(14));
                 fields.set(35, track.as_bytes());
+            } else if let Some(rest) = word.strip_prefix("track2=") {
+                fields.set(35, format!("{}={rest}", fields.text(2)).as_bytes());
+            } else if *word == "forged" {
+                forge_cryptogram(fields);
             } else if *word != "plain" {
                 let known = ["pin=", "format=", "key=", "via=", "chip=", "offline="];
                 let known = known.iter().any(|key| word.starts_with(key));
@@ -439,12 +457,13 @@ fn instant(text: &str) -> Timestamp {
 }
 
 fn duration(text: &str) -> Duration {
-    let (number, unit) = text.split_at(text.len() - 1);
-    let seconds = match unit {
-        "s" => 1,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => panic!("a time such as 61s, 24h or 40d"),
+    let (number, unit) = text.split_at(text.find(|letter: char| letter.is_alphabetic()).unwrap());
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => panic!("a time such as 150ms, 61s, 24h or 40d"),
     };
-    Duration::from_secs(number.parse::<u64>().unwrap() * seconds)
+    Duration::from_millis(number.parse::<u64>().unwrap() * millis)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use switch::cards::cache::NewCard;
@@ -53,7 +53,7 @@ impl Clock for TestClock {
     }
 }
 
-/// The software HSM behind a door: it can be out of order, and answers can be held back.
+/// The software HSM behind a door: it can be out of order or slow, and answers can be held back.
 pub struct TestHsm {
     inner: SoftwareHsm,
     door: HsmDoor,
@@ -66,13 +66,16 @@ pub struct HsmDoor {
     without_arpc: Arc<AtomicBool>,
     held: Arc<watch::Sender<bool>>,
     waiting: Arc<AtomicUsize>,
+    pins_asked: Arc<AtomicUsize>,
+    takes_millis: Arc<AtomicU64>,
 }
 
 impl Default for HsmDoor {
     fn default() -> HsmDoor {
         let (held, _) = watch::channel(false);
         let (down, without_arpc, waiting) = Default::default();
-        HsmDoor { down, without_arpc, held: Arc::new(held), waiting }
+        let (pins_asked, takes_millis) = Default::default();
+        HsmDoor { down, without_arpc, held: Arc::new(held), waiting, pins_asked, takes_millis }
     }
 }
 
@@ -96,10 +99,29 @@ impl HsmDoor {
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
+
+    /// Lets each verification take this long.
+    pub fn set_takes(&self, time: Duration) {
+        self.takes_millis.store(time.as_millis().try_into().unwrap(), Ordering::SeqCst);
+    }
+
+    /// How many PINs it was asked about, whatever it said.
+    pub fn pins_asked(&self) -> usize {
+        self.pins_asked.load(Ordering::SeqCst)
+    }
+
+    async fn take_time(&self) {
+        let millis = self.takes_millis.load(Ordering::SeqCst);
+        if millis > 0 {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+    }
 }
 
 impl Hsm for TestHsm {
     async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+        self.door.pins_asked.fetch_add(1, Ordering::SeqCst);
+        self.door.take_time().await;
         if self.door.down.load(Ordering::SeqCst) {
             return Verification::Unavailable;
         }
@@ -116,6 +138,7 @@ impl Hsm for TestHsm {
     }
 
     async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+        self.door.take_time().await;
         if self.door.down.load(Ordering::SeqCst) {
             return Verification::Unavailable;
         }
@@ -213,7 +236,7 @@ impl SwitchUnderTest {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let link = Arc::clone(&self.config.links[link]);
         let metrics = LinkMetrics::new(&link.network, &link.name);
-        let session = Session::new(link, metrics, Arc::default(), "terminal");
+        let session = Session::new(link, metrics, Arc::default(), Arc::default(), "terminal");
         let switch = Arc::clone(&self.switch);
         let serve = serve_and_log(switch, session, theirs, Shutdown::default());
         (ours, tokio::spawn(serve))

@@ -550,6 +550,32 @@ def test_without_chip_data_a_contact_chip_needs_a_pin(make_chips):
             assert link.ask(Chip(VISA).request(pin=OK, entry=entry)).reason == "055"
 
 
+STRIPES = [{"22": "801"}, {"22": "901", "35": f"{CARD_2.pan}=2912201000", "2": None}]
+
+
+@pytest.mark.parametrize("stripe", STRIPES, ids=["80", "service code"])
+@pytest.mark.parametrize("rule, without_pin, why", [
+    ("", "1012", ["the stripe of a card with a chip was read",
+                  "a PIN is required, and there is none"]),
+    ('fallback = "decline"', "1029", ["the stripe of a card with a chip was read"]),
+    ('fallback = "allow"', None, ["no PIN is required"]),
+])
+def test_the_stripe_of_a_chip_card_follows_a_rule_of_its_own(
+    make_chips, stripe, rule, without_pin, why
+):
+    switch = make_chips(rule).start()
+    with switch.connect() as link:
+        assert link.ask(authorization(CARD_2, changes=stripe)).reason == without_pin
+        assert trail(switch, CARD_2) == why
+        with_pin = link.ask(authorization(CARD_2, CARD_2.pin, changes=stripe))
+        wrong = link.ask(authorization(CARD_2, other_pin(CARD_2.pin), changes=stripe))
+        declines = without_pin == "1029"
+        assert (with_pin.reason, wrong.reason) == (("1029",) * 2 if declines else (None, "1809"))
+        # The demo's cards: DE22 901, and no service code.
+        assert link.ask(authorization(CARD_2)).code == "00"
+    assert switch.show(CARD_2.token)["pin_try_counter"] == (0 if declines else 1)
+
+
 @pytest.mark.parametrize("profile", PROFILES, ids=names)
 def test_a_cryptogram_is_explained_under_public_keys(make_chips, profile):
     switch = make_chips().start()

@@ -8,6 +8,7 @@ import time
 
 import messages
 import pytest
+import settings
 import tracing
 from link import frame
 from messages import CARD_1, CARD_2, CARD_3, CARD_4, authorization, network_management, other_pin
@@ -153,6 +154,31 @@ def test_a_peer_that_does_not_read_is_closed_and_hangs_nobody(make_switch):
         filling.join()
         assert link.echo() == "00"
     assert slowest < 1.0
+
+
+def test_unusable_pin_blocks_of_one_link_stop_nobody_on_another(make_switch):
+    more = settings.link("link-c", "demo-zpk") + settings.link("link-d", "demo-zpk", network="far")
+    switch = make_switch(tables=more).start()
+    with switch.connect() as bad, switch.connect("link-c") as near, switch.connect("link-d") as far:
+        unusable = [authorization(CARD_1, changes={"52": "0" * 16}) for _ in range(6)]
+        assert bad.codes(unusable) == ["81"] * 6
+        verified = Metrics(switch).value("pinswitch_pin_verifications_total")
+        assert verified == 5
+        # Another connection of the same link changes nothing.
+        with switch.connect() as again:
+            for link in (bad, again):
+                assert link.ask(authorization(CARD_1, CARD_1.pin)).reason == "1026"
+        assert Metrics(switch).value("pinswitch_pin_verifications_total") == verified
+        for link in (near, far):
+            assert link.ask(authorization(CARD_1, CARD_1.pin)).code == "00"
+        # Nor is another card held up there.
+        assert bad.ask(authorization(CARD_4, CARD_4.pin)).code == "00"
+        assert near.ask(unusable[0] | {"37": "9" * 12}).code == "81"
+    metrics = Metrics(switch)
+    counted = {"link-a": 5, "link-b": 0, "link-c": 1, "link-d": 0}
+    for link, count in counted.items():
+        assert metrics.value("pinswitch_bad_pin_blocks_total", link=link) == count
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 0
 
 
 # Peers that go away.

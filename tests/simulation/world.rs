@@ -150,7 +150,7 @@ impl World {
         let metrics = Arc::clone(&link_metrics()[link]);
         let in_flight = Arc::clone(&running.in_flight[link]);
         let config = Arc::clone(&self.config.links[link]);
-        let session = Session::new(config, metrics, in_flight, "terminal");
+        let session = Session::new(config, metrics, in_flight, Arc::default(), "terminal");
         let (world, serving) = (Arc::clone(self), Arc::clone(&running));
         running.spawn(async move {
             let ended = serve(&serving.switch, &session, theirs, &serving.shutdown).await;

@@ -5,7 +5,7 @@ use super::cvn::{self, CvnRow};
 use super::iad::Cvr;
 use super::issuer_script::{self, Evidence};
 use super::judgement::Judgement;
-use super::product::Product;
+use super::product::{Fallback, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -21,7 +21,8 @@ use crate::hsm::{PinReference, Verification};
 pub enum RequiredChecks {
     /// Nothing: this is the decision.
     None(Box<Decision>),
-    /// The PIN of the request against a reference, its cryptogram, or both side by side.
+    /// The cryptogram of the request; and its PIN against a reference, but only if the cryptogram,
+    /// where there is one, is accepted.
     Verify {
         /// What the PIN is compared with.
         pin: Option<PinReference>,
@@ -59,7 +60,7 @@ pub struct Outcomes {
 pub struct Circumstances {
     /// The civil time.
     pub now: Timestamp,
-    /// Whether the card has had its number of unusable PIN blocks for this minute.
+    /// Whether the card has had its number of unusable PIN blocks for this minute on this link.
     pub bad_pin_blocks_exhausted: bool,
     /// By which a reversal knows the transaction.
     pub transaction: u128,
@@ -130,24 +131,6 @@ impl Decision {
         self.reason == Reason::Approved && self.trail.iter().any(bypasses)
     }
 
-    /// Whether its cryptogram was not accepted. Then what was found of the PIN counts nowhere: who
-    /// has no card could otherwise try PINs that no counter counts. To be asked before
-    /// [`Self::without_chip`].
-    #[must_use]
-    pub fn refuses_cryptogram(&self) -> bool {
-        let refuses = |note: &Note| {
-            matches!(
-                note.finding,
-                Finding::CryptogramWrong
-                    | Finding::AtcOutOfRange
-                    | Finding::AtcReplayed
-                    | Finding::AtcTooOld
-                    | Finding::ChipUnavailable
-            )
-        };
-        self.trail.iter().any(refuses)
-    }
-
     /// The decision where the HSM could not make the answer to the chip: what was found of the
     /// PIN counts, nothing is approved, and nothing is known to have been said to the chip: what
     /// was found out about it comes again with its next cryptogram.
@@ -189,6 +172,11 @@ pub fn required_checks(
         Ok(check) => check,
         Err(note) => return decided(Reason::BadCryptogram, note),
     };
+    // A chip whose cryptogram is verified was read, whatever DE22 says.
+    let declines = product.chip.as_ref().is_some_and(|rules| rules.fallback == Fallback::Decline);
+    if declines && cryptogram.is_none() && request.is_fallback() {
+        return decided(Reason::BadCryptogram, Finding::StripeOfChip.into());
+    }
     let reference = card.pin.reference.filter(|_| request.pin_block.is_some());
     let pin = reference.filter(|_| !circumstances.bad_pin_blocks_exhausted);
     match (pin, cryptogram) {
@@ -220,6 +208,9 @@ pub(super) fn without_verified_pin(
         (Some(_), None) => (Reason::PinRequired, Finding::NoPinSet),
         (None, _) if chip_decides => return limits::check(request, product, trail),
         (None, _) if pin::is_required(request, product) => {
+            if pin::is_required_by_fallback(request, product) {
+                trail.push(Finding::StripeOfChip.into());
+            }
             (Reason::PinRequired, Finding::PinMissing)
         }
         (None, _) => {
@@ -390,7 +381,24 @@ pub fn decide(
     }
 }
 
-/// Whether the cryptogram is right and its counter new.
+/// Whether the cryptogram of a request is right and its counter new.
+#[must_use]
+pub fn accepts_cryptogram(
+    request: &Request,
+    card: &CardState,
+    (check, verification): &(CryptogramCheck, Verification),
+    now: Timestamp,
+) -> bool {
+    let none = AtcWindow::default();
+    let known = card.chip(check.plastic).map_or(&none, |chip| &chip.counters);
+    accept((request, now), check, *verification, known, &mut Trail::new()).is_ok()
+}
+
+/// The counters after a cryptogram that is right and whose counter is new, and whether it comes
+/// once more.
+///
+/// # Errors
+/// The reason of the decline.
 fn accept(
     (request, now): (&Request, Timestamp),
     check: &CryptogramCheck,

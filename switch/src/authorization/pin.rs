@@ -1,18 +1,26 @@
 //! Online PIN: when it is required, and the counter of wrong tries (consecutive
 //! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
 
-use super::product::{PinRequired, Product};
+use super::product::{Fallback, PinRequired, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use crate::cards::card::{CardState, CardStatus, OnlinePin, StatusReason};
 
 /// Whether this request must bring a PIN.
 pub(super) fn is_required(request: &Request, product: &Product) -> bool {
-    match product.pin_required {
+    let by_product = match product.pin_required {
         PinRequired::Never => false,
         PinRequired::Cash => is_cash(request),
         PinRequired::CardPresent => is_cash(request) || is_card_present(request),
-    }
+    };
+    by_product || is_required_by_fallback(request, product)
+}
+
+/// A card with a chip whose stripe was read instead. A chip that was read all the same has its
+/// cryptogram verified, and a refund needs no PIN.
+pub(super) fn is_required_by_fallback(request: &Request, product: &Product) -> bool {
+    let asks = product.chip.as_ref().is_some_and(|rules| rules.fallback == Fallback::OnlinePin);
+    asks && request.is_fallback() && request.chip.is_none() && !request.is_refund()
 }
 
 pub(super) fn is_cash(request: &Request) -> bool {

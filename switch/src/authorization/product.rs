@@ -53,6 +53,18 @@ pub enum ExhaustedPolicy {
     NextCvm,
 }
 
+/// What becomes of a card with a chip whose stripe was read instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// It is declined.
+    Decline,
+    /// A PIN must come, whatever `pin_required` says; for a refund none.
+    #[default]
+    OnlinePin,
+    /// It goes on like any other stripe.
+    Allow,
+}
+
 /// The rules of a product's chips.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChipRules {
@@ -76,6 +88,8 @@ pub struct ChipRules {
     pub approve_exhausted: ExhaustedPolicy,
     /// Whether a right online PIN queues an unblock for a chip without a PIN try left.
     pub atm_unblocks_chip: bool,
+    /// What becomes of a card whose stripe was read instead of its chip.
+    pub fallback: Fallback,
     /// Whether DE4 unlike 9F02 declines; it is recorded in any case.
     pub declines_amount_mismatch: bool,
     /// How often a change is sent at most: once, and the re-sends.

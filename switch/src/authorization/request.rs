@@ -79,6 +79,9 @@ pub struct Request {
     pub expiry: Option<Expiry>,
     /// DE18: merchant category code.
     pub merchant_category: Option<[u8; 4]>,
+    /// Service code of track 2: three digits, of which the first is 2 or 6 where the card has a
+    /// chip.
+    pub service_code: Option<[u8; 3]>,
     /// DE22: how PAN and PIN came in.
     pub entry_mode: Option<[u8; 3]>,
     /// PAN sequence number: DE23, or 5F34 of DE55.
@@ -130,7 +133,8 @@ impl Request {
             billing: billing(message)?,
             transmission_time: required(message, 7)?,
             stan: required(message, 11)?,
-            expiry: expiry.or(track2.and_then(|track| track.expiry)),
+            expiry: expiry.or(track2.as_ref().and_then(|track| track.expiry)),
+            service_code: track2.and_then(|track| track.service_code),
             merchant_category: optional(message, 18, exactly)?,
             entry_mode,
             sequence: given.or(chip.as_ref().and_then(|chip| chip.sequence)),
@@ -174,6 +178,17 @@ impl Request {
         matches!(self.pan_entry().as_ref(), Some(b"07" | b"91"))
     }
 
+    /// Whether the stripe of a card that has a chip was read: DE22 80, or 90 where the service code
+    /// says that it has one.
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        match self.pan_entry().as_ref() {
+            Some(b"80") => true,
+            Some(b"90") => matches!(self.service_code, Some([b'2' | b'6', ..])),
+            _ => false,
+        }
+    }
+
     /// The first two digits of DE22: how the PAN came in.
     #[must_use]
     pub fn pan_entry(&self) -> Option<[u8; 2]> {
@@ -206,15 +221,19 @@ fn mandatory(message: &Message<'_>) -> [u8; 6] {
 struct Track2 {
     pan: Pan,
     expiry: Option<Expiry>,
+    service_code: Option<[u8; 3]>,
 }
 
 impl Track2 {
     fn read(message: &Message<'_>) -> Result<Option<Track2>, FormatError> {
+        let is_separator = |byte: &u8| matches!(byte, b'=' | b'D');
         optional(message, 35, |text| {
-            let separator = text.iter().position(|byte| matches!(byte, b'=' | b'D'))?;
-            let (digits, rest) = text.split_at_checked(separator)?;
+            let (digits, rest) = text.split_at_checked(text.iter().position(is_separator)?)?;
             let expiry = rest.get(1..5).and_then(Expiry::parse);
-            Some(Track2 { pan: Pan::parse(digits)?, expiry })
+            // A separator in the place of the expiry says that there is none.
+            let behind = if rest.get(1).is_some_and(is_separator) { 2 } else { 5 };
+            let service_code = rest.get(behind..).and_then(|rest| rest.first_chunk()).copied();
+            Some(Track2 { pan: Pan::parse(digits)?, expiry, service_code })
         })
     }
 }

@@ -109,13 +109,14 @@ pub enum Finding {
     ScriptReversed,
     ScriptInDoubt,
     ChangeInDoubt,
+    StripeOfChip,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 60] = [
+    pub const ALL: [Finding; 61] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -176,6 +177,7 @@ impl Finding {
         F::ScriptReversed,
         F::ScriptInDoubt,
         F::ChangeInDoubt,
+        F::StripeOfChip,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -239,6 +241,7 @@ impl Finding {
             F::SuspendedForPinTries => ("suspended for wrong PINs", "", ""),
             F::CardNotActive => ("not activated", "", ""),
             F::CardBlocked => ("limited, suspended or terminated", "", ""),
+            F::StripeOfChip => ("the stripe of a card with a chip was read", "", ""),
             F::NoChipKeys => ("the product has no keys for chips", "", ""),
             F::PinBlockUnusable => ("the PIN block cannot be used", "", ""),
             F::NoPinSet => ("no PIN is set", "", ""),

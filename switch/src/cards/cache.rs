@@ -9,6 +9,7 @@ use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashSet;
@@ -28,7 +29,8 @@ pub struct CardEntry {
     state: ArcSwap<CardState>,
     /// Where its last transaction record stands; 0 for none.
     last_record: AtomicU64,
-    bad_pin_blocks: BadPinBlocks,
+    /// When its last unusable PIN block came on any link, in seconds since 1970; 0 for none.
+    last_bad_pin_block: AtomicU32,
     /// Set when it leaves the cache: who still holds it must not commit on it.
     is_removed: AtomicBool,
 }
@@ -99,52 +101,21 @@ impl CardEntry {
         self.state.store(Arc::new(state));
     }
 
-    /// The count of unusable PIN blocks in the running minute.
+    /// Whether an unusable PIN block may have come in the time before `now`, on any link.
     #[must_use]
-    pub const fn bad_pin_blocks(&self) -> &BadPinBlocks {
-        &self.bad_pin_blocks
+    pub(super) fn had_bad_pin_block(&self, within: Duration, now: Timestamp) -> bool {
+        let last = u64::from(self.last_bad_pin_block.load(Ordering::Relaxed));
+        let age = u64::from(seconds(now)).checked_sub(last);
+        last > 0 && age.is_some_and(|age| age <= within.as_secs())
+    }
+
+    pub(super) fn note_bad_pin_block(&self, now: Timestamp) {
+        self.last_bad_pin_block.store(seconds(now), Ordering::Relaxed);
     }
 }
 
-/// Unusable PIN blocks of one card: a window of 60 seconds that starts with the first one.
-/// Kept in memory only: it limits how fast somebody may probe, nothing more.
-///
-/// Start in seconds modulo 2^24 (194 days) and count, 24 and 8 bits.
-#[derive(Debug, Default)]
-pub struct BadPinBlocks(AtomicU32);
-
-impl BadPinBlocks {
-    /// The largest count; it stays there.
-    pub const COUNT_MAX: u32 = 0xFF;
-    const WINDOW_SECONDS: u32 = 60;
-    const SECONDS: u32 = 0xFF_FFFF;
-
-    /// How many came in the window that runs at `now`.
-    #[must_use]
-    pub fn count(&self, now: Timestamp) -> u32 {
-        Self::running(self.0.load(Ordering::Relaxed), now).map_or(0, |(_, count)| count)
-    }
-
-    /// Counts one more.
-    pub fn add(&self, now: Timestamp) {
-        let next = |packed| {
-            let (start, count) = Self::running(packed, now).unwrap_or((Self::seconds(now), 0));
-            Some(start << 8 | count.saturating_add(1).min(Self::COUNT_MAX))
-        };
-        // The closure never says no, so there is no failure to handle.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-    }
-
-    /// Start and count of the window, if it still runs.
-    fn running(packed: u32, now: Timestamp) -> Option<(u32, u32)> {
-        let (start, count) = (packed >> 8, packed & Self::COUNT_MAX);
-        let age = Self::seconds(now).wrapping_sub(start) & Self::SECONDS;
-        (count > 0 && age < Self::WINDOW_SECONDS).then_some((start, count))
-    }
-
-    fn seconds(now: Timestamp) -> u32 {
-        u32::try_from(now.seconds() & i64::from(Self::SECONDS)).unwrap_or_default()
-    }
+fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.seconds()).unwrap_or_default()
 }
 
 /// Why a card was not added.
@@ -253,7 +224,7 @@ impl Cards {
             product: card.product,
             state: ArcSwap::from_pointee(card.state),
             last_record: AtomicU64::new(0),
-            bad_pin_blocks: BadPinBlocks::default(),
+            last_bad_pin_block: AtomicU32::new(0),
             is_removed: AtomicBool::new(false),
         });
         self.by_token.insert(ByToken(Arc::clone(&entry)));
@@ -297,21 +268,6 @@ impl Cards {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bad_pin_blocks_are_counted_for_a_minute() {
-        let blocks = BadPinBlocks::default();
-        let at = Timestamp::from_seconds;
-        assert_eq!(blocks.count(at(1_000)), 0);
-        blocks.add(at(1_000));
-        blocks.add(at(1_030));
-        assert_eq!(blocks.count(at(1_059)), 2);
-        assert_eq!(blocks.count(at(1_060)), 0);
-        blocks.add(at(1_060));
-        assert_eq!(blocks.count(at(1_061)), 1);
-        (0..300).for_each(|_| blocks.add(at(1_061)));
-        assert_eq!(blocks.count(at(1_062)), BadPinBlocks::COUNT_MAX);
-    }
 
     #[test]
     fn a_card_is_small() {

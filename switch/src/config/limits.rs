@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iso_specs::toml_keys::Keys;
 
-use crate::cards::cache::BadPinBlocks;
+use crate::cards::BadPinBlocks;
 
 /// Limits of connections and requests. The units are in the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Limits {
     pub first_message_seconds_max: Duration,
     /// From the read of a request to its answer; what is later is not sent.
     pub answer_milliseconds_max: Duration,
-    /// How long the HSM may take before a request is answered 91.
+    /// How long the HSM may take for cryptogram and PIN before a request is answered 91.
     pub hsm_milliseconds_max: Duration,
     /// How long a peer may leave our replies unread before the connection is closed.
     pub write_seconds_max: Duration,
@@ -41,7 +41,7 @@ pub struct Limits {
     pub drain_seconds_max: Duration,
     /// The doors beside the links: the admin page and the control socket.
     pub doors: DoorLimits,
-    /// Unusable PIN blocks of one card in a minute that the HSM is asked about.
+    /// Unusable PIN blocks of one card on one link in a minute that the HSM is asked about.
     pub bad_pin_blocks_per_minute: u32,
     /// Threads that serve connections.
     pub threads: usize,

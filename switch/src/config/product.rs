@@ -8,7 +8,9 @@ use jiff::tz::Offset;
 use super::is_empty_list;
 use crate::authorization::cvn::{self, CvnRow};
 use crate::authorization::iad::Scheme;
-use crate::authorization::product::{BypassMode, ExhaustedPolicy, NoPinPolicy, OFPBE_DAYS};
+use crate::authorization::product::{
+    BypassMode, ExhaustedPolicy, Fallback, NoPinPolicy, OFPBE_DAYS,
+};
 use crate::authorization::{ChipRules, PinRequired, Product};
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
@@ -92,6 +94,13 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         "next_cvm" => Some(ExhaustedPolicy::NextCvm),
         _ => None,
     });
+    let policies = "\"decline\", \"online_pin\" or \"allow\"";
+    let fallback = keys.optional_name("fallback", policies, |name| match name {
+        "decline" => Some(Fallback::Decline),
+        "online_pin" => Some(Fallback::OnlinePin),
+        "allow" => Some(Fallback::Allow),
+        _ => None,
+    });
     let atm_unblocks_chip = keys.optional_boolean("atm_unblocks_chip");
     let mismatch =
         keys.optional_name("amount_mismatch", "\"record\" or \"decline\"", |name| match name {
@@ -118,6 +127,7 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         no_pin_policy: no_pin_policy.unwrap_or_default(),
         approve_exhausted: exhausted.unwrap_or_default(),
         atm_unblocks_chip: atm_unblocks_chip.unwrap_or(preset.is_some()),
+        fallback: fallback.unwrap_or_default(),
         declines_amount_mismatch: mismatch.unwrap_or(false),
         script_sends_max: resends.unwrap_or(5).saturating_add(1),
         script_template: template.unwrap_or(0x72),

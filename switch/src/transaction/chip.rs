@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Attempt;
+use super::{Attempt, HsmTime};
 use crate::authorization::issuer_script;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
@@ -19,12 +19,12 @@ use crate::switch::{Session, Switch};
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     pub(super) async fn verify_arqc(
         &self,
-        (request, arrived): (&Request, Duration),
+        (request, time): (&Request, &mut HsmTime),
         card: &Card,
         check: &CryptogramCheck,
     ) -> Verification {
         let Some(call) = call_of(request, card, check) else { return Verification::Mismatch };
-        let answered = self.in_time(arrived, self.hsm.verify_arqc(call)).await;
+        let answered = self.in_time(time, self.hsm.verify_arqc(call)).await;
         let verification = answered.unwrap_or(Verification::Unavailable);
         self.metrics.cryptogram_verified(verification);
         verification
@@ -84,7 +84,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             answer,
             script: script.map(|(_, kind)| kind),
         };
-        let answered = self.in_time(arrived, self.hsm.issuer_authenticate(call)).await;
+        let mut time = HsmTime::of(arrived);
+        let answered = self.in_time(&mut time, self.hsm.issuer_authenticate(call)).await;
         let authenticated = answered?.ok()?;
         let script = script.map(|(id, _)| (id, rules.script_template));
         let code = session.link.dialect.chip_response_code().then(|| reason.arc());
@@ -108,7 +109,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let waits = state.plastics.iter().any(waits);
         let cryptogram = match check.filter(|_| waits) {
             Some(check) => {
-                let of = (request, attempt.arrived);
+                let of = (request, &mut HsmTime::of(attempt.arrived));
                 Some((check, self.verify_arqc(of, card, &check).await))
             }
             None => None,
