@@ -148,8 +148,8 @@ impl Metrics {
         counter.increment(1);
     }
 
-    /// Whether the civil time is believed where something is deleted by its age. Told once a second,
-    /// so no handle is kept.
+    /// Whether the civil time is believed where something is deleted by its age. Told once a
+    /// second, so no handle is kept.
     pub fn clock_settled(&self, is_settled: bool) {
         gauge!("pinswitch_clock_settled").set(f64::from(u8::from(is_settled)));
     }

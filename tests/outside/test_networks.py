@@ -137,8 +137,9 @@ def test_a_start_reads_all_answers_that_the_index_has_room_for(make_switch):
     spoilt[20_000] ^= 1
     first.write_bytes(spoilt)
     switch.start()
+    # 12,800 have room, in 64 parts that do not fill evenly.
     with switch.connect() as link:
-        for batch, before in list(zip(sent, answers))[-MANY // BATCH :]:
+        for batch, before in list(zip(sent, answers))[-8_000 // BATCH :]:
             again = link.ask_all([dict(request, t="0101") for request in batch])
             assert [answer.raw for answer in again] == [answer.raw for answer in before]
     assert switch.show(CARD_4.token)["pin_try_counter"] == 2 * MANY
