@@ -168,7 +168,7 @@ async fn a_commit_is_conditional_and_one_record_holds_all_of_it() {
     let current = store.load_by_token("card-1").await.unwrap().unwrap();
     assert_eq!(current.state.pin.tries, 1);
 
-    // The card was answered for, so this is in a sector of its own, as the card is behind the header.
+    // Each was answered for, so each is in a sector of its own, behind that of the header.
     let offset = 2 * u32::try_from(SECTOR_BYTES).unwrap();
     let position = super::Position { segment: 1, offset };
     let (sequence, payload) = store.shared.journal.read(position).unwrap();
