@@ -5,6 +5,7 @@ that is no file makes the switch wait."""
 import contextlib
 import json
 import os
+import time
 import shutil
 import socket
 import tempfile
@@ -159,6 +160,8 @@ def test_a_link_to_the_data_directory_is_followed_if_it_is_ours(make_switch, pub
     switch.data.symlink_to(real)
     real.mkdir(mode=0o700)
     switch.start()
+    # Longer than it takes until the switch looks whether all is in place.
+    time.sleep(2.5)
     assert (real / "journal").is_dir() and switch.show(CARD_1.token)["state"] == "ACTIVE"
     assert switch.terminate() == 0
     os.chown(switch.data, OTHER, OTHER, follow_symlinks=False)

@@ -40,9 +40,8 @@ class Bank:
         self.start()
         self.cards = {name: self.random_cards(name) for name in self.methods}
         self.switch.add_all([card for cards in self.cards.values() for card, _ in cards])
-        # Read before transactions need a second segment.
-        # The second is only prepared.
-        self.journal = (self.switch.data / "journal/0000000001.journal").read_bytes()
+        segments = sorted((self.switch.data / "journal").glob("*.journal"))
+        self.journal = b"".join(path.read_bytes() for path in segments)
 
     def pvk(self, number):
         return f"pvk-{number}", self.pvks[number]

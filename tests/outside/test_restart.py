@@ -339,4 +339,4 @@ def test_a_switch_whose_files_are_replaced_stops_and_no_second_one_starts(stoppe
         stopped.starts -= 1
         stopped.process = running
     assert stopped.wait() == 1
-    assert "replaced while it was in use" in stopped.log() or "it is gone" in stopped.log()
+    assert "replaced while it was in use" in stopped.log() or "it is gone while" in stopped.log()

@@ -154,12 +154,12 @@ impl Shared {
                     let kept = Kept { answer: transaction.answer, durable_at: 0 };
                     let (key, body) = (transaction.duplicate_key, transaction.body);
                     let answer = Restored::Answer { key, body, kept, at: transaction.time };
-                    self.duplicates.restore(&mut vec![answer]);
+                    self.duplicates.restore(&mut vec![answer], transaction.time);
                 }
             }
             Part::Reversal(..) if self.breaks(Mutation::ForgetReversals) => {}
             Part::Reversal(original, time) => {
-                self.duplicates.restore(&mut vec![Restored::Reversal { original, at: time }]);
+                self.duplicates.restore(&mut vec![Restored::Reversal { original, at: time }], time);
             }
             Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(..) => {}
         }

@@ -161,8 +161,8 @@ impl Reason {
     }
 
     /// Whether the answer is kept and given again to a repeat. A system fault is not: a repeat
-    /// is decided anew. Nor is what rests on no card: it costs the sender nothing to make, and
-    /// would take the room of answers that count.
+    /// is decided anew. Nor is a decline that rests on no card: it costs the sender nothing to
+    /// make, and would take the room of answers that count.
     #[must_use]
     pub const fn is_kept(self) -> bool {
         !matches!(

@@ -193,6 +193,12 @@ impl Cards {
         Some(Card { entry, state })
     }
 
+    /// The entry of the card with this key.
+    #[must_use]
+    pub fn entry(&self, key: &CardKey) -> Option<Arc<CardEntry>> {
+        self.by_key.get(key).map(|entry| Arc::clone(&entry.0))
+    }
+
     /// The card with this token as it is now.
     #[must_use]
     pub fn load_by_token(&self, token: &str) -> Option<Card> {
@@ -212,8 +218,8 @@ impl Cards {
         if self.by_token.contains(card.token.as_str()) { Err(Taken::Token) } else { Ok(()) }
     }
 
-    /// Adds a card; its entry. Additions and removals are made by one at a time: the store does both under
-    /// the lock of its journal's end.
+    /// Adds a card; its entry. Additions and removals are made by one at a time: the store does
+    /// both under the lock of its journal's end.
     ///
     /// # Errors
     /// If its PAN or token is taken; nothing has changed then.
@@ -251,8 +257,8 @@ impl Cards {
         self.by_key.is_empty()
     }
 
-    /// How many cards there are of which this is true. It is asked under the lock of a part of them,
-    /// so it must be quick.
+    /// How many cards there are of which this is true. It is asked under the lock of a part of
+    /// them, so it must be quick.
     #[must_use]
     pub fn count(&self, is_true: impl Fn(&CardEntry) -> bool) -> usize {
         self.by_key.iter().filter(|entry| is_true(&entry.0)).count()

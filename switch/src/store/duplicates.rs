@@ -111,17 +111,9 @@ impl ByNetwork {
         found.map(|(_, index)| index)
     }
 
-    /// Moves all times: the civil time has jumped by so much since.
-    pub fn shift(&self, micros: i64) {
-        self.each_entry(|entry| entry.time = entry.time.shifted(micros));
-    }
-
-    /// Lets nothing seem older than from `oldest` on.
-    pub fn keep_from(&self, oldest: Timestamp) {
-        self.each_entry(|entry| entry.time = entry.time.max(oldest));
-    }
-
-    fn each_entry(&self, change: impl Fn(&mut Entry)) {
+    /// Changes the time of everything, where the clock was wrong. The order of times must stay.
+    pub fn change_times(&self, change: impl Fn(Timestamp) -> Timestamp) {
+        let change = |entry: &mut Entry| entry.time = change(entry.time);
         for mut shard in self.0.iter().flat_map(|(_, index)| index.shards()) {
             shard.answers.entries.iter_mut().for_each(&change);
             shard.tombstones.entries.iter_mut().for_each(&change);
@@ -189,10 +181,11 @@ impl Duplicates {
         Originals { shard: self.shard(original.digest), original, now }
     }
 
-    /// Puts back what was read from the store at start, older first, and empties the list. Shard
+    /// Puts back what was read from the store at `now`, the start, older first, and empties the
+    /// list. Shard
     /// after shard: so each one's table stays in the processor's cache, and many thousands at once
     /// take a third of the time.
-    pub fn restore(&self, found: &mut Vec<Restored>) {
+    pub fn restore(&self, found: &mut Vec<Restored>, now: Timestamp) {
         found.sort_by_key(|restored| shard_of(restored.digest()));
         let mut rest = &found[..];
         while let Some(first) = rest.first() {
@@ -203,9 +196,9 @@ impl Duplicates {
             for restored in same {
                 match *restored {
                     Restored::Answer { key, body, kept, at } => {
-                        shard.answered(Entry::answered(key, body, kept, at));
+                        shard.answered(Entry::answered(key, body, kept, at.min(now)));
                     }
-                    Restored::Reversal { original, at } => shard.forbid(original, 0, at),
+                    Restored::Reversal { original, at } => shard.forbid(original, 0, at.min(now)),
                 }
             }
             rest = others;
@@ -218,6 +211,13 @@ impl Duplicates {
         if let Some(mut shard) = self.shards().next() {
             shard.answers.dropped = shard.answers.dropped.max(Some(before));
         }
+    }
+
+    /// What is reversed, and since when.
+    #[must_use]
+    pub fn reversals(&self) -> Vec<(Original, Timestamp)> {
+        let of_shard = |shard: MutexGuard<'_, Shard>| shard.reversals();
+        self.shards().flat_map(of_shard).collect()
     }
 
     /// How far back the index remembers now.

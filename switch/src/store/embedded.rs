@@ -1,13 +1,14 @@
 //! The embedded store: all cards in memory, a journal as the truth, snapshots beside it. Reading
-//! order: this file; `open`; the journal: [`types`], [`segment`] and `tail_mark` (the bytes),
-//! [`journal`], `tail` (append and write), `sync`, `supply` and `keeper` (segments ahead and
-//! behind), `recovery`, `scan` and `lost`; `in_use`; [`snapshot`] (the bytes), [`snapshot_read`],
-//! `snapshots`. What a record holds is in [`crate::store::record`].
+//! order: this file; `open` and `answers`; the journal: [`types`], [`segment`] and `tail_mark`
+//! (the bytes), [`journal`], `tail` (append and write), `sync`, `supply` and `keeper` (segments
+//! ahead and behind), `recovery`, `scan` and `lost`; `in_use`; [`snapshot`] (the bytes),
+//! [`snapshot_read`], `snapshots`. What a record holds is in [`crate::store::record`].
 //!
 //! A commit checks the card, appends and swaps under the lock of the journal's end, so the
 //! journal has the order of the swaps. That lock is held for a copy in memory, never during a
 //! sync; only where the next segment is not ready in time is it made under the lock.
 
+mod answers;
 mod files;
 mod in_use;
 pub mod journal;

@@ -17,7 +17,7 @@ use crate::store::duplicates::{BodyDigest, DuplicateKey, Original};
 pub use bytes::{
     Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
     put_event, put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys,
-    put_transaction, read_entry, read_snapshot,
+    put_snapshot_reversal, put_transaction, read_entry, read_snapshot,
 };
 
 /// One authorized or declined transaction, without any clear data.
@@ -159,6 +159,8 @@ pub enum SnapshotRecord {
     Card(Box<StoredCard>, u64),
     /// The own keys.
     OwnKeys(OwnKeys),
+    /// What was reversed on a network, and when.
+    Reversal(Box<str>, Original, Timestamp),
 }
 
 /// One part of an entry.

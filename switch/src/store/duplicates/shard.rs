@@ -138,6 +138,15 @@ impl Shard {
         self.tombstones.push(Entry::tombstone(forbidden, durable_at, now));
     }
 
+    /// What is forbidden, and since when.
+    pub(super) fn reversals(&self) -> Vec<(Original, Timestamp)> {
+        let live = self.tombstones.numbers.iter().filter_map(|number| {
+            let entry = self.tombstones.entry(*number)?;
+            Some((entry.reversed(), entry.time))
+        });
+        live.collect()
+    }
+
     /// Time of the youngest entry that was dropped for want of room.
     pub(super) fn dropped(&self) -> Option<Timestamp> {
         self.answers.dropped.max(self.tombstones.dropped)

@@ -50,10 +50,14 @@ pub(super) fn clear(file: &File, from: u64, to: u64) -> io::Result<u64> {
         let (read, blank) = (buffer.get_mut(..length), zeros.get(..length));
         let (Some(read), Some(blank)) = (read, blank) else { break };
         file.read_exact_at(read, at)?;
+        let is_not_zero = |byte: &u8| *byte != 0;
         if read != blank
-            && let Some(last) = read.iter().rposition(|byte| *byte != 0)
+            && let Some(first) = read.iter().position(is_not_zero)
+            && let Some(last) = read.iter().rposition(is_not_zero)
         {
-            file.write_all_at(blank, at)?;
+            // And not a byte before it: its sector may hold what somebody was answered for.
+            let zeros = blank.get(first..=last).unwrap_or(blank);
+            file.write_all_at(zeros, at + first as u64)?;
             cleared = at + last as u64 + 1 - from;
         }
         at += length as u64;

@@ -2,6 +2,7 @@
 //! locked, since a restore replaces files, and what is open is compared with what is there.
 
 use std::fs::{self, File, Metadata, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -54,10 +55,15 @@ impl Opened {
 
     /// Refuses if another one has its name now, or none.
     pub(super) fn check(&self) -> Result<(), Failed> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => Ok(()),
-            Ok(_) => Err(Failed::new(&self.path, "it was replaced while it was in use")),
-            Err(error) => Err(Failed::new(&self.path, format!("it is gone: {error}"))),
+        match fs::metadata(&self.path) {
+            Ok(found) if identity(&found) != self.identity => {
+                Err(Failed::new(&self.path, "it was replaced while it was in use"))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Failed::new(&self.path, "it is gone while it was in use"))
+            }
+            // Where the system cannot say, the next look may.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! 2. [`Journal::flush`] writes all that was appended; it survives `kill -9` from then on.
 //! 3. [`Journal::synced`] waits until it survives a power failure too.
 //!
-//! Locks are taken in this order: writer, tail, supply; all others are leaves.
+//! Locks are taken in this order: writer, tail, a shard of the index of answers (by the store),
+//! supply; all others are leaves.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -151,7 +152,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`OpenError::Damaged`] names file and offset of what is missing or damaged although the
-    /// tail mark says it was synced.
+    /// tail mark, or a later record, says it was synced.
     pub fn open(options: Options, replay: &mut Replay<'_>) -> Result<(Self, Recovered), OpenError> {
         let found = recovery::recover(&options, replay)?;
         let recovered = found.recovered.clone();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::journal::{Append, Journal, Retention};
 use super::segment::{
-    Found, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record,
-    encode_record, segment_path,
+    Found, RECORD_BYTES, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record, encode_record,
+    segment_path,
 };
 use super::test_support::{
     SECONDS, Seen, append, observed, open, open_from, open_with, options, record, scratch, sync,
@@ -72,7 +72,7 @@ fn many_segments_roll_and_places_are_exact() {
     drop(journal);
     let (journal, _, seen) = open(&directory);
     assert_eq!(seen, written);
-    assert_eq!(journal.lock().next().0, Sequence::new(2001));
+    assert_eq!(journal.lock().next(), Sequence::new(2001));
     for (sequence, position, bytes) in &written {
         assert_eq!(Position::from_u64(position.to_u64()), *position);
         assert_eq!(journal.read(*position).unwrap(), (Sequence::new(*sequence), bytes.clone()));
@@ -219,20 +219,20 @@ fn what_was_answered_for_is_never_in_a_sector_that_is_written_again() {
 /// Whatever is left of a sector: nothing, less than a head, or just one.
 #[test]
 fn padding_of_every_length_is_passed_over() {
-    for left in 0..=RECORD_HEAD_BYTES + 1 {
+    for left in 0..=RECORD_BYTES + 1 {
         let home = scratch();
         let directory = home.path().join("journal");
         let (journal, _, _) = open(&directory);
         let sector = usize::try_from(SECTOR_BYTES).unwrap();
         let long = 256 * 4;
-        let rest = sector - left - 3 * (RECORD_HEAD_BYTES + long) - RECORD_HEAD_BYTES;
+        let rest = sector - left - 3 * (RECORD_BYTES + long) - RECORD_BYTES;
         for length in [long, long, long, rest] {
             journal.lock().append(record(&vec![b'x'; length])).unwrap();
         }
         sync(&journal, 4);
         append(&journal, 1);
         sync(&journal, 5);
-        // And packed, where the head of a record that begins with zeros lies across two sectors.
+        // And without an answer, where the last one would reach into the next sector.
         for length in [long, long, long, rest, long] {
             let bytes = vec![b'x'; length];
             let unawaited = Append { is_awaited: false, ..record(&bytes) };

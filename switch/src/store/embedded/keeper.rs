@@ -10,8 +10,7 @@ use super::segment::SegmentInfo;
 use super::sync::FailOnPanic;
 use super::types::{Event, Failed, Sequence};
 
-/// How often is looked whether all is in place, and how long to wait before the next segment is
-/// tried again.
+/// How often is looked whether all is in place.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.
@@ -37,17 +36,43 @@ pub struct Retention {
 
 pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
     let _guard = FailOnPanic(shared);
-    let mut retry = None;
+    let mut retry: Option<Retry> = None;
     loop {
         match next_task(tasks) {
-            Task::Prepare(number) => retry = prepare(shared, number).err().map(|()| number),
+            Task::Prepare(number) => {
+                retry = prepare(shared, number).err().map(|()| Retry { number, looks: 1, left: 1 });
+            }
             Task::Look => {
                 shared.check_place();
-                retry = retry.filter(|number| prepare(shared, *number).is_err());
+                retry = retry.and_then(|retry| retry.looked(shared));
             }
             Task::Retire(retention) => retire(shared, &retention),
             Task::Stop => return,
         }
+    }
+}
+
+/// A segment that could not be prepared. On a full disk each try takes all the room that is left
+/// for a moment, so it is tried less and less often.
+struct Retry {
+    number: u32,
+    /// Looks from one try to the next.
+    looks: u32,
+    left: u32,
+}
+
+/// Looks between two tries, at most.
+const RETRY_LOOKS_MAX: u32 = 60;
+
+impl Retry {
+    /// What is left to be done after one more look.
+    fn looked(self, shared: &Shared) -> Option<Retry> {
+        let Retry { number, looks, left } = self;
+        if left > 1 {
+            return Some(Retry { left: left - 1, ..self });
+        }
+        let looks = RETRY_LOOKS_MAX.min(looks * 2);
+        prepare(shared, number).err().map(|()| Retry { number, looks, left: looks })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::journal::Journal;
 use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay, SYNC_INTERVAL};
 use super::segment::{SegmentInfo, segment_path};
@@ -122,11 +123,13 @@ impl EmbeddedStore {
         options: &OpenOptions,
         create_new: bool,
     ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
+        let duplicates =
+            ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max);
         let reading = Reading { monotonic: options.monotonic, told: Cell::default() };
         let (now, started) = (options.clock.now(), options.clock.monotonic());
         let mut loading = Loading {
             cards: Cards::default(),
-            duplicates: ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max),
+            duplicates: duplicates.clone(),
             products: &options.products,
             now,
             start: Sequence::FIRST,
@@ -134,7 +137,7 @@ impl EmbeddedStore {
             to_be_removed: RefCell::default(),
             own_keys: Cell::default(),
             newest: Cell::default(),
-            found: RefCell::new(vec![Vec::new(); options.networks.len()]),
+            answers: Answers::new(&duplicates, now)?,
             jumped: Cell::default(),
         };
         let snapshot = snapshot_read::read_newest(
@@ -145,7 +148,7 @@ impl EmbeddedStore {
         loading.start = snapshot.info.map_or(Sequence::FIRST, |info| info.from);
         let (journal, recovered) =
             open_journal(options, create_new, &snapshot, &loading, &reading)?;
-        loading.restore_found();
+        loading.answers.finish()?;
         loading.check_removals(&options.journal())?;
         // Now that the journal is ours, what a crash left unfinished is nobody else's.
         snapshot_read::remove_drafts(&options.snapshots())?;
@@ -245,11 +248,6 @@ impl Reading {
     }
 }
 
-/// Answers that are put into the index at once.
-const FOUND_MAX: usize = 1 << 16;
-
-const DAY: Duration = Duration::from_secs(24 * 3_600);
-
 /// Journal that is read at start for answers of before the snapshot, in bytes.
 const ANSWERS_READ_BYTES_MAX: u64 = 4 << 30;
 
@@ -297,8 +295,7 @@ struct Loading<'a> {
     to_be_removed: RefCell<HashMap<CardKey, Position>>,
     own_keys: Cell<Option<OwnKeys>>,
     newest: Cell<Option<Timestamp>>,
-    /// What was read of each network and is not in its index yet.
-    found: RefCell<Vec<Vec<Restored>>>,
+    answers: Answers,
     /// When the clock jumped last.
     jumped: Cell<Option<Timestamp>>,
 }
@@ -307,6 +304,9 @@ impl Loading<'_> {
     fn snapshot_record(&self, bytes: &[u8]) -> Result<(), String> {
         match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
             SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),
+            SnapshotRecord::Reversal(network, original, at) => {
+                self.answers.found(&network, Restored::Reversal { original, at });
+            }
             SnapshotRecord::Card(card, last_record) => {
                 self.add(*card)?.set_last_record(last_record);
             }
@@ -321,12 +321,14 @@ impl Loading<'_> {
         if self.jumped.get().is_some_and(|jumped| self.now.since(jumped) < settle) {
             settled.doubt(&*options.clock);
         }
-        let Some(newest) = self.newest.get().filter(|newest| self.now.since(*newest) > DAY) else {
+        let Some(newest) = self.newest.get().filter(|newest| self.now.since(*newest) > WINDOW)
+        else {
             return;
         };
         settled.doubt(&*options.clock);
         let oldest = i64::try_from(WINDOW.saturating_sub(settle).as_micros()).unwrap_or(i64::MAX);
-        self.duplicates.keep_from(self.now.shifted(-oldest));
+        let oldest = self.now.shifted(-oldest);
+        self.duplicates.change_times(|time| time.max(oldest));
         tracing::warn!(
             %newest,
             "the newest record is more than a day old: nothing is deleted by its age for \
@@ -378,14 +380,13 @@ impl Loading<'_> {
             }
             Part::Reversal(original, time) => {
                 let reversal = Restored::Reversal { original, at: time };
-                network.iter().for_each(|network| self.found(network, reversal));
+                network.iter().for_each(|network| self.answers.found(network, reversal));
                 Ok(())
             }
             Part::ClockJump(time, micros) => {
                 self.jumped.set(Some(time));
-                self.restore_found();
                 // After a way back, what was written ahead of it only seems to be still to come.
-                self.duplicates.shift(micros.max(0));
+                self.answers.shift(micros.max(0));
                 Ok(())
             }
             Part::OwnKeys(keys) => {
@@ -462,36 +463,17 @@ impl Loading<'_> {
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
         let is_history = sequence >= self.start && transaction.previous.is_some();
-        let card = if is_history { self.cards.load(&transaction.card) } else { None };
-        if let Some(card) = card {
-            card.entry.set_last_record(position.to_u64().max(card.entry.last_record()));
+        let entry = if is_history { self.cards.entry(&transaction.card) } else { None };
+        if let Some(entry) = entry {
+            entry.set_last_record(position.to_u64().max(entry.last_record()));
         }
         // However old it seems: the clock may be wrong now, and is asked again at every look.
         if transaction.is_kept {
             // All that is read at start is on disk: nothing to wait for.
             let kept = Kept { answer: transaction.answer, durable_at: 0 };
             let TransactionRecord { duplicate_key: key, body, time: at, .. } = *transaction;
-            self.found(&transaction.network, Restored::Answer { key, body, kept, at });
+            self.answers.found(&transaction.network, Restored::Answer { key, body, kept, at });
         }
-    }
-
-    /// Keeps it for [`Self::restore_found`]. A network that no link has any more asks for nothing.
-    fn found(&self, network: &str, restored: Restored) {
-        let mut found = self.found.borrow_mut();
-        let networks = self.duplicates.iter().zip(found.iter_mut());
-        let mut of_network = networks.filter(|((name, _), _)| &***name == network);
-        if let Some(((_, index), list)) = of_network.next() {
-            list.push(restored);
-            if list.len() >= FOUND_MAX {
-                index.restore(list);
-            }
-        }
-    }
-
-    fn restore_found(&self) {
-        let mut found = self.found.borrow_mut();
-        let networks = self.duplicates.iter().zip(found.iter_mut());
-        networks.for_each(|((_, index), list)| index.restore(list));
     }
 
     fn add(&self, card: StoredCard) -> Result<Arc<CardEntry>, String> {

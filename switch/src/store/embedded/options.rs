@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::segment::{HEADER_BYTES, RECORD_HEAD_BYTES, SegmentInfo};
+use super::segment::{HEADER_BYTES, RECORD_BYTES, SECTOR_BYTES, SegmentInfo};
 use super::types::{Damaged, Event, OpenError, Position, Sequence};
 
 /// Smallest segment, in bytes.
@@ -45,8 +45,8 @@ impl Options {
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
             return Err(OpenError::Option("segment_bytes: 64 KiB to 1 GiB"));
         }
-        let overhead = HEADER_BYTES + RECORD_HEAD_BYTES;
-        let record = u64::from(self.payload_bytes_max) + overhead as u64;
+        let overhead = HEADER_BYTES + RECORD_BYTES;
+        let record = u64::from(self.payload_bytes_max) + overhead as u64 + SECTOR_BYTES;
         if self.payload_bytes_max == 0 || record > u64::from(self.segment_bytes) / 2 {
             return Err(OpenError::Option("payload_bytes_max: 1 to half of segment_bytes"));
         }
@@ -57,8 +57,8 @@ impl Options {
     }
 }
 
-/// Gets each record in order, and tells whether it keeps an answer for repeats; an error ends the opening with [`OpenError::Damaged`] at the place
-/// of that record.
+/// Gets each record in order, and tells whether it keeps an answer for repeats; an error ends the
+/// opening with [`OpenError::Damaged`] at the place of that record.
 pub type Visit<'a> = dyn FnMut(Sequence, Position, &[u8]) -> Result<bool, String> + 'a;
 
 /// Gets how many bytes of a file, or of files, have been read, and of how many.

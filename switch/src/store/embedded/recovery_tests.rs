@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::journal::Append;
 use super::segment::segment_path;
 use super::test_support::{
     append, open, open_from, open_with, options, record, refusal, scratch, sync,
@@ -43,8 +44,9 @@ fn a_torn_tail_is_dropped_and_cannot_come_back() {
     let (journal, recovered, seen) = open(&directory);
     assert_eq!(seen.len(), 12);
     let dropped = recovered.dropped.unwrap();
-    let end = (2 * SECTOR + 2 * 1028) as u64;
-    assert_eq!((dropped.offset, dropped.bytes), (end, 8 * 1028));
+    let end = (2 * SECTOR + 2 * 1030) as u64;
+    // Three of them are in a sector.
+    assert_eq!((dropped.offset, dropped.bytes), (end, (5 * SECTOR + 1030) as u64 - end));
     assert_eq!(recovered.last, Sequence::new(12));
     // Of the same length as the one that was there: 14 would fit behind it again.
     journal.lock().append(record(&[b'c'; 1000])).unwrap();
@@ -59,7 +61,7 @@ fn what_no_power_failure_leaves_behind_is_a_refusal() {
     let directory = home.path().join("journal");
     let whole = with_an_unsynced_tail(&directory);
     let path = segment_path(&directory, 1);
-    let third = 2 * SECTOR + 2 * 1028;
+    let third = 2 * SECTOR + 2 * 1030;
     let refused = |what: &str, spoil: &dyn Fn(&mut [u8]), expected: String| {
         let mut bytes = whole.clone();
         spoil(&mut bytes);
@@ -71,18 +73,18 @@ fn what_no_power_failure_leaves_behind_is_a_refusal() {
         |offset: usize, reason: &str| format!("0000000001.journal at offset {offset}: {reason}");
     let written = at(third, "record: CRC does not match, and it was written whole");
     refused("a bit of the tail", &|bytes| bytes[third + 500] ^= 1, written.clone());
-    refused("a sector of the tail", &|bytes| bytes[third + 28..][..512].fill(0xA5), written);
+    refused("a sector of the tail", &|bytes| bytes[third + 29..][..512].fill(0xA5), written);
     let head = at(third, "record: CRC of its head does not match, and it was written whole");
     refused("a head", &|bytes| bytes[third + 3] ^= 1, head);
     // The tail says that ten were on disk before it.
     let witness = "record 11 says that record 10 was on disk";
-    let tenth = SECTOR + 9 * 128;
+    let tenth = SECTOR + 9 * 130;
     let reason = at(tenth, &format!("record: CRC does not match; {witness}"));
     refused("a bit of what was synced", &|bytes| bytes[tenth + 50] ^= 1, reason);
     let witness = "record 11 says that record 1 was on disk";
     let reason = at(64, &format!("no record; {witness}"));
     refused("a whole sector of it", &|bytes| bytes[SECTOR..][..SECTOR].fill(0), reason);
-    let reason = at(tenth + 128, "no record; record 11 follows behind something else");
+    let reason = at(tenth + 130, "no record; record 11 follows behind something else");
     refused("padding", &|bytes| bytes[2 * SECTOR - 600..][..512].fill(0xA5), reason);
     fs::write(&path, &whole).unwrap();
     assert_eq!(open(&directory).2.len(), 20);
@@ -127,6 +129,42 @@ fn a_dropped_segment_keeps_nothing_of_what_it_held() {
     assert_eq!(recovered.last, Sequence::new(seen.len() as u64));
     let next = fs::read(segment_path(&directory, 2)).unwrap();
     assert!(next.iter().all(|byte| *byte == 0));
+}
+
+/// Whatever of the sector that holds both was on the disk when the power failed.
+#[test]
+fn a_sector_that_was_written_again_is_dropped_as_it_was_before() {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    let (journal, _, _) = open(&directory);
+    let unawaited = |length| {
+        let bytes = vec![b'x'; length];
+        let record = Append { is_awaited: false, ..record(&bytes) };
+        journal.lock().append(record).unwrap();
+        journal.flush().unwrap();
+    };
+    for length in [900, 900, 500] {
+        unawaited(length);
+    }
+    sync(&journal, 3);
+    let path = segment_path(&directory, 1);
+    let before = fs::read(&path).unwrap();
+    // The first fits behind them, the second does not.
+    (0..3).for_each(|_| unawaited(900));
+    drop(journal);
+    let after = fs::read(&path).unwrap();
+    for lost in SECTOR / 512..3 * SECTOR / 512 {
+        let mut bytes = after.clone();
+        bytes[lost * 512..][..512].copy_from_slice(&before[lost * 512..][..512]);
+        fs::write(&path, bytes).unwrap();
+        let copy = scratch();
+        fs::create_dir(copy.path().join("journal")).unwrap();
+        for name in fs::read_dir(&directory).unwrap().flatten() {
+            fs::copy(name.path(), copy.path().join("journal").join(name.file_name())).unwrap();
+        }
+        let (_journal, _, seen) = open(&copy.path().join("journal"));
+        assert!(seen.len() >= 3, "without piece {lost}: {}", seen.len());
+    }
 }
 
 /// The mark of this moment, as it lies on the disk.

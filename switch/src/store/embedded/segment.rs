@@ -25,17 +25,21 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 4 | length of the payload, 1 or more |
-//! | 4 | 8 | sequence |
-//! | 12 | 8 | last sequence that was on disk when this record was made, 0 for none |
-//! | 20 | 4 | CRC over segment number (4 bytes) and the 20 bytes before |
-//! | 24 | 4 | CRC over segment number (4 bytes), the first 20 bytes of the record, payload |
-//! | 28 | length | payload |
+//! | 0 | 1 | `{`, so that no record begins with zero |
+//! | 1 | 4 | length of the payload, 1 or more |
+//! | 5 | 8 | sequence |
+//! | 13 | 8 | last sequence that was on disk when this record was made, 0 for none |
+//! | 21 | 4 | CRC over segment number (4 bytes) and bytes 1-20 |
+//! | 25 | 4 | CRC over segment number (4 bytes), bytes 1-20, payload |
+//! | 29 | length | payload |
+//! | 29 + length | 1 | `}`, so that no record ends with zero |
 //!
-//! A record begins where the one before it ends, or at the next sector ([`SECTOR_BYTES`]): what
-//! somebody was answered for is never in a sector that is written again. 28 zero bytes at both
-//! places, or less than 28 bytes left in the file: the segment ends here. The segment number in the
-//! CRC keeps a record of a file's former life from ever passing for a new one.
+//! A record begins where the one before it ends, or at the next sector ([`SECTOR_BYTES`]): there
+//! where it would reach into it, and where somebody was answered for what stands before, since a
+//! sector that holds such a record is never written again. So a sector holds whole records, or one
+//! that is longer than it begins there. A zero at both places, or less than a head left in the
+//! file: the segment ends here. The segment number in the CRC keeps a record of a file's former
+//! life from ever passing for a new one.
 //!
 //! **Version 1** is still read. Its header has zeros from offset 40 on. Its records follow each
 //! other without padding and have a head of 16 bytes: length, sequence, and one CRC over segment
@@ -54,11 +58,15 @@ use crate::place::open_regular_to_write;
 /// Bytes of a segment's header.
 pub const HEADER_BYTES: usize = 64;
 /// Bytes before a record's payload.
-pub const RECORD_HEAD_BYTES: usize = 28;
+pub const RECORD_HEAD_BYTES: usize = 29;
+/// Bytes of a record beside its payload.
+pub const RECORD_BYTES: usize = RECORD_HEAD_BYTES + 1;
 /// What a file system writes to a disk at once, in bytes: a disk that spoils the sector it is
 /// writing spoils nothing else.
 pub const SECTOR_BYTES: u64 = 4096;
 
+const BEGIN: u8 = b'{';
+const END: u8 = b'}';
 const MAGIC: [u8; 8] = *b"pinsjrnl";
 const NUMBER_DIGITS: usize = 10;
 const HEAD_BYTES_V1: usize = 16;
@@ -190,10 +198,12 @@ pub(super) fn encode_record(
     order.copy_from_slice(&sequence.get().to_le_bytes());
     durable.copy_from_slice(&synced.get().to_le_bytes());
     let crc = crc32c::crc32c(&head);
+    out.push(BEGIN);
     out.extend_from_slice(head.get(4..).unwrap_or_default());
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c_append(crc, payload).to_le_bytes());
     out.extend_from_slice(payload);
+    out.push(END);
 }
 
 /// The record at the front of `bytes`, which reach to the end of the segment.
@@ -208,19 +218,20 @@ fn decode_v2(bytes: &[u8], segment: u32) -> Found<'_> {
     let Some((head, rest)) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>() else {
         return Found::End;
     };
-    if head.iter().all(|byte| *byte == 0) {
+    if head.first() == Some(&0) {
         return Found::End;
     }
     let Some((length, sequence, synced, crc)) = whole_head(head, segment) else {
         return Found::Bad { reason: "record: CRC of its head does not match", bytes: head.len() };
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let bytes = RECORD_HEAD_BYTES.saturating_add(length);
-    let Some(payload) = rest.get(..length).filter(|_| length > 0) else {
+    let bytes = RECORD_BYTES.saturating_add(length);
+    let Some((payload, end)) = rest.split_at_checked(length).filter(|_| length > 0) else {
         return Found::Bad { reason: "record: no record has this length", bytes: head.len() };
     };
     let whole = head.last_chunk().map(|crc| u32::from_le_bytes(*crc));
-    if whole != Some(crc32c::crc32c_append(crc, payload)) {
+    let is_ended = end.first() == Some(&END);
+    if whole != Some(crc32c::crc32c_append(crc, payload)) || !is_ended {
         return Found::Bad { reason: "record: CRC does not match", bytes };
     }
     Found::Record(Record { sequence, synced, payload, bytes })
@@ -231,7 +242,8 @@ fn whole_head(
     head: &[u8; RECORD_HEAD_BYTES],
     segment: u32,
 ) -> Option<(u32, Sequence, Sequence, u32)> {
-    let covered = head.first_chunk::<20>()?;
+    let (begin, head) = head.split_first()?;
+    let covered = head.first_chunk::<20>().filter(|_| *begin == BEGIN)?;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_le_bytes()), covered);
     let mut fields = Fields(head);
     let length = fields.u32()?;
@@ -268,8 +280,7 @@ pub(super) fn whole_records(bytes: &[u8], number: u32) -> impl Iterator<Item = R
     let mut rest = bytes;
     std::iter::from_fn(move || {
         loop {
-            // Zeros are passed over fast. The length at the front of a record may begin with three.
-            rest = rest.get(zeros_at_front(rest)?.saturating_sub(3)..)?;
+            rest = rest.get(rest.iter().position(|byte| *byte == BEGIN)?..)?;
             if let Found::Record(record) = decode_v2(rest, number) {
                 rest = rest.get(record.bytes..)?;
                 return Some(record);
@@ -277,15 +288,6 @@ pub(super) fn whole_records(bytes: &[u8], number: u32) -> impl Iterator<Item = R
             rest = rest.get(1..)?;
         }
     })
-}
-
-/// How many zeros `bytes` begin with; `None` if there is nothing else.
-fn zeros_at_front(bytes: &[u8]) -> Option<usize> {
-    const ZEROS: [u8; 4_096] = [0; 4_096];
-    let pages = bytes.chunks(ZEROS.len());
-    let whole = pages.take_while(|page| ZEROS.get(..page.len()) == Some(page)).count();
-    let from = whole.saturating_mul(ZEROS.len());
-    bytes.get(from..)?.iter().position(|byte| *byte != 0).map(|more| from + more)
 }
 
 /// An open segment file, ready to be written.

@@ -60,18 +60,18 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     // Of this thread alone (Linux). A snapshot of many cards takes a processor for a second, and
     // requests must not wait for it. Where it is not allowed, it is only slower for others.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
-    let (mut taken_at, mut looked) = (0, shared.clock.now());
+    let (mut taken_at, mut looked) = (0, shared.clock.monotonic());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // The journal says itself why it failed.
         let _ = shared.look_at_clock();
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
         let is_large = appended - taken_at >= config.snapshot_bytes;
         // Once a day in any case: old segments go only behind a snapshot.
-        let is_old = appended > taken_at && shared.clock.now().since(looked) >= DAY;
+        let is_old = appended > taken_at && shared.clock.monotonic().saturating_sub(looked) >= DAY;
         if !is_large && !is_old {
             continue;
         }
-        looked = shared.clock.now();
+        looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
             Ok(finished) => retire(shared, config, &finished),
@@ -87,7 +87,7 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
 /// # Errors
 /// If a file cannot be written or the journal has failed.
 pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed> {
-    let (from, _) = shared.journal.lock().next();
+    let from = shared.journal.lock().next();
     let mut writer = SnapshotWriter::create(directory, from)?;
     // A start that begins with this snapshot must know of it too.
     if !shared.settled.is_settled(&*shared.clock) {
@@ -98,6 +98,15 @@ pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed
         record::put_snapshot_own_keys(&mut bytes, keys);
         writer.push(&bytes)?;
     }
+    let behind = shared.clock.now().micros().saturating_sub(shared.age().micros());
+    for (network, index) in shared.duplicates.iter() {
+        for (original, time) in index.reversals() {
+            bytes.clear();
+            let time = time.shifted(behind);
+            record::put_snapshot_reversal(&mut bytes, network, &original, time);
+            writer.push(&bytes)?;
+        }
+    }
     for entry in shared.cards.entries() {
         // Its token may stand for another card by now, which would be in here too.
         if entry.is_removed() {
@@ -107,7 +116,7 @@ pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed
         record::put_snapshot_card(&mut bytes, &entry);
         writer.push(&bytes)?;
     }
-    let (next, _) = shared.journal.lock().next();
+    let next = shared.journal.lock().next();
     let through = Sequence::new(next.get() - 1);
     wait_for(shared, through)?;
     writer.finish(through)

@@ -78,10 +78,12 @@ impl Supply {
     }
 
     fn make_now(&self, number: u32) -> Result<Arc<Segment>, Failed> {
-        for _ in 1..TRIES_MAX {
+        for number_of_try in 1..TRIES_MAX {
             match self.try_to_make(number) {
                 Err(error) if is_passing(&error) => {
-                    (self.observer)(&Event::PrepareFailed(self.failed(number, &error)));
+                    if number_of_try == 1 {
+                        (self.observer)(&Event::PrepareFailed(self.failed(number, &error)));
+                    }
                     thread::sleep(PAUSE);
                 }
                 made => return made.map_err(|error| self.failed(number, &error)),

@@ -6,9 +6,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::journal::Shared;
 use super::keeper::Task;
-use super::segment::{
-    HEADER_BYTES, RECORD_HEAD_BYTES, SECTOR_BYTES, Segment, SegmentInfo, Version, encode_record,
-};
+use super::segment::{RECORD_BYTES, SECTOR_BYTES, Segment, SegmentInfo, Version, encode_record};
 use super::types::{AppendError, Failed, Position, Sequence};
 
 /// A record to append.
@@ -32,6 +30,19 @@ pub(super) struct Batch {
 impl Batch {
     fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
+    }
+
+    /// The place of a record of so many bytes, behind zeros where it would reach into the next
+    /// sector: of a sector that the power cut short, nothing is read as if it began there.
+    fn place(&mut self, bytes: u64) -> Position {
+        let (end, next) = (self.end(), self.end().next_multiple_of(SECTOR_BYTES));
+        let offset = if end + bytes <= next { end } else { next };
+        let padding = usize::try_from(offset - end).unwrap_or(usize::MAX);
+        self.bytes.resize(self.bytes.len() + padding, 0);
+        debug_assert!(offset + bytes <= self.segment.bytes, "a segment is left before it is full");
+        // Segments are limited to 1 GiB.
+        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+        Position { segment: self.segment.number, offset }
     }
 
     /// One positioned write.
@@ -116,7 +127,7 @@ impl Writer {
     }
 }
 
-/// The journal's end, held: between [`Self::next`] and [`Self::append`] nobody else appends.
+/// The journal's end, held: nobody else appends meanwhile.
 /// Keep it short, and never across an await.
 pub struct Tail<'a> {
     pub(super) shared: &'a Shared,
@@ -124,19 +135,9 @@ pub struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    /// What the next record will get. Exact, because a segment is left as soon as the longest
-    /// payload might not fit, whatever the length of the next one.
-    pub fn next(&self) -> (Sequence, Position) {
-        let batch = &self.state.batch;
-        let place = if self.has_room() {
-            (batch.segment.number, batch.end())
-        } else {
-            (batch.segment.number + 1, HEADER_BYTES as u64)
-        };
-        let (segment, offset) = place;
-        // Segments are limited to 1 GiB.
-        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-        (self.state.next, Position { segment, offset })
+    /// The sequence that the next record will get.
+    pub fn next(&self) -> Sequence {
+        self.state.next
     }
 
     /// Adds a record in memory; `flush` writes it. No system call, except when the next segment
@@ -158,8 +159,9 @@ impl Tail<'_> {
         if !self.has_room() {
             self.roll().map_err(|failed| self.shared.durable.fail(failed))?;
         }
-        let (sequence, position) = self.next();
+        let sequence = self.state.next;
         let synced = self.shared.durable.synced();
+        let position = self.state.batch.place(RECORD_BYTES as u64 + payload.len() as u64);
         let out = &mut self.state.batch.bytes;
         encode_record(out, position.segment, sequence, synced, payload);
         self.state.next = sequence.next();
@@ -170,8 +172,9 @@ impl Tail<'_> {
     }
 
     fn has_room(&self) -> bool {
-        let longest = RECORD_HEAD_BYTES as u64 + u64::from(self.shared.options.payload_bytes_max);
-        self.state.batch.end() + longest <= self.state.batch.segment.bytes
+        let longest = RECORD_BYTES as u64 + u64::from(self.shared.options.payload_bytes_max);
+        let Batch { segment, .. } = &self.state.batch;
+        self.state.batch.end().next_multiple_of(SECTOR_BYTES) + longest <= segment.bytes
     }
 
     /// Goes on in the next segment. The rest of this one stays as it is.

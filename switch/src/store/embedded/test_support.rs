@@ -90,9 +90,10 @@ pub(super) fn append(journal: &Journal, count: u64) -> Vec<Seen> {
     (0..count)
         .map(|_| {
             let mut tail = journal.lock();
-            let (sequence, position) = tail.next();
-            let bytes = payload(sequence.get());
-            assert_eq!(tail.append(record(&bytes)).unwrap(), (sequence, position));
+            let next = tail.next();
+            let bytes = payload(next.get());
+            let (sequence, position) = tail.append(record(&bytes)).unwrap();
+            assert_eq!(sequence, next);
             (sequence.get(), position, bytes)
         })
         .collect()

@@ -43,6 +43,7 @@
 //!
 //! ```text
 //! 7 card          version u64, last record u64, part `card added`
+//! 10 reversed     network text, part `reversal`
 //! ```
 //!
 //! A card's version is the sequence number of the record that changed it.
@@ -79,6 +80,7 @@ const REVERSAL: u8 = 6;
 const SNAPSHOT_CARD: u8 = 7;
 const OWN_KEYS: u8 = 8;
 const CLOCK_JUMP: u8 = 9;
+const SNAPSHOT_REVERSAL: u8 = 10;
 const STATE_SUSPENDED: u8 = 1;
 const PIN_CHANGE_EXPIRED: u8 = 2;
 const ANSWER_IS_KEPT: u8 = 1;
@@ -227,30 +229,52 @@ pub fn put_snapshot_own_keys(out: &mut Vec<u8>, keys: &OwnKeys) {
     put_own_keys(out, keys);
 }
 
+/// The record of what was reversed in a snapshot: it must outlast the segment that says so.
+pub fn put_snapshot_reversal(
+    out: &mut Vec<u8>,
+    network: &str,
+    original: &Original,
+    time: Timestamp,
+) {
+    out.put_u8(FORMAT);
+    out.put_u8(SNAPSHOT_REVERSAL);
+    put_text(out, network);
+    put_reversal(out, original, time);
+}
+
 /// Reads a snapshot record.
 ///
 /// # Errors
 /// If the bytes are not one.
 pub fn read_snapshot(mut bytes: &[u8]) -> Result<SnapshotRecord, Unreadable> {
-    let format = read_format(&mut bytes)?;
-    if format == FORMAT && bytes.first() == Some(&OWN_KEYS) {
-        return match read_part(&mut bytes)? {
-            Part::OwnKeys(keys) if bytes.is_empty() => Ok(SnapshotRecord::OwnKeys(keys)),
-            _ => Err(Unreadable("it is not one set of own keys")),
-        };
-    }
-    if format == FORMAT && bytes.try_get_u8()? != SNAPSHOT_CARD {
-        return Err(Unreadable("unknown kind of snapshot record"));
-    }
-    let version = bytes.try_get_u64_le()?;
-    let last_record = bytes.try_get_u64_le()?;
-    match read_part(&mut bytes)? {
-        Part::CardAdded(mut card) if bytes.is_empty() => {
+    let kind = match read_format(&mut bytes)? {
+        FORMAT_BEFORE => SNAPSHOT_CARD,
+        _ if bytes.first() == Some(&OWN_KEYS) => OWN_KEYS,
+        _ => bytes.try_get_u8()?,
+    };
+    let record = match kind {
+        SNAPSHOT_CARD => {
+            let (version, last_record) = (bytes.try_get_u64_le()?, bytes.try_get_u64_le()?);
+            let Part::CardAdded(mut card) = read_part(&mut bytes)? else {
+                return Err(Unreadable("it is no card"));
+            };
             card.state.version = version;
-            Ok(SnapshotRecord::Card(card, last_record))
+            SnapshotRecord::Card(card, last_record)
         }
-        _ => Err(Unreadable("it is not one card")),
-    }
+        SNAPSHOT_REVERSAL => {
+            let network = text(&mut bytes)?.into();
+            let Part::Reversal(original, time) = read_part(&mut bytes)? else {
+                return Err(Unreadable("it is no reversal"));
+            };
+            SnapshotRecord::Reversal(network, original, time)
+        }
+        OWN_KEYS => match read_part(&mut bytes)? {
+            Part::OwnKeys(keys) => SnapshotRecord::OwnKeys(keys),
+            _ => return Err(Unreadable("it is no set of own keys")),
+        },
+        _ => return Err(Unreadable("unknown kind of snapshot record")),
+    };
+    if bytes.is_empty() { Ok(record) } else { Err(Unreadable("bytes behind a snapshot record")) }
 }
 
 /// Reads an entry, part after part.
