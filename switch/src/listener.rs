@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::Counter;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -187,6 +188,7 @@ impl Workers {
         let least = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let Some(worker) = least else { return Ok(()) };
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         let counted = Counted::new(&worker.open);
         let accepted = Accepted { stream: stream.into_std()?, session, place, counted };
         // Fails only when the worker has ended, and then the switch is stopping.
@@ -199,6 +201,20 @@ impl Workers {
         self.connections.close();
         self.connections.wait().await;
     }
+}
+
+/// How long a peer may be silent before the kernel asks whether it is still there, how often it
+/// asks, and how many times without an answer before the connection is over. A peer whose way was
+/// cut without a word would otherwise keep its places until it is idle for too long.
+const SILENT: Duration = Duration::from_secs(60);
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
+const ASKED_TIMES: u32 = 3;
+
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, SILENT)?;
+    sockopt::set_tcp_keepintvl(stream, ASKED_AGAIN)?;
+    sockopt::set_tcp_keepcnt(stream, ASKED_TIMES)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
 async fn work<C: Clock, H: Hsm, S: Store>(

@@ -72,7 +72,7 @@ pub fn make_inner_directory(path: &Path) -> io::Result<()> {
 
 /// Whether directories of the store, if they are there, hold files and such directories only: no
 /// link, pipe, socket or device that would stand in for a file, and nothing that others can
-/// exchange.
+/// exchange or write.
 ///
 /// # Errors
 /// For the first that does not; the text names the path and what to do.
@@ -85,7 +85,9 @@ pub fn check_tree(directory: &Path) -> io::Result<()> {
         let path = entry.map_err(|error| at(directory, &error))?.path();
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => check_tree(&path)?,
-            Ok(found) => check_regular(found.file_type()).map_err(|error| at(&path, &error))?,
+            Ok(found) => check_regular(found.file_type())
+                .and_then(|()| check_own(&found))
+                .map_err(|error| at(&path, &error))?,
             // A running switch takes files away that it needs no more.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(at(&path, &error)),
@@ -142,11 +144,16 @@ pub fn open_to_append(path: &Path) -> io::Result<File> {
 /// If it is not, or as of the operating system; the text does not name the path.
 pub fn open_own(path: &Path) -> io::Result<File> {
     let file = open_regular(path)?;
-    let found = file.metadata()?;
-    check_owner(&found)?;
+    check_own(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Whether a file belongs to somebody who is trusted, and nobody else can write it.
+fn check_own(found: &Metadata) -> io::Result<()> {
+    check_owner(found)?;
     match found.mode() & (WRITE_BY_GROUP | WRITE_BY_ALL) {
-        0 => Ok(file),
-        _ => Err(refused(format!("others can write it (mode {:04o}); chmod 0600", mode(&found)))),
+        0 => Ok(()),
+        _ => Err(refused(format!("others can write it (mode {:04o}); chmod 0600", mode(found)))),
     }
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::admin::AdminListener;
 use crate::cards::{CardEntry, PanVault};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::{ClockBehind, Config};
+use crate::config::{ClockBehind, Config, LinkConfig};
 use crate::control::{self, ControlListener};
 use crate::demo;
 use crate::hsm::KeyFault;
@@ -350,7 +350,7 @@ async fn stop(
     let ended = tokio::select! {
         () = workers.ended() => true,
         () = tokio::time::sleep(config.limits.drain_seconds_max) => false,
-        () = signals.received() => false,
+        () = signals.insisted() => false,
     };
     if !ended {
         tracing::warn!(
@@ -377,6 +377,10 @@ fn report(config: &Config, recovery: &Recovery) {
     if let Some(dropped) = &recovery.journal.dropped {
         let (file, offset, bytes) = (&dropped.file, dropped.offset, dropped.bytes);
         tracing::warn!(file, offset, bytes, "records that nobody was answered for were dropped");
+    }
+    let open = |link: &&Arc<LinkConfig>| !link.listen.ip().is_loopback() && link.peers.is_any();
+    for link in config.links.iter().filter(open) {
+        tracing::warn!(link = &*link.name, "any address may connect: no peers are listed");
     }
     let data_dir = config.data_dir.display();
     tracing::info!(cards = recovery.cards, %data_dir, "the store is open");

@@ -39,10 +39,19 @@ impl StopSignals {
     /// # Errors
     /// If the signals cannot be watched.
     pub fn watch() -> io::Result<StopSignals> {
-        let hangup = if ignores_hangup()? { None } else { Some(signal(SignalKind::hangup())?) };
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         Ok(StopSignals { terminate, interrupt, hangup })
+    }
+
+    /// Resolves at the next one that insists, once the switch stops: a shell that ends sends SIGHUP
+    /// more than once.
+    pub async fn insisted(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 
     /// Resolves at the next one.
@@ -62,10 +71,11 @@ impl StopSignals {
 }
 
 /// Whether SIGHUP was ignored when this process began: watching it would undo that.
-fn ignores_hangup() -> io::Result<bool> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+fn ignores_hangup() -> bool {
+    // Where there is no such file, nobody ignores it.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let bit = 1 << (SignalKind::hangup().as_raw_value() - 1);
-    Ok(ignored.is_some_and(|mask| mask & bit != 0))
+    ignored.is_some_and(|mask| mask & bit != 0)
 }

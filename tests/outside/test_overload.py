@@ -272,7 +272,7 @@ def is_served(address, own):
             return False
 
 
-def test_an_address_with_64_connections_is_served_by_default(switch):
+def test_an_address_with_256_connections_is_served_by_default(switch):
     address = ("127.0.0.1", switch.ports()["link-a"])
     with contextlib.ExitStack() as stack:
         links = [stack.enter_context(Link(address, own="127.0.0.2")) for _ in range(256)]

@@ -168,6 +168,19 @@ def test_a_link_to_the_data_directory_is_followed_if_it_is_ours(make_switch, pub
     refuses_everything(switch, switch.data, f"belongs to uid {OTHER}")
 
 
+@pytest.mark.parametrize("spoil, named", [
+    (lambda path: os.chown(path, OTHER, OTHER), f"belongs to uid {OTHER}"),
+    (lambda path: path.chmod(0o662), "others can write it"),
+])
+def test_a_file_of_the_journal_is_its_owners_alone(make_switch, spoil, named):
+    switch = make_switch().start()
+    switch.terminate()
+    segment = switch.data / "journal/0000000001.journal"
+    spoil(segment)
+    said = switch.refuses_to_start()
+    assert str(segment) in said and named in said, said
+
+
 def test_a_umask_of_002_and_a_directory_of_mode_775_are_usual(make_switch):
     switch = make_switch()
     switch.directory.chmod(0o775)

@@ -47,11 +47,17 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
         Some("jsonl" | "ndjson") => None,
         _ => return Err(refused("expected a file that ends in .csv, .jsonl or .ndjson")),
     };
-    let mut work = Work::begin(config, name.clone(), true)?;
+    // Begun with the first batch: a slow pipe may take longer to fill it than the switch waits for
+    // a command.
+    let mut begun = None;
     let mut batch = Batch::default();
     while let Some((number, line)) = lines.next().map_err(failed)? {
         let bytes = line.as_ref().map_or(0, |line| line.len());
         if batch.cards.len() == BATCH_CARDS || batch.bytes + bytes > BATCH_BYTES {
+            let work = match &mut begun {
+                Some(work) => work,
+                None => begun.insert(Work::begin(config, name.clone(), true)?),
+            };
             work.add(std::mem::take(&mut batch))?;
         }
         batch.bytes += bytes;
@@ -60,6 +66,10 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
             None => batch.refused.push((number, EXPECTED.to_owned())),
         }
     }
+    let mut work = match begun {
+        Some(work) => work,
+        None => Work::begin(config, name.clone(), true)?,
+    };
     work.add(batch)?;
     bar.finish_and_clear();
     work.end("added")

@@ -157,6 +157,7 @@ pub(crate) fn act(action: &KeyAction, config: &Config) -> Result<(), CliError> {
             let expected = kcv.as_deref();
             match (component, of, custodian, under) {
                 (Some(number), Some(count), Some(custodian), None) => {
+                    let custodian = custodian.trim();
                     let part = Part { number: *number, count: *count, custodian, expected };
                     keys.component(name, kind, &part)
                 }

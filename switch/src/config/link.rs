@@ -66,6 +66,12 @@ impl LinkConfig {
 pub struct Peers(Vec<IpNet>);
 
 impl Peers {
+    /// Whether any address may.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether this one may; an IPv4 address in its own form.
     #[must_use]
     pub fn allow(&self, address: IpAddr) -> bool {
