@@ -27,29 +27,35 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// A civil time that stands still until it is moved.
+/// A civil time that stands still until it is moved. Time that passes does so for the monotonic
+/// clock too, which runs besides.
 #[derive(Clone, Default)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock {
+    civil: Arc<AtomicI64>,
+    passed: Arc<AtomicU64>,
+}
 
 impl TestClock {
-    /// Sets the time.
+    /// Sets the civil time.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.micros(), Ordering::SeqCst);
+        self.civil.store(now.micros(), Ordering::SeqCst);
     }
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+        let micros = u64::try_from(by.as_micros()).unwrap();
+        self.civil.fetch_add(micros.cast_signed(), Ordering::SeqCst);
+        self.passed.fetch_add(micros, Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.civil.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
-        SystemClock.monotonic()
+        SystemClock.monotonic() + Duration::from_micros(self.passed.load(Ordering::SeqCst))
     }
 }
 
