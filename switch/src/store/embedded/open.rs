@@ -340,7 +340,7 @@ impl Loading<'_> {
     fn answers_max(&self) -> u64 {
         let entries: usize = self.duplicates.iter().map(|(_, index)| index.entries_max()).sum();
         let entries = u64::try_from(entries).unwrap_or(u64::MAX);
-        entries.saturating_add(entries / 16)
+        entries.saturating_add(entries / 50)
     }
 
     /// Notes that answers of before this time are not in the index.
@@ -353,51 +353,51 @@ impl Loading<'_> {
         if sequence >= self.start {
             self.replayed_bytes.set(self.replayed_bytes.get() + bytes.len() as u64);
         }
-        let mut parts = Vec::new();
-        record::read_entry(bytes, |part| parts.push(part)).map_err(|error| error.to_string())?;
-        let keeps_answer = parts.iter().any(|part| match part {
-            Part::Transaction(transaction) => transaction.is_kept,
-            _ => false,
-        });
+        let mut keeps_answer = false;
         // A reversal stands behind the record of its message.
         let mut network = None;
-        parts.into_iter().try_for_each(|part| match part {
+        let mut refused = None;
+        let read = record::read_entry(bytes, |part| match part {
             Part::Transaction(transaction) => {
+                keeps_answer |= transaction.is_kept;
                 self.transaction(sequence, position, &transaction);
                 network = Some(transaction.network);
-                Ok(())
-            }
-            Part::CardAdded(card) if sequence >= self.start => {
-                self.card_added(sequence, position, *card)
-            }
-            Part::CardChanged(key, state) if sequence >= self.start => {
-                self.card_changed(sequence, position, key, state);
-                Ok(())
-            }
-            Part::CardRemoved(key) if sequence >= self.start => {
-                self.card_removed(sequence, position, &key);
-                Ok(())
             }
             Part::Reversal(original, time) => {
                 let reversal = Restored::Reversal { original, at: time };
                 network.iter().for_each(|network| self.answers.found(network, reversal));
-                Ok(())
+            }
+            part => refused = self.part(sequence, position, part).err().or(refused.take()),
+        });
+        read.map_err(|error| error.to_string())?;
+        refused.map_or(Ok(keeps_answer), Err)
+    }
+
+    fn part(&self, sequence: Sequence, position: Position, part: Part) -> Result<(), String> {
+        match part {
+            Part::CardAdded(card) if sequence >= self.start => {
+                return self.card_added(sequence, position, *card);
+            }
+            Part::CardChanged(key, state) if sequence >= self.start => {
+                self.card_changed(sequence, position, key, state);
+            }
+            Part::CardRemoved(key) if sequence >= self.start => {
+                self.card_removed(sequence, position, &key);
             }
             Part::ClockJump(time, micros) => {
                 self.jumped.set(Some(time));
                 // After a way back, what was written ahead of it only seems to be still to come.
                 self.answers.shift(micros.max(0));
-                Ok(())
             }
-            Part::OwnKeys(keys) => {
-                self.own_keys.set(Some(keys));
-                Ok(())
-            }
-            Part::CardAdded(_) | Part::CardChanged(..) | Part::CardRemoved(_) | Part::Event(_) => {
-                Ok(())
-            }
-        })?;
-        Ok(keeps_answer)
+            Part::OwnKeys(keys) => self.own_keys.set(Some(keys)),
+            Part::CardAdded(_)
+            | Part::CardChanged(..)
+            | Part::CardRemoved(_)
+            | Part::Event(_)
+            | Part::Transaction(_)
+            | Part::Reversal(..) => {}
+        }
+        Ok(())
     }
 
     fn card_added(
