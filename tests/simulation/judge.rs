@@ -331,8 +331,19 @@ impl Judge<'_> {
         let sent: Vec<&Sending> = request.sendings.iter().filter(reached).collect();
         let (Some(first), Some(last)) = (sent.first(), sent.last()) else { return };
         let mut known: Option<(usize, usize, &Answer)> = None;
+        let mut unkept = None;
         for (sending, answer) in decided(request) {
             let era = self.era(sending.life);
+            if !is_kept(answer) {
+                // A decision of its own, and nothing that a repeat is bound to. One of each time is
+                // looked at: there is room for some dozens of steps.
+                if unkept.replace(era) != Some(era) {
+                    let end = answer.order.min(self.end_of(sending.life));
+                    let reply = Some(Reply::Code(answer.code));
+                    steps.push(Step { call, reply, begin: sending.order, end, repeats: None });
+                }
+                continue;
+            }
             if known.is_some_and(|(_, known, _)| known == era) {
                 continue;
             }
