@@ -158,8 +158,8 @@ pub enum Event {
         /// Waiters woken.
         waiters: usize,
     },
-    /// The next segment could not be prepared. Tried again every second; final only when the
-    /// segment is needed.
+    /// The next segment could not be prepared. Tried again after seconds, then less often, once a
+    /// minute in the end; final only when the segment is needed.
     PrepareFailed(Failed),
     /// Old segments were removed or kept as spares.
     Retired {
