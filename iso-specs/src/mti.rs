@@ -90,6 +90,12 @@ impl Mti {
         self.class() == 8
     }
 
+    /// Whether it tells of something that has happened (function 2).
+    #[must_use]
+    pub const fn is_advice(self) -> bool {
+        self.function() == 2
+    }
+
     /// Whether it reverses another message (class 4), or answers such a reversal.
     #[must_use]
     pub const fn is_reversal(self) -> bool {

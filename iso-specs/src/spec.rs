@@ -18,7 +18,7 @@
 //!
 //! [echo]                           # elements that an answer returns
 //! default = [2, 3, 4, 7, 11]
-//! network_management = [7, 11, 70]
+//! network_management = [7, 11, 41, 70]
 //!
 //! [elements]                       # one line per data element
 //! 2 = {name = "PAN", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan"}

@@ -461,7 +461,7 @@ fn network_management(session: &Session, decoded: &Decoded<'_>) -> Outcome {
     };
     let reason = match request {
         NetworkManagement::NotSupported => Reason::FunctionNotSupported,
-        NetworkManagement::Echo => Reason::Approved,
+        NetworkManagement::Echo | NetworkManagement::Told => Reason::Approved,
         NetworkManagement::SignOn | NetworkManagement::SignOff => {
             session.sign(request == NetworkManagement::SignOn);
             Reason::Approved

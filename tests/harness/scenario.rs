@@ -55,7 +55,7 @@ use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pan, pin_block};
 
 /// Elements that an answer gives back.
 const ECHOED: [u8; 14] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
-const ECHOED_0810: [u8; 4] = [7, 11, 33, 70];
+const ECHOED_0810: [u8; 7] = [7, 11, 24, 33, 37, 41, 70];
 
 /// The links of every table, with their networks.
 const LINKS: [(&str, &str); 3] = [("one", "net"), ("two", "net"), ("three", "other")];

@@ -11,7 +11,7 @@ pub enum Route {
     Advice,
     /// 0400, 0420 and their repeats: a request is taken back.
     Reversal,
-    /// 0800 and its repeats: sign-on, sign-off, echo.
+    /// 0800, 0820 and their repeats: sign-on, sign-off, echo.
     NetworkManagement,
     /// Another request: answered with 1015.
     NotSupported,
@@ -29,7 +29,7 @@ pub fn route(mti: Mti) -> Route {
         [b'0', b'1' | b'2', b'0', b'0'..=b'5'] => Route::Authorization,
         [b'0', b'1' | b'2', b'2', b'0'..=b'5'] => Route::Advice,
         [b'0', b'4', b'0' | b'2', b'0'..=b'5'] => Route::Reversal,
-        [b'0', b'8', b'0', b'0'..=b'5'] => Route::NetworkManagement,
+        [b'0', b'8', b'0' | b'2', b'0'..=b'5'] => Route::NetworkManagement,
         _ => Route::NotSupported,
     }
 }
