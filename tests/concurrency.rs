@@ -140,7 +140,7 @@ async fn storm(limit: &str, seed: u32) {
     records.reverse();
     let order: Vec<&Exchange> = records
         .iter()
-        .map(|record| &exchanges[std::str::from_utf8(&record.stan).unwrap()])
+        .map(|(_, record)| &exchanges[std::str::from_utf8(&record.stan).unwrap()])
         .collect();
     assert_eq!(order.len(), exchanges.len(), "every request has one record");
     let limit = limit.parse().ok();
@@ -153,7 +153,7 @@ async fn storm(limit: &str, seed: u32) {
         assert!(exchange.answered >= latest_sent, "answered before an earlier one was sent");
         latest_sent = latest_sent.max(exchange.sent);
     }
-    let suspensions = records.iter().filter(|record| {
+    let suspensions = records.iter().filter(|(_, record)| {
         record.answer.reason == Reason::PinTryLimitExceeded && record.verification.is_some()
     });
     let reached = answers.contains(&"75");

@@ -25,7 +25,7 @@ use crate::listener::Door;
 use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::store::record::TransactionRecord;
+use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::Switch;
 
 /// Longest request or answer, in bytes.
@@ -141,6 +141,8 @@ pub struct CardView {
 /// A transaction record, masked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransactionView {
+    /// By which audit lines name it: 16 hexadecimal digits, later ones higher.
+    pub id: String,
     /// When it was decided, RFC 3339 in UTC.
     pub time: String,
     /// The network it came from.
@@ -161,8 +163,8 @@ pub struct TransactionView {
     pub rrn: Option<String>,
     /// The four-digit code of what was answered.
     pub reason_code: String,
-    /// In words.
-    pub reason: String,
+    /// The same in words.
+    pub memo: String,
     /// DE38.
     pub approval_code: Option<String>,
     /// What the HSM said of the PIN, and of the cryptogram.
@@ -174,10 +176,11 @@ pub struct TransactionView {
 }
 
 impl TransactionView {
-    fn of(record: &TransactionRecord) -> TransactionView {
+    fn of((id, record): &(RecordId, TransactionRecord)) -> TransactionView {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let name = |outcome: Verification| outcome.name().to_owned();
         TransactionView {
+            id: id.to_string(),
             time: record.time.to_string(),
             network: record.network.to_string(),
             mti: record.mti.to_string(),
@@ -188,7 +191,7 @@ impl TransactionView {
             stan: text(&record.stan),
             rrn: record.rrn.map(|rrn| text(&rrn)),
             reason_code: record.answer.reason.code().to_owned(),
-            reason: record.answer.reason.words().to_owned(),
+            memo: record.answer.reason.memo().to_owned(),
             approval_code: record.answer.approval_code.map(|code| text(&code)),
             pin: record.verification.map(name),
             cryptogram: record.cryptogram.map(name),

@@ -335,5 +335,5 @@ fn remark(field: &Field<'_>, dialect: &Spec) -> Option<&'static str> {
     }
     let mut room = [0; 8];
     let code = str::from_utf8(field.text(&mut room)?).ok()?;
-    Reason::from_response_code(code, dialect).map(Reason::words)
+    Reason::from_response_code(code, dialect).map(Reason::memo)
 }

@@ -174,7 +174,11 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         let event = is_of_pin.then_some(event);
         let commit = Commit { event, ..Commit::by_issuer(&card, changed) };
         match switch.store.commit(commit, &mut None).await {
-            Ok(()) => count += 1,
+            Ok(id) => {
+                let token = &*entry.identity.token;
+                tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
+                count += 1;
+            }
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }
@@ -241,7 +245,7 @@ async fn change<C, H, S: Store>(
         let commit = Commit::by_issuer(&card, changed.clone());
         match switch.store.commit(commit, &mut None).await {
             // As it was committed: by now it may have been changed again, or removed.
-            Ok(()) => return Ok(Card { state: Arc::new(changed), ..card }),
+            Ok(_) => return Ok(Card { state: Arc::new(changed), ..card }),
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }

@@ -425,10 +425,8 @@ async fn expire(switch: Arc<PinSwitch>) {
             continue;
         }
         let cards = switch.store.cards().entries();
-        match issuer::expire_changes(&switch, &cards).await {
-            Ok(0) => {}
-            Ok(cards) => tracing::info!(target: "audit", action = "PIN change expired", cards),
-            Err(error) => tracing::error!(%error, "no PIN change was ended"),
+        if let Err(error) = issuer::expire_changes(&switch, &cards).await {
+            tracing::error!(%error, "no PIN change was ended");
         }
     }
 }

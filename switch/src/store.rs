@@ -13,9 +13,9 @@ use crate::authorization::Answer;
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardKey, CardState};
 use crate::hsm::Kcv;
-use record::{Event, TransactionRecord};
+use record::{Event, RecordId, Sought, TransactionRecord};
 
-pub use duplicates::{BodyDigest, DuplicateKey, Original};
+pub use duplicates::{BodyDigest, DuplicateKey, Named, Original};
 
 /// How many times a change is decided again because the card changed meanwhile. Each time
 /// somebody else was served, so this many others came first.
@@ -26,15 +26,16 @@ pub trait Store: Send + Sync + 'static {
     /// The right to answer one request; given back when it is dropped without a commit.
     type Claim: Send;
 
-    /// Asks for the right to answer the request with this key on a network. While another request
-    /// with the same key is being answered, this waits for its answer.
+    /// Asks for the right to answer the request with this key on a network; `unnamed` is the key
+    /// without the card, by which a reversal without a PAN speaks of it. While another request with
+    /// the same key is being answered, this waits for its answer.
     ///
     /// # Errors
     /// If the store has failed.
     fn claim(
         &self,
         network: &str,
-        key: DuplicateKey,
+        keys: (DuplicateKey, impl Fn() -> DuplicateKey + Send),
         body: BodyDigest,
     ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
 
@@ -46,8 +47,19 @@ pub trait Store: Send + Sync + 'static {
     fn knows(
         &self,
         network: &str,
-        original: Original,
+        named: Named,
     ) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
+
+    /// The answered request that a reversal may speak of. While one that may be it is being
+    /// answered, this waits for its answer.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    fn find(
+        &self,
+        network: &str,
+        sought: &Sought,
+    ) -> impl Future<Output = Result<Found, StoreFailed>> + Send;
 
     /// How far back the repeats of a network are recognised now.
     fn duplicate_window(&self, network: &str) -> Duration;
@@ -68,9 +80,10 @@ pub trait Store: Send + Sync + 'static {
         token: &str,
     ) -> impl Future<Output = Result<Option<Card>, StoreFailed>> + Send;
 
-    /// Commits a decision. When it returns, the commit survives whatever this kind of commit
-    /// must survive, provided that [`Store::flush`] is called before the reply leaves. A claim
-    /// is taken if the decision was committed and its answer is one to keep.
+    /// Commits a decision, and says where its record stands. When it returns, the commit survives
+    /// whatever this kind of commit must survive, provided that [`Store::flush`] is called before
+    /// the reply leaves. A claim is taken if the decision was committed and its answer is one to
+    /// keep.
     ///
     /// # Errors
     /// [`CommitError`]; nothing has changed then, except that after
@@ -79,7 +92,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         commit: Commit<'_>,
         claim: &mut Option<Self::Claim>,
-    ) -> impl Future<Output = Result<(), CommitError>> + Send;
+    ) -> impl Future<Output = Result<RecordId, CommitError>> + Send;
 
     /// Adds cards, each or not, and says which; durably, with one sync for all.
     ///
@@ -109,7 +122,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         card: &Card,
         records_max: usize,
-    ) -> impl Future<Output = Result<Vec<TransactionRecord>, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Vec<(RecordId, TransactionRecord)>, StoreFailed>> + Send;
 
     /// How many cards have a PIN reference, or a PIN that waits for a chip, that was made with the
     /// key of this check value.
@@ -150,6 +163,17 @@ pub enum Claimed<C> {
     Conflict,
 }
 
+/// What a search for an original came to.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing fits.
+    Nothing,
+    /// This one.
+    One(Box<TransactionRecord>),
+    /// Two or more: nobody knows which is meant.
+    Several,
+}
+
 /// A decision to keep.
 #[derive(Debug, Default)]
 pub struct Commit<'a> {
@@ -177,7 +201,7 @@ impl<'a> Commit<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Reversal {
     /// What the reversal says of it.
-    pub original: Original,
+    pub named: Named,
     /// What [`Store::knows`] said of it.
     pub is_known: bool,
 }

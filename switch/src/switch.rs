@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iso_specs::redact::mask_pan;
-use iso_specs::{ElementSet, Message};
+use iso_specs::{Decoded, ElementSet};
 
 use crate::authorization::{FormatError, Product, Reason};
 use crate::cards::pan::PAN_DIGITS_MAX;
@@ -72,6 +72,8 @@ pub struct Accounted {
     pub repeat: bool,
     /// The data element that was wrong.
     pub fault: Option<FormatError>,
+    /// Of a reversal, whether its original is known.
+    pub original: Option<bool>,
     /// The elements that are what they seem to be.
     pub trusted: ElementSet,
     /// From the read of the frame to the encoded response.
@@ -116,7 +118,8 @@ impl<C, H, S> Switch<C, H, S> {
     /// Notes how long one answered message took, and writes its line: masked, without a name that
     /// the peer chose. Of a message with a fault only DE11 is shown, and only if it can be
     /// trusted: another element may hold what must never be in a log.
-    pub fn account(&self, session: &Session, message: &Message<'_>, how: Accounted) {
+    pub fn account(&self, session: &Session, decoded: &Decoded<'_>, how: Accounted) {
+        let message = &decoded.message;
         session.metrics.took(message.mti(), how.took);
         if how.late {
             session.metrics.late(how.decided);
@@ -129,6 +132,7 @@ impl<C, H, S> Switch<C, H, S> {
         let pan = is_whole(2).then(|| message.text::<PAN_DIGITS_MAX>(2)).flatten();
         let stan = trusts(11).then(|| message.text::<6>(11)).flatten();
         let rrn = is_whole(37).then(|| message.text::<12>(37)).flatten();
+        let (why, offset) = how.fault.map(|fault| reason_of(decoded, fault)).unzip();
         tracing::info!(
             target: "transaction",
             network = &*session.link.network,
@@ -138,11 +142,24 @@ impl<C, H, S> Switch<C, H, S> {
             stan = stan.as_ref().and_then(|stan| stan.as_str()),
             rrn = rrn.as_ref().and_then(|rrn| rrn.as_str()),
             reason = how.reason.code(),
+            memo = how.reason.memo(),
+            original = how.original.map(|known| if known { "known" } else { "unknown" }),
             repeat = how.repeat,
             late = how.late,
             element = how.fault.map(|fault| fault.element),
+            why,
+            offset = offset.flatten(),
             took_us = u64::try_from(how.took.as_micros()).unwrap_or(u64::MAX),
         );
+    }
+}
+
+/// What is wrong with an element, and at which byte of the frame the decoder found it.
+fn reason_of(decoded: &Decoded<'_>, fault: FormatError) -> (String, Option<usize>) {
+    match decoded.fault.filter(|found| found.element == fault.element) {
+        Some(found) => (found.kind.to_string(), Some(found.offset)),
+        None if decoded.message.has(fault.element) => ("not what it may be".to_owned(), None),
+        None => ("missing".to_owned(), None),
     }
 }
 

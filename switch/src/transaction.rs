@@ -10,8 +10,10 @@
 //! they tell of a chip is read.
 
 mod chip;
+mod original;
 
 pub(crate) use chip::chip_call;
+use original::Refused;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use iso_specs::{Decoded, ElementSet, FramingError, Message, Mti, decode};
 
 use crate::authorization::network_management::NetworkManagement;
 use crate::authorization::response::ChipAnswer;
+use crate::authorization::trail::Finding;
 use crate::authorization::{
     Answer, Circumstances, CryptogramCheck, Decision, FormatError, Outcomes, Reason, Request,
     RequiredChecks, Route, accepts_cryptogram, decide, required_checks, response, reversal, route,
@@ -29,7 +32,7 @@ use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
-use crate::store::record::{Event, Place, TransactionRecord};
+use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
     COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Reversal, Store, StoreFailed,
 };
@@ -67,14 +70,15 @@ struct Outcome {
     chip: Option<Vec<u8>>,
     /// Whether it was answered before.
     repeat: bool,
+    /// Of a reversal, whether its original is known.
+    original: Option<bool>,
     rests_on_store: bool,
 }
 
 impl Outcome {
     /// Without the store.
-    const fn of(reason: Reason) -> Outcome {
-        let answer = Answer::new(reason);
-        Outcome { answer, fault: None, chip: None, repeat: false, rests_on_store: false }
+    fn of(reason: Reason) -> Outcome {
+        Outcome { rests_on_store: false, ..Outcome::kept(Answer::new(reason), None, false) }
     }
 
     fn malformed(fault: FormatError) -> Outcome {
@@ -83,7 +87,7 @@ impl Outcome {
 
     /// From the store, or decided now and committed.
     const fn kept(answer: Answer, chip: Option<Vec<u8>>, repeat: bool) -> Outcome {
-        Outcome { answer, fault: None, chip, repeat, rests_on_store: true }
+        Outcome { answer, fault: None, chip, repeat, original: None, rests_on_store: true }
     }
 }
 
@@ -118,12 +122,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         // The dialect was checked at start, so there is a reply.
         let reply = encode(session, &frame.header, (message, trusted), &outcome);
         let Some(frame) = reply else { return Ok(unanswered) };
-        let Outcome { answer: Answer { reason, .. }, fault, repeat, rests_on_store, .. } = outcome;
+        let Outcome { answer: Answer { reason, .. }, fault, repeat, original, .. } = outcome;
+        let rests_on_store = outcome.rests_on_store;
         let took = self.clock.monotonic().saturating_sub(arrived);
         let late = took > self.limits.answer_milliseconds_max;
         let decided = rests_on_store && reason.is_kept();
-        let how = Accounted { reason, repeat, fault, trusted, took, late, decided };
-        self.account(session, message, how);
+        let how = Accounted { reason, repeat, fault, original, trusted, took, late, decided };
+        self.account(session, &decoded, how);
         // The network has given the request up by now, and may have taken it back.
         if late {
             return Ok(unanswered);
@@ -138,17 +143,26 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         route: Route,
         (decoded, arrived): (&Decoded<'_>, Duration),
     ) -> Outcome {
-        let request = match Request::parse(decoded) {
+        let mut request = match Request::parse(decoded) {
             Ok(request) => request,
             Err(fault) => return Outcome::malformed(fault),
         };
         // What was decided elsewhere is acknowledged, whatever it was.
-        if route == Route::Authorization && !request.processing_code.is_supported() {
+        let code = request.processing_code;
+        let is_served = code.is_supported()
+            || code.is_balance_inquiry() && session.link.approves_balance_inquiry;
+        if route == Route::Authorization && !is_served {
             return Outcome::of(Reason::FunctionNotSupported);
         }
-        let answered = self.answer(session, route, (&request, arrived)).await;
-        // The store says itself why it failed, once; here it is one more 9907.
-        answered.unwrap_or_else(|StoreFailed(_)| Outcome::of(Reason::Unavailable))
+        let answered = match self.complete(session, &mut request).await {
+            Ok(()) => self.answer(session, route, (&request, arrived)).await,
+            Err(refused) => Err(refused),
+        };
+        answered.unwrap_or_else(|refused| match refused {
+            Refused::Original => Outcome::malformed(FormatError { element: 90 }),
+            // The store says itself why it failed, once; here it is one more 9907.
+            Refused::Failed(StoreFailed(_)) => Outcome::of(Reason::Unavailable),
+        })
     }
 
     async fn answer(
@@ -156,11 +170,13 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         session: &Session,
         route: Route,
         (request, arrived): (&Request, Duration),
-    ) -> Result<Outcome, StoreFailed> {
-        let card_key = self.vault.card_key(&request.pan);
-        let key = self.duplicates.key(&session.link.network, &card_key, request);
+    ) -> Result<Outcome, Refused> {
+        let network = &session.link.network;
+        let card_key = request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan));
+        let key = self.duplicates.key(network, &card_key, request);
+        let unnamed = || self.duplicates.key(network, &CardKey::NONE, request);
         let body = self.duplicates.body(request);
-        let mut claim = match self.store.claim(&session.link.network, key, body).await? {
+        let claim = match self.store.claim(network, (key, unnamed), body).await? {
             Claimed::Repeat(answer) => {
                 let of = (session, request, arrived);
                 let chip = match answer.chip {
@@ -183,16 +199,28 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             {
                 return Ok(Outcome::of(Reason::DuplicateConflict));
             }
-            Claimed::First(claim) => Some(claim),
+            Claimed::First(claim) => claim,
         };
-        let place = Place { network: &session.link.network, card: card_key, key, body };
+        let place = Place { network, card: card_key, key, body };
         let transaction = key.digest;
-        let mut attempt =
-            Attempt { session, request, arrived, transaction, known: Known::default() };
+        let attempt = Attempt { session, request, arrived, transaction, known: Known::default() };
+        self.carry_out(attempt, route, place, claim).await
+    }
+
+    /// Decides and commits, again where the card has changed meanwhile.
+    async fn carry_out(
+        &self,
+        mut attempt: Attempt<'_>,
+        route: Route,
+        place: Place<'_>,
+        claim: S::Claim,
+    ) -> Result<Outcome, Refused> {
+        let (session, request, key) = (attempt.session, attempt.request, place.key);
+        let mut claim = Some(claim);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
-            let reverses = self.original(session, route, &card_key, request).await?;
-            let card = self.load(request, &card_key).await?;
+            let reverses = self.original(session, route, &place.card, request).await?;
+            let card = self.load(request, &place.card).await?;
             let (decision, chip) =
                 self.outcome(&mut attempt, (route, reverses), card.as_ref(), now).await;
             let answer = answer_of(&decision, route, key);
@@ -210,19 +238,25 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                     (attempt.known.outcomes(), decision.trail),
                     now,
                 )),
-                event: suspends.then_some(Event::StateSuspended { time: now, card: card_key }),
+                event: suspends.then_some(Event::StateSuspended { time: now, card: place.card }),
                 reverses,
             };
             match self.store.commit(commit, &mut claim).await {
                 Err(CommitError::Changed) => continue,
-                Err(CommitError::Failed(failed)) => return Err(failed),
-                Ok(()) => {}
+                Err(CommitError::Failed(failed)) => return Err(failed.into()),
+                Ok(id) => {
+                    let audits = [
+                        ("offline PIN bypassed", is_bypass),
+                        ("suspended for PIN tries", suspends),
+                    ];
+                    audit(session, card.as_ref(), audits, id);
+                }
             }
             self.metrics.suspended(suspends);
             self.metrics.decided(is_bypass, &trail);
-            audit_bypass(session, card.as_ref().filter(|_| is_bypass), key);
             reverses.iter().for_each(|reversal| self.metrics.reversed(reversal.is_known));
-            return Ok(Outcome::kept(answer, chip, false));
+            let original = reverses.map(|reversal| reversal.is_known);
+            return Ok(Outcome { original, ..Outcome::kept(answer, chip, false) });
         }
         Ok(Outcome::of(Reason::SystemMalfunction))
     }
@@ -253,10 +287,10 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             (Route::Advice, None) => Some(Reason::Approved),
             _ => None,
         };
-        match (acknowledged, card) {
+        let (decision, chip) = match (acknowledged, card) {
             (Some(reason), Some(card)) => {
                 let known = reverses.filter(|reversal| reversal.is_known);
-                let reversed = known.map(|reversal| reversal.original.digest);
+                let reversed = known.map(|reversal| reversal.named.original.digest);
                 (self.conclude(attempt, card, reason, reversed).await, None)
             }
             (None, Some(card)) => {
@@ -266,28 +300,16 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             (acknowledged, None) => {
                 (Decision::unchanged(acknowledged.unwrap_or(Reason::NoSuchCard)), None)
             }
-        }
-    }
-
-    /// What a reversal takes back, once the original is answered; `None` for other requests.
-    async fn original(
-        &self,
-        session: &Session,
-        route: Route,
-        card: &CardKey,
-        request: &Request,
-    ) -> Result<Option<Reversal>, StoreFailed> {
-        if route != Route::Reversal {
-            return Ok(None);
-        }
-        let network = &session.link.network;
-        let original = self.duplicates.original(network, card, request);
-        Ok(Some(Reversal { original, is_known: self.store.knows(network, original).await? }))
+        };
+        let is_unknown = reverses.is_some_and(|reversal| !reversal.is_known);
+        let finding = is_unknown.then_some(Finding::OriginalUnknown);
+        (decision.with(finding), chip)
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
     async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
-        let is_ours = self.products.iter().any(|product| product.has_bin_of(&request.pan));
+        let Some(pan) = &request.pan else { return Ok(None) };
+        let is_ours = self.products.iter().any(|product| product.has_bin_of(pan));
         if is_ours { self.store.load(key).await } else { Ok(None) }
     }
 
@@ -352,7 +374,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         time: &mut HsmTime,
     ) -> Verification {
         let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
-        let Some(block) = pin_block else { return Verification::BadPinBlock };
+        let (Some(pan), Some(block)) = (pan, pin_block) else { return Verification::BadPinBlock };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
@@ -419,12 +441,12 @@ impl Known {
     }
 }
 
-/// A line for each approval without the offline PIN that it would need.
-fn audit_bypass(session: &Session, card: Option<&Card>, key: DuplicateKey) {
-    if let Some(card) = card {
-        let (link, token) = (&*session.link.name, &*card.entry.identity.token);
-        let transaction = format!("{:032x}", key.digest);
-        tracing::info!(target: "audit", action = "offline PIN bypassed", link, token, transaction);
+/// A line for each of these that a transaction did to a card.
+fn audit(session: &Session, card: Option<&Card>, done: [(&str, bool); 2], id: RecordId) {
+    let Some(card) = card else { return };
+    let (link, token) = (&*session.link.name, &*card.entry.identity.token);
+    for (action, _) in done.into_iter().filter(|(_, is_done)| *is_done) {
+        tracing::info!(target: "audit", action, link, token, transaction = %id);
     }
 }
 

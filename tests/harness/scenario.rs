@@ -12,6 +12,7 @@
 //! 0100 A pin=1111 de4=000000000100      a request with defaults; dropNN leaves an element out;
 //!                                       pin=none, pin=garbage, format=3, key=wrong; track2,
 //!                                       track2=2912101: with this behind its separator;
+//!                                       de90=0100__1: blanks as _
 //!                                       via=2: over another link of the network, via=3: of
 //!                                       another network
 //! 0100 A chip=7                         of a contact chip, with this ATC and a right cryptogram;
@@ -277,7 +278,7 @@ impl Player {
         let card = self.switch().card(card).await;
         let records = self.switch().switch.store.history(&card, 1_000).await.unwrap();
         let found: Vec<_> =
-            records.iter().rev().map(|record| record.answer.reason.code()).collect();
+            records.iter().rev().map(|(_, record)| record.answer.reason.code()).collect();
         assert_eq!(found, expected, "{}", self.at);
     }
 
@@ -354,8 +355,7 @@ impl Player {
             {
                 let element = element.parse().unwrap();
                 let hex = element == 55 || element == 52;
-                let value =
-                    if hex { crate::terminal::bytes(value) } else { value.as_bytes().to_vec() };
+                let value = if hex { crate::terminal::bytes(value) } else { text(value) };
                 fields.set(element, &value);
             } else if let Some(element) = word.strip_prefix("drop") {
                 fields.values.remove(&element.parse().unwrap());
@@ -432,6 +432,11 @@ impl Player {
 fn connected(switch: SwitchUnderTest) -> (SwitchUnderTest, [Terminal<DuplexStream>; 3]) {
     let terminals = [0, 1, 2].map(|link| Terminal { stream: switch.connect(link).0 });
     (switch, terminals)
+}
+
+/// A value of a table, where blanks are written as `_`.
+fn text(value: &str) -> Vec<u8> {
+    value.replace('_', " ").into_bytes()
 }
 
 fn option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {

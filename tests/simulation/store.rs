@@ -13,10 +13,10 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
 use switch::store::duplicates::{
-    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals, Restored,
+    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored,
 };
-use switch::store::record::{self, Part};
-use switch::store::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
+use switch::store::record::{self, Part, RecordId, Sought};
+use switch::store::{Claimed, Commit, CommitError, Found, Named, Reversal, Store, StoreFailed};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -151,7 +151,7 @@ impl Shared {
             }
             Part::Transaction(transaction) => {
                 if transaction.is_kept && !self.breaks(Mutation::ForgetAnswers) {
-                    let kept = Kept { answer: transaction.answer, durable_at: 0 };
+                    let kept = Kept { answer: transaction.answer, durable_at: 0, position: 0 };
                     let (key, body) = (transaction.duplicate_key, transaction.body);
                     let answer = Restored::Answer { key, body, kept, at: transaction.time };
                     self.duplicates.restore(&mut vec![answer], transaction.time);
@@ -331,7 +331,7 @@ impl Shared {
             record::put_transaction(&mut entry, transaction, previous);
         }
         if let Some((reversal, time)) = reverses {
-            record::put_reversal(&mut entry, &reversal.original, time);
+            record::put_reversal(&mut entry, &reversal.named.original, time);
         }
         let sequence = disk.append(entry);
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
@@ -358,7 +358,7 @@ impl Shared {
         let kept = commit.transaction.filter(|transaction| transaction.is_kept);
         if let Some(transaction) = kept.filter(|_| !self.breaks(Mutation::NoRepeats)) {
             let durable_at = if waits { sequence } else { 0 };
-            let kept = Kept { answer: transaction.answer, durable_at };
+            let kept = Kept { answer: transaction.answer, durable_at, position: sequence };
             claim.take().into_iter().for_each(|claim| claim.answered(kept, transaction.time));
         }
         self.appended(&mut disk);
@@ -367,7 +367,7 @@ impl Shared {
 
     /// The originals of a reversal, if they are still what its answer was decided on.
     fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
-        let mut originals = self.duplicates.originals(reversal.original, time);
+        let mut originals = self.duplicates.originals(reversal.named, time);
         let waits = originals.in_flight().is_some();
         let changed = waits || originals.is_known() != reversal.is_known;
         if changed && !self.breaks(Mutation::ReverseInFlight) {
@@ -419,19 +419,19 @@ impl Store for SimulatedStore {
     async fn claim(
         &self,
         _network: &str,
-        key: DuplicateKey,
+        (key, unnamed): (DuplicateKey, impl Fn() -> DuplicateKey + Send),
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
-            match shared.duplicates.look(key, body, shared.world.clock.now()) {
+            match shared.duplicates.look((key, &unnamed), body, shared.world.clock.now()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     shared.synced(durable_at).await?;
                     return Ok(Claimed::Conflict);
                 }
-                Look::Repeat(Kept { answer, durable_at }) => {
+                Look::Repeat(Kept { answer, durable_at, .. }) => {
                     let hurries = shared.breaks(Mutation::RepeatBeforeSync);
                     shared.synced(if hurries { 0 } else { durable_at }).await?;
                     return Ok(Claimed::Repeat(answer));
@@ -449,13 +449,13 @@ impl Store for SimulatedStore {
         self.shared.duplicates.window(self.shared.world.clock.now())
     }
 
-    async fn knows(&self, _network: &str, original: Original) -> Result<bool, StoreFailed> {
+    async fn knows(&self, _network: &str, named: Named) -> Result<bool, StoreFailed> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
             let waiting = {
                 let now = shared.world.clock.now();
-                let mut originals = shared.duplicates.originals(original, now);
+                let mut originals = shared.duplicates.originals(named, now);
                 match originals.in_flight() {
                     Some(waiting) if !shared.breaks(Mutation::ReverseInFlight) => waiting,
                     _ => return Ok(originals.is_known()),
@@ -463,6 +463,10 @@ impl Store for SimulatedStore {
             };
             drop(waiting.await);
         }
+    }
+
+    async fn find(&self, _network: &str, _sought: &Sought) -> Result<Found, StoreFailed> {
+        Err(StoreFailed("every reversal here names its original exactly".to_owned()))
     }
 
     async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
@@ -479,13 +483,13 @@ impl Store for SimulatedStore {
         &self,
         commit: Commit<'_>,
         claim: &mut Option<Claim>,
-    ) -> Result<(), CommitError> {
+    ) -> Result<RecordId, CommitError> {
         self.shared.pause().await;
         let (sequence, waits) = self.shared.append_commit(commit, claim)?;
         if waits {
             self.shared.synced(sequence).await?;
         }
-        Ok(())
+        Ok(RecordId(sequence))
     }
 
     async fn add_cards(&self, cards: Vec<NewCard>) -> Result<Vec<Result<(), Taken>>, StoreFailed> {
@@ -514,7 +518,7 @@ impl Store for SimulatedStore {
         &self,
         _: &Card,
         _: usize,
-    ) -> Result<Vec<record::TransactionRecord>, StoreFailed> {
+    ) -> Result<Vec<(RecordId, record::TransactionRecord)>, StoreFailed> {
         Err(StoreFailed("nobody asks for it here".to_owned()))
     }
 

@@ -116,6 +116,13 @@ impl Decision {
         Decision { trail, ..Decision::unchanged(reason) }
     }
 
+    /// With one more finding.
+    #[must_use]
+    pub fn with(mut self, finding: Option<Finding>) -> Decision {
+        self.trail.extend(finding.map(Note::from));
+        self
+    }
+
     /// Whether it suspends this card because the PIN retry limit is reached.
     #[must_use]
     pub fn suspends(&self, card: &CardState) -> bool {
@@ -269,7 +276,7 @@ fn cryptogram_of_plastic(
 ) -> Result<Option<CryptogramCheck>, Note> {
     let (Some(chip), Some(rules)) = (&request.chip, &product.chip) else { return Ok(None) };
     let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
-    let sequence = request.sequence.or(own).unwrap_or_default();
+    let sequence = own.or(request.sequence).unwrap_or_default();
     check_of(chip, &rules.cvns, (plastic, sequence)).map(Some)
 }
 

@@ -6,10 +6,14 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 
 /// Currency and amount against the product. The amount is compared in the product's currency: DE4
-/// if DE49 is that currency, and DE6 too if DE51 is; a limit that cannot be compared declines.
+/// if DE49 is that currency, and DE6 too if DE51 is; a limit that cannot be compared declines. A
+/// balance inquiry has no amount.
 ///
 /// [`Reason::Approved`] or [`Reason::AboveLimit`].
 pub(super) fn check(request: &Request, product: &Product, trail: &mut Trail) -> Reason {
+    if request.processing_code.is_balance_inquiry() {
+        return Reason::Approved;
+    }
     let currencies = &product.allowed_currencies;
     let currency = request.amount.currency;
     if !currencies.is_empty() && !currencies.contains(&currency) {

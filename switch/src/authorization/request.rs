@@ -4,7 +4,7 @@
 use iso_specs::{Decoded, Message, Mti};
 
 use super::chip::ChipData;
-use super::reversal::OriginalElements;
+use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
 use crate::cards::card::Expiry;
 use crate::cards::pan::Pan;
@@ -50,6 +50,12 @@ impl ProcessingCode {
         matches!(&self.transaction_type(), b"00" | b"01" | b"09" | b"17" | b"20")
     }
 
+    /// Available funds 30 and balance 31: nothing is paid.
+    #[must_use]
+    pub const fn is_balance_inquiry(self) -> bool {
+        matches!(&self.transaction_type(), b"30" | b"31")
+    }
+
     /// Cash at an ATM (01) or a counter (17).
     #[must_use]
     pub const fn is_cash(self) -> bool {
@@ -63,11 +69,13 @@ impl ProcessingCode {
 pub struct Request {
     /// Message type.
     pub mti: Mti,
-    /// DE2, or the PAN of track 2 (DE35).
-    pub pan: Pan,
-    /// DE3.
+    /// DE2, or the PAN of track 2 (DE35). Only a reversal may be without it, until its original is
+    /// found.
+    pub pan: Option<Pan>,
+    /// DE3; of a reversal without it, that of its original, or zeros.
     pub processing_code: ProcessingCode,
-    /// DE4 in the currency of DE49.
+    /// DE4 in the currency of DE49. Of a reversal without these it is that of its original; there,
+    /// and in a balance inquiry, it may be zero in the currency 000.
     pub amount: Money,
     /// DE6 in the currency of DE51.
     pub billing: Option<Money>,
@@ -95,8 +103,8 @@ pub struct Request {
     /// DE55; absent without it, and outside of an authorization request where it cannot be read or
     /// contradicts DE22 or DE23.
     pub chip: Option<Box<ChipData>>,
-    /// DE90 of a reversal.
-    pub original: Option<OriginalElements>,
+    /// DE90 of a reversal, and what else it could mean; empty without it.
+    pub original: Readings,
 }
 
 impl Request {
@@ -108,7 +116,7 @@ impl Request {
     /// reversal or an advice are never wrong.
     pub fn parse(decoded: &Decoded<'_>) -> Result<Request, FormatError> {
         let message = &decoded.message;
-        check_elements(decoded, &mandatory(message))?;
+        check_elements(decoded, mandatory(message, is_named(message)))?;
         let track2 = Track2::read(message)?;
         let pan = pan(message, track2.as_ref())?;
         let expiry = optional(message, 14, Expiry::parse)?;
@@ -125,10 +133,10 @@ impl Request {
         Ok(Request {
             mti: message.mti(),
             pan,
-            processing_code: ProcessingCode(required(message, 3)?),
+            processing_code: ProcessingCode(optional(message, 3, exactly)?.unwrap_or(*b"000000")),
             amount: Money {
-                minor_units: number(message, 4)?.ok_or(FormatError { element: 4 })?,
-                currency: currency(message, 49)?.ok_or(FormatError { element: 49 })?,
+                minor_units: number(message, 4)?.unwrap_or_default(),
+                currency: currency(message, 49)?.unwrap_or_default(),
             },
             billing: billing(message)?,
             transmission_time: required(message, 7)?,
@@ -137,7 +145,8 @@ impl Request {
             service_code: track2.and_then(|track| track.service_code),
             merchant_category: optional(message, 18, exactly)?,
             entry_mode,
-            sequence: given.or(chip.as_ref().and_then(|chip| chip.sequence)),
+            // DE23 filled with zeros says nothing where the chip says more.
+            sequence: chip.as_ref().and_then(|chip| chip.sequence).or(given),
             acquirer,
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
@@ -212,9 +221,29 @@ pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), For
     }
 }
 
-/// Elements of a request that must be there; DE35 may stand for DE2.
-fn mandatory(message: &Message<'_>) -> [u8; 6] {
-    [if message.has(35) { 35 } else { 2 }, 3, 4, 7, 11, 49]
+/// Elements of a request that must be there; DE35 may stand for DE2. A balance inquiry has no
+/// amount, and of a reversal whose DE90 names the original that tells the rest.
+fn mandatory(message: &Message<'_>, is_named: bool) -> &'static [u8] {
+    let code = || message.field(3).and_then(|field| field.number()).unwrap_or_default();
+    match (is_named, message.has(35)) {
+        (true, _) => &[7, 11],
+        (_, true) if is_balance_inquiry(code()) => &[35, 3, 7, 11],
+        (_, false) if is_balance_inquiry(code()) => &[2, 3, 7, 11],
+        (_, true) => &[35, 3, 4, 7, 11, 49],
+        (_, false) => &[2, 3, 4, 7, 11, 49],
+    }
+}
+
+/// Of DE3 as a number: 30 available funds, 31 balance (ISO 8583:1987, table A1).
+const fn is_balance_inquiry(processing_code: u64) -> bool {
+    matches!(processing_code / 10_000, 30 | 31)
+}
+
+/// Whether a message leaves to its DE90 what a request must have.
+fn is_named(message: &Message<'_>) -> bool {
+    let has_all =
+        (message.has(2) || message.has(35)) && [3, 4, 49].iter().all(|it| message.has(*it));
+    message.mti().is_reversal() && !has_all && reversal::is_whole(message)
 }
 
 /// Track 2 (ISO/IEC 7813): PAN, separator, expiry YYMM, service code and more.
@@ -238,13 +267,11 @@ impl Track2 {
     }
 }
 
-fn pan(message: &Message<'_>, track2: Option<&Track2>) -> Result<Pan, FormatError> {
+fn pan(message: &Message<'_>, track2: Option<&Track2>) -> Result<Option<Pan>, FormatError> {
     let pan = optional(message, 2, Pan::parse)?;
     match (pan, track2) {
         (Some(pan), Some(track2)) if pan != track2.pan => Err(FormatError { element: 35 }),
-        (Some(pan), _) => Ok(pan),
-        (None, Some(track2)) => Ok(track2.pan.clone()),
-        (None, None) => Err(FormatError { element: 2 }),
+        (pan, track2) => Ok(pan.or(track2.map(|track2| track2.pan.clone()))),
     }
 }
 
@@ -274,7 +301,7 @@ fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
 }
 
 /// What was typed, or read from a stripe, has no chip data; and 5F34 says the same as DE23, which
-/// is `sequence`.
+/// is `sequence`, unless that is filled with zeros.
 fn chip_data(
     message: &Message<'_>,
     entry_mode: Option<[u8; 3]>,
@@ -287,20 +314,17 @@ fn chip_data(
     }
     let mut buffer = [0; VALUE_BYTES_MAX];
     let data = field.bytes(&mut buffer).and_then(ChipData::read).ok_or(wrong)?;
-    match sequence.zip(data.sequence) {
+    match sequence.filter(|given| *given != 0).zip(data.sequence) {
         Some((given, of_chip)) if given != of_chip => Err(FormatError { element: 23 }),
         _ => Ok(Some(Box::new(data))),
     }
 }
 
 /// Only a reversal has one; whatever else brings DE90 is not asked what it means.
-fn original(
-    message: &Message<'_>,
-    acquirer: [u8; 11],
-) -> Result<Option<OriginalElements>, FormatError> {
-    match message.mti().is_reversal() {
+fn original(message: &Message<'_>, acquirer: [u8; 11]) -> Result<Readings, FormatError> {
+    match message.mti().is_reversal() && message.has(90) {
         true => OriginalElements::read(message, acquirer),
-        false => Ok(None),
+        false => Ok(Readings::new()),
     }
 }
 

@@ -134,29 +134,30 @@ impl Reason {
         Reason::ALL.into_iter().find(|reason| Reason::response_code(*reason, dialect) == code)
     }
 
-    /// The reason in words.
+    /// The reason in words. Those of 1809 and 1872 are in the documents of issuers' processors,
+    /// letter by letter, and clients compare them.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub const fn memo(self) -> &'static str {
         match self {
-            Reason::Approved => "approved",
-            Reason::ExpiredCard => "expired card",
-            Reason::CardBlocked => "card suspended, limited or terminated",
-            Reason::NoSuchCard => "no such card",
+            Reason::Approved => "Approved",
+            Reason::ExpiredCard => "Expired card",
+            Reason::CardBlocked => "Card suspended, limited or terminated",
+            Reason::NoSuchCard => "No such card",
             Reason::PinRequired => "PIN required, or no PIN set",
-            Reason::FunctionNotSupported => "function not supported",
-            Reason::AboveLimit => "above the limit",
-            Reason::CardNotActive => "card not active",
+            Reason::FunctionNotSupported => "Function not supported",
+            Reason::AboveLimit => "Above the limit",
+            Reason::CardNotActive => "Card not active",
             Reason::BadPinBlock => "PIN block unusable",
-            Reason::BadCryptogram => "cryptogram wrong or not checked",
-            Reason::InvalidPin => "invalid PIN",
-            Reason::PinTryLimitExceeded => "PIN try limit exceeded",
-            Reason::FormatError => "format error",
-            Reason::Unavailable => "issuer or HSM unavailable",
-            Reason::SystemMalfunction => "system malfunction",
+            Reason::BadCryptogram => "Cryptogram wrong or not checked",
+            Reason::InvalidPin => "Invalid Pin",
+            Reason::PinTryLimitExceeded => "Pin try limit exceeded",
+            Reason::FormatError => "Format error",
+            Reason::Unavailable => "Issuer or HSM unavailable",
+            Reason::SystemMalfunction => "System malfunction",
             Reason::DuplicateConflict => {
-                "same key as an earlier request, another body; or reversed"
+                "Same key as an earlier request, another body; or reversed"
             }
-            Reason::OriginalNotFound => "original not found",
+            Reason::OriginalNotFound => "Original not found",
         }
     }
 

@@ -6,53 +6,108 @@ use super::request::{FormatError, required};
 use super::response_code::Reason;
 use super::routing::{Route, route};
 
-/// DE90, the elements by which the original is known.
+/// DE90, the elements by which the original is known, as far as it says them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalElements {
     /// Message type of the original.
     pub mti: Mti,
     /// Its DE11.
-    pub stan: [u8; 6],
+    pub stan: Option<[u8; 6]>,
     /// Its DE7: MMDDhhmmss.
-    pub transmission_time: [u8; 10],
+    pub transmission_time: Option<[u8; 10]>,
+    /// Its DE37; only in the layout that has it in the place of DE11 and DE7.
+    pub rrn: Option<[u8; 12]>,
     /// Its DE32, filled with zero bytes: that of the reversal, or without one what DE90 says, which
-    /// is filled with zeros on the left.
+    /// is filled on the left. All zero bytes where nobody says it.
     pub acquirer: [u8; 11],
 }
 
+/// What DE90 can mean, the likeliest first; at most two.
+pub type Readings = Vec<OriginalElements>;
+
 impl OriginalElements {
-    /// Reads DE90, if it is there: MTI 4, DE11 6, DE7 10, DE32 11, DE33 11 digits. `acquirer` is
-    /// DE32 of the reversal.
+    /// Reads DE90 of a reversal. `acquirer` is DE32 of the reversal. Two layouts are known, of
+    /// which the text itself tells which it is, but not always:
+    ///
+    /// - ISO 8583:1987: MTI 4, DE11 6, DE7 10, DE32 11, DE33 11. DE7 may be zeros or blanks.
+    /// - BASE24: MTI 4, DE37 12, then date 4 and time 8 of the terminal, which no record has,
+    ///   business date 4 and a filler of 10.
     ///
     /// # Errors
     /// DE90, if it speaks of a message that cannot be reversed, of no date, or of another
     /// acquirer. The reversal must not be acknowledged then: nothing would be reversed.
-    pub(super) fn read(
-        message: &Message<'_>,
-        acquirer: [u8; 11],
-    ) -> Result<Option<OriginalElements>, FormatError> {
-        if !message.has(90) {
-            return Ok(None);
-        }
+    pub(super) fn read(message: &Message<'_>, acquirer: [u8; 11]) -> Result<Readings, FormatError> {
         let text: [u8; 42] = required(message, 90)?;
+        let wrong = FormatError { element: 90 };
+        let (mti, rest) = text.split_first_chunk().ok_or(wrong)?;
+        let mti = Mti::new(*mti).filter(|mti| is_reversible(*mti)).ok_or(wrong)?;
         let time = message.spec().element(7).and_then(DataElement::pattern);
-        let read = || {
-            let (mti, rest) = text.split_first_chunk()?;
-            let (stan, rest) = rest.split_first_chunk()?;
-            let (transmission_time, rest) = rest.split_first_chunk()?;
-            let known = rest.first_chunk::<11>().filter(|known| **known != *b"00000000000");
-            let mti = Mti::new(*mti).filter(|mti| is_reversible(*mti))?;
-            time.is_none_or(|time| time.accepts(transmission_time)).then_some(())?;
-            let acquirer = match (known, acquirer.first()) {
-                (None, _) => acquirer,
-                (Some(known), Some(0)) => *known,
-                (Some(known), _) => Some(acquirer).filter(|own| is_same(own, known))?,
-            };
-            let (stan, transmission_time) = (*stan, *transmission_time);
-            Some(OriginalElements { mti, stan, transmission_time, acquirer })
-        };
-        read().map(Some).ok_or(FormatError { element: 90 })
+        let is_time = |given: &[u8]| time.is_none_or(|time| time.accepts(given));
+        let readings = [iso(mti, rest, acquirer, is_time), base24(mti, rest, acquirer, is_time)];
+        let readings: Readings = readings.into_iter().flatten().collect();
+        if readings.is_empty() { Err(wrong) } else { Ok(readings) }
     }
+
+    /// Whether it names one message of its acquirer and no other, whatever card it was.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.stan.is_some() && self.transmission_time.is_some()
+    }
+
+    /// Whether nothing must be looked for: what it does not say cannot tell two messages apart.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.is_whole() && self.acquirer.first() != Some(&0)
+    }
+}
+
+/// Whether DE90 of a message names its original without the card.
+pub(super) fn is_whole(message: &Message<'_>) -> bool {
+    let readings = OriginalElements::read(message, [0; 11]);
+    readings.is_ok_and(|found| found.first().is_some_and(OriginalElements::is_whole))
+}
+
+fn iso(
+    mti: Mti,
+    rest: &[u8],
+    acquirer: [u8; 11],
+    is_time: impl Fn(&[u8]) -> bool,
+) -> Option<OriginalElements> {
+    let (stan, rest) = rest.split_first_chunk::<6>()?;
+    let (time, rest) = rest.split_first_chunk::<10>()?;
+    let stan = if is_absent(stan) { None } else { Some(digits(stan)?) };
+    let transmission_time = match is_absent(time) {
+        true => None,
+        false => Some(*time).filter(|time| is_time(time)).map(Some)?,
+    };
+    // With neither, it says nothing but the kind of message.
+    stan.or(transmission_time.map(|_| [0; 6]))?;
+    let known = trimmed(rest.first_chunk::<11>()?);
+    let acquirer = match (known, acquirer.first()) {
+        ([], _) => acquirer,
+        (known, Some(0)) => {
+            let mut own = [0; 11];
+            own.get_mut(..known.len())?.copy_from_slice(known);
+            own.iter().all(|byte| *byte == 0 || byte.is_ascii_digit()).then_some(own)?
+        }
+        (known, _) => Some(acquirer).filter(|own| is_same(own, known))?,
+    };
+    Some(OriginalElements { mti, stan, transmission_time, rrn: None, acquirer })
+}
+
+fn base24(
+    mti: Mti,
+    rest: &[u8],
+    acquirer: [u8; 11],
+    is_time: impl Fn(&[u8]) -> bool,
+) -> Option<OriginalElements> {
+    let (rrn, rest) = rest.split_first_chunk::<12>()?;
+    let (at, rest) = rest.split_first_chunk::<10>()?;
+    let business_date = rest.get(2..6)?;
+    let is_date = |date: &[u8]| is_absent(date) || is_time(&[date, b"000000"].concat());
+    let is_it = !is_absent(rrn) && is_time(at) && is_date(business_date);
+    let (stan, transmission_time) = (None, None);
+    is_it.then_some(OriginalElements { mti, stan, transmission_time, rrn: Some(*rrn), acquirer })
 }
 
 /// Requests that are decided, and advices.
@@ -60,11 +115,33 @@ fn is_reversible(mti: Mti) -> bool {
     matches!(route(mti), Route::Authorization | Route::Advice)
 }
 
+/// Zeros or blanks, which stand for what is not known.
+fn is_absent(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b'0' | b' '))
+}
+
+/// Without what fills it up, on either side.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii();
+    let start = text.iter().position(|digit| *digit != b'0').unwrap_or(text.len());
+    text.get(start..).unwrap_or_default()
+}
+
+fn digits<const N: usize>(text: &[u8; N]) -> Option<[u8; N]> {
+    text.iter().all(u8::is_ascii_digit).then_some(*text)
+}
+
 /// Whether DE32 is the acquirer of DE90, with zeros on the left or without.
-fn is_same(acquirer: &[u8; 11], known: &[u8; 11]) -> bool {
+fn is_same(acquirer: &[u8; 11], known: &[u8]) -> bool {
     let digits = acquirer.iter().take_while(|byte| **byte != 0);
     let digits = digits.skip_while(|digit| **digit == b'0');
-    digits.eq(known.iter().skip_while(|digit| **digit == b'0'))
+    digits.eq(known)
+}
+
+/// Whether DE37 is the one of DE90, however each is filled up.
+#[must_use]
+pub fn is_same_rrn(rrn: &[u8; 12], known: &[u8; 12]) -> bool {
+    trimmed(rrn) == trimmed(known)
 }
 
 /// What a link is told when it reverses something that nobody knows.

@@ -110,13 +110,14 @@ pub enum Finding {
     ScriptInDoubt,
     ChangeInDoubt,
     StripeOfChip,
+    OriginalUnknown,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 61] = [
+    pub const ALL: [Finding; 62] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -178,6 +179,7 @@ impl Finding {
         F::ScriptInDoubt,
         F::ChangeInDoubt,
         F::StripeOfChip,
+        F::OriginalUnknown,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -247,6 +249,7 @@ impl Finding {
             F::NoPinSet => ("no PIN is set", "", ""),
             F::PinMissing => ("a PIN is required, and there is none", "", ""),
             F::NoPinRequired => ("no PIN is required", "", ""),
+            F::OriginalUnknown => ("original unknown", "", ""),
             F::PinUnavailable => ("the HSM gave no answer for the PIN", "", ""),
             F::CurrencyNotAllowed => ("currency not allowed", "DE49", ""),
             F::LimitNotComparable => ("not comparable with the limit", "DE49", "limit"),

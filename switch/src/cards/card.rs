@@ -302,17 +302,21 @@ impl CardState {
     }
 
     /// The plastic a request speaks of, with its place: the newest with this expiry and sequence,
-    /// either left out where the request does not give it.
+    /// either left out where the request does not give it. Terminals that read no sequence number
+    /// fill DE23 with zeros: where no plastic has the number 0, that gives none.
     #[must_use]
     pub fn plastic(
         &self,
         expiry: Option<Expiry>,
         sequence: Option<u8>,
     ) -> Option<(usize, &Plastic)> {
-        self.plastics.iter().enumerate().rev().find(|(_, plastic)| {
-            expiry.is_none_or(|given| given == plastic.expiry)
-                && sequence.is_none_or(|given| given == plastic.sequence)
-        })
+        let with = |sequence: Option<u8>| {
+            self.plastics.iter().enumerate().rev().find(move |(_, plastic)| {
+                expiry.is_none_or(|given| given == plastic.expiry)
+                    && sequence.is_none_or(|given| given == plastic.sequence)
+            })
+        };
+        with(sequence).or_else(|| if sequence == Some(0) { with(None) } else { None })
     }
 }
 

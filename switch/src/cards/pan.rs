@@ -81,6 +81,9 @@ pub struct MaskedPan {
 }
 
 impl MaskedPan {
+    /// Where no PAN is known, and of one that is too short to show a part of it.
+    pub const NONE: MaskedPan = MaskedPan { first: [b'_'; 6], last: [b'_'; 4] };
+
     /// Bytes of [`MaskedPan::to_bytes`].
     pub const BYTES: usize = 10;
 

@@ -22,6 +22,9 @@ pub struct CardKey(pub [u8; CardKey::BYTES]);
 impl CardKey {
     /// Bytes of a card key.
     pub const BYTES: usize = 16;
+
+    /// In the place of the key where the card is not known.
+    pub const NONE: CardKey = CardKey([0; CardKey::BYTES]);
 }
 
 impl fmt::Debug for CardKey {

@@ -41,6 +41,9 @@ pub struct LinkConfig {
     pub sign_on_required: bool,
     /// What a reversal is answered whose original nobody knows.
     pub unknown_original: UnknownOriginal,
+    /// Whether a balance inquiry (DE3 30, 31) is answered like any request, though no balance is
+    /// known; otherwise it is a function that is not supported.
+    pub approves_balance_inquiry: bool,
     /// Whether a request is refused that says by DE7 that it is older than the answers that are
     /// known: nobody could tell whether it was answered or reversed before.
     pub refuse_older_than_window: bool,
@@ -197,6 +200,12 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
                 "refuse" => Some(UnknownOriginal::Refuse),
                 _ => None,
             });
+        let refused = "\"refuse\" or \"approve\"";
+        let balance_inquiry = keys.optional_name("balance_inquiry", refused, |name| match name {
+            "refuse" => Some(false),
+            "approve" => Some(true),
+            _ => None,
+        });
         let refuse_older_than_window = keys.optional_boolean("refuse_older_than_window");
         let zpk = "the name of a key that was brought in: letters, digits and hyphens, not own-*";
         let is_zpk = |name: &KeyName| !name.as_str().starts_with("own-");
@@ -216,6 +225,7 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             frames,
             sign_on_required: sign_on_required.unwrap_or(false),
             unknown_original: unknown.unwrap_or_default(),
+            approves_balance_inquiry: balance_inquiry.unwrap_or(false),
             refuse_older_than_window: refuse_older_than_window.unwrap_or(false),
             zpk: zpk?,
             pin_block_formats,

@@ -99,7 +99,7 @@ fn a_cut_or_changed_capture_is_read_as_far_as_it_goes() {
 fn a_response_code_is_explained() {
     let (tally, out) = list(b"30383130303030303030303030323030303030303535");
     assert_eq!(tally.unwrap(), Tally { messages: 1, faulty: 0, losses: 0 });
-    assert!(out.ends_with("2 bytes: 55  invalid PIN\n"), "{out}");
+    assert!(out.ends_with("2 bytes: 55  Invalid Pin\n"), "{out}");
 }
 
 #[test]

@@ -53,10 +53,10 @@ use std::time::Duration;
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{
-    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Originals,
+    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Originals, WINDOW,
 };
-use super::record::{self, OwnKeys, Part, TransactionRecord};
-use super::{Claimed, Commit, CommitError, Reversal, Store, StoreFailed};
+use super::record::{self, OwnKeys, Part, RecordId, Sought, TransactionRecord};
+use super::{Claimed, Commit, CommitError, Found, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
 use crate::clock::{Clock, SettledClock, Timestamp};
@@ -97,6 +97,7 @@ struct Shared {
 #[derive(Clone, Copy)]
 struct Appended {
     sequence: Sequence,
+    position: Position,
     waits: bool,
 }
 
@@ -153,6 +154,83 @@ impl EmbeddedStore {
         let read = record::read_entry(&payload, |part| parts.push(part));
         read.map(|()| parts).map_err(|error| StoreFailed(error.to_string()))
     }
+
+    /// The transaction at a position; none if its segment is kept no more.
+    fn transaction(&self, position: u64) -> Result<Option<TransactionRecord>, StoreFailed> {
+        let mut parts = self.entry(position)?.into_iter();
+        Ok(parts.find_map(|part| match part {
+            Part::Transaction(record) => Some(*record),
+            _ => None,
+        }))
+    }
+
+    /// The transactions of a card, newest first.
+    fn history_of(
+        &self,
+        card: &Card,
+    ) -> impl Iterator<Item = Result<(RecordId, TransactionRecord), StoreFailed>> {
+        let mut position = card.entry.last_record();
+        std::iter::from_fn(move || {
+            let at = RecordId(std::mem::take(&mut position));
+            if at.0 == 0 {
+                return None;
+            }
+            let record = self.transaction(at.0).transpose()?;
+            let previous = record.as_ref().ok().and_then(|record| record.previous);
+            position = previous.unwrap_or_default();
+            Some(record.map(|record| (at, record)))
+        })
+    }
+
+    /// The only transaction at these positions that is sought.
+    fn only(
+        &self,
+        network: &str,
+        sought: &Sought,
+        positions: impl Iterator<Item = u64>,
+    ) -> Result<Found, StoreFailed> {
+        let records = positions.map(|position| self.transaction(position));
+        only(network, sought, records.filter_map(Result::transpose))
+    }
+
+    /// The only one among the newest of a card.
+    fn only_of_card(
+        &self,
+        network: &str,
+        sought: &Sought,
+        card: &Card,
+    ) -> Result<Found, StoreFailed> {
+        let now = self.shared.clock.now();
+        let is_new = |record: &TransactionRecord| now.since(record.time) < WINDOW;
+        let records = self.history_of(card).take(SEARCHED_MAX);
+        let records = records.map(|found| found.map(|(_, record)| record));
+        only(network, sought, records.take_while(|found| found.as_ref().map_or(true, is_new)))
+    }
+}
+
+/// How many transactions of a card are looked at for one that a reversal speaks of.
+const SEARCHED_MAX: usize = 256;
+
+/// Requests that differ in DE37 alone are one: all of them are reversed where it does not count.
+fn only(
+    network: &str,
+    sought: &Sought,
+    records: impl Iterator<Item = Result<TransactionRecord, StoreFailed>>,
+) -> Result<Found, StoreFailed> {
+    let mut found: Option<TransactionRecord> = None;
+    for record in records {
+        let record = record?;
+        if !sought.is(network, &record) {
+            continue;
+        }
+        let digest = record.duplicate_key.digest;
+        match &found {
+            Some(known) if known.duplicate_key.digest != digest => return Ok(Found::Several),
+            Some(_) => {}
+            None => found = Some(record),
+        }
+    }
+    Ok(found.map_or(Found::Nothing, |record| Found::One(record.into())))
 }
 
 impl Shared {
@@ -183,7 +261,7 @@ impl Shared {
             record::put_transaction(&mut payload, transaction, previous);
         }
         if let Some((reversal, time)) = commit.reverses.zip(time) {
-            record::put_reversal(&mut payload, &reversal.original, time);
+            record::put_reversal(&mut payload, &reversal.named.original, time);
         }
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
@@ -207,12 +285,13 @@ impl Shared {
         reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
         if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {
             let durable_at = if waits { sequence.get() } else { 0 };
-            let kept = Kept { answer: transaction.answer, durable_at };
+            let position = position.to_u64();
+            let kept = Kept { answer: transaction.answer, durable_at, position };
             claim.take().into_iter().for_each(|claim| claim.answered(kept, self.age()));
         }
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        Ok(Appended { sequence, waits })
+        Ok(Appended { sequence, position, waits })
     }
 
     /// The time by which answers are aged.
@@ -253,7 +332,7 @@ impl Shared {
         transaction: &TransactionRecord,
     ) -> Result<Originals<'_>, CommitError> {
         let index = self.duplicates(&transaction.network)?;
-        let mut originals = index.originals(reversal.original, self.age());
+        let mut originals = index.originals(reversal.named, self.age());
         let waits = originals.in_flight().is_some();
         if waits || originals.is_known() != reversal.is_known {
             return Err(CommitError::Changed);
@@ -300,18 +379,18 @@ impl Store for EmbeddedStore {
     async fn claim(
         &self,
         network: &str,
-        key: DuplicateKey,
+        (key, unnamed): (DuplicateKey, impl Fn() -> DuplicateKey + Send),
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         loop {
-            match index.look(key, body, self.shared.age()) {
+            match index.look((key, &unnamed), body, self.shared.age()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
                     return Ok(Claimed::Conflict);
                 }
-                Look::Repeat(Kept { answer, durable_at }) => {
+                Look::Repeat(Kept { answer, durable_at, .. }) => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
                     return Ok(Claimed::Repeat(answer));
                 }
@@ -321,18 +400,36 @@ impl Store for EmbeddedStore {
         }
     }
 
-    async fn knows(&self, network: &str, original: Original) -> Result<bool, StoreFailed> {
+    async fn knows(&self, network: &str, named: Named) -> Result<bool, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         loop {
             let waiting = {
                 let now = self.shared.age();
-                let mut originals = index.originals(original, now);
+                let mut originals = index.originals(named, now);
                 match originals.in_flight() {
                     None => return Ok(originals.is_known()),
                     Some(waiting) => waiting,
                 }
             };
             drop(waiting.await);
+        }
+    }
+
+    async fn find(&self, network: &str, sought: &Sought) -> Result<Found, StoreFailed> {
+        let index = self.shared.duplicates(network)?;
+        while let Some(waiting) = index.in_flight(|key| sought.may_be(key)) {
+            drop(waiting.await);
+        }
+        match (sought.trace(), sought.card) {
+            (Some(trace), _) => match index.candidates(sought.kind, trace, self.shared.age()) {
+                Some(positions) => self.only(network, sought, positions.into_iter()),
+                None => Ok(Found::Several),
+            },
+            (None, Some(card)) => match self.shared.cards.load(&card) {
+                Some(card) => self.only_of_card(network, sought, &card),
+                None => Ok(Found::Nothing),
+            },
+            (None, None) => Ok(Found::Nothing),
         }
     }
 
@@ -353,19 +450,8 @@ impl Store for EmbeddedStore {
         &self,
         card: &Card,
         records_max: usize,
-    ) -> Result<Vec<TransactionRecord>, StoreFailed> {
-        let mut records = Vec::new();
-        let mut position = card.entry.last_record();
-        while position != 0 && records.len() < records_max {
-            let parts = self.entry(position)?;
-            let record = parts.into_iter().find_map(|part| match part {
-                Part::Transaction(record) => Some(*record),
-                _ => None,
-            });
-            position = record.as_ref().and_then(|record| record.previous).unwrap_or_default();
-            records.extend(record);
-        }
-        Ok(records)
+    ) -> Result<Vec<(RecordId, TransactionRecord)>, StoreFailed> {
+        self.history_of(card).take(records_max).collect()
     }
 
     async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreFailed> {
@@ -376,12 +462,12 @@ impl Store for EmbeddedStore {
         &self,
         commit: Commit<'_>,
         claim: &mut Option<Claim>,
-    ) -> Result<(), CommitError> {
+    ) -> Result<RecordId, CommitError> {
         let appended = self.shared.append_commit(commit, claim)?;
         if appended.waits {
             self.shared.journal.synced(appended.sequence).await.map_err(failed)?;
         }
-        Ok(())
+        Ok(RecordId(appended.position.to_u64()))
     }
 
     async fn add_cards(&self, cards: Vec<NewCard>) -> Result<Vec<Result<(), Taken>>, StoreFailed> {

@@ -146,6 +146,6 @@ fn call_of<'a>(
     check: &'a CryptogramCheck,
 ) -> Option<ChipCall<'a>> {
     let rules = card.entry.product.chip.as_ref()?;
-    let of = (&request.pan, check.sequence);
+    let of = (request.pan.as_ref()?, check.sequence);
     chip_call(&rules.keys, request.chip.as_ref()?, of, &check.cvn.profile)
 }

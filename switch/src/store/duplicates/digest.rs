@@ -47,11 +47,42 @@ impl MessageKind {
     }
 }
 
+/// Minute and second of DE7, and DE11, in one number: by which requests are found where a reversal
+/// does not say the rest. It is no digest: others may have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trace(u32);
+
+impl Trace {
+    /// Of DE7 and DE11.
+    #[must_use]
+    pub fn of([.., m1, m0, s1, s0]: &[u8; 10], stan: &[u8; 6]) -> Trace {
+        let number = |digits: &[u8]| {
+            let digit = |digit: &u8| u32::from(digit.wrapping_sub(b'0') % 10);
+            digits.iter().fold(0, |number, one| number * 10 + digit(one))
+        };
+        let (minute, second) = (number(&[*m1, *m0]) % 60, number(&[*s1, *s0]) % 60);
+        Trace((minute * 60 + second) * 1_000_000 + number(stan))
+    }
+
+    /// Whether it is of this DE11.
+    #[must_use]
+    pub fn has_stan(self, stan: &[u8; 6]) -> bool {
+        self.0 % 1_000_000 == Trace::of(b"0000000000", stan).0
+    }
+
+    /// Mixed, so that the lowest bits depend on all of it.
+    pub(super) const fn spread(self) -> u32 {
+        self.0.wrapping_mul(0x9E37_79B1) >> 16
+    }
+}
+
 /// What makes two messages the same request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DuplicateKey {
     /// Digest of network, version of the MTI, card, DE7, DE11 and DE32.
     pub digest: u128,
+    /// By which the index is split, so that it is also known without the card.
+    pub trace: Trace,
     /// Digest of DE37; 0 without one.
     pub rrn: u32,
     /// From the MTI.
@@ -70,11 +101,15 @@ pub struct Original {
 }
 
 impl Original {
+    /// What no request is.
+    pub const NOTHING: Original = Original { digest: 0, kind: None, rrn: None };
+
     /// As it is stored: any is what no request has.
     #[must_use]
     pub fn to_key(&self) -> DuplicateKey {
         let Original { digest, kind, rrn } = *self;
-        DuplicateKey { digest, kind: kind.unwrap_or_default(), rrn: rrn.unwrap_or_default() }
+        let (kind, rrn) = (kind.unwrap_or_default(), rrn.unwrap_or_default());
+        DuplicateKey { digest, trace: Trace::default(), kind, rrn }
     }
 
     /// From [`Original::to_key`].
@@ -91,9 +126,14 @@ impl Original {
     #[must_use]
     pub fn is(&self, key: &DuplicateKey) -> bool {
         self.digest == key.digest
-            && key.kind.is_reversible()
-            && self.kind.is_none_or(|kind| kind == key.kind)
+            && self.is_of(key.kind)
             && self.rrn.is_none_or(|rrn| rrn == key.rrn)
+    }
+
+    /// Whether it can be a message of this kind.
+    #[must_use]
+    pub fn is_of(&self, kind: MessageKind) -> bool {
+        kind.is_reversible() && self.kind.is_none_or(|own| own == kind)
     }
 }
 
@@ -113,37 +153,38 @@ impl DuplicateHasher {
         DuplicateHasher(SipHasher24::new_with_key(key))
     }
 
-    /// The key of a request on a network.
+    /// The key of a request on a network. `card` is [`CardKey::NONE`] for a reversal without a
+    /// PAN, and where it is asked whether such a one speaks of the request.
     #[must_use]
     pub fn key(&self, network: &str, card: &CardKey, request: &Request) -> DuplicateKey {
         let mti = request.mti.digits();
         let parts = (request.mti.version(), &request.transmission_time, &request.stan);
         DuplicateKey {
             digest: self.request(network, card, parts, &request.acquirer),
-            rrn: self.rrn(request).unwrap_or_default(),
+            trace: Trace::of(&request.transmission_time, &request.stan),
+            rrn: request.rrn.as_ref().map(|rrn| self.rrn(rrn)).unwrap_or_default(),
             kind: MessageKind::of(mti),
         }
     }
 
     /// The original that a reversal speaks of: by DE90, where DE37 does not count, otherwise by its
-    /// own DE7, DE11, DE32 and DE37; the card is its own in any case.
+    /// own DE7, DE11, DE32 and DE37. What DE90 leaves out is taken to be the reversal's own.
     #[must_use]
-    pub fn original(&self, network: &str, card: &CardKey, reversal: &Request) -> Original {
-        match &reversal.original {
-            Some(original @ OriginalElements { mti, acquirer, .. }) => Original {
-                digest: {
-                    let parts = (mti.version(), &original.transmission_time, &original.stan);
-                    self.request(network, card, parts, acquirer)
-                },
-                kind: Some(MessageKind::of(original.mti.digits())),
-                rrn: None,
-            },
-            None => Original {
-                digest: self.key(network, card, reversal).digest,
-                kind: None,
-                rrn: self.rrn(reversal),
-            },
-        }
+    pub fn original(&self, network: &str, card: &CardKey, reversal: &Request) -> (Original, Trace) {
+        let own = self.key(network, card, reversal);
+        let Some(named) = reversal.original.first() else {
+            let rrn = reversal.rrn.as_ref().map(|rrn| self.rrn(rrn));
+            return (Original { digest: own.digest, kind: None, rrn }, own.trace);
+        };
+        let time = named.transmission_time.as_ref().unwrap_or(&reversal.transmission_time);
+        let stan = named.stan.as_ref().unwrap_or(&reversal.stan);
+        let parts = (named.mti.version(), time, stan);
+        let original = Original {
+            digest: self.request(network, card, parts, &named.acquirer),
+            kind: Some(MessageKind::of(named.mti.digits())),
+            rrn: None,
+        };
+        (original, Trace::of(time, stan))
     }
 
     /// The digest of the body of a request.
@@ -158,7 +199,7 @@ impl DuplicateHasher {
         let cryptogram = cryptogram.map_or(&[][..], |value| value);
         let atc = chip.and_then(|chip| chip.atc.as_ref()).map_or(&[][..], |value| value);
         let code = &request.processing_code.0;
-        let original = request.original.as_ref().map(original_bytes).unwrap_or_default();
+        let original = request.original.first().map(original_bytes).unwrap_or_default();
         let parts = [&code[..], &amount, &currency, expiry, cryptogram, atc, &original];
         let [high, _] = halves(self.digest(&parts));
         BodyDigest(high)
@@ -175,10 +216,11 @@ impl DuplicateHasher {
         self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
     }
 
-    /// Never 0.
-    fn rrn(&self, request: &Request) -> Option<u32> {
-        let [.., a, b, c, d] = self.digest(&[request.rrn.as_ref()?]).to_be_bytes();
-        Some(u32::from_be_bytes([a, b, c, d]).max(1))
+    /// The digest of DE37; never 0.
+    #[must_use]
+    pub fn rrn(&self, rrn: &[u8; 12]) -> u32 {
+        let [.., a, b, c, d] = self.digest(&[rrn]).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).max(1)
     }
 
     fn digest(&self, parts: &[&[u8]]) -> u128 {
@@ -201,13 +243,17 @@ impl std::fmt::Debug for DuplicateHasher {
 
 /// What DE90 says, in one piece.
 fn original_bytes(original: &OriginalElements) -> SmallVec<[u8; 31]> {
-    let OriginalElements { mti, stan, transmission_time, acquirer } = original;
-    let parts: [&[u8]; 4] = [&mti.digits(), stan, transmission_time, institution(acquirer)];
+    let OriginalElements { mti, stan, transmission_time, rrn, acquirer } = original;
+    let stan = stan.as_ref().map_or(&[][..], |stan| stan);
+    let time = transmission_time.as_ref().map_or(&[][..], |time| time);
+    let rrn = rrn.as_ref().map_or(&[][..], |rrn| rrn);
+    let parts: [&[u8]; 5] = [&mti.digits(), stan, time, rrn, institution(acquirer)];
     parts.into_iter().flatten().copied().collect()
 }
 
 /// The digits of DE32. An institution is a number: zeros in front of it say nothing.
-fn institution(acquirer: &[u8; 11]) -> &[u8] {
+#[must_use]
+pub fn institution(acquirer: &[u8; 11]) -> &[u8] {
     let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
     let start = acquirer.iter().position(|digit| *digit != b'0').unwrap_or(end);
     acquirer.get(start..end).unwrap_or_default()

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::digest::{BodyDigest, DuplicateKey, MessageKind, Original, halves};
+use super::digest::{BodyDigest, DuplicateKey, MessageKind, Original, Trace, halves};
 use super::{Kept, WINDOW};
 use crate::authorization::{Answer, Reason};
 use crate::clock::Timestamp;
@@ -22,12 +22,16 @@ pub(super) struct Entry {
     pub(super) digest: [u64; 2],
     pub(super) body: BodyDigest,
     pub(super) time: Timestamp,
-    pub(super) durable_at: u64,
+    pub(super) trace: Trace,
     /// Digest of DE37; 0 = none. In a tombstone 0 matches any.
     pub(super) rrn: u32,
     /// In a tombstone, none is any.
     pub(super) kind: MessageKind,
     pub(super) answer: Answer,
+    /// As of [`Kept::durable_at`].
+    pub(super) durable_at: u64,
+    /// As of [`Kept::position`]; 0 in a tombstone.
+    pub(super) position: u64,
 }
 
 impl Entry {
@@ -37,20 +41,27 @@ impl Entry {
         kept: Kept,
         time: Timestamp,
     ) -> Entry {
-        let DuplicateKey { digest, rrn, kind } = key;
-        let Kept { answer, durable_at } = kept;
-        Entry { digest: halves(digest), body, time, durable_at, rrn, kind, answer }
+        let DuplicateKey { digest, trace, rrn, kind } = key;
+        let Kept { answer, durable_at, position } = kept;
+        let digest = halves(digest);
+        Entry { digest, body, time, trace, rrn, kind, answer, durable_at, position }
+    }
+
+    pub(super) const fn kept(&self) -> Kept {
+        let Entry { answer, durable_at, position, .. } = *self;
+        Kept { answer, durable_at, position }
     }
 
     pub(super) fn tombstone(original: Original, durable_at: u64, time: Timestamp) -> Entry {
-        let kept = Kept { answer: Answer::new(Reason::DuplicateConflict), durable_at };
+        let answer = Answer::new(Reason::DuplicateConflict);
+        let kept = Kept { answer, durable_at, position: 0 };
         Entry::answered(original.to_key(), BodyDigest::default(), kept, time)
     }
 
     pub(super) fn key(&self) -> DuplicateKey {
         let [high, low] = self.digest;
         let digest = u128::from(high) << 64 | u128::from(low);
-        DuplicateKey { digest, rrn: self.rrn, kind: self.kind }
+        DuplicateKey { digest, trace: self.trace, rrn: self.rrn, kind: self.kind }
     }
 
     /// What a tombstone forbids.
@@ -84,22 +95,12 @@ impl InFlight {
 pub(super) struct Shard {
     pub(super) in_flight: HashTable<InFlight>,
     pub(super) answers: Ring,
-    /// In a room of their own: no number of answers makes a reversal forgotten.
-    pub(super) tombstones: Ring,
 }
-
-/// One in so many bytes of a shard is for tombstones.
-const TOMBSTONES_PART: usize = 16;
 
 impl Shard {
     /// A shard that takes at most `bytes_max`.
     pub(super) fn new(bytes_max: usize) -> Shard {
-        let tombstones = bytes_max / TOMBSTONES_PART;
-        Shard {
-            in_flight: HashTable::new(),
-            answers: Ring::new(bytes_max - tombstones),
-            tombstones: Ring::new(tombstones),
-        }
+        Shard { in_flight: HashTable::new(), answers: Ring::new(bytes_max) }
     }
 
     pub(super) fn in_flight_with(&mut self, key: &DuplicateKey) -> Option<&mut InFlight> {
@@ -121,6 +122,17 @@ impl Shard {
         }
         self.answers.push(entry);
     }
+}
+
+/// What reversals have forbidden.
+#[derive(Debug)]
+pub(super) struct Tombstones(pub(super) Ring);
+
+impl Tombstones {
+    /// Room for so many that they take at most `bytes_max`.
+    pub(super) fn new(bytes_max: usize) -> Tombstones {
+        Tombstones(Ring::new(bytes_max))
+    }
 
     /// Forbids an original, from now on for a whole window. Where too many that differ in DE37 or
     /// MTI only are forbidden, all of that digest are: none of them may be approved again.
@@ -128,28 +140,23 @@ impl Shard {
         let digest = halves(original.digest);
         let any = Original { kind: None, rrn: None, ..original };
         let known = |one| move |entry: &Entry| entry.reversed() == one;
-        let is_general = self.tombstones.with_digest(digest).any(known(any));
-        self.tombstones.forget_where(digest, known(original));
-        let crowded = self.tombstones.with_digest(digest).count() >= SAME_DIGEST_MAX;
+        let is_general = self.0.with_digest(digest).any(known(any));
+        self.0.forget_where(digest, known(original));
+        let crowded = self.0.with_digest(digest).count() >= SAME_DIGEST_MAX;
         let forbidden = if is_general || crowded { any } else { original };
         if forbidden == any {
-            self.tombstones.forget_where(digest, |_| true);
+            self.0.forget_where(digest, |_| true);
         }
-        self.tombstones.push(Entry::tombstone(forbidden, durable_at, now));
+        self.0.push(Entry::tombstone(forbidden, durable_at, now));
     }
 
     /// What is forbidden, and since when.
     pub(super) fn reversals(&self) -> Vec<(Original, Timestamp)> {
-        let live = self.tombstones.numbers.iter().filter_map(|number| {
-            let entry = self.tombstones.entry(*number)?;
+        let live = self.0.numbers.iter().filter_map(|number| {
+            let entry = self.0.entry(*number)?;
             Some((entry.reversed(), entry.time))
         });
         live.collect()
-    }
-
-    /// Time of the youngest entry that was dropped for want of room.
-    pub(super) fn dropped(&self) -> Option<Timestamp> {
-        self.answers.dropped.max(self.tombstones.dropped)
     }
 }
 

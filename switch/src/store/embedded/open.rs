@@ -470,7 +470,8 @@ impl Loading<'_> {
         // However old it seems: the clock may be wrong now, and is asked again at every look.
         if transaction.is_kept {
             // All that is read at start is on disk: nothing to wait for.
-            let kept = Kept { answer: transaction.answer, durable_at: 0 };
+            let position = position.to_u64();
+            let kept = Kept { answer: transaction.answer, durable_at: 0, position };
             let TransactionRecord { duplicate_key: key, body, time: at, .. } = *transaction;
             self.answers.found(&transaction.network, Restored::Answer { key, body, kept, at });
         }

@@ -21,12 +21,12 @@ use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, StoreConfig, SyncMode};
 use crate::hsm::PinMethods;
-use crate::store::duplicates::MessageKind;
+use crate::store::duplicates::{MessageKind, Trace};
 use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
 use crate::store::record::{self, Event, Part, TransactionRecord};
 use crate::store::{
-    BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Original, Reversal, Store,
+    BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Named, Original, Reversal, Store,
 };
 
 const CARDS: u8 = 40;
@@ -92,7 +92,7 @@ pub(super) async fn count(store: &EmbeddedStore, number: u8) -> u32 {
         let change = Commit::by_issuer(&card, card.state.with_tries(tries));
         let commit = Commit { event, ..change };
         match store.commit(commit, &mut None).await {
-            Ok(()) => return tries,
+            Ok(_) => return tries,
             Err(CommitError::Changed) => {}
             Err(error) => panic!("{error}"),
         }
@@ -178,9 +178,22 @@ async fn a_commit_is_conditional_and_one_record_holds_all_of_it() {
     assert!(matches!(&parts[..], [Part::CardChanged(..), Part::Event(_)]), "{parts:?}");
 }
 
+/// DE7 of all requests.
+const SENT: &[u8; 10] = b"1121120000";
+
+/// DE11.
+fn stan(number: u64) -> [u8; 6] {
+    format!("{number:06}").as_bytes().try_into().unwrap()
+}
+
 fn key(number: u64) -> DuplicateKey {
-    let kind = MessageKind::of(*b"0100");
-    DuplicateKey { digest: number.into(), rrn: 0, kind }
+    let (kind, trace) = (MessageKind::of(*b"0100"), Trace::of(SENT, &stan(number)));
+    DuplicateKey { digest: number.into(), trace, rrn: 0, kind }
+}
+
+/// With another one that no reversal speaks of.
+fn alone(key: DuplicateKey) -> (DuplicateKey, impl Fn() -> DuplicateKey + Send) {
+    (key, move || DuplicateKey { digest: u128::MAX, ..key })
 }
 
 fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
@@ -192,8 +205,8 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
         mti: Mti::AUTHORIZATION_REQUEST,
         processing_code: *b"000000",
         amount: Money { minor_units: number, currency: 978 },
-        transmission_time: *b"1121120000",
-        stan: *b"000001",
+        transmission_time: *SENT,
+        stan: stan(number),
         acquirer: [0; 11],
         rrn: None,
         answer: Answer::new(Reason::InvalidPin),
@@ -209,7 +222,9 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
 
 async fn decline(store: &EmbeddedStore, number: u64) {
     let (key, body) = (key(number), BodyDigest(number));
-    let Ok(Claimed::First(claim)) = store.claim("net", key, body).await else { panic!("{number}") };
+    let Ok(Claimed::First(claim)) = store.claim("net", alone(key), body).await else {
+        panic!("{number}")
+    };
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
     let commit = Commit {
         card: Some(&card),
@@ -223,7 +238,8 @@ async fn decline(store: &EmbeddedStore, number: u64) {
 
 fn reversal(number: u64, is_known: bool) -> Reversal {
     let DuplicateKey { digest, kind, .. } = key(number);
-    Reversal { original: Original { digest, kind: Some(kind), rrn: None }, is_known }
+    let original = Original { digest, kind: Some(kind), rrn: None };
+    Reversal { named: Named { original, trace: key(number).trace, has_card: true }, is_known }
 }
 
 /// The record of a reversal, with a key that nobody else has.
@@ -240,8 +256,8 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
     let store = open(directory.path(), true);
     add(&store, new_card(1)).await.unwrap();
     let unknown = reversal(1, false);
-    assert!(!store.knows("net", unknown.original).await.unwrap());
-    let Ok(Claimed::First(claim)) = store.claim("net", key(1), BodyDigest(1)).await else {
+    assert!(!store.knows("net", unknown.named).await.unwrap());
+    let Ok(Claimed::First(claim)) = store.claim("net", alone(key(1)), BodyDigest(1)).await else {
         panic!()
     };
     let changed = store.commit(reversing(1, unknown), &mut None).await;
@@ -253,9 +269,9 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
         Err(CommitError::Changed),
         "it was answered"
     );
-    assert!(store.knows("net", unknown.original).await.unwrap());
+    assert!(store.knows("net", unknown.named).await.unwrap());
     store.commit(reversing(1, reversal(1, true)), &mut None).await.unwrap();
-    let claimed = store.claim("net", key(1), BodyDigest(1)).await.unwrap();
+    let claimed = store.claim("net", alone(key(1)), BodyDigest(1)).await.unwrap();
     assert!(matches!(claimed, Claimed::Conflict));
 }
 
@@ -279,10 +295,10 @@ async fn reversals_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..500 {
-        let claimed = store.claim("net", key(number), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", alone(key(number)), BodyDigest(number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Conflict), "{number}");
     }
-    let claimed = store.claim("net", key(1_000), BodyDigest(1_000)).await.unwrap();
+    let claimed = store.claim("net", alone(key(1_000)), BodyDigest(1_000)).await.unwrap();
     assert!(matches!(claimed, Claimed::Repeat(_)));
 }
 
@@ -302,12 +318,12 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..DECLINES {
-        let claimed = store.claim("net", key(number), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", alone(key(number)), BodyDigest(number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
     let history = store.history(&card, usize::MAX).await.unwrap();
-    let numbers: Vec<u64> = history.iter().map(|record| record.amount.minor_units).collect();
+    let numbers: Vec<u64> = history.iter().map(|(_, record)| record.amount.minor_units).collect();
     assert_eq!(numbers, (0..DECLINES).rev().collect::<Vec<_>>());
 }
 

@@ -67,7 +67,7 @@ use crate::cards::{
 use crate::clock::Timestamp;
 use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
-use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original};
+use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original, Trace};
 
 const FORMAT: u8 = 7;
 const FORMAT_BEFORE: u8 = 6;
@@ -339,7 +339,8 @@ fn read_card(bytes: &mut &[u8]) -> Result<StoredCard, Unreadable> {
 
 fn read_key(bytes: &mut &[u8]) -> Result<DuplicateKey, Unreadable> {
     let (digest, kind) = (bytes.try_get_u128_le()?, bytes.try_get_u8()?);
-    Ok(DuplicateKey { digest, kind: MessageKind::from_byte(kind), rrn: bytes.try_get_u32_le()? })
+    let (kind, rrn) = (MessageKind::from_byte(kind), bytes.try_get_u32_le()?);
+    Ok(DuplicateKey { digest, trace: Trace::default(), rrn, kind })
 }
 
 fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> {
@@ -365,7 +366,7 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
         cryptogram: read_verification(bytes.try_get_u8()?)?,
         trail: Trail::new(),
         is_kept: false,
-        duplicate_key: DuplicateKey { digest: 0, rrn: 0, kind: MessageKind::default() },
+        duplicate_key: Original::NOTHING.to_key(),
         body: BodyDigest::default(),
         previous: None,
     };
@@ -376,7 +377,8 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
         (_, 0) => ChipAnswer::Authentication,
         _ => ChipAnswer::Script(script),
     };
-    record.duplicate_key = read_key(bytes)?;
+    let trace = Trace::of(&record.transmission_time, &record.stan);
+    record.duplicate_key = DuplicateKey { trace, ..read_key(bytes)? };
     record.body = BodyDigest(bytes.try_get_u64_le()?);
     record.previous = match (bytes.try_get_u8()?, bytes.try_get_u64_le()?) {
         (0, _) => None,

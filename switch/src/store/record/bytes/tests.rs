@@ -35,7 +35,12 @@ fn record() -> TransactionRecord {
         cryptogram: Some(Verification::Mismatch),
         trail: Trail::from_iter(Finding::ALL.map(|finding| Note::of(finding, 7, u64::MAX))),
         is_kept: true,
-        duplicate_key: DuplicateKey { digest: 5, rrn: 6, kind: MessageKind::of(*b"0100") },
+        duplicate_key: DuplicateKey {
+            digest: 5,
+            trace: Trace::of(b"1121210000", b"000001"),
+            rrn: 6,
+            kind: MessageKind::of(*b"0100"),
+        },
         body: BodyDigest(6),
         previous: None,
     }
