@@ -21,8 +21,10 @@ def old(make_switch, request):
 
 
 def holds(found, expected):
-    """All that is expected is found; there may be more."""
+    """All that is expected is found; there may be more. The words of a reason (`reason` in earlier
+    releases, `memo` now) are no data: its code is."""
     if isinstance(expected, dict):
+        expected = {name: value for name, value in expected.items() if name != "reason"}
         return all(name in found and holds(found[name], value) for name, value in expected.items())
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(holds, found, expected))

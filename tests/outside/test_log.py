@@ -36,8 +36,70 @@ def test_every_line_of_the_json_log_is_an_object_and_took_us_is_a_number(make_sw
     for line in asked:
         assert type(line["took_us"]) is int and 0 <= line["took_us"] < 10_000_000
         assert line["repeat"] is False
-    assert [line.get("element") for line in asked] == [None, None, 4, None]
+    memos = ["Approved", "Invalid Pin", "Format error", "Approved"]
+    assert [line["memo"] for line in asked] == memos
+    faults = [(line.get("element"), line.get("why"), line.get("offset")) for line in asked]
+    assert faults == [(None, None, None), (None, None, None), (4, "missing", None)] + faults[:1]
     assert [line.get("message") for line in lines].count("stopped") == 1
+
+
+def test_a_line_says_why_a_message_cannot_be_read_and_where(make_switch):
+    switch = make_switch(json="true").start()
+    request = authorization(CARD_1, CARD_1.pin)
+    whole = messages.encode(request)
+    place = whole.index(request["52"].encode())
+    cases = [
+        (whole[:-4], 52, "truncated", place),
+        (whole + b"00", 52, "bytes left over after the last element", len(whole)),
+        (whole[:place] + b"G" + whole[place + 1:], 52, "character not allowed by the type", place),
+        (messages.encode(request | {"7": "1321210000"}), 7, "not a date or time", None),
+        (messages.encode(request | {"49": "XYZ"}), 49, None, None),
+    ]
+    with switch.connect() as link:
+        for body, element, _, _ in cases:
+            link.send_body(body)
+            assert link.read().reason == f"{element:03}"
+    assert switch.terminate() == 0
+    lines = [json.loads(line) for line in switch.log().splitlines()]
+    lines = [line for line in lines if line["target"] == "transaction"]
+    for line, (_, element, why, offset) in zip(lines, cases, strict=True):
+        assert line["element"] == element
+        assert why is None or line["why"] == why
+        assert offset is None or line["offset"] == offset
+        assert request["52"] not in json.dumps(line) and CARD_1.pan not in json.dumps(line)
+
+
+def test_who_was_suspended_is_in_the_audit_with_the_id_of_the_transaction(make_switch):
+    switch = make_switch(json="true").start()
+    with switch.connect() as link:
+        for _ in range(3):
+            link.ask(authorization(CARD_1, other_pin(CARD_1.pin)))
+    last, *others = json.loads(switch.done("transaction", "show", CARD_1.token))
+    assert (last["reason_code"], last["memo"]) == ("1872", "Pin try limit exceeded")
+    assert [one["memo"] for one in others] == ["Invalid Pin"] * 2
+    ids = [one["id"] for one in (last, *others)]
+    assert ids == sorted(ids, reverse=True) and len(set(ids)) == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
+    lines = [json.loads(line) for line in switch.log().splitlines()]
+    (line,) = [line for line in lines if line["target"] == "audit" and "transaction" in line]
+    told = (line["action"], line["token"], line["link"], line["transaction"])
+    assert told == ("suspended for PIN tries", CARD_1.token, "link-a", last["id"])
+
+
+def test_a_reversal_of_what_nobody_knows_says_so(make_switch):
+    switch = make_switch(json="true").start()
+    request = authorization(CARD_1, CARD_1.pin)
+    with switch.connect() as link:
+        assert link.ask(messages.reversal(authorization(CARD_1))).code == "00"
+        assert link.ask(request).code == "00"
+        assert link.ask(messages.reversal(request)).code == "00"
+        assert link.ask(messages.reversal(request, changes={"2": None})).code == "00"
+    known, again, _, unknown = json.loads(switch.done("transaction", "show", CARD_1.token))
+    assert "original unknown" in unknown["trail"]
+    assert "original unknown" not in known["trail"] + again["trail"]
+    lines = [json.loads(line) for line in switch.log().splitlines()]
+    told = [line.get("original") for line in lines if line["target"] == "transaction"]
+    assert told == ["unknown", None, "known", "known"]
 
 
 @pytest.mark.parametrize("data", [
