@@ -20,6 +20,38 @@ def pytest_sessionstart(session):
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--without-peers", action="store_true",
+        help="leave out the peers that need more than Rust and Python, and say which",
+    )
+
+
+LEFT_OUT = pytest.StashKey()
+
+
+# After -k and -m, so that only what would have run is said to be left out.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--without-peers"):
+        left_out = [item for item in items if item.get_closest_marker("peer")]
+        config.stash[LEFT_OUT] = left_out
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    left_out = config.stash.get(LEFT_OUT, [])
+    peers = {item.get_closest_marker("peer").args for item in left_out}
+    for peer in sorted(peers):
+        name, needs = peer
+        tests = [item for item in left_out if item.get_closest_marker("peer").args == peer]
+        terminalreporter.section(f"not run (--without-peers): {name}", yellow=True)
+        terminalreporter.line(f"{len(tests)} tests, which need {needs}:")
+        for function in dict.fromkeys(f"{test.path.name}::{test.originalname}" for test in tests):
+            terminalreporter.line(f"    {function}")
+
+
 @pytest.fixture
 def make_switch(tmp_path):
     """Makes switches that are stopped when the test ends. A panic in any log is a failure."""

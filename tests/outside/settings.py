@@ -122,14 +122,15 @@ def chip(kind, more=""):
     return f"[products.chip]\n{keys}\noffline_pin = true\n{more}"
 
 
-def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"], network="net", more=""):
+def link(name, zpk, formats=None, dialect=DEFAULTS["dialect"], network="net", more="",
+         listen=DEFAULTS["listen"]):
     """One more link, for the setting `tables`."""
     listed = "" if formats is None else f"pin_block_formats = {formats}\n"
     return f"""
 [[links]]
 name = "{name}"
 network = "{network}"
-listen = "127.0.0.1:0"
+listen = "{listen}"
 dialect = "{dialect}"
 zpk = "{zpk}"
 {listed}{more}
