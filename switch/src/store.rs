@@ -13,9 +13,9 @@ use crate::authorization::Answer;
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardKey, CardState};
 use crate::hsm::Kcv;
-use record::{Event, RecordId, Sought, TransactionRecord};
+use record::{Event, RecordId, TransactionRecord};
 
-pub use duplicates::{BodyDigest, DuplicateKey, Named, Original};
+pub use duplicates::{BodyDigest, DuplicateKey, Named, Original, Sought};
 
 /// How many times a change is decided again because the card changed meanwhile. Each time
 /// somebody else was served, so this many others came first.
@@ -26,16 +26,16 @@ pub trait Store: Send + Sync + 'static {
     /// The right to answer one request; given back when it is dropped without a commit.
     type Claim: Send;
 
-    /// Asks for the right to answer the request with this key on a network; `unnamed` is the key
-    /// without the card, by which a reversal without a PAN speaks of it. While another request with
-    /// the same key is being answered, this waits for its answer.
+    /// Asks for the right to answer the request with this key on a network; `parts` is what
+    /// reversals could say of it in part. While another request with the same key is being
+    /// answered, this waits for its answer.
     ///
     /// # Errors
     /// If the store has failed.
     fn claim(
         &self,
         network: &str,
-        keys: (DuplicateKey, impl Fn() -> DuplicateKey + Send),
+        keys: (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
         body: BodyDigest,
     ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
 

@@ -158,7 +158,13 @@ impl<C, H, S> Switch<C, H, S> {
 fn reason_of(decoded: &Decoded<'_>, fault: FormatError) -> (String, Option<usize>) {
     match decoded.fault.filter(|found| found.element == fault.element) {
         Some(found) => (found.kind.to_string(), Some(found.offset)),
-        None if decoded.message.has(fault.element) => ("not what it may be".to_owned(), None),
+        None if decoded.message.has(fault.element) => {
+            let why = match fault.element {
+                90 => "names no request, or more than one",
+                _ => "not what it may be",
+            };
+            (why.to_owned(), None)
+        }
         None => ("missing".to_owned(), None),
     }
 }

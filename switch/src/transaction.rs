@@ -174,9 +174,9 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let network = &session.link.network;
         let card_key = request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan));
         let key = self.duplicates.key(network, &card_key, request);
-        let unnamed = || self.duplicates.key(network, &CardKey::NONE, request);
+        let parts = || self.duplicates.parts(network, &card_key, request);
         let body = self.duplicates.body(request);
-        let claim = match self.store.claim(network, (key, unnamed), body).await? {
+        let claim = match self.store.claim(network, (key, parts), body).await? {
             Claimed::Repeat(answer) => {
                 let of = (session, request, arrived);
                 let chip = match answer.chip {

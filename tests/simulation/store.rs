@@ -13,9 +13,9 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
 use switch::store::duplicates::{
-    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored,
+    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored, Sought,
 };
-use switch::store::record::{self, Part, RecordId, Sought};
+use switch::store::record::{self, Part, RecordId};
 use switch::store::{Claimed, Commit, CommitError, Found, Named, Reversal, Store, StoreFailed};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -419,13 +419,13 @@ impl Store for SimulatedStore {
     async fn claim(
         &self,
         _network: &str,
-        (key, unnamed): (DuplicateKey, impl Fn() -> DuplicateKey + Send),
+        (key, parts): (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
-            match shared.duplicates.look((key, &unnamed), body, shared.world.clock.now()) {
+            match shared.duplicates.look((key, &parts), body, shared.world.clock.now()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     shared.synced(durable_at).await?;

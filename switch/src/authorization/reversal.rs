@@ -53,12 +53,6 @@ impl OriginalElements {
     pub fn is_whole(&self) -> bool {
         self.stan.is_some() && self.transmission_time.is_some()
     }
-
-    /// Whether nothing must be looked for: what it does not say cannot tell two messages apart.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        self.is_whole() && self.acquirer.first() != Some(&0)
-    }
 }
 
 /// Whether DE90 of a message names its original without the card.
@@ -121,7 +115,7 @@ fn is_absent(text: &[u8]) -> bool {
 }
 
 /// Without what fills it up, on either side.
-fn trimmed(text: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii();
     let start = text.iter().position(|digit| *digit != b'0').unwrap_or(text.len());
     text.get(start..).unwrap_or_default()

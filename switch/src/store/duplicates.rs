@@ -31,7 +31,8 @@ use crate::authorization::Answer;
 use crate::clock::Timestamp;
 use digest::halves;
 pub use digest::{
-    BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Original, Trace, institution,
+    BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Named, Original, Sought, Trace,
+    institution,
 };
 use shard::{Entry, InFlight, Shard, Tombstones, table_hash};
 
@@ -151,8 +152,8 @@ struct Index {
     /// In a room of their own: no number of answers makes a reversal forgotten. Locked after a
     /// shard, where both are.
     tombstones: [Mutex<Tombstones>; SHARDS],
-    /// Whether a reversal may have come that named no card.
-    has_unnamed: AtomicBool,
+    /// Whether a reversal has come that named its original in part, and nobody knew it.
+    has_parts: AtomicBool,
 }
 
 /// One in so many bytes of an index is for tombstones.
@@ -175,7 +176,7 @@ impl Duplicates {
         Duplicates(Arc::new(Index {
             shards: std::array::from_fn(shard),
             tombstones: std::array::from_fn(tombstones),
-            has_unnamed: AtomicBool::new(false),
+            has_parts: AtomicBool::new(false),
         }))
     }
 
@@ -185,11 +186,12 @@ impl Duplicates {
         self.shards().map(|shard| shard.answers.entries_max).sum()
     }
 
-    /// Looks a key up and takes it if nobody has it. `unnamed`: the same key without the card.
+    /// Looks a key up and takes it if nobody has it. `parts`: what reversals could say of it in
+    /// part.
     #[must_use]
     pub fn look(
         &self,
-        (key, unnamed): (DuplicateKey, impl FnOnce() -> DuplicateKey),
+        (key, parts): (DuplicateKey, impl FnOnce() -> [DuplicateKey; 4]),
         body: BodyDigest,
         now: Timestamp,
     ) -> Look {
@@ -201,11 +203,11 @@ impl Duplicates {
             };
         }
         if key.kind.is_decided() {
-            let of_unnamed = || {
-                let has_any = self.0.has_unnamed.load(Ordering::Relaxed);
-                has_any.then(|| self.reversed(&unnamed(), now)).flatten()
+            let in_part = || {
+                let parts = self.0.has_parts.load(Ordering::Relaxed).then(parts);
+                parts.into_iter().flatten().find_map(|part| self.reversed(&part, now))
             };
-            if let Some(durable_at) = self.reversed(&key, now).or_else(of_unnamed) {
+            if let Some(durable_at) = self.reversed(&key, now).or_else(in_part) {
                 return Look::Conflict { durable_at };
             }
         }
@@ -250,18 +252,14 @@ impl Duplicates {
         })
     }
 
-    /// The records of answered requests of a kind with this trace; `None` if they are too many to
-    /// look at.
+    /// The records of answered requests that may be what a reversal speaks of, by this trace; `None`
+    /// if they are too many to look at.
     #[must_use]
-    pub fn candidates(
-        &self,
-        kind: MessageKind,
-        trace: Trace,
-        now: Timestamp,
-    ) -> Option<Candidates> {
+    pub fn candidates(&self, sought: &Sought, trace: Trace, now: Timestamp) -> Option<Candidates> {
         let shard = self.shard(trace);
-        let may_be =
-            |entry: &&Entry| (entry.trace, entry.kind) == (trace, kind) && entry.is_valid(now);
+        let may_be = |entry: &&Entry| {
+            entry.trace == trace && sought.is_of(entry.kind) && entry.is_valid(now)
+        };
         let found = shard.answers.entries.iter().filter(may_be);
         let found: Candidates =
             found.map(|entry| entry.position).take(CANDIDATES_MAX + 1).collect();
@@ -274,9 +272,12 @@ impl Duplicates {
     /// take a third of the time.
     pub fn restore(&self, found: &mut Vec<Restored>, now: Timestamp) {
         found.sort_by_key(Restored::shard);
-        // Of which cards they speak is in no record.
-        if found.iter().any(|restored| matches!(restored, Restored::Reversal { .. })) {
-            self.0.has_unnamed.store(true, Ordering::Relaxed);
+        let is_in_part = |restored: &Restored| match restored {
+            Restored::Reversal { original, .. } => original.rrn == Some(Original::IN_PART),
+            Restored::Answer { .. } => false,
+        };
+        if found.iter().any(is_in_part) {
+            self.0.has_parts.store(true, Ordering::Relaxed);
         }
         for same in found.chunk_by(|one, other| one.shard() == other.shard()) {
             match same.first() {
@@ -387,17 +388,6 @@ impl Drop for Claim {
     }
 }
 
-/// What a reversal speaks of, and where that is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// The requests that it fits.
-    pub original: Original,
-    /// Of their DE7 and DE11.
-    pub trace: Trace,
-    /// Whether it names the card. Where it does not, the digest is without one.
-    pub has_card: bool,
-}
-
 /// The requests that a reversal speaks of.
 #[derive(Debug)]
 pub struct Originals<'a> {
@@ -411,8 +401,8 @@ impl Originals<'_> {
     /// If one of them is being answered now: look again when this resolves.
     #[must_use]
     pub fn in_flight(&mut self) -> Option<oneshot::Receiver<()>> {
-        let Named { original, trace, has_card } = self.named;
-        let found = match has_card {
+        let Named { original, trace, is_whole } = self.named;
+        let found = match is_whole {
             true => {
                 let hash = table_hash(halves(original.digest));
                 let mut in_flight = self.shard.in_flight.iter_hash_mut(hash);
@@ -436,9 +426,9 @@ impl Originals<'_> {
 
     /// Reversed by the commit `durable_at`: what is asked to be decided is refused from now on.
     pub fn reverse(self, durable_at: u64) {
-        let Originals { index, named: Named { original, has_card, .. }, now, .. } = self;
-        if !has_card {
-            index.0.has_unnamed.store(true, Ordering::Relaxed);
+        let Originals { index, named: Named { original, is_whole, .. }, now, .. } = self;
+        if !is_whole {
+            index.0.has_parts.store(true, Ordering::Relaxed);
         }
         index.tombstones_with(original.digest).forbid(original, durable_at, now);
     }

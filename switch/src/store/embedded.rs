@@ -53,9 +53,10 @@ use std::time::Duration;
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{
-    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Originals, WINDOW,
+    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Originals, Sought,
+    WINDOW,
 };
-use super::record::{self, OwnKeys, Part, RecordId, Sought, TransactionRecord};
+use super::record::{self, OwnKeys, Part, RecordId, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Found, Reversal, Store, StoreFailed};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardEntry, CardKey, Cards};
@@ -220,7 +221,7 @@ fn only(
     let mut found: Option<TransactionRecord> = None;
     for record in records {
         let record = record?;
-        if !sought.is(network, &record) {
+        if !record.is(network, sought) {
             continue;
         }
         let digest = record.duplicate_key.digest;
@@ -379,12 +380,12 @@ impl Store for EmbeddedStore {
     async fn claim(
         &self,
         network: &str,
-        (key, unnamed): (DuplicateKey, impl Fn() -> DuplicateKey + Send),
+        (key, parts): (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
         body: BodyDigest,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         loop {
-            match index.look((key, &unnamed), body, self.shared.age()) {
+            match index.look((key, &parts), body, self.shared.age()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
@@ -421,7 +422,7 @@ impl Store for EmbeddedStore {
             drop(waiting.await);
         }
         match (sought.trace(), sought.card) {
-            (Some(trace), _) => match index.candidates(sought.kind, trace, self.shared.age()) {
+            (Some(trace), _) => match index.candidates(sought, trace, self.shared.age()) {
                 Some(positions) => self.only(network, sought, positions.into_iter()),
                 None => Ok(Found::Several),
             },

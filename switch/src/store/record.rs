@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use iso_specs::Mti;
 
-use crate::authorization::reversal::{OriginalElements, is_same_rrn};
+use crate::authorization::reversal::is_same_rrn;
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Money, Outcomes, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan, Pan};
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, Verification};
-use crate::store::duplicates::{
-    BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Original, Trace, institution,
-};
+use crate::store::duplicates::{BodyDigest, DuplicateKey, Original, Sought, institution};
 pub use bytes::{
     Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
     put_event, put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys,
@@ -80,77 +78,6 @@ impl fmt::Display for RecordId {
     }
 }
 
-/// What a reversal says of its original where that is not enough to compute its key.
-#[derive(Clone, Debug)]
-pub struct Sought {
-    /// Version of its message type.
-    pub version: u8,
-    /// Class and function of its message type.
-    pub kind: MessageKind,
-    /// Digest of its PAN.
-    pub card: Option<CardKey>,
-    /// Its DE11.
-    pub stan: Option<[u8; 6]>,
-    /// Its DE7.
-    pub transmission_time: Option<[u8; 10]>,
-    /// Its DE37, and the digest of that.
-    pub rrn: Option<([u8; 12], u32)>,
-    /// Its DE32, filled with zero bytes; nothing else where it is not known.
-    pub acquirer: [u8; 11],
-}
-
-impl Sought {
-    /// What DE90 of a reversal says; `card` is the digest of the reversal's PAN.
-    #[must_use]
-    pub fn of(
-        original: &OriginalElements,
-        card: Option<CardKey>,
-        hasher: &DuplicateHasher,
-    ) -> Sought {
-        Sought {
-            version: original.mti.version(),
-            kind: MessageKind::of(original.mti.digits()),
-            card,
-            stan: original.stan,
-            transmission_time: original.transmission_time,
-            rrn: original.rrn.map(|rrn| (rrn, hasher.rrn(&rrn))),
-            acquirer: original.acquirer,
-        }
-    }
-
-    /// By which it is found without the card.
-    #[must_use]
-    pub fn trace(&self) -> Option<Trace> {
-        Some(Trace::of(self.transmission_time.as_ref()?, self.stan.as_ref()?))
-    }
-
-    /// Whether a request with this key may be it.
-    #[must_use]
-    pub fn may_be(&self, key: &DuplicateKey) -> bool {
-        key.kind == self.kind
-            && self.trace().is_none_or(|trace| trace == key.trace)
-            && self.stan.is_none_or(|stan| key.trace.has_stan(&stan))
-            && self.rrn.is_none_or(|(_, digest)| digest == key.rrn)
-    }
-
-    /// Whether it speaks of this transaction of a network.
-    #[must_use]
-    pub fn is(&self, network: &str, record: &TransactionRecord) -> bool {
-        let acquirer = institution(&self.acquirer);
-        let is_rrn =
-            |(rrn, _): ([u8; 12], u32)| record.rrn.is_some_and(|known| is_same_rrn(&known, &rrn));
-        record.is_kept
-            && &*record.network == network
-            && record.mti.version() == self.version
-            && record.duplicate_key.kind == self.kind
-            && self.card.is_none_or(|card| card == record.card)
-            && self.stan.is_none_or(|stan| stan == record.stan)
-            && self.transmission_time.is_none_or(|time| time == record.transmission_time)
-            && self.rrn.is_none_or(is_rrn)
-            && (acquirer.is_empty() || acquirer == institution(&record.acquirer))
-    }
-}
-
 /// Where a transaction belongs.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -195,6 +122,22 @@ impl TransactionRecord {
             body: place.body,
             previous: None,
         }
+    }
+
+    /// Whether a reversal on a network speaks of it.
+    #[must_use]
+    pub fn is(&self, network: &str, sought: &Sought) -> bool {
+        let acquirer = institution(&sought.acquirer);
+        let has_rrn = |(rrn, _)| self.rrn.is_some_and(|known| is_same_rrn(&known, &rrn));
+        self.is_kept
+            && &*self.network == network
+            && self.mti.version() == sought.version
+            && sought.is_of(self.duplicate_key.kind)
+            && sought.card.is_none_or(|card| card == self.card)
+            && sought.stan.is_none_or(|stan| stan == self.stan)
+            && sought.transmission_time.is_none_or(|time| time == self.transmission_time)
+            && sought.rrn.is_none_or(has_rrn)
+            && (acquirer.is_empty() || acquirer == institution(&self.acquirer))
     }
 }
 

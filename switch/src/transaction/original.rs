@@ -1,18 +1,19 @@
 //! The step of a reversal that finds its original.
 
 use crate::authorization::request::ProcessingCode;
-use crate::authorization::reversal::OriginalElements;
 use crate::authorization::{Request, Route};
 use crate::cards::CardKey;
 use crate::clock::Clock;
 use crate::hsm::Hsm;
-use crate::store::record::{Sought, TransactionRecord};
+use crate::store::duplicates::{Sought, institution};
+use crate::store::record::TransactionRecord;
 use crate::store::{DuplicateKey, Found, Named, Original, Reversal, Store, StoreFailed};
 use crate::switch::{Session, Switch};
 
 /// Why a request is not decided.
 pub(super) enum Refused {
-    /// DE90 of a reversal fits more than one original: none is reversed.
+    /// What a reversal says fits more than one request: none is reversed. Or it fits none that is
+    /// known, and too many that could still come.
     Original,
     /// The store has failed.
     Failed(StoreFailed),
@@ -36,7 +37,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             return Ok(());
         }
         let card = request.pan.as_ref().map(|pan| self.vault.card_key(pan));
-        let Some(found) = self.sought(session, card, request).await? else { return Ok(()) };
+        let all = self.duplicates.sought(request, card);
+        let Some(found) = self.found(&session.link.network, &all).await? else { return Ok(()) };
         if lacks_all {
             let Some(card) = self.store.load(&found.card).await? else { return Ok(()) };
             let identity = &card.entry.identity;
@@ -47,16 +49,14 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         Ok(())
     }
 
-    /// The answered request that DE90 of a reversal speaks of.
-    async fn sought(
+    /// The answered request that a reversal speaks of.
+    async fn found(
         &self,
-        session: &Session,
-        card: Option<CardKey>,
-        request: &Request,
+        network: &str,
+        all: &[Sought],
     ) -> Result<Option<Box<TransactionRecord>>, Refused> {
-        for original in &request.original {
-            let sought = Sought::of(original, card, &self.duplicates);
-            match self.store.find(&session.link.network, &sought).await? {
+        for sought in all {
+            match self.store.find(network, sought).await? {
                 Found::One(found) => return Ok(Some(found)),
                 Found::Several => return Err(Refused::Original),
                 Found::Nothing => {}
@@ -77,20 +77,25 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             return Ok(None);
         }
         let network = &session.link.network;
-        let (original, trace) = self.duplicates.original(network, card, request);
-        let named = Named { original, trace, has_card: request.pan.is_some() };
-        let is_known = self.store.knows(network, named).await?;
-        let is_exact = request.original.first().is_none_or(OriginalElements::is_exact);
-        if is_known || is_exact || !named.has_card {
-            return Ok(Some(Reversal { named, is_known }));
+        let all = self.duplicates.sought(request, request.pan.as_ref().map(|_| *card));
+        let Some(likeliest) = all.first() else { return Err(Refused::Original) };
+        if let Some(named) = self.duplicates.named(network, likeliest) {
+            let is_known = self.store.knows(network, named).await?;
+            if is_known || !institution(&likeliest.acquirer).is_empty() {
+                return Ok(Some(Reversal { named, is_known }));
+            }
         }
-        let Some(found) = self.sought(session, Some(*card), request).await? else {
-            return Ok(Some(Reversal { named, is_known }));
-        };
-        let DuplicateKey { digest, trace, kind, .. } = found.duplicate_key;
-        let original = Original { digest, kind: Some(kind), rrn: None };
-        let named = Named { original, trace, has_card: true };
-        // It may have been dropped from the index since.
-        Ok(Some(Reversal { named, is_known: self.store.knows(network, named).await? }))
+        if let Some(found) = self.found(network, &all).await? {
+            let DuplicateKey { digest, trace, kind, rrn } = found.duplicate_key;
+            // Where DE37 counts, it is this one's, which may have none.
+            let rrn = likeliest.rrn.and(Some(rrn)).filter(|rrn| *rrn != 0);
+            let original = Original { digest, kind: Some(kind), rrn };
+            let named = Named { original, trace, is_whole: true };
+            // It may have been dropped from the index since.
+            return Ok(Some(Reversal { named, is_known: self.store.knows(network, named).await? }));
+        }
+        // What cannot be forbidden, should it still come, is not acknowledged.
+        let named = self.duplicates.named_in_part(network, likeliest).ok_or(Refused::Original)?;
+        Ok(Some(Reversal { named, is_known: false }))
     }
 }

@@ -5,7 +5,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
 use crate::authorization::Request;
-use crate::authorization::reversal::OriginalElements;
+use crate::authorization::reversal::{OriginalElements, trimmed};
 use crate::cards::{CardKey, Expiry};
 
 /// Class and function of a message type, its second and third digit. The default is none at all.
@@ -104,6 +104,9 @@ impl Original {
     /// What no request is.
     pub const NOTHING: Original = Original { digest: 0, kind: None, rrn: None };
 
+    /// In the place of the digest of DE37 where the other digest is of a part of a key.
+    pub const IN_PART: u32 = u32::MAX;
+
     /// As it is stored: any is what no request has.
     #[must_use]
     pub fn to_key(&self) -> DuplicateKey {
@@ -137,10 +140,71 @@ impl Original {
     }
 }
 
+/// What a reversal says of its original, as far as it says it.
+#[derive(Clone, Debug)]
+pub struct Sought {
+    /// Version of its message type.
+    pub version: u8,
+    /// Class and function of its message type.
+    pub kind: Option<MessageKind>,
+    /// Digest of its PAN.
+    pub card: Option<CardKey>,
+    /// Its DE11.
+    pub stan: Option<[u8; 6]>,
+    /// Its DE7.
+    pub transmission_time: Option<[u8; 10]>,
+    /// Its DE37, and the digest of that.
+    pub rrn: Option<([u8; 12], u32)>,
+    /// Its DE32, filled with zero bytes; nothing else where it is not known.
+    pub acquirer: [u8; 11],
+}
+
+impl Sought {
+    /// By which it is found without the card.
+    #[must_use]
+    pub fn trace(&self) -> Option<Trace> {
+        Some(Trace::of(self.transmission_time.as_ref()?, self.stan.as_ref()?))
+    }
+
+    /// Whether it can be a message of this kind.
+    #[must_use]
+    pub fn is_of(&self, kind: MessageKind) -> bool {
+        kind.is_reversible() && self.kind.is_none_or(|own| own == kind)
+    }
+
+    /// Whether a request with this key may be it.
+    #[must_use]
+    pub fn may_be(&self, key: &DuplicateKey) -> bool {
+        self.is_of(key.kind)
+            && self.trace().is_none_or(|trace| trace == key.trace)
+            && self.stan.is_none_or(|stan| key.trace.has_stan(&stan))
+            && self.rrn.is_none_or(|(_, digest)| digest == key.rrn)
+    }
+}
+
 /// Keyed digest of what an equal request must have equal: DE3, DE4, DE14, DE49, 9F26, 9F36, and
 /// DE90 of a reversal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyDigest(pub u64);
+
+/// What a reversal speaks of, and where that is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The requests that it fits.
+    pub original: Original,
+    /// Of their DE7 and DE11; any where it does not say these.
+    pub trace: Trace,
+    /// Whether the digest is that of a key.
+    pub is_whole: bool,
+}
+
+/// Card, DE7 and DE11, DE32 and DE37: what is known of a request.
+type Part<'a> = (
+    Option<&'a CardKey>,
+    Option<(&'a [u8; 10], &'a [u8; 6])>,
+    Option<&'a [u8; 11]>,
+    Option<&'a [u8; 12]>,
+);
 
 /// The secret under which all of this is digested: SipHash-2-4 with 128 bits.
 #[derive(Clone)]
@@ -154,7 +218,7 @@ impl DuplicateHasher {
     }
 
     /// The key of a request on a network. `card` is [`CardKey::NONE`] for a reversal without a
-    /// PAN, and where it is asked whether such a one speaks of the request.
+    /// PAN.
     #[must_use]
     pub fn key(&self, network: &str, card: &CardKey, request: &Request) -> DuplicateKey {
         let mti = request.mti.digits();
@@ -167,24 +231,95 @@ impl DuplicateHasher {
         }
     }
 
-    /// The original that a reversal speaks of: by DE90, where DE37 does not count, otherwise by its
-    /// own DE7, DE11, DE32 and DE37. What DE90 leaves out is taken to be the reversal's own.
+    /// What a reversal can mean, the likeliest first: what DE90 says, otherwise what its own
+    /// elements do. `card` is the digest of its PAN.
     #[must_use]
-    pub fn original(&self, network: &str, card: &CardKey, reversal: &Request) -> (Original, Trace) {
-        let own = self.key(network, card, reversal);
-        let Some(named) = reversal.original.first() else {
-            let rrn = reversal.rrn.as_ref().map(|rrn| self.rrn(rrn));
-            return (Original { digest: own.digest, kind: None, rrn }, own.trace);
+    pub fn sought(&self, reversal: &Request, card: Option<CardKey>) -> SmallVec<[Sought; 2]> {
+        let with_digest = |rrn: [u8; 12]| (rrn, self.rrn(&rrn));
+        let own = Sought {
+            version: reversal.mti.version(),
+            kind: None,
+            card,
+            stan: Some(reversal.stan),
+            transmission_time: Some(reversal.transmission_time),
+            rrn: reversal.rrn.map(with_digest),
+            acquirer: reversal.acquirer,
         };
-        let time = named.transmission_time.as_ref().unwrap_or(&reversal.transmission_time);
-        let stan = named.stan.as_ref().unwrap_or(&reversal.stan);
-        let parts = (named.mti.version(), time, stan);
-        let original = Original {
-            digest: self.request(network, card, parts, &named.acquirer),
-            kind: Some(MessageKind::of(named.mti.digits())),
-            rrn: None,
+        let named = |original: &OriginalElements| Sought {
+            version: original.mti.version(),
+            kind: Some(MessageKind::of(original.mti.digits())),
+            card,
+            stan: original.stan,
+            transmission_time: original.transmission_time,
+            rrn: original.rrn.map(with_digest),
+            acquirer: original.acquirer,
         };
-        (original, Trace::of(time, stan))
+        match reversal.original.is_empty() {
+            true => SmallVec::from_iter([own]),
+            false => reversal.original.iter().map(named).collect(),
+        }
+    }
+
+    /// What a reversal forbids that names card, DE7 and DE11: of DE90 whatever DE37, otherwise the
+    /// one with its own.
+    #[must_use]
+    pub fn named(&self, network: &str, sought: &Sought) -> Option<Named> {
+        let (card, trace) = (sought.card.as_ref()?, sought.trace()?);
+        let parts = (sought.version, sought.transmission_time.as_ref()?, sought.stan.as_ref()?);
+        let rrn = sought.rrn.map(|(_, digest)| digest);
+        let digest = self.request(network, card, parts, &sought.acquirer);
+        let original = Original { digest, kind: sought.kind, rrn };
+        Some(Named { original, trace, is_whole: true })
+    }
+
+    /// What a reversal forbids that says less, if nobody knows its original: every request that
+    /// fits. Nothing where that would be too many: a card may have paid with one DE11 on two days.
+    #[must_use]
+    pub fn named_in_part(&self, network: &str, sought: &Sought) -> Option<Named> {
+        let Sought { version, kind, card, rrn, acquirer, .. } = sought;
+        let time_and_stan = sought.transmission_time.as_ref().zip(sought.stan.as_ref());
+        let rrn = rrn.as_ref().map(|(rrn, _)| rrn);
+        let rrn = rrn.filter(|_| time_and_stan.is_none() && card.is_some());
+        time_and_stan.map(|_| ()).or(rrn.map(|_| ()))?;
+        let acquirer = Some(acquirer).filter(|_| card.is_none());
+        let digest = self.part(network, *version, (card.as_ref(), time_and_stan, acquirer, rrn));
+        let original = Original { digest, kind: *kind, rrn: Some(Original::IN_PART) };
+        let trace = sought.trace().unwrap_or_default();
+        Some(Named { original, trace, is_whole: false })
+    }
+
+    /// All that such reversals could say of a request, as keys.
+    #[must_use]
+    pub fn parts(&self, network: &str, card: &CardKey, request: &Request) -> [DuplicateKey; 4] {
+        let time_and_stan = Some((&request.transmission_time, &request.stan));
+        let (card, rrn) = (Some(card), request.rrn.as_ref());
+        let known = [
+            (None, time_and_stan, Some(&request.acquirer), None),
+            (None, time_and_stan, Some(&[0; 11]), None),
+            (card, time_and_stan, None, None),
+            (card, None, None, rrn),
+        ];
+        let key = self.key(network, &CardKey::NONE, request);
+        known.map(|known| DuplicateKey {
+            digest: self.part(network, request.mti.version(), known),
+            rrn: Original::IN_PART,
+            ..key
+        })
+    }
+
+    fn part(
+        &self,
+        network: &str,
+        version: u8,
+        (card, time_and_stan, acquirer, rrn): Part<'_>,
+    ) -> u128 {
+        let card = card.map_or(&[][..], |card| &card.0);
+        let time = time_and_stan.map_or(&[][..], |(time, _)| time);
+        let stan = time_and_stan.map_or(&[][..], |(_, stan)| stan);
+        let acquirer = acquirer.map_or(&[][..], institution);
+        let rrn = rrn.map_or(&[][..], |rrn| trimmed(rrn));
+        let network = network.as_bytes();
+        self.digest(&[b"part", network, &[version], card, time, stan, acquirer, rrn])
     }
 
     /// The digest of the body of a request.
@@ -216,11 +351,10 @@ impl DuplicateHasher {
         self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
     }
 
-    /// The digest of DE37; never 0.
-    #[must_use]
-    pub fn rrn(&self, rrn: &[u8; 12]) -> u32 {
+    /// The digest of DE37; never 0, nor [`Original::IN_PART`].
+    fn rrn(&self, rrn: &[u8; 12]) -> u32 {
         let [.., a, b, c, d] = self.digest(&[rrn]).to_be_bytes();
-        u32::from_be_bytes([a, b, c, d]).max(1)
+        u32::from_be_bytes([a, b, c, d]).clamp(1, Original::IN_PART - 1)
     }
 
     fn digest(&self, parts: &[&[u8]]) -> u128 {

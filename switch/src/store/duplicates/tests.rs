@@ -25,7 +25,7 @@ fn look(index: &Duplicates, key: DuplicateKey, body: u64, now: Timestamp) -> Loo
 }
 
 fn originals(index: &Duplicates, original: Original, now: Timestamp) -> Originals<'_> {
-    let named = Named { original, trace: trace(original.digest), has_card: true };
+    let named = Named { original, trace: trace(original.digest), is_whole: true };
     index.originals(named, now)
 }
 
@@ -297,12 +297,15 @@ fn its_memory_is_within_the_budget_and_its_tables_never_grow() {
     assert!(index.shards().all(|shard| shard.in_flight.is_empty()));
 }
 
-/// A reversal without a card: its digest has none.
+/// A reversal that names a part of the key.
 #[test]
-fn what_is_reversed_without_a_card_is_refused_for_any() {
+fn what_is_reversed_in_part_is_refused() {
     let index = Duplicates::new(1 << 20);
-    let named =
-        Named { original: original(9, None, Some(b"0100")), trace: trace(1), has_card: false };
+    let named = Named {
+        original: original(9, Some(Original::IN_PART), Some(b"0100")),
+        trace: trace(1),
+        is_whole: false,
+    };
     let claim = first(look(&index, key(1), 1, at(0)));
     let waiting = index.originals(named, at(0)).in_flight();
     assert!(waiting.is_some(), "nobody knows whether it is this one");
@@ -310,30 +313,43 @@ fn what_is_reversed_without_a_card_is_refused_for_any() {
     assert!(index.originals(other, at(0)).in_flight().is_none());
     drop(claim);
     index.originals(named, at(0)).reverse(9);
-    let unnamed = |digest| move || DuplicateKey { digest, ..key(1) };
-    let look = |digest| index.look((key(1), unnamed(digest)), BodyDigest(1), at(1));
+    let parts = |digest| {
+        let part = DuplicateKey { digest, rrn: Original::IN_PART, ..key(1) };
+        let other = DuplicateKey { digest: 100, ..part };
+        move || [other, other, part, other]
+    };
+    let look = |digest| index.look((key(1), parts(digest)), BodyDigest(1), at(1));
     assert!(matches!(look(9), Look::Conflict { durable_at: 9 }));
     drop(first(look(8)));
-    // A start does not know of which cards they speak, and asks of each request.
+    // A start sees that there are some.
     let again = Duplicates::new(1 << 20);
     again.restore(&mut vec![Restored::Reversal { original: named.original, at: at(0) }], at(1));
-    let found = again.look((key(1), unnamed(9)), BodyDigest(1), at(1));
+    let found = again.look((key(1), parts(9)), BodyDigest(1), at(1));
     assert!(matches!(found, Look::Conflict { durable_at: 0 }));
 }
 
 #[test]
 fn what_a_trace_may_be_is_bounded() {
     let index = Duplicates::new(1 << 20);
+    let sought = Sought {
+        version: 0,
+        kind: Some(MessageKind::of(*b"0100")),
+        card: None,
+        stan: None,
+        transmission_time: None,
+        rrn: None,
+        acquirer: [0; 11],
+    };
     for number in 0..=CANDIDATES_MAX {
         let key = DuplicateKey { trace: trace(7), ..key(number as u128) };
         answer(&index, key, at(0));
-        let found = index.candidates(key.kind, trace(7), at(1)).map(|found| found.len());
+        let found = index.candidates(&sought, trace(7), at(1)).map(|found| found.len());
         assert_eq!(found, Some(number + 1).filter(|count| *count <= CANDIDATES_MAX));
     }
-    let kind = MessageKind::of(*b"0100");
-    assert_eq!(index.candidates(kind, trace(8), at(1)).unwrap().len(), 0);
-    assert_eq!(index.candidates(MessageKind::of(*b"0200"), trace(7), at(1)).unwrap().len(), 0);
-    assert_eq!(index.candidates(kind, trace(7), at(24 * 3_600)).unwrap().len(), 0);
+    assert_eq!(index.candidates(&sought, trace(8), at(1)).unwrap().len(), 0);
+    assert_eq!(index.candidates(&sought, trace(7), at(24 * 3_600)).unwrap().len(), 0);
+    let sought = Sought { kind: Some(MessageKind::of(*b"0200")), ..sought };
+    assert_eq!(index.candidates(&sought, trace(7), at(1)).unwrap().len(), 0);
 }
 
 #[test]

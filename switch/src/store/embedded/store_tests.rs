@@ -191,9 +191,9 @@ fn key(number: u64) -> DuplicateKey {
     DuplicateKey { digest: number.into(), trace, rrn: 0, kind }
 }
 
-/// With another one that no reversal speaks of.
-fn alone(key: DuplicateKey) -> (DuplicateKey, impl Fn() -> DuplicateKey + Send) {
-    (key, move || DuplicateKey { digest: u128::MAX, ..key })
+/// With others that no reversal speaks of.
+fn alone(key: DuplicateKey) -> (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send) {
+    (key, move || [DuplicateKey { digest: u128::MAX, ..key }; 4])
 }
 
 fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
@@ -239,7 +239,7 @@ async fn decline(store: &EmbeddedStore, number: u64) {
 fn reversal(number: u64, is_known: bool) -> Reversal {
     let DuplicateKey { digest, kind, .. } = key(number);
     let original = Original { digest, kind: Some(kind), rrn: None };
-    Reversal { named: Named { original, trace: key(number).trace, has_card: true }, is_known }
+    Reversal { named: Named { original, trace: key(number).trace, is_whole: true }, is_known }
 }
 
 /// The record of a reversal, with a key that nobody else has.
