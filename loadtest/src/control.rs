@@ -119,7 +119,7 @@ impl Control {
             let last = answer.get("transactions")?.get(0)?;
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let reason =
-                format!("{} {}", text(last.get("reason_code")?)?, text(last.get("reason")?)?);
+                format!("{} {}", text(last.get("reason_code")?)?, text(last.get("memo")?)?);
             let trail = last.get("trail")?.as_array()?.iter().map(text);
             [Some(reason)].into_iter().chain(trail).collect::<Option<_>>()
         };

@@ -252,8 +252,8 @@ impl Duplicates {
         })
     }
 
-    /// The records of answered requests that may be what a reversal speaks of, by this trace; `None`
-    /// if they are too many to look at.
+    /// Where the records of answered requests stand that may be what a reversal speaks of, by this
+    /// trace; `None` if they are too many to look at.
     #[must_use]
     pub fn candidates(&self, sought: &Sought, trace: Trace, now: Timestamp) -> Option<Candidates> {
         let shard = self.shard(trace);
