@@ -141,7 +141,7 @@ pub struct CardView {
 /// A transaction record, masked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransactionView {
-    /// By which audit lines name it: 16 hexadecimal digits, later ones higher.
+    /// By which audit lines name it: twice eight hexadecimal digits, later ones higher.
     pub id: String,
     /// When it was decided, RFC 3339 in UTC.
     pub time: String,

@@ -3,6 +3,7 @@ QMUX, which matches answers by DE41 and DE11 unless it is told otherwise. One sw
 of Java serve all tests of this file."""
 
 import itertools
+import os
 import queue
 import re
 import signal
@@ -352,6 +353,8 @@ def test_none_of_2000_requests_in_flight_is_lost(peer, running, side, cards):
     before = peer.counters(side)
     # While it stands still, nothing is answered before the last one was sent.
     running.process.send_signal(signal.SIGSTOP)
+    # The signal takes a while until the last thread has it.
+    os.waitpid(running.process.pid, os.WUNTRACED)
     try:
         for request in requests:
             peer.send(side, request)

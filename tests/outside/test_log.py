@@ -79,7 +79,7 @@ def test_who_was_suspended_is_in_the_audit_with_the_id_of_the_transaction(make_s
     assert [one["memo"] for one in others] == ["Invalid Pin"] * 2
     ids = [one["id"] for one in (last, *others)]
     assert ids == sorted(ids, reverse=True) and len(set(ids)) == 3
-    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
+    assert all(re.fullmatch("[0-9a-f]{8}-[0-9a-f]{8}", one) for one in ids)
     lines = [json.loads(line) for line in switch.log().splitlines()]
     (line,) = [line for line in lines if line["target"] == "audit" and "transaction" in line]
     told = (line["action"], line["token"], line["link"], line["transaction"])

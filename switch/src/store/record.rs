@@ -72,9 +72,10 @@ pub struct TransactionRecord {
 pub struct RecordId(pub u64);
 
 impl fmt::Display for RecordId {
-    /// Sixteen hexadecimal digits, which sort as the ids do.
+    /// Twice eight hexadecimal digits, which sort as the ids do. Together they could be taken for a
+    /// PAN where logs are searched for such.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:08x}-{:08x}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
 
