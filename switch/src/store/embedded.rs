@@ -210,7 +210,7 @@ impl EmbeddedStore {
 }
 
 /// How many transactions of a card are looked at for one that a reversal speaks of.
-const SEARCHED_MAX: usize = 256;
+const SEARCHED_MAX: usize = 64;
 
 /// Requests that differ in DE37 alone are one: all of them are reversed where it does not count.
 fn only(
