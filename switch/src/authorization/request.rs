@@ -4,6 +4,7 @@
 use iso_specs::{Decoded, Message, Mti};
 
 use super::chip::ChipData;
+use super::currency;
 use super::reversal::OriginalElements;
 use super::routing::{Route, route};
 use crate::cards::card::Expiry;
@@ -256,7 +257,9 @@ fn billing(message: &Message<'_>) -> Result<Option<Money>, FormatError> {
 fn currency(message: &Message<'_>, element: u8) -> Result<Option<u16>, FormatError> {
     optional(message, element, |text| {
         let numeric = text.len() == 3 && text.iter().all(u8::is_ascii_digit);
-        Some(text).filter(|_| numeric)?;
+        if !numeric {
+            return currency::numeric(text);
+        }
         Some(text.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0')))
     })
 }
