@@ -1,8 +1,8 @@
 //! How the content of a data element is written on the wire.
 //!
 //! Only this file and those below it know encodings of content. The *canonical* form, which
-//! callers read and set, is the same for all: ASCII characters for text, plain bytes for type `b`, and
-//! the bytes as they come for free text.
+//! callers read and set, is the same for all: ASCII characters for text, plain bytes for type `b`,
+//! and for free text the bytes as they come, or ISO 8859-1 where they are EBCDIC.
 
 mod ebcdic;
 mod packed;

@@ -17,7 +17,8 @@ pub enum Padding {
 }
 
 impl Padding {
-    pub(crate) const NAMES: &str = "\"none\", \"left-zero\", \"left-space\", \"right-zero\", \"right-space\" or \"either-space\"";
+    pub(crate) const NAMES: &str = "\"none\", \"left-zero\", \"left-space\", \"right-zero\", \
+        \"right-space\" or \"either-space\"";
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
