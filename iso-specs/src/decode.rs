@@ -86,6 +86,12 @@ pub fn examine<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Examined<'a>, Fram
     Ok(Examined { message, bitmaps, bitmaps_at, announced, faults })
 }
 
+/// The message type of a frame whose bitmap cannot be read.
+#[must_use]
+pub fn mti(spec: &Spec, frame: &[u8]) -> Option<Mti> {
+    spec.mti_encoding().read(frame).ok().map(|(mti, _)| mti)
+}
+
 /// What stands before the elements of a frame.
 struct Head {
     mti: Mti,

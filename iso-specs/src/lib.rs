@@ -45,7 +45,7 @@ mod wrapper;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements};
 pub use data_element::{ContentType, DataElement, Sensitivity};
-pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine};
+pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine, mti};
 pub use encode::OutgoingMessage;
 pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};
 pub use error::{

@@ -83,7 +83,8 @@
 //! - `sensitivity`: what logs and `pinswitch decode` show of the value. `public`: all of it. `pan`
 //!   (only text): the first six and last four digits. `track` and `secret`: only the length. `chip`
 //!   (only `b`): BER-TLV, the values of tags that are known to be harmless, and of all others the
-//!   length. Of a message with a fault only lengths are shown, since its elements may be shifted.
+//!   length. Of a message with a fault, whose elements may be shifted, logs show lengths only, and
+//!   `pinswitch decode` what is public before the fault and looks like no part of a PAN.
 //!   2 and 34 must be `pan` or `secret`; 35, 36 and 45 `track` or `secret`; 55 `chip` or
 //!   `secret`; 52, 53, 64, 96 and 128 `secret`.
 

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
-use iso_specs::{Field, Spec, examine, redact};
+use iso_specs::{Field, Spec, examine, mti, redact};
 
 use crate::authorization::Reason;
 use crate::frame::{self, Frame, FrameError, FrameFormat, Framing, Header};
@@ -54,8 +54,8 @@ pub struct Inspection {
 /// How the messages of an input are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Borders {
-    /// Nothing was said: 2-byte lengths in a capture, otherwise bare messages, or such lengths
-    /// where these fit.
+    /// Nothing was said: 2-byte lengths in a capture, otherwise bare messages, or lengths of two
+    /// bytes or four digits where these fit.
     Usual,
     /// Bare messages; a capture has none.
     Bare,
@@ -328,6 +328,9 @@ impl<'a, W: Write> Listing<'a, W> {
             }
             Err(error) => {
                 self.tally.faulty += 1;
+                if let Some(mti) = mti(dialect, message) {
+                    writeln!(self.out, "MTI    {mti}  {}", mti.words().join(", "))?;
+                }
                 writeln!(self.out, "fault  {error}")
             }
         }

@@ -126,11 +126,11 @@ impl<C, H, S> Switch<C, H, S> {
         }
         let trusts = |element| how.trusted.contains(element);
         let is_whole = |element| how.fault.is_none() && trusts(element);
+        // Free text, as a dialect of one's own may have there, could be any bytes.
+        let is_plain = |element| message.field(element).is_some_and(|field| field.is_plain());
         let pan = is_whole(2).then(|| message.text::<PAN_DIGITS_MAX>(2)).flatten();
-        let stan = trusts(11).then(|| message.text::<6>(11)).flatten();
-        // As free text of a dialect of one's own it could be any bytes.
-        let is_rrn = message.field(37).is_some_and(|field| is_whole(37) && field.is_plain());
-        let rrn = is_rrn.then(|| message.text::<12>(37)).flatten();
+        let stan = (trusts(11) && is_plain(11)).then(|| message.text::<6>(11)).flatten();
+        let rrn = (is_whole(37) && is_plain(37)).then(|| message.text::<12>(37)).flatten();
         tracing::info!(
             target: "transaction",
             network = &*session.link.network,

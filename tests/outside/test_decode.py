@@ -231,6 +231,8 @@ def test_a_file_may_be_the_message_itself(tmp_path, dialect, name):
             assert_shows(shown, {**request, "43": ""})
             assert ("read with framing binary-2" in shown) == (file[:1] == b"\0")
             assert (f"note: dialect {dialect} fits" in shown) == ("auto" in words)
+    path.write_bytes(b"%04d" % len(raw) + raw)
+    assert "read with framing ascii-4" in decode("--dialect", dialect, path).stdout
     # Framed messages, one behind another.
     path.write_bytes(b"".join(struct.pack(">H", len(raw)) + raw for _ in range(3)))
     assert decode("--dialect", dialect, path).stdout.count("\nmessage ") == 3
@@ -297,6 +299,16 @@ def test_of_a_faulty_message_is_shown_what_stands_before_the_fault():
 def test_de44_is_explained(code, words):
     answer = {"t": "0110", "11": "000001", "39": "55", "44": code}
     assert f": {code}  {words}" in decode(messages.encode(answer).hex()).stdout
+
+
+def test_an_mti_is_shown_without_a_bitmap():
+    shown = decode(b"08002Z20000008000000".hex(), code=1).stdout
+    assert "\nMTI    0800  ISO 8583:1987, network management" in shown and "fault  bitmap" in shown
+
+
+def test_an_argument_may_be_a_message_with_a_dot():
+    request = authorization(CARD_1, CARD_1.pin, changes={"43": "SHOP.COM".ljust(40)})
+    assert_shows(decode(messages.encode(request).decode()).stdout, request)
 
 
 @pytest.mark.parametrize("ending", ["xml", "json"])

@@ -174,14 +174,28 @@ def test_text_that_no_rule_reads_never_declines_and_comes_back_as_it_was(make_sw
         body = body.replace(b"@" * len(text), text)
         link.send_body(body)
         answer = link.read_body()
-        as_ascii = bytes(byte if byte < 128 else ord("x") for byte in answer)
-        assert messages.answer(as_ascii).code == "00"
+        assert messages.answer(answer).code == "00"
         for part in (text.ljust(15), text.ljust(40), b"%03d" % len(text) + text):
             assert part in answer
         # What is wrong elsewhere is answered without it.
         link.send_body(body.replace(b"000000001250", b"00000000125x", 1))
         assert text not in link.read_body()
     assert "\x1b" not in switch.log() and "\u202e" not in switch.log()
+
+
+@pytest.mark.parametrize("element, text", [(11, "00000@"), (37, "00000000000@")])
+def test_what_a_rule_reads_is_never_free_text(make_switch, element, text):
+    line = re.search(rf"(?m)^{element} = .*$", BUILTIN)[0]
+    free = re.sub(r', padding = "[a-z-]*"', "", re.sub('type = "an?"|type = "n"', 'type = "ans"', line))
+    with with_dialect(make_switch, BUILTIN.replace(line, free)).start().connect() as link:
+        body = messages.encode(authorization(CARD_1, CARD_1.pin, changes={str(element): text}))
+        assert b"@" in body
+        link.send_body(body.replace(b"@", b"\xc9"))
+        answer = link.read()
+        assert (answer.code, answer.reason) == ("30", f"{element:03}")
+        assert str(element) not in answer.names
+        link.send_body(body)
+        assert messages.answer(link.read_body()).code == "00"
 
 
 def test_an_rrn_may_be_filled_on_either_side(shared):

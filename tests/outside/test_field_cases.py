@@ -4,19 +4,17 @@ import re
 import shlex
 import shutil
 import struct
-import tomllib
 
-import iso8583
+import messages
 import pytest
 from link import Link
 from process import REPOSITORY, run
 from settings import chip
 from settings import link as link_table
-from test_codec import spec_of
 
 CASES = REPOSITORY / "tests/field-cases"
 DIALECTS = {path.stem: path for path in (CASES / "dialects").glob("*.toml")}
-ASCII = "iso8583-1987-ascii"
+ASCII = messages.ASCII
 KEYS = {"case", "kind", "how", "input", "expect", "why"}
 
 
@@ -70,19 +68,10 @@ def switches(make_shared):
     return of
 
 
-def elements_of(body):
-    """MTI and elements of an answer in the ASCII dialect, as bytes."""
-    spec = spec_of(tomllib.loads((REPOSITORY / f"iso-specs/specs/{ASCII}.toml").read_text()))
-    for field in spec.values():
-        field["data_enc"] = "latin-1" if field["data_enc"] == "ascii" else field["data_enc"]
-    decoded, _ = iso8583.decode(bytearray(body), spec)
-    return decoded
-
-
 def check_reply(words, body):
     mti, *wanted = re.split(r" (?=\d+=)", words)
     assert body is not None, "closed without an answer"
-    answer = elements_of(body)
+    answer = messages.answer(body).elements
     assert answer["t"] == mti, answer
     for pair in wanted:
         number, value = pair.split("=", 1)

@@ -326,7 +326,8 @@ fn optional<T>(
 ) -> Result<Option<T>, FormatError> {
     let Some(field) = message.field(element) else { return Ok(None) };
     let mut buffer = [0; TEXT_BYTES_MAX];
-    let text = field.text(&mut buffer);
+    // What a rule reads is never free text, whatever its dialect says.
+    let text = field.text(&mut buffer).filter(|_| field.is_plain());
     text.and_then(read).map(Some).ok_or(FormatError { element })
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct DecodeWords {
     #[arg(long, default_value = "iso8583-1987-ascii", value_name = "NAME|FILE.toml|auto")]
     dialect: Vec<String>,
     /// How messages are told apart: a framing of a link, or "none". Without it, binary-2 in a
-    /// capture, and elsewhere none, or binary-2 where that fits.
+    /// capture, and elsewhere none, or binary-2 or ascii-4 where that fits.
     #[arg(long, value_name = "FRAMING", value_parser = framing)]
     framing: Option<Borders>,
     /// Fixed header before each message: none, tpdu, base-i, or echo:N for N bytes.
@@ -155,12 +155,21 @@ fn quotable(word: &str) -> &str {
     if is_path { word } else { "the argument" }
 }
 
+/// Whether a word begins with an MTI and a bitmap in hexadecimal digits: its text may have dots.
+fn begins_as_message(word: &str) -> bool {
+    const HEAD_DIGITS: usize = 4 + 16;
+    word.get(..HEAD_DIGITS).is_some_and(|head| head.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// The input and what an error calls it.
 fn input(word: &str) -> Result<(String, Vec<u8>), CliError> {
     let path = Path::new(word);
     let (name, reader): (_, Box<dyn Read>) = match word {
         "-" => ("standard input".to_owned(), Box::new(io::stdin().lock())),
         _ if path.exists() => (word.to_owned(), Box::new(File::open(path)?)),
+        _ if begins_as_message(word) => {
+            return Ok(("the argument".to_owned(), word.as_bytes().to_vec()));
+        }
         // What looks like the path of a file that is not there.
         _ if word.starts_with(['.', '/']) || path.extension().is_some() => {
             return Err(CliError::Refused(format!("{}: no such file", quotable(word))));

@@ -90,7 +90,7 @@ fn readings<'a>(inspection: &'a Inspection, input: &[u8]) -> Vec<Reading<'a>> {
         let framings: &[Option<Framing>] = match (inspection.borders, form) {
             (Borders::Framing(framing), _) => &[Some(framing)],
             (Borders::Usual, InputForm::Capture) => &[Some(Framing::Binary2)],
-            (Borders::Usual, _) => &[None, Some(Framing::Binary2)],
+            (Borders::Usual, _) => &[None, Some(Framing::Binary2), Some(Framing::Ascii4)],
             (Borders::Bare, _) => &[None],
         };
         for framing in framings.iter().copied() {
