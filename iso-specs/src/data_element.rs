@@ -415,7 +415,7 @@ impl DataElement {
         if !self.accepts(value) {
             return Err(EncodeErrorKind::BadCharacter);
         }
-        if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) {
+        if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) && !self.is_absent(value) {
             return Err(EncodeErrorKind::BadPattern);
         }
         self.write_prefix(value.len(), out);
@@ -425,6 +425,14 @@ impl DataElement {
         };
         self.encoding.write(value, out);
         Ok(())
+    }
+
+    /// Whether a canonical value is the one that stands for none.
+    fn is_absent(&self, value: &[u8]) -> bool {
+        let Some(absent) = &self.absent else { return false };
+        let mut wire = Vec::with_capacity(absent.len());
+        self.encoding.write(Padded::whole(value), &mut wire);
+        *wire == **absent
     }
 
     /// True where the characters of a canonical value can be written.
