@@ -8,10 +8,11 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use super::SHOWN_MAX_BYTES;
+use super::{PAN_MASKED_MIN_DIGITS, SHOWN_MAX_BYTES};
 use crate::bitmap::BitmapEncoding;
-use crate::data_element::Sensitivity;
+use crate::data_element::{ContentType, Sensitivity};
 use crate::decode::Examined;
+use crate::length::Length;
 use crate::message::{Field, Message};
 
 /// Digits of a PAN (ISO/IEC 7812).
@@ -43,6 +44,9 @@ impl Doubt {
         let nibbles: Vec<u8> = frame.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]).collect();
         let mut rows = rows_in(&text, frame, 1);
         rows.extend(rows_in(&nibbles, frame, 2));
+        for track in whole_tracks(&examined.message, fault_at) {
+            keep_whole(&mut rows, &track);
+        }
         // Where the card of the message is known, only its PAN is one: what other digits make up
         // with a right check digit is chance.
         let tracks = rows.iter().filter(|row| row.is_track);
@@ -123,6 +127,42 @@ fn dates_of(message: &Message<'_>) -> Vec<Range<usize>> {
     message.elements().filter(is_date).filter_map(range).collect()
 }
 
+/// Tracks that were read, and behind which, beyond the next element, something was read right that
+/// would hardly be if their count were wrong: digits of a number, or a length.
+fn whole_tracks(message: &Message<'_>, fault_at: usize) -> Vec<Range<usize>> {
+    let places = message.elements().filter_map(|field| {
+        let start = message.offset(field.element().number())?;
+        Some((field, start..start + field.wire().len()))
+    });
+    let read: Vec<_> = places.collect();
+    let is_checked = |(field, range): &(Field<'_>, Range<usize>)| {
+        let is_number = matches!(
+            field.element().content_type(),
+            ContentType::Digits | ContentType::LettersOrDigits | ContentType::SignedDigits
+        );
+        let has_length = field.element().length() != Length::Fixed;
+        range.start < fault_at && (is_number || has_length)
+    };
+    let places = read.iter().enumerate();
+    let tracks =
+        places.filter(|(_, (field, _))| field.element().sensitivity() == Sensitivity::Track);
+    let whole = tracks.filter(|(index, _)| read.iter().skip(index + 2).any(is_checked));
+    whole.map(|(_, (_, range))| range.clone()).collect()
+}
+
+/// Of the rows whose separator lies in a track that is whole, only the one that begins with it is
+/// left, and it ends with it.
+fn keep_whole(rows: &mut Vec<Row<'_>>, track: &Range<usize>) {
+    let begins = |row: &Row<'_>| row.is_track && row.bytes.start == track.start;
+    if !rows.iter().any(begins) {
+        return;
+    }
+    rows.retain(|row| !row.is_track || begins(row) || is_apart(&row.bytes, track));
+    for row in rows.iter_mut().filter(|row| begins(row)) {
+        row.bytes.end = row.bytes.end.min(track.end);
+    }
+}
+
 /// Digits with a right check digit behind their count, or before a separator.
 struct Row<'a> {
     pan: &'a [u8],
@@ -185,7 +225,9 @@ fn is_counted(
 fn holds_pan(text: &[u8]) -> bool {
     text.split(|byte| !byte.is_ascii_digit()).any(|row| {
         let digits: Vec<u8> = row.iter().map(|byte| byte & 0x0f).collect();
-        PAN_DIGITS.contains(&row.len()) && matches!(row, [b'2'..=b'6', ..]) && is_luhn(&digits)
+        (PAN_MASKED_MIN_DIGITS..=*PAN_DIGITS.end()).contains(&row.len())
+            && matches!(row, [b'2'..=b'6', ..])
+            && is_luhn(&digits)
     })
 }
 
