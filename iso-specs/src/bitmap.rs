@@ -252,7 +252,8 @@ impl ThirdBitmap {
 }
 
 impl BitmapEncoding {
-    pub(crate) const NAMES: &str = "\"hex\" or \"raw\"";
+    pub(crate) const NAMES: &str = "\"hex\" or \"raw\": bitmaps of hexadecimal digits are ASCII, \
+        those of EBCDIC digits are not served";
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {

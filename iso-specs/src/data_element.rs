@@ -4,6 +4,8 @@ use crate::encoding::Encoding;
 use crate::error::{EncodeErrorKind, FieldErrorKind};
 use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::{Padded, Padding};
+use crate::pattern::Pattern;
+use crate::text::{Alphabet, Text};
 use crate::wrapper::Wrapper;
 
 /// What the characters of an element may be (ISO 8583:1987, 4.3.1). Checked on the canonical form.
@@ -85,6 +87,12 @@ impl ContentType {
         }
     }
 
+    /// True for the types of text that have special characters: what such an element holds is free
+    /// text unless its dialect says otherwise.
+    pub(crate) const fn is_free(self) -> bool {
+        matches!(self, Self::Printable | Self::LettersSpecial | Self::DigitsSpecial)
+    }
+
     /// True where the type may be filled up with the character.
     pub(crate) const fn takes_padding(self, with: u8) -> bool {
         match self {
@@ -164,82 +172,6 @@ impl Sensitivity {
     }
 }
 
-/// A date or time made of two-digit parts, such as `MMDDhhmmss`: `CC` and `YY`, `MM` (01-12), `DD`
-/// (01 to the end of the month), `hh` (00-23), `mm` and `ss` (00-59).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pattern {
-    parts: [DatePart; Self::PARTS_MAX],
-    len: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DatePart {
-    Year,
-    Month,
-    Day,
-    Hour,
-    MinuteOrSecond,
-}
-
-impl Pattern {
-    const PARTS_MAX: usize = 7;
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        let (names, []) = name.as_bytes().as_chunks() else { return None };
-        if names.is_empty() || names.len() > Self::PARTS_MAX {
-            return None;
-        }
-        let mut parts = [DatePart::Year; Self::PARTS_MAX];
-        for (part, name) in parts.iter_mut().zip(names) {
-            *part = match name {
-                b"CC" | b"YY" => DatePart::Year,
-                b"MM" => DatePart::Month,
-                b"DD" => DatePart::Day,
-                b"hh" => DatePart::Hour,
-                b"mm" | b"ss" => DatePart::MinuteOrSecond,
-                _ => return None,
-            };
-        }
-        Some(Self { parts, len: u8::try_from(names.len()).ok()? })
-    }
-
-    /// Length of a value, in digits.
-    #[must_use]
-    pub fn digits(&self) -> usize {
-        usize::from(self.len) * 2
-    }
-
-    /// True where the digits are such a date or time. 29 February is taken in any year.
-    #[must_use]
-    pub fn accepts(&self, digits: &[u8]) -> bool {
-        let (pairs, _) = digits.as_chunks();
-        let mut days_of_month = 31;
-        digits.len() == self.digits()
-            && digits.iter().all(u8::is_ascii_digit)
-            && self.parts.iter().zip(pairs).all(|(part, &[tens, ones])| {
-                let value = (tens - b'0') * 10 + (ones - b'0');
-                match part {
-                    DatePart::Year => true,
-                    DatePart::Month => {
-                        days_of_month = days_of(value);
-                        (1..=12).contains(&value)
-                    }
-                    DatePart::Day => (1..=days_of_month).contains(&value),
-                    DatePart::Hour => value <= 23,
-                    DatePart::MinuteOrSecond => value <= 59,
-                }
-            })
-    }
-}
-
-const fn days_of(month: u8) -> u8 {
-    match month {
-        2 => 29,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
 /// One data element as a dialect defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataElement {
@@ -254,7 +186,27 @@ pub struct DataElement {
     pub(crate) max: u16,
     pub(crate) padding: Padding,
     pub(crate) pattern: Option<Pattern>,
+    pub(crate) text: Text,
+    /// What free text is written in, where the dialect says it.
+    pub(crate) alphabet: Option<Alphabet>,
+    /// The content, as it is on the wire, that stands for no value.
+    pub(crate) absent: Option<Box<[u8]>>,
     pub(crate) sensitivity: Sensitivity,
+}
+
+/// What makes an element that was found one that is not there.
+#[derive(Clone, Copy)]
+pub(crate) enum Flaw {
+    /// It says so itself, and nothing is wrong.
+    Absent,
+    /// Its value is wrong.
+    Wrong(FieldErrorKind),
+}
+
+impl From<FieldErrorKind> for Flaw {
+    fn from(kind: FieldErrorKind) -> Self {
+        Self::Wrong(kind)
+    }
 }
 
 /// Where the content of an element lies behind its first byte, and what is wrong with it.
@@ -265,7 +217,7 @@ pub(crate) struct Found {
     pub(crate) units: usize,
     /// Bytes of the element in all.
     pub(crate) end: usize,
-    pub(crate) fault: Option<FieldErrorKind>,
+    pub(crate) flaw: Option<Flaw>,
 }
 
 impl DataElement {
@@ -333,6 +285,12 @@ impl DataElement {
         self.pattern.as_ref()
     }
 
+    /// Which bytes its text may have.
+    #[must_use]
+    pub const fn text(&self) -> Text {
+        self.text
+    }
+
     /// How much of the value a person may see.
     #[must_use]
     pub const fn sensitivity(&self) -> Sensitivity {
@@ -353,14 +311,46 @@ impl DataElement {
     fn find_fixed(&self, rest: &[u8]) -> Result<Found, FieldErrorKind> {
         let (units, end) = (self.max(), self.encoding.wire_len(self.max()));
         let wire = rest.get(..end).ok_or(FieldErrorKind::Truncated)?;
+        let checked = self.check_absent(wire).and_then(|()| match self.text {
+            Text::Strict => Ok(self.check_fixed(wire, units)?),
+            free => Self::check_free(free, wire),
+        });
+        Ok(Found { start: 0, units, end, flaw: checked.err() })
+    }
+
+    #[inline]
+    fn check_fixed(&self, wire: &[u8], units: usize) -> Result<(), FieldErrorKind> {
+        self.check_characters(wire, units)?;
+        self.check_pattern(wire)
+    }
+
+    /// Whether the characters are those of the type.
+    #[inline]
+    fn check_characters(&self, wire: &[u8], units: usize) -> Result<(), FieldErrorKind> {
         // Spaces that fill up are no characters of the type; zeros always are.
         let text = match self.padding.character() {
             Some(b' ') => self.padding.strip_spaces(wire, self.encoding.character(b' ')),
             _ => wire,
         };
-        let checked = self.encoding.check(self.content, text, units);
-        let fault = checked.and_then(|()| self.check_pattern(wire)).err();
-        Ok(Found { start: 0, units, end, fault })
+        self.encoding.check(self.content, text, units)
+    }
+
+    #[inline]
+    fn check_absent(&self, wire: &[u8]) -> Result<(), Flaw> {
+        match &self.absent {
+            Some(absent) if **absent == *wire => Err(Flaw::Absent),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_free(text: Text, wire: &[u8]) -> Result<(), Flaw> {
+        text.takes(wire).then_some(()).ok_or(Flaw::Wrong(FieldErrorKind::BadCharacter))
+    }
+
+    /// True where the characters of a value that was found are those of the type, also in free
+    /// text.
+    pub(crate) fn is_plain(&self, wire: &[u8], units: usize) -> bool {
+        self.text == Text::Strict || self.check_characters(wire, units).is_ok()
     }
 
     #[inline]
@@ -393,20 +383,24 @@ impl DataElement {
             PrefixCounts::Value => count,
             PrefixCounts::Wire => self.encoding.content_len(wire),
         };
-        let fault = unwrapped.and_then(|()| self.check_counted(wire, units)).err();
-        Ok(Found { start: end - wire.len(), units, end, fault })
+        let checked = unwrapped.map_err(Flaw::from).and_then(|()| self.check_counted(wire, units));
+        Ok(Found { start: end - wire.len(), units, end, flaw: checked.err() })
     }
 
     #[inline]
-    fn check_counted(&self, wire: &[u8], units: usize) -> Result<(), FieldErrorKind> {
+    fn check_counted(&self, wire: &[u8], units: usize) -> Result<(), Flaw> {
         // The second for hexadecimal digits of which half a byte is too much.
         if units > self.max() || wire.len() > self.encoding.wire_len(self.max()) {
-            return Err(FieldErrorKind::TooLong);
+            return Err(FieldErrorKind::TooLong.into());
         }
         if units < self.min() {
-            return Err(FieldErrorKind::TooShort);
+            return Err(FieldErrorKind::TooShort.into());
         }
-        self.encoding.check(self.content, wire, units)
+        self.check_absent(wire)?;
+        match self.text {
+            Text::Strict => Ok(self.encoding.check(self.content, wire, units)?),
+            free => Self::check_free(free, wire),
+        }
     }
 
     /// Appends a canonical value with its prefix, wrapper and padding.
@@ -418,14 +412,10 @@ impl DataElement {
         if value.len() < self.min() {
             return Err(EncodeErrorKind::TooShort);
         }
-        let text = match self.padding.character() {
-            Some(b' ') => self.padding.strip_spaces(value, b' '),
-            _ => value,
-        };
-        if !self.content.accepts(text) || !self.encoding.can_write(value) {
+        if !self.accepts(value) {
             return Err(EncodeErrorKind::BadCharacter);
         }
-        if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) {
+        if self.pattern.is_some_and(|pattern| !pattern.accepts(value)) && !self.is_absent(value) {
             return Err(EncodeErrorKind::BadPattern);
         }
         self.write_prefix(value.len(), out);
@@ -435,6 +425,27 @@ impl DataElement {
         };
         self.encoding.write(value, out);
         Ok(())
+    }
+
+    /// Whether a canonical value is the one that stands for none.
+    fn is_absent(&self, value: &[u8]) -> bool {
+        let Some(absent) = &self.absent else { return false };
+        let mut wire = Vec::with_capacity(absent.len());
+        self.encoding.write(Padded::whole(value), &mut wire);
+        *wire == **absent
+    }
+
+    /// True where the characters of a canonical value can be written.
+    #[inline]
+    pub(crate) fn accepts(&self, value: &[u8]) -> bool {
+        if self.text != Text::Strict {
+            return self.text.takes(value);
+        }
+        let text = match self.padding.character() {
+            Some(b' ') => self.padding.strip_spaces(value, b' '),
+            _ => value,
+        };
+        self.content.accepts(text) && self.encoding.can_write(value)
     }
 
     /// Writes content that was found in a frame of the same dialect, of so many units.
@@ -492,36 +503,5 @@ mod tests {
             assert!(!content.accepts(b"\n"), "{name} line end");
         }
         assert!(ContentType::Binary.accepts(&[0, 255]));
-    }
-
-    #[test]
-    fn patterns_are_calendar_dates_and_times() {
-        for (name, good, bad) in [
-            ("YYMM", "2912", "2913"),
-            ("YYMM", "0001", "2900"),
-            ("MMDD", "0229", "0230"),
-            ("MMDD", "1231", "0431"),
-            ("hhmmss", "235959", "240000"),
-            ("hhmmss", "000000", "000060"),
-            ("MMDDhhmmss", "1121083000", "1121086000"),
-            ("YYMMDDhhmmss", "291231235959", "29123123595"),
-        ] {
-            let pattern = Pattern::from_name(name).unwrap();
-            assert!(pattern.accepts(good.as_bytes()), "{name} {good}");
-            assert!(!pattern.accepts(bad.as_bytes()), "{name} {bad}");
-        }
-        // Each would be right if `:` and `/` stood for ten and minus one.
-        for (name, bad) in [
-            ("hhmmss", "0:0000"),
-            ("YYMM", "290:"),
-            ("MMDD", "010:"),
-            ("YYMM", ":/12"),
-            ("YYMM", "2:01"),
-        ] {
-            assert!(!Pattern::from_name(name).unwrap().accepts(bad.as_bytes()), "{name} {bad}");
-        }
-        for name in ["", "Y", "YYM", "XX", "CCYYMMDDhhmmssss"] {
-            assert_eq!(Pattern::from_name(name), None, "{name}");
-        }
     }
 }

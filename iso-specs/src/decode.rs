@@ -1,7 +1,7 @@
 //! From a frame to a message, in one pass over the frame.
 
 use crate::bitmap::{Bitmaps, ElementSet};
-use crate::data_element::Found;
+use crate::data_element::{DataElement, Flaw, Found};
 use crate::error::{FieldError, FieldErrorKind, FramingError, FramingErrorKind};
 use crate::message::{Message, Span};
 use crate::mti::Mti;
@@ -48,10 +48,27 @@ pub struct Examined<'a> {
     pub message: Message<'a>,
     /// The bitmaps as they are on the wire.
     pub bitmaps: &'a [u8],
+    /// Byte offset of the bitmaps in the frame, from 0.
+    pub bitmaps_at: usize,
     /// The elements that the bitmaps announce, read or not.
     pub announced: ElementSet,
     /// All faults, in the order of the frame.
     pub faults: Vec<FieldError>,
+}
+
+impl Examined<'_> {
+    /// The elements that are there and hold what stands for no value in the dialect.
+    pub fn absent(&self) -> impl Iterator<Item = &DataElement> {
+        // Behind the end of the pass nothing was looked at.
+        let read = match self.faults.iter().find(|fault| fault.kind.is_structural()) {
+            Some(end) => self.announced.below(end.element),
+            None => self.announced,
+        };
+        let is_faulty = |number| self.faults.iter().any(|fault| fault.element == number);
+        read.iter()
+            .filter(move |&number| !self.message.has(number) && !is_faulty(number))
+            .filter_map(|number| self.message.spec().element(number))
+    }
 }
 
 /// Reads a frame as [`decode`] does, and keeps every fault.
@@ -65,7 +82,14 @@ pub fn examine<'a>(spec: &'a Spec, frame: &'a [u8]) -> Result<Examined<'a>, Fram
     let mut faults = Vec::new();
     read_elements(&mut message, &mut head, frame, |found| faults.push(found));
     let bitmaps = frame.get(head.bitmaps_at..head.elements_at).unwrap_or_default();
-    Ok(Examined { message, bitmaps, announced: head.announced, faults })
+    let Head { bitmaps_at, announced, .. } = head;
+    Ok(Examined { message, bitmaps, bitmaps_at, announced, faults })
+}
+
+/// The message type of a frame whose bitmap cannot be read.
+#[must_use]
+pub fn mti(spec: &Spec, frame: &[u8]) -> Option<Mti> {
+    spec.mti_encoding().read(frame).ok().map(|(mti, _)| mti)
 }
 
 /// What stands before the elements of a frame.
@@ -121,9 +145,13 @@ fn read_elements(
             Ok(found) => {
                 rest = rest.get(found.end..).unwrap_or_default();
                 message.locate(number, span(offset, &found));
-                match found.fault {
+                match found.flaw {
                     None => continue,
-                    Some(kind) => kind,
+                    Some(Flaw::Absent) => {
+                        readable.remove(number);
+                        continue;
+                    }
+                    Some(Flaw::Wrong(kind)) => kind,
                 }
             }
             Err(kind) => kind,

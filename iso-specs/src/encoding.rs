@@ -1,7 +1,8 @@
 //! How the content of a data element is written on the wire.
 //!
 //! Only this file and those below it know encodings of content. The *canonical* form, which
-//! callers read and set, is the same for all: ASCII characters for text, plain bytes for type `b`.
+//! callers read and set, is the same for all: ASCII characters for text, plain bytes for type `b`,
+//! and for free text the bytes as they come, or ISO 8859-1 where they are EBCDIC.
 
 mod ebcdic;
 mod packed;
@@ -26,8 +27,8 @@ pub enum Encoding {
     Ascii,
     /// The bytes as they are, for type `b`.
     Raw,
-    /// EBCDIC characters, for every type but `b`. A byte without a printable ASCII character is a
-    /// bad character.
+    /// EBCDIC characters, for every type but `b`. The canonical form of free text is ISO 8859-1, of
+    /// which ASCII is a part.
     Ebcdic(CodePage),
     /// Two digits per byte, for types `n` and `z`. In track data the nibble D is the canonical `=`,
     /// A, B, C and E are `:`, `;`, `<` and `>`, and F is none: it only fills up.
@@ -171,7 +172,7 @@ impl Encoding {
                 Err(FieldErrorKind::BadCharacter)
             }
             Self::Hex => Ok(()),
-            Self::Ebcdic(page) if !content.accepts_as(wire, |code| page.ascii(code)) => {
+            Self::Ebcdic(page) if !content.accepts_as(wire, |code| page.character(code)) => {
                 Err(FieldErrorKind::BadCharacter)
             }
             Self::Ebcdic(_) => Ok(()),
@@ -223,7 +224,7 @@ impl Encoding {
                 }
             }
             Self::Ebcdic(page) => {
-                out.iter_mut().zip(wire).for_each(|(ascii, &code)| *ascii = page.ascii(code));
+                out.iter_mut().zip(wire).for_each(|(ascii, &code)| *ascii = page.character(code));
             }
             Self::Bcd(unused) => packed::unpack(wire, unused, out)?,
             Self::SignedBcd(sign, unused) => {

@@ -21,7 +21,8 @@ pub enum Length {
 }
 
 impl Length {
-    pub(crate) const NAMES: &str = "\"fixed\", \"L\", \"LL\", \"LLL\" or \"LLLL\"";
+    pub(crate) const NAMES: &str = "\"fixed\", \"L\", \"LL\", \"LLL\" or \"LLLL\": \
+        length prefixes of more than four digits are not served";
 
     /// From the name of a length and the encoding that its prefix would have.
     pub(crate) fn from_name(name: &str, encoding: PrefixEncoding) -> Option<Self> {

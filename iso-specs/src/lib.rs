@@ -35,15 +35,17 @@ mod length;
 mod message;
 mod mti;
 mod padding;
+mod pattern;
 pub mod redact;
 mod spec;
+mod text;
 pub mod tlv;
 pub mod toml_keys;
 mod wrapper;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements};
-pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
-pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine};
+pub use data_element::{ContentType, DataElement, Sensitivity};
+pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine, mti};
 pub use encode::OutgoingMessage;
 pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};
 pub use error::{
@@ -54,4 +56,6 @@ pub use length::{Length, PrefixEncoding};
 pub use message::{Field, Message, Value};
 pub use mti::{Mti, MtiEncoding};
 pub use padding::Padding;
+pub use pattern::Pattern;
 pub use spec::{ResponseCodeColumn, Spec};
+pub use text::Text;

@@ -59,6 +59,16 @@ impl<'a> Message<'a> {
         self.doubtful = true;
     }
 
+    /// The frame that it was read from.
+    pub(crate) const fn frame(&self) -> &'a [u8] {
+        self.frame
+    }
+
+    /// Byte offset in the frame of an element's content, for an element that is present and right.
+    pub(crate) fn offset(&self, element: u8) -> Option<usize> {
+        self.spans.get(element).filter(|_| self.has(element)).map(|span| span.start.into())
+    }
+
     /// The dialect that the message was read in.
     #[must_use]
     pub const fn spec(&self) -> &'a Spec {
@@ -81,6 +91,13 @@ impl<'a> Message<'a> {
     #[must_use]
     pub const fn present(&self) -> ElementSet {
         self.readable
+    }
+
+    /// Those of the elements present whose characters are those of their type: no free text of
+    /// another alphabet, which could be the bytes of anything.
+    #[must_use]
+    pub fn plain(&self) -> ElementSet {
+        self.elements().filter(Field::is_plain).map(|field| field.element.number()).collect()
     }
 
     /// The elements that are present and right, lowest number first.
@@ -167,6 +184,12 @@ impl<'a> Field<'a> {
         self.doubtful
     }
 
+    /// True where the characters are those of the type; see [`Message::plain`].
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.element.is_plain(self.wire, self.len())
+    }
+
     /// The canonical form, text or bytes: a part of the frame where it is canonical already, else
     /// written to `out`. `None` where `out` is too small; [`Field::len`] is always enough.
     #[must_use]
@@ -177,7 +200,8 @@ impl<'a> Field<'a> {
         self.element.encoding.canonical(self.wire, self.len(), out)
     }
 
-    /// The ASCII text, with its padding, of every type but `b`; see [`Field::canonical`].
+    /// The text, with its padding, of every type but `b`: ASCII, but for free text, which is the
+    /// bytes that came, or ISO 8859-1 where they are EBCDIC. See [`Field::canonical`].
     #[must_use]
     pub fn text<'b>(&self, out: &'b mut [u8]) -> Option<&'b [u8]>
     where

@@ -12,11 +12,13 @@ pub enum Padding {
     Left(u8),
     /// This character, after the value.
     Right(u8),
+    /// Spaces, after the value where it is written and on either side where it is read.
+    EitherSpace,
 }
 
 impl Padding {
-    pub(crate) const NAMES: &str =
-        "\"none\", \"left-zero\", \"left-space\", \"right-zero\" or \"right-space\"";
+    pub(crate) const NAMES: &str = "\"none\", \"left-zero\", \"left-space\", \"right-zero\", \
+        \"right-space\" or \"either-space\"";
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -25,6 +27,7 @@ impl Padding {
             "left-space" => Some(Self::Left(b' ')),
             "right-zero" => Some(Self::Right(b'0')),
             "right-space" => Some(Self::Right(b' ')),
+            "either-space" => Some(Self::EitherSpace),
             _ => None,
         }
     }
@@ -35,22 +38,29 @@ impl Padding {
         match self {
             Self::None => None,
             Self::Left(with) | Self::Right(with) => Some(with),
+            Self::EitherSpace => Some(b' '),
         }
     }
 
     /// A value without the spaces that fill it up; `space` is what one is on the wire.
     pub(crate) fn strip_spaces(self, value: &[u8], space: u8) -> &[u8] {
         let is_text = |byte: &u8| *byte != space;
-        let stripped = match self {
-            Self::Left(b' ') => {
-                value.iter().position(is_text).map_or(Some(&[][..]), |start| value.get(start..))
-            }
-            Self::Right(b' ') => {
-                value.get(..value.iter().rposition(is_text).map_or(0, |last| last + 1))
-            }
+        let (left, right) = match self {
+            Self::Left(b' ') => (true, false),
+            Self::Right(b' ') => (false, true),
+            Self::EitherSpace => (true, true),
             _ => return value,
         };
-        stripped.unwrap_or_default()
+        let end = match right {
+            true => value.iter().rposition(is_text).map_or(0, |last| last + 1),
+            false => value.len(),
+        };
+        let value = value.get(..end).unwrap_or_default();
+        let start = match left {
+            true => value.iter().position(is_text).unwrap_or(value.len()),
+            false => 0,
+        };
+        value.get(start..).unwrap_or_default()
     }
 
     /// The value filled up to `units` characters; a longer one stays as it is.
@@ -60,6 +70,7 @@ impl Padding {
             Self::None => Padded::whole(value),
             Self::Left(with) => Padded { value, with, left: missing, right: 0 },
             Self::Right(with) => Padded { value, with, left: 0, right: missing },
+            Self::EitherSpace => Padded { value, with: b' ', left: 0, right: missing },
         }
     }
 }
@@ -118,6 +129,7 @@ mod tests {
     fn either_side_is_filled() {
         assert_eq!(filled("left-zero", "12"), "00012");
         assert_eq!(filled("right-space", "ab"), "ab   ");
+        assert_eq!(filled("either-space", "ab"), "ab   ");
         assert_eq!(filled("none", "ab"), "ab");
         assert_eq!(filled("left-space", "longer"), "longer");
     }
@@ -128,7 +140,9 @@ mod tests {
             |padding: &str, value| Padding::from_name(padding).unwrap().strip_spaces(value, b' ');
         assert_eq!(strip("right-space", b" ab  "), b" ab");
         assert_eq!(strip("left-space", b" ab  "), b"ab  ");
+        assert_eq!(strip("either-space", b" a b  "), b"a b");
         assert_eq!(strip("right-space", b"   "), b"");
+        assert_eq!(strip("either-space", b"   "), b"");
         assert_eq!(strip("left-space", b"   "), b"");
         assert_eq!(strip("none", b"  "), b"  ");
         assert_eq!(strip("left-zero", b"001 "), b"001 ", "zeros are digits");

@@ -5,9 +5,12 @@
 //! Control characters and quotes are escaped, so that a value cannot forge a line or a field.
 //!
 //! In a message with a fault any element may hold bytes of another one: a bit too many in the
-//! bitmap, and the digits of the PAN are those of an amount. Of such a message only lengths are
-//! shown, whatever the dialect says, and DE39 and DE70, which are too short to hold anything.
+//! bitmap, and the digits of the PAN are those of an amount. Of such a message a log shows only
+//! lengths, whatever the dialect says, and DE39 and DE70, which are too short to hold anything. A
+//! listing, which somebody asked for who looks for the fault, shows the bitmaps and the public
+//! elements before it too, unless they look like a part of a PAN, a track or a PIN block.
 
+mod doubt;
 mod listing;
 
 use std::fmt::{self, Display, Formatter};
@@ -141,7 +144,11 @@ impl Display for MaskedPan<'_> {
 
 fn show_value(field: &Field<'_>, f: &mut Formatter<'_>) -> fmt::Result {
     let mut room = [0; SHOWN_MAX_BYTES];
-    let value = field.canonical(&mut room).filter(|_| may_be_shown(field));
+    show_masked(field, field.canonical(&mut room).filter(|_| may_be_shown(field)), f)
+}
+
+/// Shows a value as its sensitivity allows; only its length without one.
+fn show_masked(field: &Field<'_>, value: Option<&[u8]>, f: &mut Formatter<'_>) -> fmt::Result {
     match (field.element().sensitivity(), value) {
         (Sensitivity::Public, Some(value)) if field.element().content_type().is_binary() => {
             show_hex(value, f)

@@ -24,9 +24,12 @@
 //! 2 = {name = "PAN", type = "n", length = "LL", max = 19, encoding = "ascii", sensitivity = "pan"}
 //! ```
 //!
-//! Values are checked strictly, on the wire and before they are written: a character that the type
-//! does not have is a format error, and text is printable ASCII, 0x20 to 0x7e, or the EBCDIC of
-//! it. An element with letters of other alphabets needs type `b`, encoding `raw`.
+//! Values are checked, on the wire and before they are written: a character that the type does not
+//! have is a format error. Apart from that stands free text, types `ans`, `as` and `ns`: names,
+//! places and private data that come in every alphabet, filled with anything, and that nobody
+//! reads. It may be any bytes, which are kept, and returned, as they came. An element can say
+//! otherwise with `text`: `strict` makes every byte that is not printable ASCII, 0x20 to 0x7e (or
+//! the EBCDIC of it), a format error, and `any` makes free text of types `a` and `an`.
 //!
 //! `reason_code_field` is for declines, where it holds four digits. It must not be echoed, be 38 or
 //! 39, or be never echoed. Format errors are apart: whatever `reason_code_field` says, DE44 of
@@ -67,12 +70,21 @@
 //!   value stand the bytes of an id and the value's length in 1 or 2 bytes, the most significant
 //!   first. Exactly one such data set is read and written; `max` counts what is inside.
 //! - `padding` (optional, only `fixed`): `none`, `left-zero`, `right-space`, `left-space`,
-//!   `right-zero`.
+//!   `right-zero`, or `either-space`, where spaces are read on either side and written behind. What
+//!   fills up is a part of the value: it is returned where it stood.
+//! - `text` (optional, only `a`, `an`, `as`, `ns`, `ans`): `any` or `strict`, see above. On a link
+//!   whose frames end with ETX, free text has neither STX (02) nor ETX (03).
+//! - `alphabet` (optional, only text `any` in `ascii`): what `pinswitch decode` takes public text
+//!   for, `iso-8859-1`, `gbk` or any other name that the web's Encoding Standard has for a
+//!   character set with ASCII in it. Without it, UTF-8 where it is that.
+//! - `absent` (optional, not for type `b`): a value that stands for none, such as `0000` of a date.
+//!   An element that holds it counts as if the bitmap did not announce it, and is not returned.
 //! - `pattern` (optional, only `fixed` digits): date or time parts `CC YY MM DD hh mm ss`.
 //! - `sensitivity`: what logs and `pinswitch decode` show of the value. `public`: all of it. `pan`
 //!   (only text): the first six and last four digits. `track` and `secret`: only the length. `chip`
 //!   (only `b`): BER-TLV, the values of tags that are known to be harmless, and of all others the
-//!   length. Of a message with a fault only lengths are shown, since its elements may be shifted.
+//!   length. Of a message with a fault, whose elements may be shifted, logs show lengths only, and
+//!   `pinswitch decode` what is public before the fault and looks like no part of a PAN.
 //!   2 and 34 must be `pan` or `secret`; 35, 36 and 45 `track` or `secret`; 55 `chip` or
 //!   `secret`; 52, 53, 64, 96 and 128 `secret`.
 
@@ -85,6 +97,7 @@ use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet};
 use crate::data_element::DataElement;
 use crate::error::SpecErrors;
 use crate::mti::{Mti, MtiEncoding};
+use crate::text::Text;
 
 /// The dialects that ship with the crate, by name.
 const BUILTIN: [(&str, &str); 2] = [
@@ -188,12 +201,25 @@ impl Spec {
     }
 
     /// True where a frame is ASCII text throughout: MTI, bitmap, lengths and every element. No
-    /// control character is ever in it.
+    /// control character is ever in it, but in free text; see [`Spec::within_stx_etx`].
     #[must_use]
     pub fn is_text(&self) -> bool {
         matches!(self.mti, MtiEncoding::Ascii)
             && matches!(self.bitmap_encoding(), BitmapEncoding::Hex)
             && self.elements().all(DataElement::is_text)
+    }
+
+    /// The same dialect for frames that stand between STX (02) and ETX (03): neither is taken or
+    /// written in free text, since it would end a frame, or seem to begin another one.
+    #[must_use]
+    pub fn within_stx_etx(&self) -> Self {
+        let mut spec = self.clone();
+        for element in spec.elements.iter_mut().flatten() {
+            if element.text == Text::Any {
+                element.text = Text::AnyWithinFrame;
+            }
+        }
+        spec
     }
 
     /// Which family of codes DE39 speaks.

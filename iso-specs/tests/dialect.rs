@@ -275,7 +275,12 @@ fn headers_are_checked() {
     for (part, bad, mistake) in [
         ("name = \"t\"\n", "", "name: is missing"),
         ("name = \"t\"", "name = \"\"", "line 1: name: expected a text"),
-        ("\"raw\"", "\"bcd\"", "line 4: bitmap: expected \"hex\" or \"raw\""),
+        (
+            "\"raw\"",
+            "\"bcd\"",
+            "line 4: bitmap: expected \"hex\" or \"raw\": bitmaps of hexadecimal digits are ASCII, \
+             those of EBCDIC digits are not served",
+        ),
         ("\"1993\"", "1993", "response_code_column: expected \"1987\", \"1993\" or \"2003\""),
         ("1872 = \"206\"", "1872 = \"2x6\"", "1872: expected a text that element 39 can hold"),
         ("1872 = \"206\"", "187 = \"206\"", "187: expected a reason of four digits"),

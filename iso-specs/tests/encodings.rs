@@ -361,7 +361,8 @@ fn ebcdic_is_what_others_take_it_for() {
         let codes = frame[10..].iter().map(|code| format!("{code:02x}")).collect::<String>();
         assert_eq!(codes, [shared, brackets, lower].concat(), "{page}");
 
-        let spec = one(&format!("type='ans', length='fixed', max=1, encoding='ebcdic-{page}'"));
+        let strict = "text='strict', length='fixed', max=1";
+        let spec = one(&format!("type='ans', {strict}, encoding='ebcdic-{page}'"));
         for code in 0..=255 {
             let single = of_element_2(&[code]);
             let decoded = decode(&spec, &single).unwrap();

@@ -128,7 +128,7 @@ fn what_cannot_be_sent() {
         (52, &[0; 7], EncodeErrorKind::TooShort),
         (55, &[0; 256], EncodeErrorKind::TooLong),
         (4, b"12.00", EncodeErrorKind::BadCharacter),
-        (43, b"line\nend", EncodeErrorKind::BadCharacter),
+        (37, b"line\nend", EncodeErrorKind::BadCharacter),
         (14, b"2913", EncodeErrorKind::BadPattern),
         (0, b"", EncodeErrorKind::NotDefined),
         (1, b"", EncodeErrorKind::NotDefined),

@@ -3,6 +3,7 @@
 
 pub mod request;
 pub mod chip;
+pub mod currency;
 pub mod iad;
 pub mod cvn;
 pub mod trusted;

@@ -13,6 +13,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use iso_specs::Spec;
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, Command, Conversation, Outcome};
@@ -71,8 +72,12 @@ pub(crate) enum Action {
         /// The file; without it that of --config, or the built-in demo.
         file: Option<PathBuf>,
     },
-    /// List ISO 8583 messages, masked: from hexadecimal digits, base64, pcap or pcapng.
+    /// List ISO 8583 messages, masked: as they are, or from hexadecimal digits, base64, pcap or
+    /// pcapng.
     Decode(decode::DecodeWords),
+    /// List the dialects that ship, or print one.
+    #[command(subcommand)]
+    Dialect(DialectAction),
 }
 
 /// On cards.
@@ -113,6 +118,18 @@ pub(crate) enum CardAction {
         /// Their tokens.
         #[arg(required = true)]
         tokens: Vec<String>,
+    },
+}
+
+/// On dialects.
+#[derive(Subcommand)]
+pub(crate) enum DialectAction {
+    /// Print the names of the dialects that ship.
+    List,
+    /// Print the file of a dialect that ships, to change a copy of it; without a name, the names.
+    Show {
+        /// Its name.
+        name: Option<String>,
     },
 }
 
@@ -177,6 +194,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
             print(config, Command::ExplainCryptogram { token, chip_data })
         }
         Action::Decode(words) => decode::decode(words),
+        Action::Dialect(action) => dialect(action),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
         Action::CheckConfig { .. } => check_config::print_summary(config),
@@ -198,6 +216,21 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
         CardAction::Remove { tokens } => return bulk::remove(config, tokens),
     };
     print(config, command)
+}
+
+fn dialect(action: &DialectAction) -> Result<(), CliError> {
+    let names = || Spec::builtin_names().map(|name| format!("{name}\n")).collect::<String>();
+    let text = match action {
+        DialectAction::List | DialectAction::Show { name: None } => names(),
+        DialectAction::Show { name: Some(name) } => match Spec::builtin(name) {
+            Some(text) => text.to_owned(),
+            None => {
+                let names = names().trim_end().replace('\n', ", ");
+                return Err(CliError::Refused(format!("no such dialect; there are {names}")));
+            }
+        },
+    };
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
 }
 
 fn transaction(action: &TransactionAction, config: &Config) -> Result<(), CliError> {

@@ -4,19 +4,21 @@
 //! shows; no error holds anything of a message.
 
 mod capture;
+mod reading;
 mod stream;
 #[cfg(test)]
 mod tests;
 pub mod text;
 
-use std::fmt;
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
-use iso_specs::{Field, Spec, examine, redact};
+use iso_specs::{Field, Spec, examine, mti, redact};
 
 use crate::authorization::Reason;
 use crate::frame::{self, Frame, FrameError, FrameFormat, Framing, Header};
+use reading::{Fit, Reading};
 use stream::Found;
 use text::{TextForm, TextMessage};
 
@@ -30,11 +32,15 @@ pub const INPUT_BYTES_MAX: u64 = 256 << 20;
 const FRAME_BYTES_MAX: usize = 65_535;
 
 const RESPONSE_CODE: u8 = 39;
+/// Where answers have the number of a wrong element, and most dialects the reason.
+const ADDITIONAL_RESPONSE_DATA: u8 = 44;
+/// Longest element that holds nothing but such a code, in characters.
+const CODE_CHARACTERS_MAX: usize = 99;
 
 /// How the input is to be read.
 pub struct Inspection {
-    /// What the messages are.
-    pub dialect: Spec,
+    /// What the messages may be: of several, the one that fits best is taken.
+    pub dialects: Vec<Spec>,
     /// How they are told apart.
     pub borders: Borders,
     /// What stands before each.
@@ -48,7 +54,8 @@ pub struct Inspection {
 /// How the messages of an input are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Borders {
-    /// Nothing was said: bare messages in text, 2-byte lengths in a capture.
+    /// Nothing was said: 2-byte lengths in a capture, otherwise bare messages, or lengths of two
+    /// bytes or four digits where these fit.
     Usual,
     /// Bare messages; a capture has none.
     Bare,
@@ -61,6 +68,10 @@ pub enum Borders {
 pub enum InputForm {
     /// Text.
     Text(TextForm),
+    /// The messages themselves, one a line.
+    Lines,
+    /// The bytes of the message itself, or of a stream of frames.
+    Raw,
     /// A pcap or pcapng file.
     Capture,
 }
@@ -116,8 +127,8 @@ pub enum InspectError {
         /// From 1.
         line: usize,
     },
-    /// Neither text nor a capture.
-    #[error("byte {offset}: neither text nor a capture (pcap, pcapng)")]
+    /// No text, where one was said to be.
+    #[error("byte {offset}: no text")]
     NotText {
         /// Byte offset, from 0.
         offset: usize,
@@ -135,39 +146,30 @@ pub enum InspectError {
     Io(#[from] io::Error),
 }
 
-impl fmt::Display for TextForm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TextForm::Hex => "a hexadecimal digit",
-            TextForm::Base64 => "a character of base64",
-        })
-    }
-}
-
 impl Inspection {
     /// Lists every message of `input` on `out`.
     ///
     /// # Errors
     /// Where the input as a whole cannot be read, and if `out` cannot be written.
     pub fn list(&self, input: &[u8], out: &mut impl Write) -> Result<Tally, InspectError> {
-        let is_capture = match self.form {
-            Some(form) => form == InputForm::Capture,
-            None => capture::is_capture(input),
-        };
-        let mut listing = Listing { inspection: self, out, tally: Tally::default() };
-        match is_capture {
-            true => listing.capture(input)?,
-            false => listing.text(input)?,
+        let input = reading::without_mark(input);
+        let Some(chosen) = reading::choose(self, &input) else { return Ok(Tally::default()) };
+        for note in chosen.notes(self) {
+            writeln!(out, "note: {note}")?;
         }
+        let mut listing = Listing::new(self, chosen.reading, out);
+        listing.input(&input)?;
         Ok(listing.tally)
     }
+}
 
-    /// The frames of the bytes of one message in a text.
-    fn frames(&self, bytes: &[u8]) -> Result<Vec<Frame>, Unframed> {
-        let Borders::Framing(framing) = self.borders else {
-            return Ok(vec![Frame::whole(Bytes::copy_from_slice(bytes), self.header)?]);
+impl Reading<'_> {
+    /// The frames of the bytes of one message.
+    fn frames(&self, bytes: &[u8], header: Header) -> Result<Vec<Frame>, Unframed> {
+        let Some(framing) = self.framing else {
+            return Ok(vec![Frame::whole(Bytes::copy_from_slice(bytes), header)?]);
         };
-        let format = FrameFormat { framing, header: self.header };
+        let format = FrameFormat { framing, header };
         let (mut input, mut frames) = (BytesMut::from(bytes), Vec::new());
         while let Some(frame) = frame::next(&mut input, format, FRAME_BYTES_MAX)? {
             frames.push(frame);
@@ -178,11 +180,11 @@ impl Inspection {
         }
     }
 
-    fn is_message(&self, bytes: &[u8]) -> bool {
+    fn is_message(&self, bytes: &[u8], header: Header) -> bool {
         let right = |frame: &Frame| {
-            examine(&self.dialect, &frame.message).is_ok_and(|examined| examined.faults.is_empty())
+            examine(self.dialect, &frame.message).is_ok_and(|examined| examined.faults.is_empty())
         };
-        self.frames(bytes).is_ok_and(|frames| frames.iter().all(right))
+        self.frames(bytes, header).is_ok_and(|frames| frames.iter().all(right))
     }
 }
 
@@ -198,40 +200,52 @@ enum Unframed {
 /// The output, and what was counted so far.
 struct Listing<'a, W> {
     inspection: &'a Inspection,
+    reading: Reading<'a>,
     out: &'a mut W,
     tally: Tally,
+    fit: Fit,
 }
 
-impl<W: Write> Listing<'_, W> {
-    fn text(&mut self, input: &[u8]) -> Result<(), InspectError> {
-        let text = str::from_utf8(input)
-            .map_err(|error| InspectError::NotText { offset: error.valid_up_to() })?;
-        let form = match self.inspection.form {
-            Some(InputForm::Text(form)) => Some(form),
-            _ => None,
-        };
-        let inspection = self.inspection;
-        let is_message = |bytes: &[u8]| inspection.is_message(bytes);
-        text::read(text, form, is_message, |message| Ok(self.text_message(&message)?))
+impl<'a, W: Write> Listing<'a, W> {
+    fn new(inspection: &'a Inspection, reading: Reading<'a>, out: &'a mut W) -> Self {
+        Listing { inspection, reading, out, tally: Tally::default(), fit: Fit::default() }
     }
 
-    fn text_message(&mut self, TextMessage { line, bytes }: &TextMessage) -> io::Result<()> {
-        match self.inspection.frames(bytes) {
-            Ok(frames) => {
-                frames.iter().try_for_each(|frame| self.message(&format!("line {line}"), frame))
+    fn input(&mut self, input: &[u8]) -> Result<(), InspectError> {
+        let (reading, header) = (self.reading, self.inspection.header);
+        let is_message = |bytes: &[u8]| reading.is_message(bytes, header);
+        match reading.form {
+            InputForm::Capture => self.capture(input),
+            InputForm::Text(form) => {
+                let text = str::from_utf8(input)
+                    .map_err(|error| InspectError::NotText { offset: error.valid_up_to() })?;
+                text::read(text, form, is_message, |TextMessage { line, bytes }| {
+                    Ok(self.bytes(&format!("line {line}"), &bytes)?)
+                })
             }
-            Err(error) => self.loss(&format!("line {line}: {error}")),
+            InputForm::Lines => {
+                let mut lines = reading::lines(input, is_message);
+                lines.try_for_each(|TextMessage { line, bytes }| {
+                    Ok(self.bytes(&format!("line {line}"), &bytes)?)
+                })
+            }
+            InputForm::Raw if input.is_empty() => Ok(()),
+            InputForm::Raw => Ok(self.bytes("raw", reading::raw(input, is_message))?),
+        }
+    }
+
+    /// The bytes of one message, or of its frames.
+    fn bytes(&mut self, place: &str, bytes: &[u8]) -> io::Result<()> {
+        match self.reading.frames(bytes, self.inspection.header) {
+            Ok(frames) => frames.iter().try_for_each(|frame| self.message(place, frame)),
+            Err(error) => self.loss(&format!("{place}: {error}")),
         }
     }
 
     fn capture(&mut self, input: &[u8]) -> Result<(), InspectError> {
-        let framing = match self.inspection.borders {
-            Borders::Usual => Framing::Binary2,
-            Borders::Framing(framing) => framing,
-            Borders::Bare => {
-                let what = "the streams of a capture need a framing";
-                return Err(InspectError::Capture { packet: 0, what });
-            }
+        let Some(framing) = self.reading.framing else {
+            let what = "the streams of a capture need a framing";
+            return Err(InspectError::Capture { packet: 0, what });
         };
         let format = FrameFormat { framing, header: self.inspection.header };
         let capture::Capture { segments, remarks, .. } =
@@ -304,15 +318,19 @@ impl<W: Write> Listing<'_, W> {
     }
 
     fn examined(&mut self, message: &[u8]) -> io::Result<()> {
-        let dialect = &self.inspection.dialect;
+        let dialect = self.reading.dialect;
         match examine(dialect, message) {
             Ok(examined) => {
+                self.fit.add(&examined);
                 self.tally.faulty += usize::from(!examined.faults.is_empty());
                 let listing = redact::listing(&examined, |field| remark(field, dialect));
                 writeln!(self.out, "{listing}")
             }
             Err(error) => {
                 self.tally.faulty += 1;
+                if let Some(mti) = mti(dialect, message) {
+                    writeln!(self.out, "MTI    {mti}  {}", mti.words().join(", "))?;
+                }
                 writeln!(self.out, "fault  {error}")
             }
         }
@@ -328,12 +346,24 @@ fn after_header(original: &[u8]) -> Option<&[u8]> {
     is_header.then_some(message)
 }
 
-/// What DE39 means in the dialect.
-fn remark(field: &Field<'_>, dialect: &Spec) -> Option<&'static str> {
-    if field.element().number() != RESPONSE_CODE {
-        return None;
+/// What the codes of an answer mean: DE39, the four-digit reason beside it, and the element that
+/// DE44 names where the format is wrong.
+fn remark<'a>(field: &Field<'_>, dialect: &'a Spec) -> Option<Cow<'a, str>> {
+    let number = field.element().number();
+    let mut room = [0; CODE_CHARACTERS_MAX];
+    let code = str::from_utf8(field.text(&mut room)?.trim_ascii()).ok()?;
+    let is_digits = code.bytes().all(|digit| digit.is_ascii_digit());
+    if number == RESPONSE_CODE {
+        return Reason::from_response_code(code, dialect).map(|reason| reason.memo().into());
     }
-    let mut room = [0; 8];
-    let code = str::from_utf8(field.text(&mut room)?).ok()?;
-    Reason::from_response_code(code, dialect).map(Reason::memo)
+    match code.len() {
+        4 if is_digits && Some(number) == dialect.reason_code_field() => {
+            Reason::from_number(code.parse().ok()?).map(|reason| reason.memo().into())
+        }
+        3 if is_digits && number == ADDITIONAL_RESPONSE_DATA => {
+            let wrong = dialect.element(code.parse().ok()?)?;
+            Some(format!("DE{} is missing or wrong: {}", wrong.number(), wrong.name()).into())
+        }
+        _ => None,
+    }
 }

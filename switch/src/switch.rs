@@ -129,9 +129,11 @@ impl<C, H, S> Switch<C, H, S> {
         }
         let trusts = |element| how.trusted.contains(element);
         let is_whole = |element| how.fault.is_none() && trusts(element);
+        // Free text, as a dialect of one's own may have there, could be any bytes.
+        let is_plain = |element| message.field(element).is_some_and(|field| field.is_plain());
         let pan = is_whole(2).then(|| message.text::<PAN_DIGITS_MAX>(2)).flatten();
-        let stan = trusts(11).then(|| message.text::<6>(11)).flatten();
-        let rrn = is_whole(37).then(|| message.text::<12>(37)).flatten();
+        let stan = (trusts(11) && is_plain(11)).then(|| message.text::<6>(11)).flatten();
+        let rrn = (is_whole(37) && is_plain(37)).then(|| message.text::<12>(37)).flatten();
         let (why, offset) = how.fault.map(|fault| reason_of(decoded, fault)).unzip();
         tracing::info!(
             target: "transaction",

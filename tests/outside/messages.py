@@ -12,13 +12,16 @@ from psec import des, pinblock
 ASCII, BINARY = "iso8583-1987-ascii", "iso8583-1987-binary"
 
 SPEC = copy.deepcopy(default_ascii)
+# Text comes back in whatever alphabet it came; here each byte is a character.
+for _name in (*range(41, 49), *range(60, 64), 104, 122, 123):
+    SPEC[str(_name)]["data_enc"] = "latin-1"
 
 
 def _binary_spec():
     """Written from the standard, not from the switch's file: digits packed two a byte behind a
     zero where their count is odd, packed lengths that count digits or bytes, raw bitmaps, PIN block
     and chip data."""
-    spec = copy.deepcopy(default_ascii)
+    spec = copy.deepcopy(SPEC)
     spec["t"].update(data_enc="b", max_len=2)
     for name in ("p", "1"):
         spec[name].update(data_enc="b", max_len=8)

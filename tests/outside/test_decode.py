@@ -7,7 +7,7 @@ import struct
 import messages
 import pytest
 from messages import CARD_1, CARD_3, authorization, network_management
-from process import run
+from process import REPOSITORY, run
 from test_framing import KEEP_ALIVES, LENGTHS
 
 TRACK = "=29122010000099900000"
@@ -181,10 +181,152 @@ def test_bad_input_is_refused_with_its_place(stdin, words, expected):
     assert expected in result.stderr and "message 1" not in result.stdout
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_that_are_no_text_are_refused_where_text_was_said(tmp_path):
     path = tmp_path / "bytes"
     path.write_bytes(b"0800\xff")
-    assert "byte 4: neither text nor a capture" in decode(path, code=1).stderr
+    assert "byte 4: no text" in decode("--input", "hex", path, code=1).stderr
+    assert "fault  bitmap truncated at byte 5" in decode(path, code=1).stdout
+
+
+SEPARATED = {
+    "colons": lambda raw: raw.hex(":"), "0x": lambda raw: " ".join(f"0x{b:02x}" for b in raw),
+    "one 0X": lambda raw: "0X" + raw.hex().upper(), "commas": lambda raw: raw.hex(","),
+    "of C": lambda raw: "{" + ", ".join(f"0x{b:02X}" for b in raw) + "};",
+    "escapes": lambda raw: '"' + "".join(f"\\x{b:02x}" for b in raw) + '"',
+    "dashes": lambda raw: raw.hex("-"), "mark": lambda raw: "\ufeff" + raw.hex(),
+    "lines": lambda raw: ",\n".join(
+        ", ".join(f"0x{b:02x}" for b in raw[at : at + 8]) for at in range(0, len(raw), 8)),
+    "itself": lambda raw: raw.decode(), "itself, a line": lambda raw: raw.decode() + "\r\n",
+}
+
+
+@pytest.mark.parametrize("how", SEPARATED)
+def test_every_usual_way_to_write_bytes_is_read(how):
+    request = authorization(CARD_1, CARD_1.pin)
+    result = decode(stdin=SEPARATED[how](messages.encode(request)))
+    assert_shows(result.stdout, request)
+    assert ("read as the messages themselves" in result.stdout) == how.startswith("itself")
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_says_how_a_file_is_written(tmp_path, mark):
+    request = authorization(CARD_1, CARD_1.pin)
+    for text in (messages.encode(request).decode(), messages.encode(request).hex(" ")):
+        path = tmp_path / "message.txt"
+        path.write_bytes(text.encode(mark))
+        assert_shows(decode(path).stdout, request)
+
+
+@pytest.mark.parametrize("dialect", [messages.ASCII, messages.BINARY])
+@pytest.mark.parametrize("name", ["CAF\u00c9".encode("latin-1"), b"SHOP\0\n\r\x1a", b"SHOP"])
+def test_a_file_may_be_the_message_itself(tmp_path, dialect, name):
+    request = authorization(CARD_1, CARD_1.pin)
+    raw = messages.encode({**request, "43": "SHOP".ljust(40)}, dialect)
+    raw = raw.replace(b"SHOP".ljust(40), name.ljust(40))
+    path = tmp_path / "message.bin"
+    for file in (raw, raw + b"\n", struct.pack(">H", len(raw)) + raw):
+        path.write_bytes(file)
+        for words in (["--dialect", dialect], ["--dialect", "auto"]):
+            shown = decode(*words, path).stdout
+            assert_shows(shown, {**request, "43": ""})
+            assert ("read with framing binary-2" in shown) == (file[:1] == b"\0")
+            assert (f"note: dialect {dialect} fits" in shown) == ("auto" in words)
+    path.write_bytes(b"%04d" % len(raw) + raw)
+    assert "read with framing ascii-4" in decode("--dialect", dialect, path).stdout
+    # Framed messages, one behind another.
+    path.write_bytes(b"".join(struct.pack(">H", len(raw)) + raw for _ in range(3)))
+    assert decode("--dialect", dialect, path).stdout.count("\nmessage ") == 3
+    assert decode("--dialect", dialect, "--framing", "binary-2", "--input", "raw", path)
+
+
+def test_a_log_may_hold_a_message_a_line():
+    requests = [network_management(), authorization(CARD_1, CARD_1.pin), network_management()]
+    lines = [messages.encode(request).decode() for request in requests]
+    shown = decode(stdin="\n".join(lines) + "\n").stdout.split("\nmessage ")
+    assert shown[0].startswith("note: read as the messages themselves, one a line")
+    for part, request in zip(shown[1:], requests, strict=True):
+        assert_shows(part, request)
+    lines[1] = lines[1].replace("000000001250", "00000000125x", 1)
+    result = decode(stdin="\n".join(lines), code=1)
+    assert "1 of 3 messages have faults" in result.stderr
+    assert "fault  DE4: character not allowed" in result.stdout
+
+
+def test_of_several_dialects_the_one_that_fits_is_taken_and_named(tmp_path):
+    request = authorization(CARD_1, CARD_1.pin)
+    for dialect in (messages.ASCII, messages.BINARY):
+        raw = messages.encode(request, dialect)
+        shown = decode("--dialect", "auto", raw.hex()).stdout
+        assert shown.startswith(f"note: dialect {dialect} fits\n")
+        assert_shows(shown, request)
+        cut = decode("--dialect", "auto", raw[:-1].hex(), code=1).stdout
+        assert cut.startswith(f"note: no dialect fits without a fault; {dialect} reads furthest\n")
+    own = tmp_path / "own.toml"
+    shipped = run("dialect", "show", messages.ASCII).stdout
+    own.write_text(shipped.replace('"iso8583-1987-ascii"', '"own"').replace('"hex"', '"raw"', 1))
+    raw = messages.encode(network_management())
+    shown = decode("--dialect", messages.ASCII, "--dialect", own, raw.hex()).stdout
+    assert shown.startswith(f"note: dialect {messages.ASCII} fits\n")
+    raw = raw[:4] + bytes.fromhex(raw[4:36].decode()) + raw[36:]
+    shown = decode("--dialect", messages.ASCII, "--dialect", own, raw.hex()).stdout
+    assert shown.startswith("note: dialect own fits\n")
+
+
+def test_of_a_faulty_message_is_shown_what_stands_before_the_fault():
+    request = authorization(CARD_1, CARD_1.pin)
+    raw = messages.encode(request)
+    shown = decode(raw[:-5].hex(), code=1).stdout
+    digits = raw[4:20].decode()
+    numbers = " ".join(sorted((name for name in request if name.isdigit()), key=int))
+    assert f"\nbitmap {digits} {numbers}\n" in shown
+    for name in ("3", "4", "7", "11", "37", "41", "49"):
+        line = next(line for line in shown.splitlines() if line.startswith(f"DE{int(name):03}"))
+        assert line.endswith(f": {request[name].strip()}"), line
+    assert "\nfault  DE52: truncated" in shown
+    # DE2 is not public, and nothing behind a fault is shown.
+    assert "DE002  Primary account number, LL ascii, 16 bytes: [16 digits]" in shown
+    wrong = raw.replace(b"000000001250", b"00000000125x", 1)
+    shown = decode(wrong.hex(), code=1).stdout
+    assert "6 bytes: 000000\n" in shown and "DE011  Systems trace audit number, fixed ascii, " \
+        "6 bytes: [6 digits]" in shown
+
+
+@pytest.mark.parametrize("code, words", [
+    ("1809", "invalid PIN"), ("1872", "PIN try limit exceeded"), ("9913", "same key as an earlier"),
+    ("037", "DE37 is missing or wrong: Retrieval reference number"),
+    ("004", "DE4 is missing or wrong: Amount, transaction"),
+])
+def test_de44_is_explained(code, words):
+    answer = {"t": "0110", "11": "000001", "39": "55", "44": code}
+    assert f": {code}  {words}" in decode(messages.encode(answer).hex()).stdout
+
+
+def test_an_mti_is_shown_without_a_bitmap():
+    shown = decode(b"08002Z20000008000000".hex(), code=1).stdout
+    assert "\nMTI    0800  ISO 8583:1987, network management" in shown and "fault  bitmap" in shown
+
+
+def test_an_argument_may_be_a_message_with_a_dot():
+    request = authorization(CARD_1, CARD_1.pin, changes={"43": "SHOP.COM".ljust(40)})
+    assert_shows(decode(messages.encode(request).decode()).stdout, request)
+
+
+@pytest.mark.parametrize("ending", ["xml", "json"])
+def test_other_kinds_of_dialect_files_are_refused_in_plain_words(tmp_path, ending):
+    path = tmp_path / f"packager.{ending}"
+    path.write_text("<isopackager/>")
+    said = decode("--dialect", path, "0800", code=1).stderr
+    assert "are not read" in said and "`pinswitch dialect show`" in said
+
+
+def test_a_shipped_dialect_is_printed():
+    names = run("dialect", "list").stdout.split()
+    assert names == run("dialect", "show").stdout.split() == [messages.ASCII, messages.BINARY]
+    for name in names:
+        file = REPOSITORY / f"iso-specs/specs/{name}.toml"
+        assert run("dialect", "show", name).stdout == file.read_text()
+    result = run("dialect", "show", "none")
+    assert result.returncode == 1 and messages.BINARY in result.stderr
 
 
 def test_wrong_words_are_wrong_usage():

@@ -5,9 +5,10 @@ import re
 import tomllib
 
 import iso8583
+import messages
 import pytest
 from messages import CARD_1, authorization, network_management
-from process import REPOSITORY
+from process import REPOSITORY, run
 from test_codec import SPECS, spec_of
 
 BUILTIN = (REPOSITORY / "iso-specs/specs/iso8583-1987-ascii.toml").read_text()
@@ -97,10 +98,111 @@ def test_a_dialect_without_an_element_that_the_switch_needs_is_refused(
 
 
 @pytest.mark.parametrize("column", ["1993", "2003"])
-def test_a_dialect_whose_codes_do_not_fit_into_de39_is_refused(make_switch, column):
+def test_a_dialect_of_another_edition_is_refused_in_plain_words(make_switch, column):
     text = BUILTIN.replace('response_code_column = "1987"', f'response_code_column = "{column}"')
     assert text != BUILTIN
-    assert_refused(with_dialect(make_switch, text), r"\bDE39\b")
+    switch = with_dialect(make_switch, text)
+    assert_refused(switch, f"messages of ISO 8583:{column} are not served yet")
+    line = text.splitlines().index(f'response_code_column = "{column}"') + 1
+    said = switch.command("check-config").stderr
+    assert f"{switch.directory / 'own.toml'}:{line}: response_code_column: messages of" in said
+    # It can be looked at all the same.
+    own = switch.directory / "own.toml"
+    raw = messages.encode(network_management())
+    assert run("decode", "--dialect", own, raw.hex()).returncode == 0
+
+
+@pytest.mark.parametrize("letters, digits", [("EUR", "978"), ("USD", "840"), ("JPY", "392")])
+def test_a_currency_may_be_letters(make_switch, letters, digits):
+    switch = make_switch().start()
+    with switch.connect() as link:
+        request = authorization(CARD_1, CARD_1.pin, changes={"49": letters})
+        answer = link.ask(request)
+        assert (answer.code, answer.elements["49"]) == ("00", letters)
+        # The same request with the number of the same currency is the same request.
+        repeat = link.ask({**request, "49": digits})
+        assert (repeat.code, repeat.elements["38"]) == ("00", answer.elements["38"])
+        other = link.ask({**request, "49": "GBP"})
+        assert (other.code, other.reason) == ("94", "9913")
+        for wrong in ("ZZZ", "eur"):
+            answer = link.ask(authorization(CARD_1, CARD_1.pin, changes={"49": wrong}))
+            assert (answer.code, answer.reason) == ("30", "049")
+        billing = {"6": "000000001250", "51": letters}
+        assert link.ask(authorization(CARD_1, CARD_1.pin, changes=billing)).code == "00"
+    numeric = with_dialect(make_switch, BUILTIN.replace('type = "a or n"', 'type = "n"')).start()
+    with numeric.connect() as link:
+        answer = link.ask(authorization(CARD_1, CARD_1.pin, changes={"49": letters}))
+        assert (answer.code, answer.reason) == ("30", "049")
+
+
+def test_a_value_that_stands_for_none_is_absent_in_the_body_too(make_switch):
+    text = re.sub(r'(?m)^(23 = .*), sensitivity', r'\1, absent = "099", sensitivity', BUILTIN)
+    assert text != BUILTIN
+    with with_dialect(make_switch, text).start().connect() as link:
+        request = authorization(CARD_1, CARD_1.pin, changes={"14": "0000", "23": "099"})
+        answer = link.ask(request)
+        assert answer.code == "00" and "14" not in answer.names
+        repeat = link.ask({name: value for name, value in request.items() if name != "14"})
+        assert (repeat.code, repeat.elements["38"]) == ("00", answer.elements["38"])
+        assert link.ask({**request, "14": "2912"}).reason == "9913"
+    strict = BUILTIN.replace(', absent = "0000"', "")
+    with with_dialect(make_switch, strict).start().connect() as link:
+        answer = link.ask(authorization(CARD_1, CARD_1.pin, changes={"14": "0000"}))
+        assert (answer.code, answer.reason) == ("30", "014")
+
+
+HIGH = {
+    "latin": "CAF\u00c9".encode("latin-1"), "utf-8": "CAF\u00c9".encode(),
+    "gbk": "\u4e2d\u56fd".encode("gbk"), "nul": b"SHOP\0\0", "ebcdic": "SHOP".encode("cp037"),
+    "control": b"\x02\x03\x1b[2J\r\n", "bidi": "a\u202eb".encode(),
+}
+
+
+@pytest.mark.parametrize("alphabet", HIGH)
+def test_text_that_no_rule_reads_never_declines_and_comes_back_as_it_was(make_switch, alphabet):
+    text = HIGH[alphabet]
+    switch = with_dialect(make_switch, re.sub(r"(?m)^(default = \[.*)\]$", r"\1, 43, 48]", BUILTIN))
+    switch.start()
+    private = {name: "@" * len(text) for name in ("48", "60", "61", "62", "63", "104", "122", "123")}
+    fixed = {"41": "@" * 8, "42": "@" * 15, "43": "@" * 40, "54": "@" * len(text)}
+    with switch.connect() as link:
+        request = authorization(CARD_1, CARD_1.pin, changes={**private, **fixed})
+        body = messages.encode(request)
+        for length in {8, 15, 40}:
+            whole = text.ljust(length)[:length]
+            body = body.replace(b"@" * length, whole, 1) if length > len(text) else body
+        body = body.replace(b"@" * len(text), text)
+        link.send_body(body)
+        answer = link.read_body()
+        assert messages.answer(answer).code == "00"
+        for part in (text.ljust(15), text.ljust(40), b"%03d" % len(text) + text):
+            assert part in answer
+        # What is wrong elsewhere is answered without it.
+        link.send_body(body.replace(b"000000001250", b"00000000125x", 1))
+        assert text not in link.read_body()
+    assert "\x1b" not in switch.log() and "\u202e" not in switch.log()
+
+
+@pytest.mark.parametrize("element, text", [(11, "00000@"), (37, "00000000000@")])
+def test_what_a_rule_reads_is_never_free_text(make_switch, element, text):
+    line = re.search(rf"(?m)^{element} = .*$", BUILTIN)[0]
+    free = re.sub(r', padding = "[a-z-]*"', "", re.sub('type = "an?"|type = "n"', 'type = "ans"', line))
+    with with_dialect(make_switch, BUILTIN.replace(line, free)).start().connect() as link:
+        body = messages.encode(authorization(CARD_1, CARD_1.pin, changes={str(element): text}))
+        assert b"@" in body
+        link.send_body(body.replace(b"@", b"\xc9"))
+        answer = link.read()
+        assert (answer.code, answer.reason) == ("30", f"{element:03}")
+        assert str(element) not in answer.names
+        link.send_body(body)
+        assert messages.answer(link.read_body()).code == "00"
+
+
+def test_an_rrn_may_be_filled_on_either_side(shared):
+    with shared.connect() as link:
+        for rrn in ("   123456789", "987654321   "):
+            answer = link.ask(authorization(CARD_1, CARD_1.pin, changes={"37": rrn}))
+            assert answer.code == "00" and answer.raw.count(rrn.encode()) == 1
 
 
 @pytest.mark.parametrize("element, old, new", [
@@ -118,7 +220,7 @@ def test_a_dialect_with_too_little_room_is_refused(make_switch, element, old, ne
     (11, "max = 6", "max = 12"), (22, 'type = "n", length = "fixed", max = 3',
                                   'type = "an", length = "fixed", max = 12'),
     (22, "max = 3", "max = 12"), (37, "max = 12", "max = 14"), (3, "max = 6", "max = 8"),
-    (14, 'max = 4, encoding = "ascii", pattern = "YYMM"',
+    (14, 'max = 4, encoding = "ascii", pattern = "YYMM", absent = "0000"',
      'max = 6, encoding = "ascii", pattern = "CCYYMM"'),
     (55, 'type = "b", length = "LLL", max = 255, min = 0, encoding = "hex", sensitivity = "chip"',
      'type = "ans", length = "LLL", max = 510, encoding = "ascii", sensitivity = "secret"'),

@@ -1,9 +1,11 @@
 //! One line of a dialect file: a data element, and what its keys allow together.
 
-use crate::data_element::{ContentType, DataElement, Pattern, Sensitivity};
+use crate::data_element::{ContentType, DataElement, Sensitivity};
 use crate::encoding::{Encoding, Sign, UnusedNibble, hex_digit};
 use crate::length::{Length, PrefixCounts, PrefixEncoding};
-use crate::padding::Padding;
+use crate::padding::{Padded, Padding};
+use crate::pattern::Pattern;
+use crate::text::{Alphabet, Text};
 use crate::toml_keys::Keys;
 use crate::wrapper::Wrapper;
 
@@ -72,6 +74,9 @@ struct Own {
     sign: Option<Sign>,
     padding: Option<Padding>,
     pattern: Option<Pattern>,
+    text: Option<Text>,
+    alphabet: Option<Alphabet>,
+    absent: Option<String>,
     wrapper: Option<Wrapper>,
 }
 
@@ -89,6 +94,9 @@ impl Own {
             sign: keys.optional_name("sign", Sign::NAMES, Sign::from_name),
             padding: keys.optional_name("padding", Padding::NAMES, Padding::from_name),
             pattern: keys.optional_name("pattern", PATTERN_NAMES, Pattern::from_name),
+            text: keys.optional_name("text", Text::NAMES, Text::from_name),
+            alphabet: keys.optional_name("alphabet", Alphabet::NAMES, Alphabet::from_name),
+            absent: keys.optional("absent", "a text", |value| value.as_str().map(str::to_owned)),
             wrapper: keys.optional_table("wrapper").and_then(|mut keys| read_wrapper(&mut keys)),
         }
     }
@@ -128,7 +136,8 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> O
     };
     let padding = own.padding.unwrap_or(Padding::None);
     let whole = length == Length::Fixed && padding == Padding::None;
-    let element = DataElement {
+    let free = if content.is_free() { Text::Any } else { Text::Strict };
+    let mut element = DataElement {
         number,
         content,
         encoding,
@@ -139,13 +148,46 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> O
         max,
         padding,
         pattern: own.pattern,
+        text: own.text.unwrap_or(free),
+        alphabet: own.alphabet,
+        absent: None,
         // A line without these has its mistake; what follows needs neither.
         name: name.unwrap_or_default().into(),
         sensitivity: sensitivity.unwrap_or(Sensitivity::Secret),
     };
     check_keys(keys, &element, &own);
     check_parts(keys, &element);
+    check_text(keys, &element, &own);
+    element.absent = own.absent.and_then(|value| absent(keys, &element, value.as_bytes()));
     Some(element)
+}
+
+/// Free text is for types of letters, and an alphabet for free text.
+fn check_text(keys: &Keys<'_, '_>, element: &DataElement, own: &Own) {
+    let letters = matches!(element.content, ContentType::Letters | ContentType::LettersDigits);
+    if own.text.is_some() && !letters && !element.content.is_free() {
+        keys.mistake("`text` is for types `a`, `an`, `as`, `ns` and `ans`");
+    }
+    let is_ascii = element.encoding == Encoding::Ascii;
+    if own.alphabet.is_some() && (element.text == Text::Strict || !is_ascii) {
+        keys.mistake("`alphabet` is for text `any` in encoding `ascii`");
+    }
+}
+
+/// The content on the wire that stands for no value. It need not be a date where others are.
+fn absent(keys: &Keys<'_, '_>, element: &DataElement, value: &[u8]) -> Option<Box<[u8]>> {
+    let length = match element.length {
+        Length::Fixed => element.max()..=element.max(),
+        Length::Prefix { .. } => element.min()..=element.max(),
+    };
+    let is_text = !element.content.is_binary();
+    if !is_text || !length.contains(&value.len()) || !element.accepts(value) {
+        keys.mistake("`absent` must be a text that the element can hold, of its whole length");
+        return None;
+    }
+    let mut wire = Vec::new();
+    element.encoding.write(Padded::whole(value), &mut wire);
+    Some(wire.into())
 }
 
 /// Keys that mean nothing beside the others.

@@ -98,6 +98,7 @@ pub(crate) fn as_read(element: &DataElement, value: &[u8]) -> Vec<u8> {
         Padding::None => value.to_vec(),
         Padding::Left(with) => [filled(with), value.to_vec()].concat(),
         Padding::Right(with) => [value.to_vec(), filled(with)].concat(),
+        Padding::EitherSpace => [value.to_vec(), filled(b' ')].concat(),
     }
 }
 

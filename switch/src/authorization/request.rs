@@ -4,6 +4,7 @@
 use iso_specs::{Decoded, Message, Mti};
 
 use super::chip::ChipData;
+use super::currency;
 use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
 use crate::cards::card::Expiry;
@@ -283,7 +284,9 @@ fn billing(message: &Message<'_>) -> Result<Option<Money>, FormatError> {
 fn currency(message: &Message<'_>, element: u8) -> Result<Option<u16>, FormatError> {
     optional(message, element, |text| {
         let numeric = text.len() == 3 && text.iter().all(u8::is_ascii_digit);
-        Some(text).filter(|_| numeric)?;
+        if !numeric {
+            return currency::numeric(text);
+        }
         Some(text.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0')))
     })
 }
@@ -347,7 +350,8 @@ fn optional<T>(
 ) -> Result<Option<T>, FormatError> {
     let Some(field) = message.field(element) else { return Ok(None) };
     let mut buffer = [0; TEXT_BYTES_MAX];
-    let text = field.text(&mut buffer);
+    // What a rule reads is never free text, whatever its dialect says.
+    let text = field.text(&mut buffer).filter(|_| field.is_plain());
     text.and_then(read).map(Some).ok_or(FormatError { element })
 }
 

@@ -88,6 +88,8 @@ pub fn encode(
     let Answer { reason, approval_code, .. } = answer;
     let number = fault.map(|fault| format!("{:03}", fault.element));
     let echoed = dialect.echo(message.mti()).intersection(trusted);
+    // Where something is missing or wrong, the bytes of free text may be those of a PIN block.
+    let echoed = if fault.is_some() { echoed.intersection(message.plain()) } else { echoed };
     let mut response = OutgoingMessage::echo(message.mti().response(), message, echoed);
     if let Some(code) = &approval_code {
         response.set(38, code);

@@ -16,11 +16,12 @@ use switch::place;
 /// Words of `decode`.
 #[derive(Args)]
 pub(crate) struct DecodeWords {
-    /// What the messages are: a built-in dialect, or the path of a .toml file.
-    #[arg(long, default_value = "iso8583-1987-ascii", value_name = "NAME|FILE.toml")]
-    dialect: String,
-    /// How messages are told apart: a framing of a link, or "none". Without it, none in text and
-    /// binary-2 in a capture.
+    /// What the messages are: a built-in dialect, the path of a .toml file, or "auto" for every
+    /// built-in one. May be given several times: the dialect that fits is taken, and named.
+    #[arg(long, default_value = "iso8583-1987-ascii", value_name = "NAME|FILE.toml|auto")]
+    dialect: Vec<String>,
+    /// How messages are told apart: a framing of a link, or "none". Without it, binary-2 in a
+    /// capture, and elsewhere none, or binary-2 or ascii-4 where that fits.
     #[arg(long, value_name = "FRAMING", value_parser = framing)]
     framing: Option<Borders>,
     /// Fixed header before each message: none, tpdu, base-i, or echo:N for N bytes.
@@ -32,12 +33,16 @@ pub(crate) struct DecodeWords {
     /// What the input is; found out if left out.
     #[arg(long = "input", value_enum, value_name = "FORM")]
     form: Option<FormWord>,
-    /// A file, "-" for standard input, or the message itself in hexadecimal digits or base64.
+    /// A file, "-" for standard input, or the message itself, as it is, in hexadecimal digits or in
+    /// base64.
     ///
-    /// A file is text or a capture. Of text, dumps are read as xxd, hexdump -C, od -A x -t x1,
-    /// tcpdump -X and Wireshark write them: hexadecimal offsets, from 0 on for each message.
-    /// Behind an offset of six to eight digits may be a single space; then bytes are two digits
-    /// each, and there is a second line, the last of which may be the length alone.
+    /// Taken is what has messages without a fault: digits, base64, the messages as they are, one a
+    /// line, the bytes of a message, or a capture. Between and before bytes in hexadecimal digits
+    /// may stand spaces, colons, commas, dashes, quotes, brackets, 0x and \x. Dumps are read as
+    /// xxd, hexdump -C, od -A x -t x1, tcpdump -X and Wireshark write them: hexadecimal offsets,
+    /// from 0 on for each message. Behind an offset of six to eight digits may be a single space;
+    /// then bytes are two digits each, and there is a second line, the last of which may be the
+    /// length alone.
     #[arg(default_value = "-")]
     input: String,
 }
@@ -49,6 +54,10 @@ enum FormWord {
     Hex,
     /// Base64.
     Base64,
+    /// The messages as they are, one a line.
+    Text,
+    /// The bytes of a message, or of frames.
+    Raw,
     /// A pcap or pcapng file.
     Pcap,
 }
@@ -79,10 +88,12 @@ pub(super) fn decode(words: &DecodeWords) -> Result<(), CliError> {
     let form = words.form.map(|form| match form {
         FormWord::Hex => InputForm::Text(TextForm::Hex),
         FormWord::Base64 => InputForm::Text(TextForm::Base64),
+        FormWord::Text => InputForm::Lines,
+        FormWord::Raw => InputForm::Raw,
         FormWord::Pcap => InputForm::Capture,
     });
     let inspection = Inspection {
-        dialect: dialect(&words.dialect)?,
+        dialects: dialects(&words.dialect)?,
         borders: words.framing.unwrap_or(Borders::Usual),
         header: words.header,
         port: words.port,
@@ -102,14 +113,31 @@ pub(super) fn decode(words: &DecodeWords) -> Result<(), CliError> {
     }
 }
 
+/// All that the words name, in their order.
+fn dialects(words: &[String]) -> Result<Vec<Spec>, CliError> {
+    let names = words.iter().flat_map(|word| match word.as_str() {
+        "auto" => Spec::builtin_names().collect(),
+        name => vec![name],
+    });
+    names.map(dialect).collect()
+}
+
 fn dialect(name: &str) -> Result<Spec, CliError> {
+    let is_of = |ending: &str| Path::new(name).extension().is_some_and(|found| found == ending);
+    let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
     let text = match Spec::builtin(name) {
         Some(text) => text.to_owned(),
-        None if name.ends_with(".toml") => place::read_text(Path::new(name))
+        None if is_of("toml") => place::read_text(Path::new(name))
             .map_err(|error| CliError::Refused(format!("{name}: {error}")))?,
+        None if is_of("xml") || is_of("json") => {
+            let text = format!(
+                "{name}: the packagers of jPOS (.xml) and specs of moov-io (.json) are not read: \
+                 change a copy of what `pinswitch dialect show` prints ({known})"
+            );
+            return Err(CliError::Refused(text));
+        }
         None => {
-            let known = Spec::builtin_names().collect::<Vec<_>>().join(", ");
-            let text = format!("--dialect: expected {known} or the path of a .toml file");
+            let text = format!("--dialect: expected {known}, auto or the path of a .toml file");
             return Err(CliError::Refused(text));
         }
     };
@@ -127,12 +155,21 @@ fn quotable(word: &str) -> &str {
     if is_path { word } else { "the argument" }
 }
 
+/// Whether a word begins with an MTI and a bitmap in hexadecimal digits: its text may have dots.
+fn begins_as_message(word: &str) -> bool {
+    const HEAD_DIGITS: usize = 4 + 16;
+    word.get(..HEAD_DIGITS).is_some_and(|head| head.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// The input and what an error calls it.
 fn input(word: &str) -> Result<(String, Vec<u8>), CliError> {
     let path = Path::new(word);
     let (name, reader): (_, Box<dyn Read>) = match word {
         "-" => ("standard input".to_owned(), Box::new(io::stdin().lock())),
         _ if path.exists() => (word.to_owned(), Box::new(File::open(path)?)),
+        _ if begins_as_message(word) => {
+            return Ok(("the argument".to_owned(), word.as_bytes().to_vec()));
+        }
         // What looks like the path of a file that is not there.
         _ if word.starts_with(['.', '/']) || path.extension().is_some() => {
             return Err(CliError::Refused(format!("{}: no such file", quotable(word))));

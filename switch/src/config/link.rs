@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use iso_specs::Spec;
 use iso_specs::toml_keys::{Keys, Place, integer};
+use iso_specs::{ResponseCodeColumn, Spec};
 
 use super::limits::{CONNECTIONS_MAX, Limits};
 use super::{File, is_empty_list, listen, name_of};
@@ -193,6 +193,10 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
         let per_address = keys.optional_number("connections_per_address_max", 1..=CONNECTIONS_MAX);
         let dialect = keys.text("dialect").and_then(|name| self.dialect(keys, &name));
         let frames = frames(keys, dialect.as_deref());
+        let dialect = dialect.map(|dialect| match frames.framing {
+            Framing::StxEtx => Arc::new(dialect.within_stx_etx()),
+            _ => dialect,
+        });
         let sign_on_required = keys.optional_boolean("sign_on_required");
         let unknown =
             keys.optional_name("unknown_original", "\"accept\" or \"refuse\"", |name| match name {
@@ -270,10 +274,27 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
             }));
             "it has mistakes; they have lines of their own here".to_owned()
         })?;
+        if let Some(mistake) = unserved(&spec) {
+            let key = "response_code_column";
+            let line = text.lines().position(|line| line.trim_start().starts_with(key));
+            let line = line.map_or(1, |before| before + 1);
+            self.file.in_dialects.push(format!("{}:{line}: {key}: {mistake}", path.display()));
+            return Err(mistake);
+        }
         check_dialect(&spec)
             .map_err(|error| format!("what the switch needs does not fit into it: {error}"))?;
         Ok(spec)
     }
+}
+
+/// What is said of a dialect of another edition than 1987, whose messages have other elements.
+fn unserved(dialect: &Spec) -> Option<String> {
+    let edition = match dialect.response_code_column() {
+        ResponseCodeColumn::Y1987 => return None,
+        ResponseCodeColumn::Y1993 => "1993",
+        ResponseCodeColumn::Y2003 => "2003",
+    };
+    Some(format!("messages of ISO 8583:{edition} are not served yet; a link takes \"1987\""))
 }
 
 fn frames(keys: &mut Keys<'_, '_>, dialect: Option<&Spec>) -> FrameFormat {

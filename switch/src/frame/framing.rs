@@ -95,7 +95,11 @@ impl Framing {
     fn length(self, head: &[u8]) -> Option<usize> {
         match self {
             Framing::Binary2 | Framing::Binary3 | Framing::Binary4 => Some(number(head)),
-            Framing::Binary2Inclusive => number(head).checked_sub(self.bytes_before()),
+            // Some count the length itself in a keep-alive, and some do not.
+            Framing::Binary2Inclusive => match number(head) {
+                0 => Some(0),
+                counted => counted.checked_sub(self.bytes_before()),
+            },
             Framing::VisaVml => head.first_chunk::<2>().map(|length| number(length)),
             Framing::Ascii4 => digits(head.iter().copied(), 10),
             Framing::Hex4 => digits(head.iter().copied(), 16),

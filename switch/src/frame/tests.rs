@@ -14,7 +14,7 @@ const REJECT: &[u8] =
 type Case = (Framing, &'static [u8], &'static [u8], &'static [&'static [u8]]);
 const FRAMINGS: [Case; 9] = [
     (Framing::Binary2, b"\x00\x02ab", b"\x00\x00", &[]),
-    (Framing::Binary2Inclusive, b"\x00\x04ab", b"\x00\x02", &[b"\x00\x00", b"\x00\x01"]),
+    (Framing::Binary2Inclusive, b"\x00\x04ab", b"\x00\x02", &[b"\x00\x01"]),
     (Framing::Binary3, b"\x00\x00\x02ab", b"\x00\x00\x00", &[]),
     (Framing::Binary4, b"\x00\x00\x00\x02ab", b"\x00\x00\x00\x00", &[]),
     (Framing::Ascii4, b"0002ab", b"0000", &[b"000x", b" 002", b"+002", b"00\x002", b"000a"]),

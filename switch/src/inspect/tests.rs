@@ -8,7 +8,7 @@ const PAN: &str = "4761340000000019";
 fn inspection() -> Inspection {
     let text = Spec::builtin("iso8583-1987-ascii").unwrap();
     Inspection {
-        dialect: Spec::from_toml(text).unwrap(),
+        dialects: vec![Spec::from_toml(text).unwrap()],
         borders: Borders::Usual,
         header: Header::None,
         port: None,

@@ -50,18 +50,17 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Gives the messages of a text to `each`, one by one. Without a form it is guessed; `is_message`
-/// says whether bytes are a whole message.
+/// Gives the messages of a text to `each`, one by one; `is_message` says whether bytes are a whole
+/// message.
 ///
 /// # Errors
 /// Where the text is neither, with line and column; what stands before was given to `each`.
 pub fn read(
     text: &str,
-    form: Option<TextForm>,
+    form: TextForm,
     is_message: impl Fn(&[u8]) -> bool,
     mut each: impl FnMut(TextMessage) -> Result<(), InspectError>,
 ) -> Result<(), InspectError> {
-    let form = form.unwrap_or_else(|| guess(text));
     let mut repeats = Repeats { left: INPUT_BYTES_MAX };
     for block in blocks(text) {
         if form == TextForm::Hex {
@@ -99,15 +98,38 @@ fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
 }
 
 /// Nearly all digits: a wrong character in hexadecimal digits is better reported as that.
-fn guess(text: &str) -> TextForm {
-    let characters = || text.chars().filter(|character| !character.is_whitespace());
-    let digits = characters().filter(char::is_ascii_hexdigit).count();
+#[must_use]
+pub fn guess(text: &str) -> TextForm {
+    let characters = || text.lines().flat_map(digits_of);
+    let digits = characters().filter(|(_, character)| character.is_ascii_hexdigit()).count();
     let is_dump = text.lines().any(|line| dump_line(line).is_some());
     match is_dump || digits * 8 >= characters().count() * 7 {
         true => TextForm::Hex,
         false => TextForm::Base64,
     }
 }
+
+/// The characters of a line with their columns, from 1, without what tools and languages write
+/// between bytes and before them: spaces, colons, commas, quotes and brackets, `0x` and `\x`.
+fn digits_of(line: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut characters = (1..).zip(line.chars()).peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let (column, character) = characters.next()?;
+            let before_x = || matches!(character, '0' | '\\');
+            if before_x() && characters.next_if(|(_, next)| matches!(next, 'x' | 'X')).is_some() {
+                continue;
+            }
+            if character.is_whitespace() || BETWEEN_BYTES.contains(&character) {
+                continue;
+            }
+            return Some((column, character));
+        }
+    })
+}
+
+/// What may stand between bytes.
+const BETWEEN_BYTES: [char; 12] = [':', ',', ';', '-', '_', '"', '\'', '{', '}', '[', ']', '|'];
 
 fn each_of(
     block: Block<'_>,
@@ -146,17 +168,24 @@ fn bytes_of<'a>(
     let (mut characters, mut first) = (Vec::new(), None);
     for (number, line) in lines {
         first.get_or_insert(number);
-        for (column, character) in (1..).zip(line.chars()) {
-            let known = match form {
-                TextForm::Hex => character.is_ascii_hexdigit(),
-                TextForm::Base64 => {
-                    character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=')
-                }
-            };
-            match u8::try_from(character) {
-                Ok(byte) if known => characters.push(byte),
-                _ if character.is_whitespace() => {}
-                _ => return Err(InspectError::Character { line: number, column, form }),
+        let is_known = |character: char| match form {
+            TextForm::Hex => character.is_ascii_hexdigit(),
+            TextForm::Base64 => {
+                character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=')
+            }
+        };
+        let mut take = |(column, character)| match u8::try_from(character) {
+            Ok(byte) if is_known(character) => {
+                characters.push(byte);
+                Ok(())
+            }
+            _ => Err(InspectError::Character { line: number, column, form }),
+        };
+        let is_text = |(_, character): &(usize, char)| !character.is_whitespace();
+        match form {
+            TextForm::Hex => digits_of(line).try_for_each(&mut take)?,
+            TextForm::Base64 => {
+                (1..).zip(line.chars()).filter(is_text).try_for_each(&mut take)?;
             }
         }
     }
@@ -278,9 +307,14 @@ fn offset_of(line: &str) -> Option<(usize, Gap, &str)> {
     Some((offset, gap, rest.trim_start_matches(':').trim_start()))
 }
 
-/// Whether a line begins with what may be the offset 0 of a dump.
+/// Whether a line begins with what may be an offset of a dump: 0 before a space, or any before a
+/// colon and a space.
 fn has_doubtful_offset(line: &str) -> bool {
-    offset_of(line).is_some_and(|(offset, gap, _)| offset == 0 && gap == Gap::Space)
+    let has_colon = line.split_whitespace().next().is_some_and(|word| word.ends_with(':'));
+    offset_of(line).is_some_and(|(offset, gap, _)| match gap {
+        Gap::Space => offset == 0,
+        Gap::Wide => has_colon,
+    })
 }
 
 /// Offset and bytes of a line such as `00000010  30 31 ... 37  38 39 ...  |0178|`,
@@ -323,12 +357,14 @@ mod tests {
             messages.push((message.line, message.bytes));
             Ok(())
         };
-        read(text, None, is_message, keep).unwrap();
+        read(text, guess(text), is_message, keep).unwrap();
         messages
     }
 
     fn error(text: &str, form: Option<TextForm>) -> String {
-        read(text, form, |_| true, |_| Ok(())).unwrap_err().to_string()
+        read(text, form.unwrap_or_else(|| guess(text)), |_| true, |_| Ok(()))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -339,6 +375,18 @@ mod tests {
             assert_eq!(messages(text), one, "{text}");
         }
         assert_eq!(messages("080\n0ab\nff"), one);
+        for text in [
+            "08:00:ab:ff",
+            "0x08 0x00 0xAB 0xff",
+            "0x0800abff",
+            "0X08,0X00,\n0XAB,0XFF",
+            "{0x08, 0x00, 0xab, 0xff}",
+            "\"\\x08\\x00\\xab\\xff\"",
+            "08-00-ab-ff",
+            "[0800 | abff]",
+        ] {
+            assert_eq!(messages(text), one, "{text}");
+        }
         assert!(messages("").is_empty() && messages("\n\n").is_empty());
     }
 
@@ -378,7 +426,8 @@ mod tests {
                     00000030: 31  1";
         assert_eq!(messages(dump), [(1, [&[0x30; 48][..], &[0x31]].concat())]);
         assert!(error("*\n0000:30", Some(TextForm::Hex)).contains("line 1, column 1"));
-        assert!(error("0000: 30\n*", Some(TextForm::Hex)).contains("line 1, column 5"));
+        assert!(error("0000: 30\n*", Some(TextForm::Hex)).contains("line 1: an offset or data?"));
+        assert!(error("0010: 30 31", None).contains("line 1: an offset or data?"));
     }
 
     #[test]
@@ -392,7 +441,7 @@ mod tests {
             Ok(())
         };
         // The first pass finds it, before any message of the block is given.
-        let error = read(&text, None, |_| true, count).unwrap_err().to_string();
+        let error = read(&text, TextForm::Hex, |_| true, count).unwrap_err().to_string();
         assert_eq!(
             error,
             format!("line {}: `*` stands for more than 256 MiB in all", 3 * times + 3)
