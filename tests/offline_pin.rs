@@ -62,7 +62,7 @@ fn product(settings: &str) -> Product {
     for word in settings.split_whitespace() {
         let (name, value) = word.split_once('=').unwrap_or((word, "true"));
         keys.retain(|(known, _)| *known != name);
-        let is_word = value.parse::<u64>().is_err() && value != "true";
+        let is_word = value.parse::<u64>().is_err() && !matches!(value, "true" | "false");
         let value = if is_word { format!("{value:?}") } else { value.to_owned() };
         if value != "\"none\"" {
             keys.push((name, value));

@@ -113,6 +113,12 @@ impl Tvr {
         self.third(0x04)
     }
 
+    /// Byte 3, bits 8 and 6 to 3: a PIN was wanted, or no method held.
+    #[must_use]
+    pub const fn wants_pin(self) -> bool {
+        self.third(0xBC)
+    }
+
     /// Byte 5, bit 7: issuer authentication failed.
     #[must_use]
     pub const fn issuer_authentication_failed(self) -> bool {
@@ -184,6 +190,12 @@ impl CvmResults {
     pub const fn other_method_held(self) -> bool {
         let [_, _, result] = self.0;
         matches!(self.method(), 0x1E | 0x1F) && result != 0x01
+    }
+
+    /// No verification was needed.
+    #[must_use]
+    pub const fn none_was_needed(self) -> bool {
+        self.method() == 0x1F && self.other_method_held()
     }
 }
 

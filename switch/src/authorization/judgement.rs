@@ -67,7 +67,7 @@ impl Judgement<'_> {
             can_carry: self.reaches_chip() && counters.highest == check.atc,
         };
         let (reason, change) = match (pin, &request.pin_block) {
-            (None, None) if rules.offline_pin && !request.is_refund() => {
+            (None, None) if !request.is_refund() => {
                 (self.without_pin(&transaction, &mut trail), None)
             }
             _ => by_pin(request, card, product, pin, &mut trail),
@@ -94,7 +94,13 @@ impl Judgement<'_> {
 
     /// Cash without a PIN passes only where the chip has verified one.
     fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
-        let Judgement { request, card, product, .. } = self;
+        let Judgement { request, card, product, rules, .. } = self;
+        if !rules.offline_pin {
+            return match transaction.judge_without_offline_pin(trail) {
+                Ok(()) => without_verified_pin(request, card, product, false, trail),
+                Err(reason) => reason,
+            };
+        }
         let is_verified = transaction.is_verified() && !request.is_contactless();
         if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
             trail.push(Finding::PinMissing.into());
@@ -124,6 +130,7 @@ impl Judgement<'_> {
         // A change of the PIN unblocks too, and one whose time is over is ended first.
         let unblocks = rules.atm_unblocks_chip
             && request.pin_block.is_some()
+            && pin::is_cash(request)
             && transaction.is_exhausted()
             && *transaction.sync == after
             && after.change().is_none();

@@ -5,7 +5,9 @@
 use super::chip::{ChipData, Covered, OfflinePin};
 use super::iad::Cvr;
 use super::pin::is_cash;
-use super::product::{BypassMode, ChipRules, ExhaustedPolicy, NoPinPolicy, Product};
+use super::product::{
+    BypassMode, ChipRules, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered, Product,
+};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -60,6 +62,23 @@ impl Transaction<'_> {
             || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
     }
 
+    /// A chip that holds no PIN, for a request without DE52: who takes it out on the way must gain
+    /// nothing, and a holder whom nothing has verified can be asked for an online PIN.
+    ///
+    /// # Errors
+    /// The reason of the decline.
+    pub(super) fn judge_without_offline_pin(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let finding = if self.claims_online_pin() {
+            Finding::OnlinePinMissing
+        } else if self.covered.tvr.verification_failed() && !self.request.is_contactless() {
+            Finding::VerificationFailed
+        } else {
+            return Ok(());
+        };
+        trail.push(finding.into());
+        Err(Reason::PinRequired)
+    }
+
     /// The evidence of a chip that was read without contact, for a request without DE52: it holds
     /// no conversation about PINs, but nothing that it or the terminal says of a failure is passed
     /// over. What the terminal says of a right PIN is not compared: the holder of a phone may have
@@ -96,40 +115,63 @@ impl Transaction<'_> {
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let mut note = |finding: Finding| {
-            trail.push(finding.into());
-            if matches!(finding, Finding::ChipTryLimitExceeded | Finding::OfflinePinWrong) {
-                trail.extend(self.tries_left());
-            }
-        };
         if self.is_contradictory() {
-            note(Finding::OfflinePinContradicted);
+            trail.push(Finding::OfflinePinContradicted.into());
             return Err(Reason::BadCryptogram);
         }
-        let tvr = self.covered.tvr;
-        let cvm = self.chip.cvm_results;
         if self.claims_online_pin() {
-            note(Finding::OnlinePinMissing);
+            trail.push(Finding::OnlinePinMissing.into());
             return Err(Reason::PinRequired);
         }
         if self.results.offline_pin == OfflinePin::Successful {
-            note(Finding::OfflinePinRight);
+            trail.push(Finding::OfflinePinRight.into());
             return Ok(());
         }
         if self.is_exhausted() {
-            note(Finding::ChipTryLimitExceeded);
-            let (finding, can_unblock) = match self.sync.change() {
-                Some(change) if change.is_doubtful => (Finding::ChangeInDoubt, false),
-                Some(_) if self.can_carry => (Finding::ChangePending, true),
-                Some(_) => (Finding::CannotCarry, false),
-                None => (Finding::NoChangePending, false),
-            };
-            note(finding);
-            return match can_unblock && self.may_pass_exhausted() {
-                true => Ok(()),
-                false => Err(Reason::PinTryLimitExceeded),
-            };
+            trail.push(Finding::ChipTryLimitExceeded.into());
+            trail.extend(self.tries_left());
+            if let Some(judged) = self.judge_exhausted(trail) {
+                return judged;
+            }
         }
+        self.judge_other_methods(trail)
+    }
+
+    /// A chip without a PIN try left; `None` where it is judged like any other.
+    fn judge_exhausted(&self, trail: &mut Trail) -> Option<Result<(), Reason>> {
+        let finding = match self.sync.change() {
+            Some(change) if change.is_doubtful => Finding::ChangeInDoubt,
+            Some(_) if self.can_carry => Finding::ChangePending,
+            Some(_) => Finding::CannotCarry,
+            None => Finding::NoChangePending,
+        };
+        trail.push(finding.into());
+        match finding {
+            Finding::ChangePending if self.may_pass_exhausted(trail) => return Some(Ok(())),
+            Finding::NoChangePending
+                if self.rules.locked_chip == LockedChip::WherePinRequired && !self.wants_pin() =>
+            {
+                trail.push(Finding::NoPinWanted.into());
+                return None;
+            }
+            _ => {}
+        }
+        Some(Err(Reason::PinTryLimitExceeded))
+    }
+
+    /// Whether the chip or the terminal says that a PIN was wanted, or the terminal does not say
+    /// that no verification was needed.
+    fn wants_pin(&self) -> bool {
+        let none_was_needed = self.chip.cvm_results.is_some_and(|cvm| cvm.none_was_needed());
+        !none_was_needed
+            || self.covered.tvr.wants_pin()
+            || self.results.offline_pin != OfflinePin::NotPerformed
+    }
+
+    /// The rows of a chip that has verified no PIN, and could have.
+    fn judge_other_methods(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let (tvr, cvm) = (self.covered.tvr, self.chip.cvm_results);
+        let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         // At a terminal with a contact chip, what says neither that a PIN was right nor why there
         // was none is not believed. Elsewhere nobody may have been there to ask.
         let no_pin = !self.request.is_contact_chip()
@@ -137,15 +179,20 @@ impl Transaction<'_> {
             || tvr.pin_not_entered()
             || cvm.is_some_and(|cvm| cvm.other_method_held());
         if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() || !no_pin {
-            note(match self.results.offline_pin {
-                OfflinePin::Failed => Finding::OfflinePinWrong,
-                _ => Finding::VerificationFailed,
-            });
+            match self.results.offline_pin {
+                OfflinePin::Failed => {
+                    trail.push(Finding::OfflinePinWrong.into());
+                    trail.extend(self.tries_left());
+                }
+                _ => trail.push(Finding::VerificationFailed.into()),
+            }
+        } else if tvr.pin_not_entered() && declines_not_entered {
+            trail.push(Finding::PinNotEntered.into());
         } else if self.rules.no_pin_policy == NoPinPolicy::CvmList {
-            note(Finding::OtherVerification);
+            trail.push(Finding::OtherVerification.into());
             return Ok(());
         } else {
-            note(Finding::OfflinePinRequired);
+            trail.push(Finding::OfflinePinRequired.into());
         }
         match self.is_bypassed(trail) {
             true => Ok(()),
@@ -153,9 +200,16 @@ impl Transaction<'_> {
         }
     }
 
-    fn may_pass_exhausted(&self) -> bool {
+    fn may_pass_exhausted(&self, trail: &mut Trail) -> bool {
         match self.rules.approve_exhausted {
-            ExhaustedPolicy::Always => true,
+            ExhaustedPolicy::Always => {
+                let Some(threshold) = self.rules.ftpam else { return true };
+                let below = self.below(threshold);
+                let passes = |note| Note { finding: Finding::ExhaustedBelow, ..note };
+                let is_below = below.is_ok();
+                trail.push(below.map_or_else(|note| note, passes));
+                is_below
+            }
             ExhaustedPolicy::NextCvm => {
                 self.chip.cvm_results.is_some_and(|cvm| cvm.other_method_held())
                     && !self.covered.tvr.verification_failed()

@@ -46,11 +46,31 @@ pub enum NoPinPolicy {
 /// When a chip without a PIN try left passes while a change waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExhaustedPolicy {
-    /// Always.
-    #[default]
+    /// Always; below FTPAM, where that is set.
     Always,
     /// If another cardholder verification method held.
+    #[default]
     NextCvm,
+}
+
+/// What becomes of a transaction whose holder was asked for the PIN and entered none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinNotEntered {
+    /// It is declined, unless it is bypassed.
+    #[default]
+    Decline,
+    /// As where there is no PIN pad: [`NoPinPolicy`] decides.
+    CvmList,
+}
+
+/// What becomes of a chip without a PIN try left for which no change waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockedChip {
+    /// It is declined.
+    #[default]
+    Decline,
+    /// It is declined unless no verification was needed, and nothing says that a PIN was wanted.
+    WherePinRequired,
 }
 
 /// What becomes of a card with a chip whose stripe was read instead.
@@ -86,7 +106,11 @@ pub struct ChipRules {
     pub no_pin_policy: NoPinPolicy,
     /// What a chip without a PIN try left comes to, while a change waits for it.
     pub approve_exhausted: ExhaustedPolicy,
-    /// Whether a right online PIN queues an unblock for a chip without a PIN try left.
+    /// What a transaction comes to whose holder entered no PIN.
+    pub pin_not_entered: PinNotEntered,
+    /// What a chip without a PIN try left comes to, while no change waits for it.
+    pub locked_chip: LockedChip,
+    /// Whether a right online PIN for cash queues an unblock for a chip without a PIN try left.
     pub atm_unblocks_chip: bool,
     /// What becomes of a card whose stripe was read instead of its chip.
     pub fallback: Fallback,

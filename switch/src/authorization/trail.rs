@@ -110,13 +110,16 @@ pub enum Finding {
     ScriptInDoubt,
     ChangeInDoubt,
     StripeOfChip,
+    PinNotEntered,
+    NoPinWanted,
+    ExhaustedBelow,
 }
 
 use Finding as F;
 
 impl Finding {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 61] = [
+    pub const ALL: [Finding; 64] = [
         F::RightPin,
         F::WrongPin,
         F::ChipDataMissing,
@@ -178,6 +181,9 @@ impl Finding {
         F::ScriptInDoubt,
         F::ChangeInDoubt,
         F::StripeOfChip,
+        F::PinNotEntered,
+        F::NoPinWanted,
+        F::ExhaustedBelow,
     ];
 
     /// In words; then what its value and its parameter are, nothing where it has none.
@@ -242,6 +248,9 @@ impl Finding {
             F::CardNotActive => ("not activated", "", ""),
             F::CardBlocked => ("limited, suspended or terminated", "", ""),
             F::StripeOfChip => ("the stripe of a card with a chip was read", "", ""),
+            F::PinNotEntered => ("a PIN was asked for, and none was entered", "", ""),
+            F::NoPinWanted => ("no verification was needed, and nobody asked for a PIN", "", ""),
+            F::ExhaustedBelow => ("passes while the change waits: below FTPAM", "amount", "FTPAM"),
             F::NoChipKeys => ("the product has no keys for chips", "", ""),
             F::PinBlockUnusable => ("the PIN block cannot be used", "", ""),
             F::NoPinSet => ("no PIN is set", "", ""),

@@ -9,7 +9,7 @@ use super::is_empty_list;
 use crate::authorization::cvn::{self, CvnRow};
 use crate::authorization::iad::Scheme;
 use crate::authorization::product::{
-    BypassMode, ExhaustedPolicy, Fallback, NoPinPolicy, OFPBE_DAYS,
+    BypassMode, ExhaustedPolicy, Fallback, LockedChip, NoPinPolicy, OFPBE_DAYS, PinNotEntered,
 };
 use crate::authorization::{ChipRules, PinRequired, Product};
 use crate::hsm::emv::{
@@ -76,38 +76,14 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
     let ftpam = keys.optional_number("ftpam", 1..=AMOUNT_MAX);
     let ftpdy: Option<u32> = keys.optional_number("ftpdy", 0..=OFPBE_DAYS_MAX);
     let ofpbe = keys.optional_number("ofpbe", 1..=OFPBE_DAYS_MAX);
-    let bypass_mode =
-        keys.optional_name("bypass_mode", "\"table\" or \"any\"", |name| match name {
-            "table" => Some(BypassMode::Table),
-            "any" => Some(BypassMode::Any),
-            _ => None,
-        });
-    let policies = "\"cvm_list\" or \"required\"";
-    let no_pin_policy = keys.optional_name("no_pin_policy", policies, |name| match name {
-        "cvm_list" => Some(NoPinPolicy::CvmList),
-        "required" => Some(NoPinPolicy::Required),
-        _ => None,
-    });
-    let policies = "\"always\" or \"next_cvm\"";
-    let exhausted = keys.optional_name("approve_exhausted", policies, |name| match name {
-        "always" => Some(ExhaustedPolicy::Always),
-        "next_cvm" => Some(ExhaustedPolicy::NextCvm),
-        _ => None,
-    });
-    let policies = "\"decline\", \"online_pin\" or \"allow\"";
-    let fallback = keys.optional_name("fallback", policies, |name| match name {
-        "decline" => Some(Fallback::Decline),
-        "online_pin" => Some(Fallback::OnlinePin),
-        "allow" => Some(Fallback::Allow),
-        _ => None,
-    });
+    let bypass_mode = policy(keys, "bypass_mode", BYPASS_MODES);
+    let no_pin_policy = policy(keys, "no_pin_policy", NO_PIN_POLICIES);
+    let exhausted = policy(keys, "approve_exhausted", EXHAUSTED_POLICIES);
+    let pin_not_entered = policy(keys, "pin_not_entered", PIN_NOT_ENTERED);
+    let locked_chip = policy(keys, "locked_chip", LOCKED_CHIPS);
+    let fallback = policy(keys, "fallback", FALLBACKS);
     let atm_unblocks_chip = keys.optional_boolean("atm_unblocks_chip");
-    let mismatch =
-        keys.optional_name("amount_mismatch", "\"record\" or \"decline\"", |name| match name {
-            "record" => Some(false),
-            "decline" => Some(true),
-            _ => None,
-        });
+    let mismatch = policy(keys, "amount_mismatch", [("record", false), ("decline", true)]);
     let resends: Option<u8> = keys.optional_number("script_resends_max", 0..=100);
     let template = keys.optional("script_template", "71 or 72", |value| match integer(value) {
         Some(71) => Some(0x71),
@@ -123,15 +99,46 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         ftpam,
         ftpdy: ftpdy.filter(|days| *days > 0),
         ofpbe: ofpbe.unwrap_or(OFPBE_DAYS),
-        bypass_mode: bypass_mode.unwrap_or_default(),
-        no_pin_policy: no_pin_policy.unwrap_or_default(),
-        approve_exhausted: exhausted.unwrap_or_default(),
+        bypass_mode,
+        no_pin_policy,
+        approve_exhausted: exhausted,
+        pin_not_entered,
+        locked_chip,
         atm_unblocks_chip: atm_unblocks_chip.unwrap_or(preset.is_some()),
-        fallback: fallback.unwrap_or_default(),
-        declines_amount_mismatch: mismatch.unwrap_or(false),
+        fallback,
+        declines_amount_mismatch: mismatch,
         script_sends_max: resends.unwrap_or(5).saturating_add(1),
         script_template: template.unwrap_or(0x72),
     })
+}
+
+const BYPASS_MODES: Names<BypassMode, 2> = [("table", BypassMode::Table), ("any", BypassMode::Any)];
+
+const NO_PIN_POLICIES: Names<NoPinPolicy, 2> =
+    [("cvm_list", NoPinPolicy::CvmList), ("required", NoPinPolicy::Required)];
+
+const EXHAUSTED_POLICIES: Names<ExhaustedPolicy, 2> =
+    [("always", ExhaustedPolicy::Always), ("next_cvm", ExhaustedPolicy::NextCvm)];
+
+const PIN_NOT_ENTERED: Names<PinNotEntered, 2> =
+    [("decline", PinNotEntered::Decline), ("cvm_list", PinNotEntered::CvmList)];
+
+const LOCKED_CHIPS: Names<LockedChip, 2> =
+    [("decline", LockedChip::Decline), ("where_pin_required", LockedChip::WherePinRequired)];
+
+const FALLBACKS: Names<Fallback, 3> = [
+    ("decline", Fallback::Decline),
+    ("online_pin", Fallback::OnlinePin),
+    ("allow", Fallback::Allow),
+];
+
+/// One of several names, or what holds where none is said. A wrong name is a mistake of the file.
+fn policy<T: Copy + Default, const N: usize>(
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
+    names: Names<T, N>,
+) -> T {
+    named(keys, key, names, Some(T::default())).unwrap_or_default()
 }
 
 fn chip_keys(keys: &mut Keys<'_, '_>) -> Option<ChipKeys> {
