@@ -13,10 +13,12 @@ use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
+use switch::control::{Command, Outcome, execute};
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
-use switch::issuer;
+use switch::issuer::{self, PinText};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
+use zeroize::Zeroizing;
 
 /// When the PIN was changed.
 const CHANGED: i64 = 1_800_000_000;
@@ -279,19 +281,43 @@ fn every_line_of_the_table() {
     assert!(lines >= 100, "{lines}");
 }
 
+const DAY_SECONDS: i64 = 24 * 3_600;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const PENDING: &str = "pending {change, attempts 0}";
+
+/// Looks for changes that are over: of how many cards.
+async fn expired(test: &SwitchUnderTest) -> usize {
+    let cards = test.switch.store.cards().entries();
+    issuer::expire_changes(&test.switch, &cards).await.unwrap()
+}
+
+fn chip_sync(outcome: &Outcome) -> &str {
+    let Outcome::Card(card) = outcome else { panic!("{outcome:?}") };
+    &card.chip_sync
+}
+
+async fn show(test: &SwitchUnderTest, token: &str) -> String {
+    let outcome = execute(&*test.switch, Command::Show { token: token.to_owned() }).await;
+    chip_sync(&outcome).to_owned()
+}
+
+/// How often `pin_change.expired` of a card stands in the journal: part 4, kind 2, time, key.
+async fn told_expired(test: &SwitchUnderTest, token: &str) -> usize {
+    let key = test.card(token).await.entry.identity.key.0;
+    let is_event = |bytes: &[u8]| bytes.starts_with(&[4, 2]) && bytes.ends_with(&key);
+    let journal = std::fs::read_dir(test.config.data_dir.join("journal")).unwrap();
+    let segments = journal.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    segments.map(|bytes| bytes.windows(26).filter(|bytes| is_event(bytes)).count()).sum()
+}
+
 /// OFPBE counts from the change, and that of a first PIN from the activation of its card.
 #[tokio::test]
 async fn a_change_that_no_chip_took_is_given_up() {
-    const DAY: Duration = Duration::from_secs(24 * 3_600);
     let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
     clock.set(Timestamp::from_seconds(CHANGED));
     let rules = configuration("", "offline_pin = true\n");
     let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
     test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
-    let expired = async |test: &SwitchUnderTest| {
-        let cards = test.switch.store.cards().entries();
-        issuer::expire_changes(&test.switch, &cards).await.unwrap()
-    };
     let sync =
         async |test: &SwitchUnderTest| test.card("card").await.state.chip(0).unwrap().sync.name();
     test.set_pin("card", "4711").await;
@@ -316,6 +342,73 @@ async fn a_change_that_no_chip_took_is_given_up() {
     test = SwitchUnderTest::start(without, directory.path(), clock.clone());
     clock.advance(DAY * 7);
     assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
+}
+
+/// A first PIN waits for the activation of its card, but not for ever.
+#[tokio::test]
+async fn a_first_pin_of_a_card_that_nobody_activates_is_given_up() {
+    for (setting, days) in [("", 90), ("unactivated_pin_block_days = 2\n", 2)] {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+        clock.set(Timestamp::from_seconds(CHANGED));
+        let rules = configuration("", &format!("offline_pin = true\n{setting}"));
+        let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+        for (token, pan) in [("idle", "4761340000000027"), ("late", "4761340000000035")] {
+            test.add_card(token, pan, "chip", ("2912", 1)).await;
+            assert_eq!(chip_sync(&test.set_pin(token, "4711").await), PENDING);
+        }
+        test = test.restart();
+        clock.advance(DAY * days - Duration::from_secs(1));
+        assert_eq!((expired(&test).await, show(&test, "idle").await), (0, PENDING.to_owned()));
+        clock.advance(Duration::from_secs(1));
+        // Who activates a card too late does not let its PIN begin to wait again.
+        assert_eq!(chip_sync(&test.activate("late").await), "expired");
+        assert_eq!(show(&test, "idle").await, "expired");
+        assert_eq!((expired(&test).await, expired(&test).await), (1, 0));
+        for token in ["idle", "late"] {
+            assert!(test.card(token).await.state.pin.reference.is_some());
+            assert_eq!(told_expired(&test, token).await, 1);
+        }
+        assert_eq!(chip_sync(&test.set_pin("idle", "4712").await), PENDING);
+    }
+}
+
+fn new_pin() -> PinText {
+    PinText::new(Zeroizing::new("4712".to_owned()))
+}
+
+/// What is over is over for every command at once, and others are told of it once.
+#[tokio::test]
+async fn a_change_that_is_over_is_over_for_every_command() {
+    type Asked = fn(&str) -> Command;
+    let commands: [(Asked, &str, bool); 4] = [
+        (|card| Command::Show { token: card.to_owned() }, "expired", false),
+        (|card| Command::Unblock { token: card.to_owned() }, "pending {unblock, attempts 0}", true),
+        (|card| Command::Activate { token: card.to_owned() }, "expired", true),
+        (|card| Command::SetPin { token: card.to_owned(), pin: new_pin() }, PENDING, true),
+    ];
+    for (command, wanted, commits) in commands {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+        clock.set(Timestamp::from_seconds(CHANGED));
+        let rules = configuration("", "offline_pin = true\n");
+        let test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+        test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
+        test.activate("card").await;
+        test.set_pin("card", "4711").await;
+        clock.advance(DAY * 7 - Duration::from_secs(1));
+        assert_eq!(show(&test, "card").await, PENDING);
+        clock.advance(Duration::from_secs(1));
+        // Whoever set the clock wrongly for a moment has lost nothing.
+        clock.set(Timestamp::from_seconds(CHANGED + 8 * DAY_SECONDS));
+        assert_eq!(show(&test, "card").await, PENDING);
+        let unblock = Command::Unblock { token: "card".to_owned() };
+        let refused = execute(&*test.switch, unblock).await;
+        assert!(matches!(refused, Outcome::Refused(why) if why.contains("clock_settle_seconds")));
+        clock.set(Timestamp::from_seconds(CHANGED + 7 * DAY_SECONDS));
+        assert_eq!(chip_sync(&execute(&*test.switch, command("card")).await), wanted);
+        assert_eq!((expired(&test).await == 0, expired(&test).await), (commits, 0));
+        assert_eq!(told_expired(&test, "card").await, 1, "{wanted}");
+        assert_eq!(show(&test, "card").await, wanted);
+    }
 }
 
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.

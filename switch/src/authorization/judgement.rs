@@ -49,7 +49,7 @@ impl Judgement<'_> {
             false => sync,
         };
         // Its block is deleted, and others are told, a little later.
-        let expired = sync.expired(rules.ofpbe, circumstances.now);
+        let expired = sync.expired(rules.retention, circumstances.now);
         if expired.is_some() {
             trail.push(Finding::ChangeExpired.into());
         }

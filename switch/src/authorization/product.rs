@@ -6,10 +6,8 @@ use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
 use crate::cards::Pan;
+use crate::cards::chip::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
-
-/// OFPBE of a product that does not say it, and of one that has no chips any more.
-pub const OFPBE_DAYS: u32 = 7;
 
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,8 +96,8 @@ pub struct ChipRules {
     pub ftpam: Option<u64>,
     /// FTPDY, in days; never 0.
     pub ftpdy: Option<u32>,
-    /// OFPBE, in days: how long a change waits for the chip before its PIN block is deleted.
-    pub ofpbe: u32,
+    /// How long a change waits for the chip before its PIN block is deleted.
+    pub retention: Retention,
     /// Whether FTPDY counts without FTPAM.
     pub bypass_mode: BypassMode,
     /// What a transaction without a PIN comes to.
@@ -148,6 +146,12 @@ pub struct Product {
 }
 
 impl Product {
+    /// How long a change of a PIN waits for the chips of its cards.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.chip.as_ref().map_or(Retention::DEFAULT, |rules| rules.retention)
+    }
+
     /// Whether a PAN starts with one of the product's BINs.
     #[must_use]
     pub fn has_bin_of(&self, pan: &Pan) -> bool {

@@ -9,9 +9,10 @@ use super::is_empty_list;
 use crate::authorization::cvn::{self, CvnRow};
 use crate::authorization::iad::Scheme;
 use crate::authorization::product::{
-    BypassMode, ExhaustedPolicy, Fallback, LockedChip, NoPinPolicy, OFPBE_DAYS, PinNotEntered,
+    BypassMode, ExhaustedPolicy, Fallback, LockedChip, NoPinPolicy, PinNotEntered,
 };
 use crate::authorization::{ChipRules, PinRequired, Product};
+use crate::cards::chip::Retention;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
@@ -76,6 +77,7 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
     let ftpam = keys.optional_number("ftpam", 1..=AMOUNT_MAX);
     let ftpdy: Option<u32> = keys.optional_number("ftpdy", 0..=OFPBE_DAYS_MAX);
     let ofpbe = keys.optional_number("ofpbe", 1..=OFPBE_DAYS_MAX);
+    let unactivated = keys.optional_number("unactivated_pin_block_days", 1..=OFPBE_DAYS_MAX);
     let bypass_mode = policy(keys, "bypass_mode", BYPASS_MODES);
     let no_pin_policy = policy(keys, "no_pin_policy", NO_PIN_POLICIES);
     let exhausted = policy(keys, "approve_exhausted", EXHAUSTED_POLICIES);
@@ -98,7 +100,10 @@ fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         offline_pin: offline_pin.unwrap_or(false),
         ftpam,
         ftpdy: ftpdy.filter(|days| *days > 0),
-        ofpbe: ofpbe.unwrap_or(OFPBE_DAYS),
+        retention: Retention {
+            ofpbe: ofpbe.unwrap_or(Retention::DEFAULT.ofpbe),
+            unactivated: unactivated.unwrap_or(Retention::DEFAULT.unactivated),
+        },
         bypass_mode,
         no_pin_policy,
         approve_exhausted: exhausted,
