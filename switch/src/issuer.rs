@@ -219,12 +219,15 @@ pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
     let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
     let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);
-    let check = decision::check_of(&chip, &rules.cvns, (0, sequence));
+    let check = decision::check_of(&chip, rules, (0, sequence));
     let check = check.map_err(|note| note.to_string())?;
-    let call = chip_call(&rules.keys, &chip, (&pan, sequence), &check.cvn.profile);
+    let call = chip_call(rules, &chip, &pan, &check);
     let call = call.ok_or("DE55 lacks what its cryptogram covers")?;
     let explained = switch.hsm.explain_arqc(call);
-    explained.ok_or_else(|| "the issuer master key is no public test key".to_owned())
+    let explained = explained.ok_or("the issuer master key is no public test key")?;
+    let covers: Vec<String> = check.cvn.covers.parts().map(|part| part.to_string()).collect();
+    let covers = ("covers".to_owned(), covers.join(" "));
+    Ok([covers].into_iter().chain(explained).collect())
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.

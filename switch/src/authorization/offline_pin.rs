@@ -2,8 +2,8 @@
 //! after a PIN change (FTPAM, FTPDY). The chip's counter is not the host's: nothing here moves the
 //! online counter or suspends the card.
 
-use super::chip::{ChipData, Covered, OfflinePin};
-use super::iad::Cvr;
+use super::chip::{ChipData, OfflinePin, Tvr};
+use super::decision::CryptogramCheck;
 use super::pin::is_cash;
 use super::product::{
     BypassMode, ChipRules, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered, Product,
@@ -20,8 +20,8 @@ const DAY_SECONDS: u64 = 24 * 3_600;
 pub(super) struct Transaction<'a> {
     pub(super) request: &'a Request,
     pub(super) chip: &'a ChipData,
-    pub(super) covered: &'a Covered,
-    pub(super) results: &'a Cvr,
+    pub(super) tvr: Tvr,
+    pub(super) check: &'a CryptogramCheck,
     pub(super) product: &'a Product,
     pub(super) rules: &'a ChipRules,
     /// As it is with what this transaction told of it.
@@ -35,30 +35,30 @@ pub(super) struct Transaction<'a> {
 impl Transaction<'_> {
     /// Whether the chip has no PIN try left.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.results.try_limit_exceeded || self.covered.tvr.try_limit_exceeded()
+        self.check.results.try_limit_exceeded || self.tvr.try_limit_exceeded()
     }
 
     /// Whether the chip has verified an offline PIN.
     pub(super) fn is_verified(&self) -> bool {
-        self.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
+        self.check.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
     }
 
     /// The terminal says that an offline PIN is right, and the chip does not.
     fn is_contradictory(&self) -> bool {
         let terminal = self.chip.cvm_results.is_some_and(|cvm| cvm.says_offline_pin_ok());
-        self.results.terminal_erroneously_ok
-            || terminal && self.results.offline_pin != OfflinePin::Successful
+        self.check.results.terminal_erroneously_ok
+            || terminal && self.check.results.offline_pin != OfflinePin::Successful
     }
 
     /// How many PIN tries the chip says it has left.
     fn tries_left(&self) -> Option<Note> {
-        let left = self.chip.tries_left.or(self.results.tries_left)?;
+        let left = self.chip.tries_left.or(self.check.results.tries_left)?;
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
     }
 
     /// The terminal says that a PIN went online.
     fn claims_online_pin(&self) -> bool {
-        self.covered.tvr.online_pin_captured()
+        self.tvr.online_pin_captured()
             || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
     }
 
@@ -70,7 +70,7 @@ impl Transaction<'_> {
     pub(super) fn judge_without_offline_pin(&self, trail: &mut Trail) -> Result<(), Reason> {
         let finding = if self.claims_online_pin() {
             Finding::OnlinePinMissing
-        } else if self.covered.tvr.verification_failed() && !self.request.is_contactless() {
+        } else if self.tvr.verification_failed() && !self.request.is_contactless() {
             Finding::VerificationFailed
         } else {
             return Ok(());
@@ -87,13 +87,13 @@ impl Transaction<'_> {
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let tvr = self.covered.tvr;
+        let tvr = self.tvr;
         let is_required = self.rules.no_pin_policy == NoPinPolicy::Required;
-        let (finding, reason) = if self.results.terminal_erroneously_ok {
+        let (finding, reason) = if self.check.results.terminal_erroneously_ok {
             (Finding::OfflinePinContradicted, Reason::BadCryptogram)
         } else if self.claims_online_pin() {
             (Finding::OnlinePinMissing, Reason::PinRequired)
-        } else if self.results.offline_pin == OfflinePin::Failed {
+        } else if self.check.results.offline_pin == OfflinePin::Failed {
             (Finding::OfflinePinWrong, Reason::InvalidPin)
         } else if tvr.try_limit_exceeded() {
             (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
@@ -123,7 +123,7 @@ impl Transaction<'_> {
             trail.push(Finding::OnlinePinMissing.into());
             return Err(Reason::PinRequired);
         }
-        if self.results.offline_pin == OfflinePin::Successful {
+        if self.check.results.offline_pin == OfflinePin::Successful {
             trail.push(Finding::OfflinePinRight.into());
             return Ok(());
         }
@@ -164,13 +164,13 @@ impl Transaction<'_> {
     fn wants_pin(&self) -> bool {
         let none_was_needed = self.chip.cvm_results.is_some_and(|cvm| cvm.none_was_needed());
         !none_was_needed
-            || self.covered.tvr.wants_pin()
-            || self.results.offline_pin != OfflinePin::NotPerformed
+            || self.tvr.wants_pin()
+            || self.check.results.offline_pin != OfflinePin::NotPerformed
     }
 
     /// The rows of a chip that has verified no PIN, and could have.
     fn judge_other_methods(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let (tvr, cvm) = (self.covered.tvr, self.chip.cvm_results);
+        let (tvr, cvm) = (self.tvr, self.chip.cvm_results);
         let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         // At a terminal with a contact chip, what says neither that a PIN was right nor why there
         // was none is not believed. Elsewhere nobody may have been there to ask.
@@ -178,8 +178,11 @@ impl Transaction<'_> {
             || tvr.no_pin_pad()
             || tvr.pin_not_entered()
             || cvm.is_some_and(|cvm| cvm.other_method_held());
-        if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() || !no_pin {
-            match self.results.offline_pin {
+        if self.check.results.offline_pin == OfflinePin::Failed
+            || tvr.verification_failed()
+            || !no_pin
+        {
+            match self.check.results.offline_pin {
                 OfflinePin::Failed => {
                     trail.push(Finding::OfflinePinWrong.into());
                     trail.extend(self.tries_left());
@@ -212,7 +215,7 @@ impl Transaction<'_> {
             }
             ExhaustedPolicy::NextCvm => {
                 self.chip.cvm_results.is_some_and(|cvm| cvm.other_method_held())
-                    && !self.covered.tvr.verification_failed()
+                    && !self.tvr.verification_failed()
             }
         }
     }
@@ -285,6 +288,10 @@ impl Transaction<'_> {
     /// seen the amount that is asked for; and what he is billed counts alone, if that amount is in
     /// another currency.
     fn amount(&self) -> Option<u64> {
+        let covers = &self.check.cvn.covers;
+        if !covers.has(0x9F02) || !covers.has(0x5F2A) {
+            return None;
+        }
         let (requested, authorized) = (self.request.amount, self.chip.amount()?);
         if self.chip.currency() != Some(requested.currency) {
             return None;

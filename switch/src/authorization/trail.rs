@@ -37,11 +37,34 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, value, parameter) = self.finding.row();
         f.write_str(words)?;
+        match self.finding {
+            F::IadUnknown => return write!(f, " ({value} {})", Head(self.value)),
+            F::CvnNotInTable => {
+                let head = Head(self.parameter);
+                return write!(f, " ({value} {:02X}, {parameter} {head})", self.value);
+            }
+            _ => {}
+        }
         match (value, parameter) {
             ("", _) => Ok(()),
             (value, "") => write!(f, " ({value} {})", self.value),
             (value, name) => write!(f, " ({value} {}, {name} {})", self.value, self.parameter),
         }
+    }
+}
+
+/// The bytes of a number behind the one in front of them, in hexadecimal.
+struct Head(u64);
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.to_be_bytes();
+        let mut rest = bytes.iter().skip_while(|byte| **byte == 0).skip(1);
+        match rest.next() {
+            Some(first) => write!(f, "{first:02X}")?,
+            None => f.write_str("nothing")?,
+        }
+        rest.try_for_each(|byte| write!(f, " {byte:02X}"))
     }
 }
 
@@ -138,6 +161,9 @@ findings! {
     PinNotEntered: "a PIN was asked for, and none was entered";
     NoPinWanted: "no verification was needed, and nobody asked for a PIN";
     ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
+    IadUnknown: "the shape of 9F10 is not known", "it begins with";
+    CvnNotInTable: "the CVN of this shape of 9F10 is not known", "CVN", "9F10 begins with";
+    CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
 }
 
 use Finding as F;
