@@ -149,6 +149,11 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
 }
 
 fn request(line: &Line<'_>, dialect: &Spec) -> Request {
+    let frame = fields(line).frame(dialect);
+    Request::parse(&decode(dialect, &frame[2..]).unwrap()).unwrap()
+}
+
+fn fields(line: &Line<'_>) -> Fields {
     let mut fields = Fields::new("0100");
     let amount = format!("{:012}", line.number::<u64>("de4", 1_000));
     fields.set(2, b"4761340000000027").set(3, line.get("de3").unwrap_or("000000").as_bytes());
@@ -167,8 +172,7 @@ fn request(line: &Line<'_>, dialect: &Spec) -> Request {
     if line.has("online") {
         fields.set(52, &[7; 8]);
     }
-    let frame = fields.frame(dialect);
-    Request::parse(&decode(dialect, &frame[2..]).unwrap()).unwrap()
+    fields
 }
 
 fn card(line: &Line<'_>) -> CardState {
@@ -214,13 +218,17 @@ fn card(line: &Line<'_>) -> CardState {
 }
 
 fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
-    let (request, card) = (request(line, dialect), card(line));
+    judged_request(line, &request(line, dialect), product)
+}
+
+fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Decision {
+    let card = card(line);
     let now = Timestamp::from_seconds(CHANGED + line.number::<i64>("after", 1));
     let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
-    match required_checks(&request, &card, product, circumstances) {
+    match required_checks(request, &card, product, circumstances) {
         RequiredChecks::None(decision) => *decision,
         RequiredChecks::Verify { pin, cryptogram } => {
-            assert_eq!(cryptogram, cryptogram_of(&request, &card, product));
+            assert_eq!(cryptogram, cryptogram_of(request, &card, product));
             let verified = match line.get("online") {
                 Some("ok") => Verification::Ok,
                 _ => Verification::Mismatch,
@@ -229,7 +237,7 @@ fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
                 pin: pin.map(|_| verified),
                 cryptogram: cryptogram.map(|check| (check, Verification::Ok)),
             };
-            decide(&request, &card, product, outcomes, circumstances)
+            decide(request, &card, product, outcomes, circumstances)
         }
     }
 }
@@ -461,4 +469,82 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     // Without a name the script tells of which it is.
     assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);
     assert_eq!(told("", (None, None), Some(2)), ["sent", "pending"]);
+}
+
+/// The elements of the third bitmap in which a network sends chip data: their tags, types and
+/// greatest lengths.
+const APART: [(u8, &str, &str, u16); 17] = [
+    (130, "9F33", "b", 3),
+    (131, "95", "b", 5),
+    (132, "9F37", "b", 4),
+    (134, "9F10", "b", 32),
+    (135, "9F34", "b", 3),
+    (136, "9F26", "b", 8),
+    (137, "9F36", "b", 2),
+    (138, "82", "b", 2),
+    (139, "91", "b", 16),
+    (142, "scripts", "b", 255),
+    (143, "9F5B", "b", 20),
+    (144, "9C", "n", 2),
+    (145, "9F1A", "n", 3),
+    (146, "9A", "n", 6),
+    (147, "9F02", "n", 12),
+    (148, "5F2A", "n", 3),
+    (149, "9F03", "n", 12),
+];
+
+#[test]
+fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
+    let ascii = Spec::builtin("iso8583-1987-ascii").unwrap();
+    let lines = APART.map(|(element, tag, kind, max)| {
+        let encoding = if kind == "b" { "hex" } else { "ascii" };
+        format!(
+            "{element} = {{name = \"Chip\", type = {kind:?}, length = \"LL\", max = {}, \
+             encoding = {encoding:?}, chip_tag = {tag:?}, sensitivity = \"secret\"}}\n",
+            max.min(49)
+        )
+    });
+    let (head, elements) = ascii.split_once("[echo]").unwrap();
+    let elements: String = elements
+        .lines()
+        .filter(|line| !line.starts_with("65 ="))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let text = format!("{head}third_bitmap = \"leading\"\n\n[echo]{elements}{}", lines.concat());
+    let dialect = Spec::from_toml(&text).unwrap();
+    let (rules, ascii) = (product(""), Spec::from_toml(ascii).unwrap());
+    for text in [
+        "pin=ok",
+        "pin=wrong",
+        "pin=wrong pending",
+        "exhausted pending",
+        "cvm=420300",
+        "tvr=04",
+        "pin=ok without=9f03",
+        "pin=ok sent scripts=1",
+        "de22=071 tvr=80",
+        "de3=200000",
+        "pin=wrong pending de49=840 5f2a=840",
+    ] {
+        let line = Line::read(text);
+        let data = chip_data(&line);
+        let mut fields = fields(&line);
+        fields.values.remove(&55);
+        for object in tlv::Reader::new(&data).map(Result::unwrap) {
+            let tag = format!("{:02X}", object.tag);
+            let (element, _, kind, max) = APART.into_iter().find(|of| of.1 == tag).unwrap();
+            let digits: String = object.value.iter().map(|byte| format!("{byte:02X}")).collect();
+            let value = match kind {
+                "b" => object.value.to_vec(),
+                _ => digits.as_bytes()[digits.len().saturating_sub(max.into())..].to_vec(),
+            };
+            fields.set(element, &value);
+        }
+        let frame = fields.frame(&dialect);
+        let apart = Request::parse(&decode(&dialect, &frame[2..]).unwrap()).unwrap();
+        let said = |request| {
+            let decision = judged_request(&line, &request, &rules);
+            (decision.reason, decision.trail.to_vec(), decision.chip.map(|chip| chip.after))
+        };
+        assert_eq!(said(apart), said(request(&line, &ascii)), "{text}");
+    }
 }

@@ -4,6 +4,7 @@ use crate::encoding::Encoding;
 use crate::error::{EncodeErrorKind, FieldErrorKind};
 use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::{Padded, Padding};
+use crate::tlv;
 use crate::wrapper::Wrapper;
 
 /// What the characters of an element may be (ISO 8583:1987, 4.3.1). Checked on the canonical form.
@@ -255,6 +256,35 @@ pub struct DataElement {
     pub(crate) padding: Padding,
     pub(crate) pattern: Option<Pattern>,
     pub(crate) sensitivity: Sensitivity,
+    pub(crate) chip_tag: Option<ChipTag>,
+}
+
+/// What of the chip data an element holds, in a network that sends them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChipTag {
+    /// The value of the object with this tag.
+    Value(u32),
+    /// The templates of issuer scripts (71, 72) of an answer, whole, one behind the other.
+    Scripts,
+}
+
+impl ChipTag {
+    pub(crate) const NAMES: &str =
+        "a primitive tag in hexadecimal, such as \"9F26\", or \"scripts\"";
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        if name == "scripts" {
+            return Some(Self::Scripts);
+        }
+        let tag = u32::from_str_radix(name, 16).ok()?;
+        // The tag is written as its bytes, and stands for an object that holds no others.
+        let mut object = Vec::new();
+        tlv::push(&mut object, tag, &[]).ok()?;
+        let read = tlv::Reader::new(&object).next()?.ok()?;
+        let is_plain =
+            read.tag == tag && !read.is_constructed() && object.len() * 2 == name.len() + 2;
+        is_plain.then_some(Self::Value(tag))
+    }
 }
 
 /// Where the content of an element lies behind its first byte, and what is wrong with it.
@@ -279,6 +309,12 @@ impl DataElement {
     #[must_use]
     pub const fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What of the chip data it holds, where it holds any.
+    #[must_use]
+    pub const fn chip_tag(&self) -> Option<ChipTag> {
+        self.chip_tag
     }
 
     /// Type of the content.

@@ -42,7 +42,7 @@ pub mod toml_keys;
 mod wrapper;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements};
-pub use data_element::{ContentType, DataElement, Pattern, Sensitivity};
+pub use data_element::{ChipTag, ContentType, DataElement, Pattern, Sensitivity};
 pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine};
 pub use encode::OutgoingMessage;
 pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};

@@ -1,6 +1,6 @@
 //! One line of a dialect file: a data element, and what its keys allow together.
 
-use crate::data_element::{ContentType, DataElement, Pattern, Sensitivity};
+use crate::data_element::{ChipTag, ContentType, DataElement, Pattern, Sensitivity};
 use crate::encoding::{Encoding, Sign, UnusedNibble, hex_digit};
 use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::Padding;
@@ -73,6 +73,7 @@ struct Own {
     padding: Option<Padding>,
     pattern: Option<Pattern>,
     wrapper: Option<Wrapper>,
+    chip_tag: Option<ChipTag>,
 }
 
 impl Own {
@@ -89,6 +90,7 @@ impl Own {
             sign: keys.optional_name("sign", Sign::NAMES, Sign::from_name),
             padding: keys.optional_name("padding", Padding::NAMES, Padding::from_name),
             pattern: keys.optional_name("pattern", PATTERN_NAMES, Pattern::from_name),
+            chip_tag: keys.optional_name("chip_tag", ChipTag::NAMES, ChipTag::from_name),
             wrapper: keys.optional_table("wrapper").and_then(|mut keys| read_wrapper(&mut keys)),
         }
     }
@@ -142,6 +144,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> O
         // A line without these has its mistake; what follows needs neither.
         name: name.unwrap_or_default().into(),
         sensitivity: sensitivity.unwrap_or(Sensitivity::Secret),
+        chip_tag: own.chip_tag,
     };
     check_keys(keys, &element, &own);
     check_parts(keys, &element);
@@ -193,10 +196,28 @@ fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
             keys.mistake(format!("this `pattern` needs type `n`, length `fixed`, max {digits}"));
         }
     }
+    check_chip_tag(keys, element);
     match (element.sensitivity, element.content.is_binary()) {
         (Sensitivity::Pan, true) => keys.mistake("sensitivity `pan` is for text"),
         (Sensitivity::Chip, false) => keys.mistake("sensitivity `chip` is for type `b`"),
         _ => check_sensitivity(keys, element),
+    }
+}
+
+/// What answers hold is bytes; the digits of a request are packed.
+fn check_chip_tag(keys: &Keys<'_, '_>, element: &DataElement) {
+    let is_binary = element.content.is_binary();
+    match element.chip_tag {
+        Some(_) if element.number == 55 => {
+            keys.mistake("`chip_tag` is for what DE55 does not hold");
+        }
+        Some(ChipTag::Scripts | ChipTag::Value(0x91 | 0x8A)) if !is_binary => {
+            keys.mistake("`chip_tag` of an answer needs type `b`");
+        }
+        Some(_) if !is_binary && element.content != ContentType::Digits => {
+            keys.mistake("`chip_tag` is for types `b` and `n`");
+        }
+        _ => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use super::element::{self, Defaults};
 use super::{ResponseCodeColumn, Spec};
 use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
-use crate::data_element::{ContentType, DataElement};
+use crate::data_element::{ChipTag, ContentType, DataElement};
 use crate::encoding::Encoding;
 use crate::error::SpecErrors;
 use crate::mti::MtiEncoding;
@@ -42,6 +42,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         Some(table) => Elements::read(&table, third, defaults, mistakes),
         None => Elements { last: last_element(third), ..Elements::default() },
     };
+    let chip_elements = read_chip_elements(keys, &elements);
     let response_codes = keys.optional_table("response_codes");
     let response_codes = response_codes.map(|table| read_response_codes(&table, &elements));
     let mut echo = keys.table("echo");
@@ -65,6 +66,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         response_codes: response_codes.unwrap_or_default(),
         reason_code_field,
         chip_response_code: chip_response_code.unwrap_or(false),
+        chip_elements,
         echo_default: echo_default?,
         echo_network_management: echo_network_management?,
         elements: elements.table.into(),
@@ -156,6 +158,26 @@ fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String,
     }
     codes.sort_unstable();
     codes
+}
+
+/// The elements with chip data, each tag in one; an answer has a place for all that it can bring.
+fn read_chip_elements(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(u8, ChipTag)> {
+    let all = elements.table.iter().flatten();
+    let found: Vec<_> =
+        all.filter_map(|element| Some((element.number, element.chip_tag?))).collect();
+    for (place, (number, tag)) in found.iter().enumerate() {
+        if found.iter().take(place).any(|(_, before)| before == tag) {
+            keys.mistake(format!("element {number}: another element has this `chip_tag`"));
+        }
+    }
+    let has = |tag: ChipTag| found.iter().any(|(_, known)| *known == tag);
+    let answers = has(ChipTag::Value(0x91)) && has(ChipTag::Scripts);
+    if !found.is_empty() && !answers {
+        keys.mistake(
+            "where elements have a `chip_tag`, one needs \"91\" and one \"scripts\", for answers",
+        );
+    }
+    found
 }
 
 fn read_reason_code_field(
