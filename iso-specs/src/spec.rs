@@ -72,8 +72,8 @@
 //! - `chip_tag` (optional, only `b` and `n`), such as `"9F26"`: in place of DE55 the element holds
 //!   the value of this tag, its digits packed. A request without DE55 that has 9F26 or 9F5B so is
 //!   read as if all of it came in DE55. What an answer says to the chip goes back in the elements
-//!   of `"91"`, of `"scripts"` (the templates 71 and 72, whole) and of `"8A"`, each of type `b`. The
-//!   first two must be there where any element has this key.
+//!   of `"91"`, of `"scripts"` (the templates 71 and 72, whole) and of `"8A"`, each of type `b`.
+//!   The first two must be there where any element has this key.
 //! - `sensitivity`: what logs and `pinswitch decode` show of the value. `public`: all of it. `pan`
 //!   (only text): the first six and last four digits. `track` and `secret`: only the length. `chip`
 //!   (only `b`): BER-TLV, the values of tags that are known to be harmless, and of all others the
