@@ -92,8 +92,8 @@ pub struct Request {
     pub rrn: Option<[u8; 12]>,
     /// DE52.
     pub pin_block: Option<PinBlock>,
-    /// DE55, or the elements that hold the same in some dialects; absent without them, and outside of an authorization request where it cannot be read or
-    /// contradicts DE22 or DE23.
+    /// DE55, or the elements that hold the same in some dialects; absent without them, and outside
+    /// of an authorization request where they cannot be read or contradict DE22 or DE23.
     pub chip: Option<Box<ChipData>>,
     /// DE90 of a reversal.
     pub original: Option<OriginalElements>,

@@ -46,8 +46,8 @@ impl Answer {
 /// script and a command of 29 bytes.
 const CHIP_DATA_BYTES_MAX: usize = 18 + 4 + 2 + 7 + 2 + 29;
 
-/// Shortest and longest value of 91, and of a template with a script: what unblocks, and what changes
-/// the PIN.
+/// Shortest and longest value of 91, and of a template with a script: it unblocks, or changes the
+/// PIN too.
 const TAG_91_BYTES: [usize; 2] = [8, 10];
 const SCRIPT_BYTES: [usize; 2] = [2 + 7 + 2 + 13, 2 + 7 + 2 + 29];
 
