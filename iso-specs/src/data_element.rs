@@ -256,7 +256,6 @@ pub struct DataElement {
     pub(crate) padding: Padding,
     pub(crate) pattern: Option<Pattern>,
     pub(crate) sensitivity: Sensitivity,
-    pub(crate) chip_tag: Option<ChipTag>,
 }
 
 /// What of the chip data an element holds, in a network that sends them apart.
@@ -309,12 +308,6 @@ impl DataElement {
     #[must_use]
     pub const fn name(&self) -> &str {
         &self.name
-    }
-
-    /// What of the chip data it holds, where it holds any.
-    #[must_use]
-    pub const fn chip_tag(&self) -> Option<ChipTag> {
-        self.chip_tag
     }
 
     /// Type of the content.

@@ -107,8 +107,12 @@ fn read_wrapper(keys: &mut Keys<'_, '_>) -> Option<Wrapper> {
     Wrapper::new(&id?, u8::try_from(length?).ok()?)
 }
 
-/// The element of a line; every mistake is noted.
-pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> Option<DataElement> {
+/// The element of a line, and what of the chip data it holds; every mistake is noted.
+pub(super) fn read(
+    keys: &mut Keys<'_, '_>,
+    number: u8,
+    defaults: Defaults,
+) -> Option<(DataElement, Option<ChipTag>)> {
     let name = keys.text("name");
     let content = keys.name("type", ContentType::NAMES, ContentType::from_name);
     let own = Own::read(keys);
@@ -144,11 +148,11 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> O
         // A line without these has its mistake; what follows needs neither.
         name: name.unwrap_or_default().into(),
         sensitivity: sensitivity.unwrap_or(Sensitivity::Secret),
-        chip_tag: own.chip_tag,
     };
     check_keys(keys, &element, &own);
     check_parts(keys, &element);
-    Some(element)
+    check_chip_tag(keys, &element, own.chip_tag);
+    Some((element, own.chip_tag))
 }
 
 /// Keys that mean nothing beside the others.
@@ -196,7 +200,6 @@ fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
             keys.mistake(format!("this `pattern` needs type `n`, length `fixed`, max {digits}"));
         }
     }
-    check_chip_tag(keys, element);
     match (element.sensitivity, element.content.is_binary()) {
         (Sensitivity::Pan, true) => keys.mistake("sensitivity `pan` is for text"),
         (Sensitivity::Chip, false) => keys.mistake("sensitivity `chip` is for type `b`"),
@@ -205,9 +208,9 @@ fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
 }
 
 /// What answers hold is bytes; the digits of a request are packed.
-fn check_chip_tag(keys: &Keys<'_, '_>, element: &DataElement) {
+fn check_chip_tag(keys: &Keys<'_, '_>, element: &DataElement, tag: Option<ChipTag>) {
     let is_binary = element.content.is_binary();
-    match element.chip_tag {
+    match tag {
         Some(_) if element.number == 55 => {
             keys.mistake("`chip_tag` is for what DE55 does not hold");
         }

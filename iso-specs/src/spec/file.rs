@@ -80,6 +80,8 @@ struct Elements {
     table: Vec<Option<DataElement>>,
     /// Every number that has a line, right or wrong.
     listed: ElementSet,
+    /// Those that hold chip data, in the order of the file.
+    chip: Vec<(u8, ChipTag)>,
     /// The highest number that the bitmaps of the dialect can announce.
     last: u8,
 }
@@ -106,8 +108,10 @@ impl Elements {
             let line = Keys::of(node, format!("element {number}"), mistakes);
             let before = mistakes.count();
             let element = line.and_then(|mut line| element::read(&mut line, number, defaults));
+            let (element, tag) = element.filter(|_| mistakes.count() == before).unzip();
+            elements.chip.extend(tag.flatten().map(|tag| (number, tag)));
             if let Some(slot) = elements.table.get_mut(usize::from(number)) {
-                *slot = element.filter(|_| mistakes.count() == before);
+                *slot = element;
             }
         }
         elements
@@ -162,9 +166,8 @@ fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String,
 
 /// The elements with chip data, each tag in one; an answer has a place for all that it can bring.
 fn read_chip_elements(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(u8, ChipTag)> {
-    let all = elements.table.iter().flatten();
-    let found: Vec<_> =
-        all.filter_map(|element| Some((element.number, element.chip_tag?))).collect();
+    let mut found = elements.chip.clone();
+    found.sort_unstable_by_key(|(number, _)| *number);
     for (place, (number, tag)) in found.iter().enumerate() {
         if found.iter().take(place).any(|(_, before)| before == tag) {
             keys.mistake(format!("element {number}: another element has this `chip_tag`"));
