@@ -99,7 +99,8 @@ impl Covers {
         let of = |bytes: Bytes| {
             let count = u32::from(bytes.last - bytes.first) + 1;
             let ones = 1_u32.checked_shl(count).map_or(u32::MAX, |next| next - 1);
-            ones << bytes.first.saturating_sub(1)
+            // No issuer application data is longer than 32 bytes.
+            ones.checked_shl(u32::from(bytes.first.saturating_sub(1))).unwrap_or_default()
         };
         self.parts().fold(0, |covered, part| {
             covered

@@ -185,4 +185,15 @@ mod tests {
             }
         }
     }
+
+    /// As earlier releases have written it.
+    #[test]
+    fn a_change_that_does_not_count_may_lack_the_time_of_its_setting() {
+        let kind = ChangeKind::Unblock { pin_is_old: false };
+        let mut out = Vec::new();
+        put_change(&mut out, PENDING, &Change::new(kind, None));
+        assert_eq!(out[..11], [PENDING, UNBLOCK, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let read = read_change(&mut &out[1..]).unwrap();
+        assert_eq!((read.since, read.set_at), (None, None));
+    }
 }
