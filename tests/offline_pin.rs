@@ -13,10 +13,12 @@ use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
+use switch::control::{Command, Outcome, execute};
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
-use switch::issuer;
+use switch::issuer::{self, PinText};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
+use zeroize::Zeroizing;
 
 /// When the PIN was changed.
 const CHANGED: i64 = 1_800_000_000;
@@ -62,7 +64,7 @@ fn product(settings: &str) -> Product {
     for word in settings.split_whitespace() {
         let (name, value) = word.split_once('=').unwrap_or((word, "true"));
         keys.retain(|(known, _)| *known != name);
-        let is_word = value.parse::<u64>().is_err() && value != "true";
+        let is_word = value.parse::<u64>().is_err() && !matches!(value, "true" | "false");
         let value = if is_word { format!("{value:?}") } else { value.to_owned() };
         if value != "\"none\"" {
             keys.push((name, value));
@@ -147,6 +149,11 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
 }
 
 fn request(line: &Line<'_>, dialect: &Spec) -> Request {
+    let frame = fields(line).frame(dialect);
+    Request::parse(&decode(dialect, &frame[2..]).unwrap()).unwrap()
+}
+
+fn fields(line: &Line<'_>) -> Fields {
     let mut fields = Fields::new("0100");
     let amount = format!("{:012}", line.number::<u64>("de4", 1_000));
     fields.set(2, b"4761340000000027").set(3, line.get("de3").unwrap_or("000000").as_bytes());
@@ -165,8 +172,7 @@ fn request(line: &Line<'_>, dialect: &Spec) -> Request {
     if line.has("online") {
         fields.set(52, &[7; 8]);
     }
-    let frame = fields.frame(dialect);
-    Request::parse(&decode(dialect, &frame[2..]).unwrap()).unwrap()
+    fields
 }
 
 fn card(line: &Line<'_>) -> CardState {
@@ -212,13 +218,17 @@ fn card(line: &Line<'_>) -> CardState {
 }
 
 fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
-    let (request, card) = (request(line, dialect), card(line));
+    judged_request(line, &request(line, dialect), product)
+}
+
+fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Decision {
+    let card = card(line);
     let now = Timestamp::from_seconds(CHANGED + line.number::<i64>("after", 1));
     let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
-    match required_checks(&request, &card, product, circumstances) {
+    match required_checks(request, &card, product, circumstances) {
         RequiredChecks::None(decision) => *decision,
         RequiredChecks::Verify { pin, cryptogram } => {
-            assert_eq!(cryptogram, cryptogram_of(&request, &card, product));
+            assert_eq!(cryptogram, cryptogram_of(request, &card, product));
             let verified = match line.get("online") {
                 Some("ok") => Verification::Ok,
                 _ => Verification::Mismatch,
@@ -227,7 +237,7 @@ fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
                 pin: pin.map(|_| verified),
                 cryptogram: cryptogram.map(|check| (check, Verification::Ok)),
             };
-            decide(&request, &card, product, outcomes, circumstances)
+            decide(request, &card, product, outcomes, circumstances)
         }
     }
 }
@@ -279,19 +289,43 @@ fn every_line_of_the_table() {
     assert!(lines >= 100, "{lines}");
 }
 
+const DAY_SECONDS: i64 = 24 * 3_600;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const PENDING: &str = "pending {change, attempts 0}";
+
+/// Looks for changes that are over: of how many cards.
+async fn expired(test: &SwitchUnderTest) -> usize {
+    let cards = test.switch.store.cards().entries();
+    issuer::expire_changes(&test.switch, &cards).await.unwrap()
+}
+
+fn chip_sync(outcome: &Outcome) -> &str {
+    let Outcome::Card(card) = outcome else { panic!("{outcome:?}") };
+    &card.chip_sync
+}
+
+async fn show(test: &SwitchUnderTest, token: &str) -> String {
+    let outcome = execute(&*test.switch, Command::Show { token: token.to_owned() }).await;
+    chip_sync(&outcome).to_owned()
+}
+
+/// How often `pin_change.expired` of a card stands in the journal: part 4, kind 2, time, key.
+async fn told_expired(test: &SwitchUnderTest, token: &str) -> usize {
+    let key = test.card(token).await.entry.identity.key.0;
+    let is_event = |bytes: &[u8]| bytes.starts_with(&[4, 2]) && bytes.ends_with(&key);
+    let journal = std::fs::read_dir(test.config.data_dir.join("journal")).unwrap();
+    let segments = journal.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    segments.map(|bytes| bytes.windows(26).filter(|bytes| is_event(bytes)).count()).sum()
+}
+
 /// OFPBE counts from the change, and that of a first PIN from the activation of its card.
 #[tokio::test]
 async fn a_change_that_no_chip_took_is_given_up() {
-    const DAY: Duration = Duration::from_secs(24 * 3_600);
     let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
     clock.set(Timestamp::from_seconds(CHANGED));
     let rules = configuration("", "offline_pin = true\n");
     let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
     test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
-    let expired = async |test: &SwitchUnderTest| {
-        let cards = test.switch.store.cards().entries();
-        issuer::expire_changes(&test.switch, &cards).await.unwrap()
-    };
     let sync =
         async |test: &SwitchUnderTest| test.card("card").await.state.chip(0).unwrap().sync.name();
     test.set_pin("card", "4711").await;
@@ -316,6 +350,73 @@ async fn a_change_that_no_chip_took_is_given_up() {
     test = SwitchUnderTest::start(without, directory.path(), clock.clone());
     clock.advance(DAY * 7);
     assert_eq!((expired(&test).await, sync(&test).await), (1, "expired"));
+}
+
+/// A first PIN waits for the activation of its card, but not for ever.
+#[tokio::test]
+async fn a_first_pin_of_a_card_that_nobody_activates_is_given_up() {
+    for (setting, days) in [("", 90), ("unactivated_pin_block_days = 2\n", 2)] {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+        clock.set(Timestamp::from_seconds(CHANGED));
+        let rules = configuration("", &format!("offline_pin = true\n{setting}"));
+        let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+        for (token, pan) in [("idle", "4761340000000027"), ("late", "4761340000000035")] {
+            test.add_card(token, pan, "chip", ("2912", 1)).await;
+            assert_eq!(chip_sync(&test.set_pin(token, "4711").await), PENDING);
+        }
+        test = test.restart();
+        clock.advance(DAY * days - Duration::from_secs(1));
+        assert_eq!((expired(&test).await, show(&test, "idle").await), (0, PENDING.to_owned()));
+        clock.advance(Duration::from_secs(1));
+        // Who activates a card too late does not let its PIN begin to wait again.
+        assert_eq!(chip_sync(&test.activate("late").await), "expired");
+        assert_eq!(show(&test, "idle").await, "expired");
+        assert_eq!((expired(&test).await, expired(&test).await), (1, 0));
+        for token in ["idle", "late"] {
+            assert!(test.card(token).await.state.pin.reference.is_some());
+            assert_eq!(told_expired(&test, token).await, 1);
+        }
+        assert_eq!(chip_sync(&test.set_pin("idle", "4712").await), PENDING);
+    }
+}
+
+fn new_pin() -> PinText {
+    PinText::new(Zeroizing::new("4712".to_owned()))
+}
+
+/// What is over is over for every command at once, and others are told of it once.
+#[tokio::test]
+async fn a_change_that_is_over_is_over_for_every_command() {
+    type Asked = fn(&str) -> Command;
+    let commands: [(Asked, &str, bool); 4] = [
+        (|card| Command::Show { token: card.to_owned() }, "expired", false),
+        (|card| Command::Unblock { token: card.to_owned() }, "pending {unblock, attempts 0}", true),
+        (|card| Command::Activate { token: card.to_owned() }, "expired", true),
+        (|card| Command::SetPin { token: card.to_owned(), pin: new_pin() }, PENDING, true),
+    ];
+    for (command, wanted, commits) in commands {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+        clock.set(Timestamp::from_seconds(CHANGED));
+        let rules = configuration("", "offline_pin = true\n");
+        let test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+        test.add_card("card", "4761340000000027", "chip", ("2912", 1)).await;
+        test.activate("card").await;
+        test.set_pin("card", "4711").await;
+        clock.advance(DAY * 7 - Duration::from_secs(1));
+        assert_eq!(show(&test, "card").await, PENDING);
+        clock.advance(Duration::from_secs(1));
+        // Whoever set the clock wrongly for a moment has lost nothing.
+        clock.set(Timestamp::from_seconds(CHANGED + 8 * DAY_SECONDS));
+        assert_eq!(show(&test, "card").await, PENDING);
+        let unblock = Command::Unblock { token: "card".to_owned() };
+        let refused = execute(&*test.switch, unblock).await;
+        assert!(matches!(refused, Outcome::Refused(why) if why.contains("clock_settle_seconds")));
+        clock.set(Timestamp::from_seconds(CHANGED + 7 * DAY_SECONDS));
+        assert_eq!(chip_sync(&execute(&*test.switch, command("card")).await), wanted);
+        assert_eq!((expired(&test).await == 0, expired(&test).await), (commits, 0));
+        assert_eq!(told_expired(&test, "card").await, 1, "{wanted}");
+        assert_eq!(show(&test, "card").await, wanted);
+    }
 }
 
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
@@ -368,4 +469,82 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
     // Without a name the script tells of which it is.
     assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);
     assert_eq!(told("", (None, None), Some(2)), ["sent", "pending"]);
+}
+
+/// The elements of the third bitmap in which a network sends chip data: their tags, types and
+/// greatest lengths.
+const APART: [(u8, &str, &str, u16); 17] = [
+    (130, "9F33", "b", 3),
+    (131, "95", "b", 5),
+    (132, "9F37", "b", 4),
+    (134, "9F10", "b", 32),
+    (135, "9F34", "b", 3),
+    (136, "9F26", "b", 8),
+    (137, "9F36", "b", 2),
+    (138, "82", "b", 2),
+    (139, "91", "b", 16),
+    (142, "scripts", "b", 255),
+    (143, "9F5B", "b", 20),
+    (144, "9C", "n", 2),
+    (145, "9F1A", "n", 3),
+    (146, "9A", "n", 6),
+    (147, "9F02", "n", 12),
+    (148, "5F2A", "n", 3),
+    (149, "9F03", "n", 12),
+];
+
+#[test]
+fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
+    let ascii = Spec::builtin("iso8583-1987-ascii").unwrap();
+    let lines = APART.map(|(element, tag, kind, max)| {
+        let encoding = if kind == "b" { "hex" } else { "ascii" };
+        format!(
+            "{element} = {{name = \"Chip\", type = {kind:?}, length = \"LL\", max = {}, \
+             encoding = {encoding:?}, chip_tag = {tag:?}, sensitivity = \"secret\"}}\n",
+            max.min(49)
+        )
+    });
+    let (head, elements) = ascii.split_once("[echo]").unwrap();
+    let elements: String = elements
+        .lines()
+        .filter(|line| !line.starts_with("65 ="))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let text = format!("{head}third_bitmap = \"leading\"\n\n[echo]{elements}{}", lines.concat());
+    let dialect = Spec::from_toml(&text).unwrap();
+    let (rules, ascii) = (product(""), Spec::from_toml(ascii).unwrap());
+    for text in [
+        "pin=ok",
+        "pin=wrong",
+        "pin=wrong pending",
+        "exhausted pending",
+        "cvm=420300",
+        "tvr=04",
+        "pin=ok without=9f03",
+        "pin=ok sent scripts=1",
+        "de22=071 tvr=80",
+        "de3=200000",
+        "pin=wrong pending de49=840 5f2a=840",
+    ] {
+        let line = Line::read(text);
+        let data = chip_data(&line);
+        let mut fields = fields(&line);
+        fields.values.remove(&55);
+        for object in tlv::Reader::new(&data).map(Result::unwrap) {
+            let tag = format!("{:02X}", object.tag);
+            let (element, _, kind, max) = APART.into_iter().find(|of| of.1 == tag).unwrap();
+            let digits: String = object.value.iter().map(|byte| format!("{byte:02X}")).collect();
+            let value = match kind {
+                "b" => object.value.to_vec(),
+                _ => digits.as_bytes()[digits.len().saturating_sub(max.into())..].to_vec(),
+            };
+            fields.set(element, &value);
+        }
+        let frame = fields.frame(&dialect);
+        let apart = Request::parse(&decode(&dialect, &frame[2..]).unwrap()).unwrap();
+        let said = |request| {
+            let decision = judged_request(&line, &request, &rules);
+            (decision.reason, decision.trail.to_vec(), decision.chip.map(|chip| chip.after))
+        };
+        assert_eq!(said(apart), said(request(&line, &ascii)), "{text}");
+    }
 }

@@ -6,6 +6,7 @@ use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::{Padded, Padding};
 use crate::pattern::Pattern;
 use crate::text::{Alphabet, Text};
+use crate::tlv;
 use crate::wrapper::Wrapper;
 
 /// What the characters of an element may be (ISO 8583:1987, 4.3.1). Checked on the canonical form.
@@ -206,6 +207,34 @@ pub(crate) enum Flaw {
 impl From<FieldErrorKind> for Flaw {
     fn from(kind: FieldErrorKind) -> Self {
         Self::Wrong(kind)
+    }
+}
+
+/// What of the chip data an element holds, in a network that sends them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChipTag {
+    /// The value of the object with this tag.
+    Value(u32),
+    /// The templates of issuer scripts (71, 72) of an answer, whole, one behind the other.
+    Scripts,
+}
+
+impl ChipTag {
+    pub(crate) const NAMES: &str =
+        "a primitive tag in hexadecimal, such as \"9F26\", or \"scripts\"";
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        if name == "scripts" {
+            return Some(Self::Scripts);
+        }
+        let tag = u32::from_str_radix(name, 16).ok()?;
+        // The tag is written as its bytes, and stands for an object that holds no others.
+        let mut object = Vec::new();
+        tlv::push(&mut object, tag, &[]).ok()?;
+        let read = tlv::Reader::new(&object).next()?.ok()?;
+        let is_plain =
+            read.tag == tag && !read.is_constructed() && object.len() * 2 == name.len() + 2;
+        is_plain.then_some(Self::Value(tag))
     }
 }
 

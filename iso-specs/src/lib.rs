@@ -44,7 +44,7 @@ pub mod toml_keys;
 mod wrapper;
 
 pub use bitmap::{BitmapEncoding, ElementSet, Elements};
-pub use data_element::{ContentType, DataElement, Sensitivity};
+pub use data_element::{ChipTag, ContentType, DataElement, Sensitivity};
 pub use decode::{Decoded, Examined, MAX_FRAME_BYTES, decode, examine, mti};
 pub use encode::OutgoingMessage;
 pub use encoding::{CodePage, Encoding, Sign, UnusedNibble};

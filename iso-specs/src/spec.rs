@@ -80,6 +80,11 @@
 //! - `absent` (optional, not for type `b`): a value that stands for none, such as `0000` of a date.
 //!   An element that holds it counts as if the bitmap did not announce it, and is not returned.
 //! - `pattern` (optional, only `fixed` digits): date or time parts `CC YY MM DD hh mm ss`.
+//! - `chip_tag` (optional, only `b` and `n`), such as `"9F26"`: in place of DE55 the element holds
+//!   the value of this tag, its digits packed. A request without DE55 that has 9F26 or 9F5B so is
+//!   read as if all of it came in DE55. What an answer says to the chip goes back in the elements
+//!   of `"91"`, of `"scripts"` (the templates 71 and 72, whole) and of `"8A"`, each of type `b`.
+//!   The first two must be there where any element has this key.
 //! - `sensitivity`: what logs and `pinswitch decode` show of the value. `public`: all of it. `pan`
 //!   (only text): the first six and last four digits. `track` and `secret`: only the length. `chip`
 //!   (only `b`): BER-TLV, the values of tags that are known to be harmless, and of all others the
@@ -94,7 +99,7 @@ mod file;
 use std::fmt;
 
 use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet};
-use crate::data_element::DataElement;
+use crate::data_element::{ChipTag, DataElement};
 use crate::error::SpecErrors;
 use crate::mti::{Mti, MtiEncoding};
 use crate::text::Text;
@@ -140,6 +145,8 @@ pub struct Spec {
     response_codes: Vec<(String, String)>,
     reason_code_field: Option<u8>,
     chip_response_code: bool,
+    /// By number.
+    chip_elements: Vec<(u8, ChipTag)>,
     echo_default: ElementSet,
     echo_network_management: ElementSet,
     /// Index is the element's number.
@@ -246,6 +253,12 @@ impl Spec {
     #[must_use]
     pub const fn chip_response_code(&self) -> bool {
         self.chip_response_code
+    }
+
+    /// The elements that hold chip data one by one, lowest number first, and what of them.
+    #[must_use]
+    pub fn chip_elements(&self) -> &[(u8, ChipTag)] {
+        &self.chip_elements
     }
 
     /// The elements that the answer to a message returns as they came.

@@ -3,7 +3,7 @@
 mod support;
 
 use iso_specs::{
-    BitmapEncoding, ContentType, Encoding, Length, Mti, MtiEncoding, PrefixEncoding,
+    BitmapEncoding, ChipTag, ContentType, Encoding, Length, Mti, MtiEncoding, PrefixEncoding,
     ResponseCodeColumn, Sign, Spec, SpecErrors, UnusedNibble,
 };
 use support::{BINARY, SHIPPED, builtin, shipped};
@@ -259,6 +259,39 @@ fn encodings_that_do_not_go_together() {
     ] {
         assert_mistake(keys, mistake);
     }
+}
+
+#[test]
+fn an_element_may_hold_chip_data() {
+    for tag in ["E1", "77", "9F", "9F8", "9F1F81", "DF81", "9f2", "Scripts", "", "+9F26", "00"] {
+        let keys = format!("type='b', length='LL', max=9, encoding='hex', chip_tag='{tag}'");
+        assert_mistake(&keys, "chip_tag: expected a primitive tag in hexadecimal, such as");
+    }
+    let text = "type='ans', length='LL', max=9, encoding='ascii', chip_tag='9F1E'";
+    assert_mistake(text, "`chip_tag` is for types `b` and `n`");
+    for tag in ["91", "8A", "scripts"] {
+        let keys = format!("type='n', length='LL', max=9, encoding='ascii', chip_tag='{tag}'");
+        assert_mistake(&keys, "`chip_tag` of an answer needs type `b`");
+    }
+    let line = |element: u8, tag: &str| {
+        let keys = "type = 'b', length = 'LL', max = 49, encoding = 'hex', sensitivity = 'secret'";
+        format!("{element} = {{ name = 'T', {keys}, chip_tag = '{tag}' }}\n")
+    };
+    let all = |lines: &[(u8, &str)]| {
+        file(&lines.iter().map(|(at, tag)| line(*at, tag)).collect::<String>())
+    };
+    let spec =
+        Spec::from_toml(&all(&[(62, "9F26"), (60, "91"), (61, "scripts"), (63, "82")])).unwrap();
+    let value = ChipTag::Value;
+    let expected =
+        [(60, value(0x91)), (61, ChipTag::Scripts), (62, value(0x9F26)), (63, value(0x82))];
+    assert_eq!(spec.chip_elements(), expected);
+    for lines in [&[(60, "9F26")][..], &[(60, "9F26"), (61, "91")], &[(60, "scripts")]] {
+        let found = mistakes(&all(lines)).concat();
+        assert!(found.contains("one needs \"91\" and one \"scripts\""), "{found}");
+    }
+    let twice = mistakes(&all(&[(60, "91"), (61, "scripts"), (62, "91")])).concat();
+    assert!(twice.contains("element 62: another element has this `chip_tag`"), "{twice}");
 }
 
 fn assert_mistake(keys: &str, mistake: &str) {

@@ -32,6 +32,8 @@ pub enum PinEntry<'a> {
     Skipped,
     /// There is nothing to enter it with.
     NoPad,
+    /// Is not asked.
+    NotAsked,
 }
 
 /// What verifies the cardholder where no PIN does.
@@ -176,6 +178,7 @@ fn verify_cardholder(
 ) -> (u8, [u8; 3]) {
     /// Offline PIN, with the next method if it does not hold.
     const OFFLINE_PIN: u8 = 0x41;
+    const NOT_PERFORMED: u8 = 0x3F;
     /// If the terminal supports it.
     const CONDITION: u8 = 0x03;
     let (bits, performed) = match pin {
@@ -188,6 +191,7 @@ fn verify_cardholder(
         },
         PinEntry::Skipped => (PIN_NOT_ENTERED, OFFLINE_PIN),
         PinEntry::NoPad => (NO_PIN_PAD, OFFLINE_PIN),
+        PinEntry::NotAsked => (0, NOT_PERFORMED),
     };
     match otherwise {
         Otherwise::Signature => (bits, [0x1E, CONDITION, 0x00]),

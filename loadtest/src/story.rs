@@ -129,13 +129,13 @@ impl<W: Write> Story<'_, W> {
         let chip = &mut self.issue(&VISA)?;
         let expected =
             Expected { code: "00", script: false, chip: (Old, TRIES), chip_sync: "in_sync" };
-        self.pay(&VISA, chip, (SMALL, &[Old]), &expected)?;
+        self.pay(&VISA, chip, (SMALL, &[Old], Otherwise::Fails), &expected)?;
         self.change_pin(&VISA)?;
         let expected = Expected { code: "00", script: true, chip: (New, TRIES), chip_sync: "sent" };
-        self.pay(&VISA, chip, (SMALL, &[New]), &expected)?;
+        self.pay(&VISA, chip, (SMALL, &[New], Otherwise::Fails), &expected)?;
         let expected =
             Expected { code: "00", script: false, chip: (New, TRIES), chip_sync: "in_sync" };
-        self.pay(&VISA, chip, (LARGE, &[New]), &expected)
+        self.pay(&VISA, chip, (LARGE, &[New], Otherwise::Fails), &expected)
     }
 
     fn after_three_tries(&mut self) -> Result<(), ControlError> {
@@ -143,12 +143,13 @@ impl<W: Write> Story<'_, W> {
         self.say("\nAfter three failed tries: demo-mchip, no FTPAM, M/Chip CVN 14");
         let chip = &mut self.issue(&M_CHIP)?;
         self.change_pin(&M_CHIP)?;
-        // The first two stay at the terminal: it asks again. The issuer hears of the third.
+        // The first two stay at the terminal: it asks again. The issuer hears of the third, after
+        // which the terminal takes the signature, the next method of the card's list.
         let expected = Expected { code: "00", script: true, chip: (New, TRIES), chip_sync: "sent" };
-        self.pay(&M_CHIP, chip, (LARGE, &[New; 3]), &expected)?;
+        self.pay(&M_CHIP, chip, (LARGE, &[New; 3], Otherwise::Signature), &expected)?;
         let expected =
             Expected { code: "00", script: false, chip: (New, TRIES), chip_sync: "in_sync" };
-        self.pay(&M_CHIP, chip, (LARGE, &[New]), &expected)
+        self.pay(&M_CHIP, chip, (LARGE, &[New], Otherwise::Signature), &expected)
     }
 
     fn issue(&mut self, part: &Part) -> Result<ChipCard, ControlError> {
@@ -173,12 +174,12 @@ impl<W: Write> Story<'_, W> {
     }
 
     /// A payment from the insertion of the card to its end. The PINs are entered one after another,
-    /// until one is right.
+    /// until one is right; where none is, something else may verify the cardholder.
     fn pay(
         &mut self,
         part: &Part,
         chip: &mut ChipCard,
-        (amount, pins): (u64, &[Pin]),
+        (amount, pins, otherwise): (u64, &[Pin], Otherwise),
         expected: &Expected,
     ) -> Result<(), ControlError> {
         self.begin_step(&told_of_payment(amount, pins));
@@ -191,9 +192,12 @@ impl<W: Write> Story<'_, W> {
         };
         let entered: Vec<_> = pins.iter().map(|pin| part.pin(*pin)).collect();
         let before = chip.tries_left();
-        let pins = (PinEntry::Offline(&entered), Otherwise::Fails);
+        let pins = (PinEntry::Offline(&entered), otherwise);
         let payment = Payment::begin(chip, &purchase, pins);
         self.say(&format!("   chip      {}", told_of_pins(chip, &entered, before)));
+        if chip.tries_left() == 0 && otherwise == Otherwise::Signature {
+            self.say("   terminal  takes a signature");
+        }
         let trace = self.numbers.take(self.clock.transmission_time());
         let request = Request::purchase(&part.card, amount, &payment.chip_data(), &trace);
         let Some((code, data)) = self.exchange(&request) else { return Ok(()) };

@@ -1,6 +1,8 @@
 //! The configuration: what may be set, and every limit with its unit. All mistakes of a file are
 //! reported at once, each with its line, its place and what was expected.
 
+mod chip;
+mod cvn;
 mod limits;
 mod link;
 mod product;

@@ -283,7 +283,10 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
     let refused = done.as_ref().err();
     tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
     match done {
-        Ok(Some(card)) => Outcome::Card(CardView::of(&switch.vault, &card)),
+        Ok(Some(card)) => {
+            let (card, _) = issuer::as_it_counts(switch, &card);
+            Outcome::Card(CardView::of(&switch.vault, &card))
+        }
         Ok(None) => Outcome::Done,
         Err(refusal) => Outcome::Refused(refusal),
     }

@@ -189,6 +189,38 @@ pub struct ChipKeys {
     pub confidentiality: KeyName,
 }
 
+/// Longest data that a cryptogram covers, in bytes.
+const COVERED_BYTES_MAX: usize = 128;
+
+/// The data that a cryptogram covers, one element behind the other.
+#[derive(Clone, Copy)]
+pub struct CoveredData {
+    bytes: [u8; COVERED_BYTES_MAX],
+    len: usize,
+}
+
+impl Default for CoveredData {
+    fn default() -> CoveredData {
+        CoveredData { bytes: [0; COVERED_BYTES_MAX], len: 0 }
+    }
+}
+
+impl CoveredData {
+    /// Appends an element; `None` where there is no room for it.
+    pub fn push(&mut self, element: &[u8]) -> Option<()> {
+        let end = self.len + element.len();
+        self.bytes.get_mut(self.len..end)?.copy_from_slice(element);
+        self.len = end;
+        Some(())
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 /// The cryptogram of a transaction, and how it was made.
 #[derive(Clone, Copy)]
 pub struct ChipCall<'a> {
@@ -200,10 +232,8 @@ pub struct ChipCall<'a> {
     pub pan: &'a Pan,
     /// Its PAN sequence number, 0-99.
     pub sequence: u8,
-    /// The elements that every cryptogram covers.
-    pub covered: [u8; 33],
-    /// What of the issuer application data it covers.
-    pub iad: [&'a [u8]; 2],
+    /// What it covers.
+    pub covered: CoveredData,
     /// 9F26.
     pub arqc: [u8; 8],
     /// 9F36.

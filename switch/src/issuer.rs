@@ -7,12 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::authorization::product::OFPBE_DAYS;
 use crate::authorization::{ChipData, Product, decision};
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
@@ -159,19 +158,12 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
     cards: &[Arc<CardEntry>],
 ) -> Result<usize, Refusal> {
     let now = switch.clock.now();
-    let after = |entry: &CardEntry| {
-        let chip = entry.product.chip.as_ref();
-        let days = chip.map_or(OFPBE_DAYS, |rules| rules.ofpbe);
-        entry.state().with_expired_changes(days, now)
-    };
     let mut count = 0;
-    for entry in cards.iter().filter(|entry| after(entry).is_some()) {
+    for entry in cards.iter().filter(|entry| ended(entry, &entry.state(), now).is_some()) {
         // If it changes meanwhile, its turn comes again.
         let card = switch.store.load(&entry.identity.key).await;
         let Some(card) = card.map_err(|failed| failed.to_string())? else { continue };
-        let Some((changed, is_of_pin)) = after(&card.entry) else { continue };
-        let event = Event::PinChangeExpired { time: now, card: entry.identity.key };
-        let event = is_of_pin.then_some(event);
+        let Some((changed, event)) = ended(&card.entry, &card.state, now) else { continue };
         let commit = Commit { event, ..Commit::by_issuer(&card, changed) };
         match switch.store.commit(commit, &mut None).await {
             Ok(id) => {
@@ -184,6 +176,32 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         }
     }
     Ok(count)
+}
+
+/// A card without the changes whose time is over, and what others are told of it; `None` where
+/// there are none of these.
+fn ended(
+    entry: &CardEntry,
+    state: &CardState,
+    now: Timestamp,
+) -> Option<(CardState, Option<Event>)> {
+    let (state, is_of_pin) = state.with_expired_changes(entry.product.retention(), now)?;
+    let event = Event::PinChangeExpired { time: now, card: entry.identity.key };
+    Some((state, is_of_pin.then_some(event)))
+}
+
+/// The card without the changes whose time is over, and what others are told when it is committed.
+/// They end for every command at once, and not only when they are looked for; but while the clock
+/// is not believed none of them does.
+pub(crate) fn as_it_counts<C: Clock, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    card: &Card,
+) -> (Card, Option<Event>) {
+    let is_believed = switch.store.may_forget();
+    match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
+        Some((state, event)) => (Card { state: Arc::new(state), ..card.clone() }, event),
+        None => (card.clone(), None),
+    }
 }
 
 /// Every intermediate value of the cryptogram in a DE55 of a card.
@@ -205,12 +223,15 @@ pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
     let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
     let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);
-    let check = decision::check_of(&chip, &rules.cvns, (0, sequence));
+    let check = decision::check_of(&chip, rules, (0, sequence));
     let check = check.map_err(|note| note.to_string())?;
-    let call = chip_call(&rules.keys, &chip, (&pan, sequence), &check.cvn.profile);
+    let call = chip_call(rules, &chip, &pan, &check);
     let call = call.ok_or("DE55 lacks what its cryptogram covers")?;
     let explained = switch.hsm.explain_arqc(call);
-    explained.ok_or_else(|| "the issuer master key is no public test key".to_owned())
+    let explained = explained.ok_or("the issuer master key is no public test key")?;
+    let covers: Vec<String> = check.cvn.covers.parts().map(|part| part.to_string()).collect();
+    let covers = ("covers".to_owned(), covers.join(" "));
+    Ok([covers].into_iter().chain(explained).collect())
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.
@@ -219,12 +240,23 @@ pub(crate) async fn unblock<C: Clock, H, S: Store>(
     token: &str,
 ) -> Result<Card, Refusal> {
     let now = switch.clock.now();
-    change(switch, token, |card| match has_offline_pin(&card.entry.product) {
-        true => Ok(card.state.with_unblock(now)),
-        false => Err("the chips of this product hold no PIN".to_owned()),
+    change(switch, token, |card| {
+        if !has_offline_pin(&card.entry.product) {
+            return Err("the chips of this product hold no PIN".to_owned());
+        }
+        // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
+        if let Some((_, Some(_))) = ended(&card.entry, &card.state, now) {
+            return Err(CLOCK_NOT_SETTLED.to_owned());
+        }
+        Ok(card.state.with_unblock(now))
     })
     .await
 }
+
+/// How an unblock is refused where the PIN that waits seems to be over.
+const CLOCK_NOT_SETTLED: &str = "the PIN that waits for the chip is over, but the clock was set \
+                                 lately and is not believed yet (clock_settle_seconds): try again \
+                                 later, or set the PIN";
 
 /// How it is refused.
 pub const NO_CARD: &str = "there is no card with this token";
@@ -233,16 +265,18 @@ fn no_card() -> Refusal {
     NO_CARD.to_owned()
 }
 
-/// Changes a card, again if somebody else changed it meanwhile.
-async fn change<C, H, S: Store>(
+/// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
+/// ended first, and told in the same commit.
+async fn change<C: Clock, H, S: Store>(
     switch: &Switch<C, H, S>,
     token: &str,
     next: impl Fn(&Card) -> Result<CardState, Refusal>,
 ) -> Result<Card, Refusal> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let changed = next(&card)?;
-        let commit = Commit::by_issuer(&card, changed.clone());
+        let (counts, event) = as_it_counts(switch, &card);
+        let changed = next(&counts)?;
+        let commit = Commit { event, ..Commit::by_issuer(&card, changed.clone()) };
         match switch.store.commit(commit, &mut None).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(_) => return Ok(Card { state: Arc::new(changed), ..card }),

@@ -33,7 +33,8 @@ impl Sequence {
             2 => Entry::Other,
             _ => Entry::Contact,
         };
-        let is_cash = draw(&mut self.dice, 12);
+        // At the end, at an ATM, where a right PIN unblocks.
+        let is_cash = is_quiet || draw(&mut self.dice, 12);
         let is_own_currency = !draw(&mut self.dice, 10);
         let billed = draw(&mut self.dice, 8).then(|| self.dice.u64(1..2 * self.ftpam));
         let tries = self.chip.tries_left();
@@ -72,6 +73,11 @@ impl Sequence {
                 && offline != Offline::Right
                 && self.chip.tries_left() == 0,
             is_otherwise_verified: !is_online && otherwise != Otherwise::Fails,
+            is_none_needed: !is_online
+                && offline != Offline::Right
+                && otherwise == Otherwise::NoCvm,
+            is_not_entered: entry == PinEntry::Skipped,
+            is_not_asked: entry == PinEntry::NotAsked,
             has_failed: !is_online && offline != Offline::Right && otherwise == Otherwise::Fails,
             claims_offline: offline == Offline::Right,
             claims_online: is_online,
@@ -101,6 +107,7 @@ impl Sequence {
                 facts.claims_offline = true;
                 facts.claims_online &= self.has_online_bit(&data);
                 facts.is_otherwise_verified = false;
+                facts.is_none_needed = false;
             }
             2 => self.forge_result(&mut data),
             _ => {}

@@ -35,10 +35,18 @@ pub enum Mistake {
     SilenceIsLost,
     OnlyContactIsHeard,
     DoubtPasses,
+    UnblocksAtShops,
+    AlwaysIsUnbounded,
+    NotEnteredPasses,
+    LockedPassesIfAsked,
+    LockedNeverPasses,
+    OnlineClaimPasses,
+    NobodyPasses,
+    CommandsSeeItLater,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 32] = [
+    pub const ALL: [Mistake; 40] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -71,5 +79,13 @@ impl Mistake {
         Mistake::SilenceIsLost,
         Mistake::OnlyContactIsHeard,
         Mistake::DoubtPasses,
+        Mistake::UnblocksAtShops,
+        Mistake::AlwaysIsUnbounded,
+        Mistake::NotEnteredPasses,
+        Mistake::LockedPassesIfAsked,
+        Mistake::LockedNeverPasses,
+        Mistake::OnlineClaimPasses,
+        Mistake::NobodyPasses,
+        Mistake::CommandsSeeItLater,
     ];
 }

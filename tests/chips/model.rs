@@ -16,8 +16,14 @@ pub struct Rules {
     pub ftpdy: Option<u64>,
     pub bypass_any: bool,
     pub ofpbe: u64,
-    /// A chip without tries passes only where another method held.
+    /// The chip holds the PIN.
+    pub offline_pin: bool,
+    /// A chip without tries passes only where another method held; else always, but below FTPAM.
     pub exhausted_needs_next: bool,
+    /// A PIN that was not entered is as one that could not be.
+    pub not_entered_passes: bool,
+    /// A chip without tries passes where no PIN was wanted.
+    pub locked_may_pass: bool,
     pub pin_required: bool,
     pub atm_unblocks: bool,
     pub sends_max: u8,
@@ -88,6 +94,12 @@ pub struct Facts {
     pub was_refused: bool,
     /// Another method held.
     pub is_otherwise_verified: bool,
+    /// No verification was needed, says the terminal.
+    pub is_none_needed: bool,
+    /// A PIN was asked for, and none was entered.
+    pub is_not_entered: bool,
+    /// Nobody asked for a PIN.
+    pub is_not_asked: bool,
     /// No method held.
     pub has_failed: bool,
     /// The terminal says that an offline PIN was right, whatever the chip says.
@@ -158,6 +170,10 @@ impl Host {
     /// The card after an event, and what is said.
     pub fn after(&self, event: &Event, of: &Circumstances) -> (Host, Said) {
         let mut next = self.clone();
+        let is_command = matches!(event, Event::SetPin(_) | Event::Unblock | Event::Activate);
+        if is_command && of.mistake != Some(Mistake::CommandsSeeItLater) {
+            next.expire(of);
+        }
         let said = match event {
             Event::Authorize(facts) => next.authorize(facts, of),
             Event::Repeat(facts) => match &self.last {
@@ -173,7 +189,9 @@ impl Host {
             Event::SetPin(pin) => {
                 next.pin.clone_from(pin);
                 next.tries = 0;
-                next.wait = Wait::Pending(Change::of_pin(of.now));
+                if of.rules.offline_pin {
+                    next.wait = Wait::Pending(Change::of_pin(of.now));
+                }
                 Said::only("0000")
             }
             Event::Unblock => {
@@ -294,8 +312,10 @@ impl Host {
             && (is_contact || of.mistake == Some(Mistake::ContactlessGetsScript))
             && (is_newest || of.mistake == Some(Mistake::LateGetsScript));
         let unblocks = of.rules.atm_unblocks
+            && of.rules.offline_pin
             && of.mistake != Some(Mistake::AtmDoesNotUnblock)
             && facts.online.is_some()
+            && (facts.is_cash || of.mistake == Some(Mistake::UnblocksAtShops))
             && facts.is_exhausted
             && !is_over
             && self.wait.change().is_none();
@@ -430,12 +450,16 @@ impl Host {
         let rules = &of.rules;
         let is_right = facts.offline == Offline::Right;
         let is_contactless = facts.entry == Entry::Contactless;
+        if !rules.offline_pin {
+            return without_offline_pin(facts, of);
+        }
         if facts.is_cash && (!is_right || is_contactless) {
             return "1012";
         }
         if is_contactless {
             return contactless(facts, of);
         }
+        let is_locked = !waits;
         let can_carry = can_carry || of.mistake == Some(Mistake::PassesWithoutScript);
         let is_doubtful = self.wait.change().is_some_and(|change| change.is_doubtful)
             && of.mistake != Some(Mistake::DoubtPasses);
@@ -452,11 +476,27 @@ impl Host {
         if facts.is_exhausted {
             let needs_next =
                 rules.exhausted_needs_next && of.mistake != Some(Mistake::ExhaustedAlwaysPasses);
-            let may = !needs_next || facts.is_otherwise_verified && !facts.has_failed;
-            return if waits && may { "0000" } else { "1872" };
+            let may = match (needs_next, rules.ftpam) {
+                (true, _) => facts.is_otherwise_verified && !facts.has_failed,
+                (false, Some(ftpam)) if of.mistake != Some(Mistake::AlwaysIsUnbounded) => {
+                    is_small(facts, ftpam, of.mistake)
+                }
+                (false, _) => true,
+            };
+            let is_wanted = !facts.is_none_needed
+                || !facts.is_not_asked && of.mistake != Some(Mistake::LockedPassesIfAsked);
+            let may_pass = rules.locked_may_pass && is_locked && !is_wanted;
+            match (waits && may, may_pass) {
+                (true, _) => return "0000",
+                (false, true) if of.mistake != Some(Mistake::LockedNeverPasses) => {}
+                _ => return "1872",
+            }
         }
+        let not_entered_passes =
+            rules.not_entered_passes || of.mistake == Some(Mistake::NotEnteredPasses);
+        let is_allowed = !facts.is_not_entered || not_entered_passes;
         let is_required = rules.pin_required && of.mistake != Some(Mistake::NoPinNeverNeeded);
-        if facts.offline == Offline::NotTried && !facts.has_failed && !is_required {
+        if facts.offline == Offline::NotTried && !facts.has_failed && is_allowed && !is_required {
             return "0000";
         }
         if waits && self.bypasses(facts, of) { "0000" } else { "1809" }
@@ -470,14 +510,7 @@ impl Host {
         }
         let more_days = u64::from(mistake == Some(Mistake::OneDayMore));
         let in_time = |days: u64| of.now - change.since < (days + more_days) * DAY;
-        let comparable = facts.is_own_currency || mistake == Some(Mistake::BypassWithoutCurrency);
-        let own = Some(facts.amount).filter(|_| comparable);
-        let amount = match mistake {
-            Some(Mistake::BilledIsBelieved) => facts.billed.or(own),
-            _ => facts.billed.max(own),
-        };
-        let more = u64::from(mistake == Some(Mistake::ThresholdIsIncluded));
-        let is_small = |ftpam: u64| amount.is_some_and(|amount| amount < ftpam + more);
+        let is_small = |ftpam: u64| is_small(facts, ftpam, mistake);
         match (rules.ftpam, rules.ftpdy) {
             (None, Some(days)) => rules.bypass_any && in_time(days),
             (None, None) => false,
@@ -520,6 +553,27 @@ impl Host {
     }
 }
 
+/// Below FTPAM, in the product's currency.
+fn is_small(facts: &Facts, ftpam: u64, mistake: Option<Mistake>) -> bool {
+    let comparable = facts.is_own_currency || mistake == Some(Mistake::BypassWithoutCurrency);
+    let own = Some(facts.amount).filter(|_| comparable);
+    let amount = match mistake {
+        Some(Mistake::BilledIsBelieved) => facts.billed.or(own),
+        _ => facts.billed.max(own),
+    };
+    let more = u64::from(mistake == Some(Mistake::ThresholdIsIncluded));
+    amount.is_some_and(|amount| amount < ftpam + more)
+}
+
+/// A chip that holds no PIN: one that went online must be there, and somebody must be verified.
+fn without_offline_pin(facts: &Facts, of: &Circumstances) -> &'static str {
+    let claims = facts.claims_online && of.mistake != Some(Mistake::OnlineClaimPasses);
+    let is_nobody = facts.has_failed
+        && facts.entry != Entry::Contactless
+        && of.mistake != Some(Mistake::NobodyPasses);
+    if claims || is_nobody || facts.is_cash { "1012" } else { "0000" }
+}
+
 /// A chip without contact tells nothing of a PIN, unless something failed.
 fn contactless(facts: &Facts, of: &Circumstances) -> &'static str {
     if of.mistake == Some(Mistake::ContactlessPasses) {
@@ -530,7 +584,9 @@ fn contactless(facts: &Facts, of: &Circumstances) -> &'static str {
         Facts { offline: Offline::Wrong, .. } => "1809",
         Facts { offline: Offline::NotTried, was_refused: true, .. } => "1872",
         Facts { has_failed: true, .. } => "1809",
-        Facts { offline: Offline::NotTried, .. } if of.rules.pin_required => "1012",
+        Facts { offline: Offline::NotTried, is_not_asked: false, .. } if of.rules.pin_required => {
+            "1012"
+        }
         _ => "0000",
     }
 }

@@ -49,6 +49,7 @@ pub struct Sequence {
     application: Application,
     pub(super) ftpam: u64,
     pub(super) script_template: u32,
+    has_offline_pin: bool,
     /// What the switch can hold of the card: more than one only after a crash.
     pub hosts: Vec<Host>,
     pub(super) report: Report,
@@ -73,7 +74,7 @@ impl Sequence {
         (token, pan): (String, String),
         (chip, application): (ChipCard, Application),
         host: Host,
-        (ftpam, script_template): (u64, u32),
+        (ftpam, script_template, has_offline_pin): (u64, u32, bool),
         dice: Rng,
     ) -> Sequence {
         Sequence {
@@ -84,6 +85,7 @@ impl Sequence {
             application,
             ftpam,
             script_template,
+            has_offline_pin,
             hosts: vec![host],
             report: Report::default(),
             number: 0,
@@ -120,7 +122,7 @@ impl Sequence {
                 let command = Command::SetPin { token: self.token.clone(), pin: text };
                 self.command(line, &of, command, &Event::SetPin(pin)).await
             }
-            12..16 => {
+            12..16 if of.rules.offline_pin => {
                 let command = Command::Unblock { token: self.token.clone() };
                 self.command(line, &of, command, &Event::Unblock).await
             }
@@ -160,7 +162,8 @@ impl Sequence {
         let must_be_one = |host: &Host| match host.wait {
             // Whose tries are over stays blocked, unless a right online PIN unblocks.
             Wait::Nothing => {
-                self.chip.holds(&host.pin) && (self.chip.tries_left() > 0 || !of.rules.atm_unblocks)
+                let unblocks = of.rules.offline_pin && of.rules.atm_unblocks;
+                !self.is_behind(host) && (self.chip.tries_left() > 0 || !unblocks)
             }
             Wait::GivenUp(_) | Wait::Expired(_) => true,
             // Given up already; what is kept of it goes with the next look at it.
@@ -190,11 +193,16 @@ impl Sequence {
             return Err(self.wrong(&format!("the switch keeps {chip:?} {pin:?}")));
         }
         self.hosts.retain(is_like);
-        let is_mistaken = |host: &Host| host.wait == Wait::Nothing && !self.chip.holds(&host.pin);
+        let is_mistaken = |host: &Host| host.wait == Wait::Nothing && self.is_behind(host);
         match self.hosts.iter().any(is_mistaken) {
             true => Err(self.wrong("the chip does not hold the PIN that the switch believes in")),
             false => Ok(()),
         }
+    }
+
+    /// Whether the chip should hold the PIN, and does not.
+    fn is_behind(&self, host: &Host) -> bool {
+        self.has_offline_pin && !self.chip.holds(&host.pin)
     }
 
     /// The PIN that the cardholder has set last, as far as it was heard of.
@@ -212,10 +220,6 @@ impl Sequence {
         *self.tally.entry(what).or_default() += 1;
     }
 
-    fn note(&mut self, what: String) {
-        self.trace.push(what);
-    }
-
     async fn command(
         &mut self,
         line: &mut Line<'_>,
@@ -223,7 +227,7 @@ impl Sequence {
         command: Command,
         event: &Event,
     ) -> Outcome {
-        self.note(format!("{} {event:?}", of.now));
+        self.trace.push(format!("{} {event:?}", of.now));
         let said = match line.command(command).await {
             Some(true) => Some(Said { reason: "0000".to_owned(), tells: false, script: false }),
             Some(false) => return Err(self.wrong("a command was refused")),
@@ -247,7 +251,8 @@ impl Sequence {
         let one = [entered[[0, 0, 0, 1, 2][dice.usize(0..5)]]];
         let many = [entered[2], entered[1], entered[2]];
         let (entry, online) = match dice.u8(0..20) {
-            0..10 => (PinEntry::Offline(&one), None),
+            0..9 => (PinEntry::Offline(&one), None),
+            9 => (PinEntry::NotAsked, None),
             10..12 => (PinEntry::Offline(&many), None),
             12 => (PinEntry::Skipped, None),
             13 => (PinEntry::NoPad, None),
@@ -264,7 +269,6 @@ impl Sequence {
         };
         let (payment, sent) = self.begin((entry, otherwise), amount, online);
         if self.dice.u8(0..20) == 0 {
-            self.note(format!("ATC {} is never sent", sent.facts.atc));
             self.never_sent.push(sent);
             return Ok(());
         }
@@ -354,7 +358,7 @@ impl Sequence {
             self.count("came late");
         }
         let sent = self.numbered(sent);
-        self.note(format!("ATC {} comes again", sent.facts.atc));
+        self.trace.push(format!("ATC {} comes again", sent.facts.atc));
         self.authorize(line, of, (sent, None), Fate::IsLost).await
     }
 
@@ -380,7 +384,7 @@ impl Sequence {
     ) -> Outcome {
         let Some((said, data)) = answer.filter(|_| fate != Fate::IsLost) else {
             self.count("answer lost");
-            self.note("  no answer arrives".to_owned());
+            self.trace.push("  no answer arrives".to_owned());
             match (self.dice.u8(0..4), payment) {
                 (0, payment) => self.queue.push_back(Action::Repeat(sent, payment)),
                 (1, payment) => {
@@ -415,7 +419,7 @@ impl Sequence {
         let ending = payment.finish(&mut self.chip, Some((approves, &data)));
         self.remember(&ending);
         self.scripts.extend(ending.scripts.iter().map(|(id, _)| *id));
-        self.note(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
+        self.trace.push(format!("  the chip: {:?} {:?}", ending.is_authenticated, ending.scripts));
         let is_done = ending.scripts.iter().any(|(_, is_done)| *is_done);
         if is_done && self.chip.holds(&self.pin()) {
             self.has_pin.get_or_insert(sent.facts.atc);
@@ -465,7 +469,7 @@ impl Sequence {
             Wait::Sent(change, _) => !change.pin_is_old,
             Wait::Pending(_) | Wait::GivenUp(_) | Wait::Expired(_) => false,
         };
-        let apart = |host: &Host| carries(host) && !self.chip.holds(&host.pin);
+        let apart = |host: &Host| carries(host) && self.is_behind(host);
         match is_whole && self.hosts.iter().any(apart) {
             true => Err(self.wrong("an approval that carries nothing leaves the chip behind")),
             false => Ok(()),
@@ -500,11 +504,11 @@ impl Sequence {
         of: &Circumstances,
         (fields, event): (&Fields, &Event),
     ) -> Result<Option<(Said, Vec<u8>)>, String> {
-        self.note(format!("{} {event:?}", of.now));
+        self.trace.push(format!("{} {event:?}", of.now));
         let answer = line.exchange(fields).await;
         let answer = answer.map(|frame| read(&line.dialect, &frame));
         let said = answer.as_ref().map(|(said, _)| said.clone());
-        self.note(format!("  {said:?}"));
+        self.trace.push(format!("  {said:?}"));
         self.happened(event, of, said)?;
         Ok(answer)
     }
@@ -541,7 +545,9 @@ impl Sequence {
             return Ok(());
         };
         let unblocks = facts.is_exhausted && before.iter().any(|host| host.wait.is_unblock());
-        let has_no_pin = facts.offline == Offline::Wrong || facts.has_failed || facts.is_exhausted;
+        // Where no PIN was wanted, a product may let a chip pass that has no try left.
+        let is_blocked = facts.is_exhausted && !(facts.is_none_needed && facts.is_not_asked);
+        let has_no_pin = facts.offline == Offline::Wrong || facts.has_failed || is_blocked;
         let lacks_pin = facts.online.is_none() && facts.entry == Entry::Contact && has_no_pin;
         if facts.atc <= atc || !lacks_pin || unblocks {
             return Ok(());
@@ -583,11 +589,9 @@ impl Sequence {
         }
         if let (Event::Authorize(facts), "0000") = (event, &*said.reason) {
             self.count("approved");
-            let is_bypass = facts.online.is_none()
-                && facts.entry != Entry::Contactless
-                && !facts.is_exhausted
-                && (facts.offline == Offline::Wrong || facts.has_failed);
-            if is_bypass {
+            let has_failed = facts.offline == Offline::Wrong || facts.has_failed;
+            let is_read = facts.online.is_none() && facts.entry != Entry::Contactless;
+            if is_read && has_failed && !facts.is_exhausted {
                 self.count("bypassed");
             }
         }

@@ -159,10 +159,12 @@ impl World {
                 let outcome = execute(&*self.test().switch, command).await;
                 assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
             }
-            let wait = match is_by_script {
+            let rules = self.rules_of(application);
+            let wait = match is_by_script && rules.offline_pin {
                 true => Wait::Pending(Change::of_pin(self.now)),
                 false => Wait::Nothing,
             };
+            let product = (rules.ftpam.unwrap_or(5_000), rules.script_template, rules.offline_pin);
             let personalization = Personalization {
                 application,
                 pan: &pan,
@@ -174,8 +176,6 @@ impl World {
             };
             let chip = (ChipCard::new(&personalization), application);
             let host = Host::new(&pin, wait);
-            let rules = self.rules_of(application);
-            let product = (rules.ftpam.unwrap_or(5_000), rules.script_template);
             let dice = Rng::with_seed(self.dice.u64(..));
             self.sequences.push(Sequence::new((token, pan), chip, host, product, dice));
         }
@@ -338,7 +338,10 @@ fn rules(dice: &mut Rng) -> Rules {
         ftpdy: (dice.u8(0..3) > 0).then(|| dice.u64(1..4)),
         bypass_any: dice.bool(),
         ofpbe: dice.u64(1..8),
+        offline_pin: dice.u8(0..8) > 0,
         exhausted_needs_next: dice.bool(),
+        not_entered_passes: dice.bool(),
+        locked_may_pass: dice.bool(),
         pin_required: dice.bool(),
         atm_unblocks: dice.bool(),
         sends_max: dice.u8(1..6),
@@ -356,13 +359,17 @@ fn configuration(rules: &[Rules; 2]) -> String {
         let mode = if rules.bypass_any { "any" } else { "table" };
         let exhausted = if rules.exhausted_needs_next { "next_cvm" } else { "always" };
         let policy = if rules.pin_required { "required" } else { "cvm_list" };
-        let Rules { ofpbe, atm_unblocks, sends_max, script_template, .. } = rules;
+        let not_entered = if rules.not_entered_passes { "cvm_list" } else { "decline" };
+        let locked = if rules.locked_may_pass { "where_pin_required" } else { "decline" };
+        let Rules { ofpbe, offline_pin, atm_unblocks, sends_max, script_template, .. } = rules;
         let resends = sends_max - 1;
         format!(
             "[[products]]\nname = {name:?}\nbins = [{bin:?}]\ncurrency = 978\n\
              [products.chip]\nimk_ac = \"demo-{kind}-imk-ac\"\nimk_smi = \"demo-{kind}-imk-smi\"\n\
-             imk_smc = \"demo-{kind}-imk-smc\"\noffline_pin = true\nbypass_mode = {mode:?}\n\
+             imk_smc = \"demo-{kind}-imk-smc\"\noffline_pin = {offline_pin}\n\
+             bypass_mode = {mode:?}\n\
              {ftpam}{ftpdy}ofpbe = {ofpbe}\napprove_exhausted = {exhausted:?}\n\
+             pin_not_entered = {not_entered:?}\nlocked_chip = {locked:?}\n\
              no_pin_policy = {policy:?}\natm_unblocks_chip = {atm_unblocks}\n\
              script_resends_max = {resends}\nscript_template = {script_template:x}\n"
         )

@@ -149,18 +149,18 @@ impl Operations {
     /// without.
     pub fn chip(&mut self, with_script: bool) {
         let pan = Pan::parse(pan(CHIP_BIN, 0).as_bytes()).unwrap();
-        let check = check_of(&self.chip_data, &[], (0, 1)).unwrap();
-        let (covered, iad, arqc) = self.chip_data.verifiable().unwrap();
+        let rules = self.switch.products[1].chip.as_ref().unwrap();
+        let check = check_of(&self.chip_data, rules, (0, 1)).unwrap();
+        let view = self.chip_data.iad.as_ref().unwrap().view(&rules.iads).unwrap();
         let chip = ChipCall {
-            keys: &self.switch.products[1].chip.as_ref().unwrap().keys,
+            keys: &rules.keys,
             profile: &check.cvn.profile,
             pan: &pan,
             sequence: 1,
-            covered: covered.to_bytes(),
-            iad: [iad.view().unwrap().cvr, &[]],
-            arqc,
-            atc: covered.atc,
-            unpredictable: covered.unpredictable,
+            covered: check.cvn.covers.data(&self.chip_data, &view).unwrap(),
+            arqc: self.chip_data.cryptogram.unwrap(),
+            atc: self.chip_data.atc.unwrap(),
+            unpredictable: self.chip_data.unpredictable.unwrap(),
         };
         assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), Verification::Ok);
         let answer = IssuerAnswer::Code(*b"00");

@@ -17,6 +17,9 @@ from verification import tdes_key, visa_pvv
 
 NEW_PIN = "913572"
 VISA, M_CHIP = PROFILES[0], PROFILES[3]
+# No PIN try is left, and the terminal has taken a signature; or nothing.
+SIGNED = dict(pin=FAILED, exhausted=True, tags={"9F34": "1E0300"}, tvr="0000208000")
+EXHAUSTED = dict(pin=FAILED, exhausted=True)
 
 
 @pytest.fixture
@@ -127,8 +130,11 @@ def test_a_changed_pin_goes_to_the_chip(make_chips, profile):
     chip, card = Chip(profile), profile.card
     assert set_pin(switch, card)["chip_sync"] == "pending {change, attempts 0}"
     with switch.connect() as link:
-        # Exhausted by the old PIN: approved without, and the script changes and unblocks.
-        answer = link.ask(chip.request(pin=FAILED, exhausted=True, amount=700_000))
+        # Exhausted by the old PIN: approved with the next method of the card's list, and the
+        # script changes and unblocks.
+        answer = link.ask(chip.request(**EXHAUSTED))
+        assert (answer.code, answer.reason) == ("75", "1872")
+        answer = link.ask(chip.request(**SIGNED, amount=700_000))
         assert answer.code == "00"
         assert told(answer) == (chip.arpc(), bytes([1, 0, 0, 2]), chip.pin_change(NEW_PIN))
         assert sync(switch, card) == "sent {change, attempts 1}"
@@ -358,13 +364,12 @@ def test_an_unblock_is_queued_and_rides(make_chips):
     switch = make_chips().start()
     chip = Chip(VISA)
     with switch.connect() as link:
-        exhausted = dict(pin=FAILED, exhausted=True)
         for _ in range(2):
-            answer = link.ask(chip.request(**exhausted))
+            answer = link.ask(chip.request(**SIGNED))
             assert (answer.code, answer.reason) == ("75", "1872")
         assert switch.show(CARD_2.token)["state"] == "ACTIVE"
         assert switch.command("card", "unblock", CARD_2.token).returncode == 0
-        answer = link.ask(chip.request(**exhausted))
+        answer = link.ask(chip.request(**SIGNED))
         assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
     assert switch.command("card", "unblock", "demo-card-1").returncode == 1
 
@@ -381,21 +386,20 @@ def test_an_unblock_waits_behind_a_pin_that_is_on_its_way(make_chips):
     switch.kill()
     switch.start()
     with switch.connect() as link:
-        exhausted = dict(pin=FAILED, exhausted=True)
-        answer = link.ask(chip.request(**exhausted, scripts=1))
+        answer = link.ask(chip.request(**SIGNED, scripts=1))
         assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
         assert "an unblock is queued for the chip" in trail(switch, CARD_2)
         assert sync(switch, CARD_2) == "sent {unblock, attempts 1}"
         # The card is drawn out of the next payment, which nobody hears of. What its chip tells
         # then may be of the one script or of the other: it passes no more.
         chip.atc += 1
-        doubtful = chip.request(**exhausted, scripts=1, completed=False)
+        doubtful = chip.request(**SIGNED, scripts=1, completed=False)
         assert link.ask(doubtful).reason == "1872"
         assert "the script may have reached the chip (ATC of the script 2)" in trail(switch, CARD_2)
-        assert link.ask(chip.request(**exhausted)).reason == "1872"
+        assert link.ask(chip.request(**SIGNED)).reason == "1872"
         # Until somebody asks for it again.
         switch.done("card", "unblock", CARD_2.token)
-        answer = link.ask(chip.request(**exhausted))
+        answer = link.ask(chip.request(**SIGNED))
         assert (answer.code, told(answer)[2]) == ("00", chip.unblock())
 
 
@@ -419,15 +423,54 @@ def test_a_chip_tells_of_its_script_also_in_an_advice(make_chips, profile):
         assert (answer.code, answer.reason) == ("55", "1809")
 
 
-def test_a_right_online_pin_unblocks_where_the_product_says_so(make_chips):
+def test_a_right_online_pin_unblocks_at_an_atm_where_the_product_says_so(make_chips):
     for setting, unblocks in (("", False), ('preset = "mexico"', True)):
         switch = make_chips(chip=setting).start()
         chip = Chip(VISA)
+        online = dict(online_pin=CARD_2.pin, exhausted=True)
         with switch.connect() as link:
-            request = chip.request(online_pin=CARD_2.pin, exhausted=True, tags={"9F34": "420300"})
+            answer = link.ask(chip.request(**online, tags={"9F34": "420300"}))
+            assert (answer.code, told(answer)[2]) == ("00", None)
+            request = chip.request(
+                **online, tags={"9F34": "420300", "9C": "01"}, changes={"3": "010000"})
             answer = link.ask(request)
             assert answer.code == "00"
             assert told(answer)[2] == (chip.unblock() if unblocks else None)
+
+
+@pytest.mark.parametrize("offline_pin", [True, False])
+def test_who_takes_de52_out_on_the_way_gains_nothing(make_switch, offline_pin):
+    of_visa = settings.chip("visa").replace("true", str(offline_pin).lower())
+    switch = make_switch(visa_chip=of_visa).start()
+    chip, online = Chip(VISA), "0000048000"
+    with switch.connect() as link:
+        for entry in ("051", "951", "071", "801", "000"):
+            for tags, tvr in (({"9F34": "420300"}, None), ({"9F34": "1F0302"}, online)):
+                answer = link.ask(chip.request(entry=entry, tags=tags, tvr=tvr))
+                assert (answer.code, answer.reason) == ("70", "1012"), (entry, tags)
+        assert trail(switch, CARD_2)[-1] == "the terminal says online PIN, and there is no DE52"
+        # The same cryptogram with the PIN, and a forged one, which is told first.
+        request = chip.request(tags={"9F34": "420300"})
+        assert link.ask(request).reason == "1012"
+        again = dict(chip.request(online_pin=CARD_2.pin), **{"55": request["55"]})
+        chip.atc -= 1
+        assert link.ask(again).code == "00"
+        forged = chip.request(tags={"9F34": "420300", "9F26": "11" * 8})
+        assert link.ask(forged).reason == "1029"
+        # Nothing has verified the holder of a contact chip.
+        nothing = link.ask(chip.request(tvr="0000808000"))
+        assert nothing.reason == ("1809" if offline_pin else "1012")
+
+
+def test_always_is_below_ftpam_where_that_is_set(make_chips):
+    switch = make_chips('approve_exhausted = "always"\n').start()
+    chip = Chip(VISA)
+    set_pin(switch, CARD_2)
+    with switch.connect() as link:
+        answer = link.ask(chip.request(5_000, **EXHAUSTED))
+        assert (answer.code, answer.reason) == ("75", "1872")
+        answer = link.ask(chip.request(4_999, **EXHAUSTED))
+        assert (answer.code, told(answer)[2]) == ("00", chip.pin_change(NEW_PIN))
 
 
 def test_the_pin_asked_for_after_the_cryptogram_comes_with_the_same(make_chips):

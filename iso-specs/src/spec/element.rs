@@ -1,6 +1,6 @@
 //! One line of a dialect file: a data element, and what its keys allow together.
 
-use crate::data_element::{ContentType, DataElement, Sensitivity};
+use crate::data_element::{ChipTag, ContentType, DataElement, Sensitivity};
 use crate::encoding::{Encoding, Sign, UnusedNibble, hex_digit};
 use crate::length::{Length, PrefixCounts, PrefixEncoding};
 use crate::padding::{Padded, Padding};
@@ -78,6 +78,7 @@ struct Own {
     alphabet: Option<Alphabet>,
     absent: Option<String>,
     wrapper: Option<Wrapper>,
+    chip_tag: Option<ChipTag>,
 }
 
 impl Own {
@@ -97,6 +98,7 @@ impl Own {
             text: keys.optional_name("text", Text::NAMES, Text::from_name),
             alphabet: keys.optional_name("alphabet", Alphabet::NAMES, Alphabet::from_name),
             absent: keys.optional("absent", "a text", |value| value.as_str().map(str::to_owned)),
+            chip_tag: keys.optional_name("chip_tag", ChipTag::NAMES, ChipTag::from_name),
             wrapper: keys.optional_table("wrapper").and_then(|mut keys| read_wrapper(&mut keys)),
         }
     }
@@ -113,8 +115,12 @@ fn read_wrapper(keys: &mut Keys<'_, '_>) -> Option<Wrapper> {
     Wrapper::new(&id?, u8::try_from(length?).ok()?)
 }
 
-/// The element of a line; every mistake is noted.
-pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> Option<DataElement> {
+/// The element of a line, and what of the chip data it holds; every mistake is noted.
+pub(super) fn read(
+    keys: &mut Keys<'_, '_>,
+    number: u8,
+    defaults: Defaults,
+) -> Option<(DataElement, Option<ChipTag>)> {
     let name = keys.text("name");
     let content = keys.name("type", ContentType::NAMES, ContentType::from_name);
     let own = Own::read(keys);
@@ -159,7 +165,8 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, number: u8, defaults: Defaults) -> O
     check_parts(keys, &element);
     check_text(keys, &element, &own);
     element.absent = own.absent.and_then(|value| absent(keys, &element, value.as_bytes()));
-    Some(element)
+    check_chip_tag(keys, &element, own.chip_tag);
+    Some((element, own.chip_tag))
 }
 
 /// Free text is for types of letters, and an alphabet for free text.
@@ -239,6 +246,23 @@ fn check_parts(keys: &Keys<'_, '_>, element: &DataElement) {
         (Sensitivity::Pan, true) => keys.mistake("sensitivity `pan` is for text"),
         (Sensitivity::Chip, false) => keys.mistake("sensitivity `chip` is for type `b`"),
         _ => check_sensitivity(keys, element),
+    }
+}
+
+/// What answers hold is bytes; the digits of a request are packed.
+fn check_chip_tag(keys: &Keys<'_, '_>, element: &DataElement, tag: Option<ChipTag>) {
+    let is_binary = element.content.is_binary();
+    match tag {
+        Some(_) if element.number == 55 => {
+            keys.mistake("`chip_tag` is for what DE55 does not hold");
+        }
+        Some(ChipTag::Scripts | ChipTag::Value(0x91 | 0x8A)) if !is_binary => {
+            keys.mistake("`chip_tag` of an answer needs type `b`");
+        }
+        Some(_) if !is_binary && element.content != ContentType::Digits => {
+            keys.mistake("`chip_tag` is for types `b` and `n`");
+        }
+        _ => {}
     }
 }
 

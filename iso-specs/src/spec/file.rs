@@ -3,7 +3,7 @@
 use super::element::{self, Defaults};
 use super::{ResponseCodeColumn, Spec};
 use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
-use crate::data_element::{ContentType, DataElement};
+use crate::data_element::{ChipTag, ContentType, DataElement};
 use crate::encoding::Encoding;
 use crate::error::SpecErrors;
 use crate::mti::MtiEncoding;
@@ -42,6 +42,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         Some(table) => Elements::read(&table, third, defaults, mistakes),
         None => Elements { last: last_element(third), ..Elements::default() },
     };
+    let chip_elements = read_chip_elements(keys, &elements);
     let response_codes = keys.optional_table("response_codes");
     let response_codes = response_codes.map(|table| read_response_codes(&table, &elements));
     let mut echo = keys.table("echo");
@@ -65,6 +66,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         response_codes: response_codes.unwrap_or_default(),
         reason_code_field,
         chip_response_code: chip_response_code.unwrap_or(false),
+        chip_elements,
         echo_default: echo_default?,
         echo_network_management: echo_network_management?,
         elements: elements.table.into(),
@@ -78,6 +80,8 @@ struct Elements {
     table: Vec<Option<DataElement>>,
     /// Every number that has a line, right or wrong.
     listed: ElementSet,
+    /// Those that hold chip data, in the order of the file.
+    chip: Vec<(u8, ChipTag)>,
     /// The highest number that the bitmaps of the dialect can announce.
     last: u8,
 }
@@ -104,8 +108,10 @@ impl Elements {
             let line = Keys::of(node, format!("element {number}"), mistakes);
             let before = mistakes.count();
             let element = line.and_then(|mut line| element::read(&mut line, number, defaults));
+            let (element, tag) = element.filter(|_| mistakes.count() == before).unzip();
+            elements.chip.extend(tag.flatten().map(|tag| (number, tag)));
             if let Some(slot) = elements.table.get_mut(usize::from(number)) {
-                *slot = element.filter(|_| mistakes.count() == before);
+                *slot = element;
             }
         }
         elements
@@ -156,6 +162,25 @@ fn read_response_codes(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(String,
     }
     codes.sort_unstable();
     codes
+}
+
+/// The elements with chip data, each tag in one; an answer has a place for all that it can bring.
+fn read_chip_elements(keys: &Keys<'_, '_>, elements: &Elements) -> Vec<(u8, ChipTag)> {
+    let mut found = elements.chip.clone();
+    found.sort_unstable_by_key(|(number, _)| *number);
+    for (place, (number, tag)) in found.iter().enumerate() {
+        if found.iter().take(place).any(|(_, before)| before == tag) {
+            keys.mistake(format!("element {number}: another element has this `chip_tag`"));
+        }
+    }
+    let has = |tag: ChipTag| found.iter().any(|(_, known)| *known == tag);
+    let answers = has(ChipTag::Value(0x91)) && has(ChipTag::Scripts);
+    if !found.is_empty() && !answers {
+        keys.mistake(
+            "where elements have a `chip_tag`, one needs \"91\" and one \"scripts\", for answers",
+        );
+    }
+    found
 }
 
 fn read_reason_code_field(

@@ -19,8 +19,8 @@ const ANSWER_BYTES_MAX: usize = 255;
 pub(crate) enum ChipUse {
     /// They verify the right PIN themselves: ARQC and ARPC.
     OfflinePin,
-    /// They have no PIN try left, and the right PIN goes online: ARQC, PIN, ARPC, and a script
-    /// that unblocks. The product must have atm_unblocks_chip.
+    /// They have no PIN try left, and the right PIN goes online at an ATM: ARQC, PIN, ARPC, and a
+    /// script that unblocks. The product must have atm_unblocks_chip.
     Unblock,
 }
 
@@ -75,7 +75,7 @@ impl Chips {
             amount: AMOUNT,
             currency: 978,
             date: [0x26, 0x01, 0x01],
-            transaction_type: 0x00,
+            transaction_type: if *kind == ChipUse::Unblock { 0x01 } else { 0x00 },
             unpredictable: random.u32(..).to_be_bytes(),
         };
         let entry = match kind {

@@ -126,7 +126,7 @@ fn of_chip(kind: ChipUse, trace: &Trace) -> Request {
     match kind {
         ChipUse::OfflinePin => request,
         // In place of the right block, which is written over it.
-        ChipUse::Unblock => request.with(52, &[0; 8]),
+        ChipUse::Unblock => request.with(3, b"010000").with(52, &[0; 8]),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The chip data of a request (DE55), read once: EMV data elements by tag (EMV Book 3, annex A).
 
+use std::fmt;
+
 use iso_specs::tlv::{self, Reader};
 
 use super::iad::Iad;
@@ -15,55 +17,6 @@ pub enum OfflinePin {
     Successful,
     /// It was wrong.
     Failed,
-}
-
-/// The elements that every application cryptogram covers, as they came, in the order in which
-/// they are covered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Covered {
-    /// 9F02: amount, packed digits.
-    pub amount: [u8; 6],
-    /// 9F03: other amount, packed digits.
-    pub other_amount: [u8; 6],
-    /// 9F1A: country of the terminal.
-    pub country: [u8; 2],
-    /// 95: terminal verification results.
-    pub tvr: Tvr,
-    /// 5F2A: currency, packed digits.
-    pub currency: [u8; 2],
-    /// 9A: date, YYMMDD packed.
-    pub date: [u8; 3],
-    /// 9C: transaction type.
-    pub transaction_type: u8,
-    /// 9F37: unpredictable number.
-    pub unpredictable: [u8; 4],
-    /// 82: application interchange profile.
-    pub interchange_profile: [u8; 2],
-    /// 9F36: application transaction counter.
-    pub atc: [u8; 2],
-}
-
-impl Covered {
-    /// One behind the other.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; 33] {
-        let parts: [&[u8]; 10] = [
-            &self.amount,
-            &self.other_amount,
-            &self.country,
-            &self.tvr.0,
-            &self.currency,
-            &self.date,
-            &[self.transaction_type],
-            &self.unpredictable,
-            &self.interchange_profile,
-            &self.atc,
-        ];
-        let mut bytes = [0; 33];
-        let all = parts.into_iter().flatten();
-        bytes.iter_mut().zip(all).for_each(|(to, byte)| *to = *byte);
-        bytes
-    }
 }
 
 /// Terminal verification results (EMV Book 3, C5).
@@ -111,6 +64,12 @@ impl Tvr {
     #[must_use]
     pub const fn online_pin_captured(self) -> bool {
         self.third(0x04)
+    }
+
+    /// Byte 3, bits 8 and 6 to 3: a PIN was wanted, or no method held.
+    #[must_use]
+    pub const fn wants_pin(self) -> bool {
+        self.third(0xBC)
     }
 
     /// Byte 5, bit 7: issuer authentication failed.
@@ -185,6 +144,12 @@ impl CvmResults {
         let [_, _, result] = self.0;
         matches!(self.method(), 0x1E | 0x1F) && result != 0x01
     }
+
+    /// No verification was needed.
+    #[must_use]
+    pub const fn none_was_needed(self) -> bool {
+        self.method() == 0x1F && self.other_method_held()
+    }
 }
 
 /// One entry of 9F5B.
@@ -210,6 +175,16 @@ pub enum ScriptOutcome {
 /// Entries of 9F5B that are read; a terminal keeps one for each script of a transaction.
 const SCRIPT_RESULTS_MAX: usize = 4;
 
+/// Chip data as they came. `Debug` shows how long they are: a PAN may be in them.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Raw(Box<[u8]>);
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.0.len())
+    }
+}
+
 /// What is read of DE55. Other tags are ignored, however long and however often they come: a
 /// payment is not refused for what no rule reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,8 +193,22 @@ pub struct ChipData {
     pub cryptogram: Option<[u8; 8]>,
     /// 9F36: application transaction counter.
     pub atc: Option<[u8; 2]>,
-    /// What the cryptogram covers, if all of it is there.
-    pub covered: Option<Covered>,
+    /// 9F02: amount, packed digits.
+    pub amount_authorized: Option<[u8; 6]>,
+    /// 9F03: other amount, packed digits.
+    pub other_amount: Option<[u8; 6]>,
+    /// 9F1A: country of the terminal.
+    pub country: Option<[u8; 2]>,
+    /// 95: terminal verification results.
+    pub tvr: Option<Tvr>,
+    /// 5F2A: currency, packed digits.
+    pub transaction_currency: Option<[u8; 2]>,
+    /// 9A: date, YYMMDD packed.
+    pub date: Option<[u8; 3]>,
+    /// 9F37: unpredictable number.
+    pub unpredictable: Option<[u8; 4]>,
+    /// 82: application interchange profile.
+    pub interchange_profile: Option<[u8; 2]>,
     /// 9F27: cryptogram information data.
     pub cryptogram_information: Option<u8>,
     /// 9F10.
@@ -236,6 +225,8 @@ pub struct ChipData {
     pub status: Option<Tsi>,
     /// 9F5B.
     pub script_results: [Option<ScriptResult>; SCRIPT_RESULTS_MAX],
+    /// For what a cryptogram may cover besides.
+    raw: Raw,
 }
 
 impl ChipData {
@@ -249,7 +240,14 @@ impl ChipData {
         Some(ChipData {
             cryptogram: known.exactly(0x9F26)?,
             atc: known.exactly(0x9F36)?,
-            covered: known.covered()?,
+            amount_authorized: known.exactly(0x9F02)?,
+            other_amount: known.exactly(0x9F03)?,
+            country: known.exactly(0x9F1A)?,
+            tvr: known.exactly(0x95)?.map(Tvr),
+            transaction_currency: known.exactly(0x5F2A)?,
+            date: known.exactly(0x9A)?,
+            unpredictable: known.exactly(0x9F37)?,
+            interchange_profile: known.exactly(0x82)?,
             cryptogram_information: known.exactly(0x9F27)?.map(|[byte]| byte),
             iad: iad.map_or(Some(None), |iad| iad.map(Some))?,
             transaction_type: known.exactly(0x9C)?.map(|[byte]| byte),
@@ -260,25 +258,42 @@ impl ChipData {
             tries_left: known.exactly(0x9F17).flatten().map(|[left]| left),
             status: known.exactly(0x9B).flatten().map(Tsi),
             script_results: script_results(known.optional(0x9F5B).unwrap_or_default()),
+            raw: Raw(data.into()),
         })
     }
 
-    /// What the cryptogram and its verification need; `None` where something is missing.
+    /// An element that a cryptogram may cover, as it came.
     #[must_use]
-    pub fn verifiable(&self) -> Option<(&Covered, &Iad, [u8; 8])> {
-        Some((self.covered.as_ref()?, self.iad.as_ref()?, self.cryptogram?))
+    pub fn element(&self, tag: u16) -> Option<&[u8]> {
+        fn bytes<const N: usize>(value: Option<&[u8; N]>) -> Option<&[u8]> {
+            value.map(<[u8; N]>::as_slice)
+        }
+        match tag {
+            0x9F02 => bytes(self.amount_authorized.as_ref()),
+            0x9F03 => bytes(self.other_amount.as_ref()),
+            0x9F1A => bytes(self.country.as_ref()),
+            0x95 => bytes(self.tvr.as_ref().map(|Tvr(bytes)| bytes)),
+            0x5F2A => bytes(self.transaction_currency.as_ref()),
+            0x9A => bytes(self.date.as_ref()),
+            0x9C => self.transaction_type.as_ref().map(std::slice::from_ref),
+            0x9F37 => bytes(self.unpredictable.as_ref()),
+            0x82 => bytes(self.interchange_profile.as_ref()),
+            0x9F36 => bytes(self.atc.as_ref()),
+            0x9F10 => self.iad.as_ref().map(Iad::bytes),
+            other => find(&self.raw.0, other.into()),
+        }
     }
 
-    /// 9F02 in minor units, where it is covered by the cryptogram and decimal.
+    /// 9F02 in minor units, where it is decimal.
     #[must_use]
     pub fn amount(&self) -> Option<u64> {
-        decimal(&self.covered?.amount)
+        decimal(&self.amount_authorized?)
     }
 
     /// 5F2A: ISO 4217 numeric code.
     #[must_use]
     pub fn currency(&self) -> Option<u16> {
-        decimal(&self.covered?.currency).and_then(|code| u16::try_from(code).ok())
+        decimal(&self.transaction_currency?).and_then(|code| u16::try_from(code).ok())
     }
 
     /// What 9F5B says of a script.
@@ -295,6 +310,18 @@ const TAGS: [u32; 18] = [
     0x5F34, 0x9F10, 0x9F5B, 0x9F17, 0x9B,
 ];
 
+/// Templates around the elements, which some terminals send: of a record, and of a response.
+const TEMPLATES: [u32; 2] = [0x70, 0x77];
+
+/// The first object with this tag, also in such a template.
+fn find(data: &[u8], tag: u32) -> Option<&[u8]> {
+    Reader::new(data).map_while(Result::ok).find_map(|object| match object.tag {
+        found if found == tag => Some(object.value),
+        template if TEMPLATES.contains(&template) => find(object.value, tag),
+        _ => None,
+    })
+}
+
 /// Those that decide nothing in a request: however they are, no payment is refused for them.
 const TOLD_ONLY: [u32; 3] = [0x9F17, 0x9F5B, 0x9B];
 
@@ -303,10 +330,18 @@ struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
 
 impl<'a> Known<'a> {
     fn read(data: &'a [u8]) -> Option<Known<'a>> {
-        let mut values = [None; TAGS.len()];
+        let mut known = Known([None; TAGS.len()]);
+        known.add(data)?;
+        Some(known)
+    }
+
+    fn add(&mut self, data: &'a [u8]) -> Option<()> {
         for object in Reader::new(data) {
             let object = object.ok()?;
-            let known = TAGS.into_iter().zip(&mut values).find(|(tag, _)| *tag == object.tag);
+            if TEMPLATES.contains(&object.tag) {
+                self.add(object.value)?;
+            }
+            let known = TAGS.into_iter().zip(&mut self.0).find(|(tag, _)| *tag == object.tag);
             if let Some((tag, value)) = known
                 && value.replace(object.value).is_some()
             {
@@ -317,7 +352,7 @@ impl<'a> Known<'a> {
                 *value = Some(&[]);
             }
         }
-        Some(Known(values))
+        Some(())
     }
 
     fn optional(&self, tag: u32) -> Option<&'a [u8]> {
@@ -328,36 +363,6 @@ impl<'a> Known<'a> {
     #[allow(clippy::option_option, reason = "wrong, absent, present")]
     fn exactly<const N: usize>(&self, tag: u32) -> Option<Option<[u8; N]>> {
         self.optional(tag).map_or(Some(None), |value| value.try_into().ok().map(Some))
-    }
-
-    #[allow(clippy::option_option, reason = "wrong, absent, present")]
-    fn covered(&self) -> Option<Option<Covered>> {
-        let amount = self.exactly(0x9F02)?;
-        let other_amount = self.exactly(0x9F03)?;
-        let country = self.exactly(0x9F1A)?;
-        let tvr = self.exactly(0x95)?;
-        let currency = self.exactly(0x5F2A)?;
-        let date = self.exactly(0x9A)?;
-        let transaction_type = self.exactly(0x9C)?;
-        let unpredictable = self.exactly(0x9F37)?;
-        let interchange_profile = self.exactly(0x82)?;
-        let atc = self.exactly(0x9F36)?;
-        let all = || {
-            let [transaction_type] = transaction_type?;
-            Some(Covered {
-                amount: amount?,
-                other_amount: other_amount?,
-                country: country?,
-                tvr: Tvr(tvr?),
-                currency: currency?,
-                date: date?,
-                transaction_type,
-                unpredictable: unpredictable?,
-                interchange_profile: interchange_profile?,
-                atc: atc?,
-            })
-        };
-        Some(all())
     }
 }
 
@@ -393,6 +398,11 @@ mod tests {
             tlv::push(&mut data, *tag, &vec![2; *bytes]).unwrap();
         }
         data
+    }
+
+    /// What is read of chip data, without them.
+    fn read(data: &[u8]) -> Option<ChipData> {
+        ChipData::read(data).map(|read| ChipData { raw: Raw::default(), ..read })
     }
 
     #[test]
@@ -447,7 +457,7 @@ mod tests {
             let results = told.script_results.iter().flatten().count();
             assert_eq!(results, (bytes / 5).min(SCRIPT_RESULTS_MAX), "{bytes}");
         }
-        let twice = ChipData::read(&data(&[(0x9F17, 1), (0x9F5B, 5), (0x9F17, 1), (0x9F5B, 5)]));
+        let twice = read(&data(&[(0x9F17, 1), (0x9F5B, 5), (0x9F17, 1), (0x9F5B, 5)]));
         assert_eq!(twice, Some(ChipData::default()));
     }
 
@@ -457,10 +467,46 @@ mod tests {
     fn a_tag_that_no_rule_reads_may_come_twice_and_in_any_length() {
         for tag in [0x9F33, 0x9F35, 0x9F1E, 0x9F53, 0x84, 0x9F41] {
             for bytes in 0..=17 {
-                let read = ChipData::read(&data(&[(tag, bytes), (0x9F17, 1), (tag, 3)]));
+                let read = read(&data(&[(tag, bytes), (0x9F17, 1), (tag, 3)]));
                 let expected = ChipData { tries_left: Some(2), ..ChipData::default() };
                 assert_eq!(read, Some(expected), "{tag:X} {bytes}");
             }
         }
+    }
+
+    #[test]
+    fn a_template_around_all_of_it_changes_nothing() {
+        let within = |template: u32, inside: &[u8]| {
+            let mut data = Vec::new();
+            tlv::push(&mut data, template, inside).unwrap();
+            data
+        };
+        let inside = data(&[(0x9F26, 8), (0x9F36, 2), (0x9F10, 7), (0x9F02, 6), (0x9F33, 3)]);
+        let plain = read(&inside);
+        assert!(plain.as_ref().unwrap().cryptogram.is_some());
+        for template in [0x70, 0x77] {
+            assert_eq!(read(&within(template, &inside)), plain, "{template:X}");
+            let found = ChipData::read(&within(template, &inside)).unwrap();
+            assert_eq!(found.element(0x9F33), Some(&[2; 3][..]));
+            // Each tag comes once, inside or outside.
+            for twice in [
+                [&inside[..], &inside].concat(),
+                [inside.clone(), within(template, &inside)].concat(),
+            ] {
+                assert_eq!(ChipData::read(&within(template, &twice)), None);
+            }
+            let beside = [within(template, &inside), data(&[(0x95, 5)])].concat();
+            assert_eq!(read(&beside).unwrap().tvr, Some(Tvr([2; 5])));
+            assert_eq!(ChipData::read(&within(template, &[0x9F, 0x26, 0x09])), None);
+        }
+        // Scripts and other templates are not looked into.
+        assert_eq!(read(&within(0x72, &inside)), Some(ChipData::default()));
+    }
+
+    #[test]
+    fn chip_data_do_not_show_themselves() {
+        let data = data(&[(0x57, 19), (0x5A, 8)]);
+        let shown = format!("{:?}", ChipData::read(&data).unwrap());
+        assert!(shown.contains("raw: [31 bytes]"), "{shown}");
     }
 }

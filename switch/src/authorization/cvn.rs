@@ -1,11 +1,158 @@
 //! How a card's cryptograms and scripts are made, by scheme and cryptogram version number (CVN):
 //! the one table of it. A product may say otherwise.
 
-use super::iad::Scheme;
+use std::fmt;
+
+use super::chip::ChipData;
+use super::iad::{Bytes, IadView, Scheme};
+use crate::hsm::CoveredData;
 use crate::hsm::emv::{
-    ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
+    ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
 };
+
+/// Issuer application data.
+const IAD: u16 = 0x9F10;
+
+/// A part of what a cryptogram covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An element of the chip data.
+    Element(u16),
+    /// Bytes of one.
+    BytesOf(u16, Bytes),
+    /// The card verification results, where the shape of 9F10 has them.
+    Cvr,
+    /// The counters that some shapes have besides.
+    Counters,
+}
+
+/// What a cryptogram covers, in its order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Covers([Option<Part>; Covers::PARTS_MAX]);
+
+impl Covers {
+    /// Parts of the longest list.
+    pub const PARTS_MAX: usize = 16;
+
+    /// Those that nearly all cryptograms cover first.
+    const USUAL: Covers = Covers::of(&[
+        Part::Element(0x9F02),
+        Part::Element(0x9F03),
+        Part::Element(0x9F1A),
+        Part::Element(0x95),
+        Part::Element(0x5F2A),
+        Part::Element(0x9A),
+        Part::Element(0x9C),
+        Part::Element(0x9F37),
+        Part::Element(0x82),
+        Part::Element(0x9F36),
+    ]);
+
+    /// The usual elements, and behind them the CVR.
+    pub const CVR: Covers = Covers::USUAL.and(10, Part::Cvr);
+    /// The same with the counters.
+    pub const CVR_AND_COUNTERS: Covers = Covers::CVR.and(11, Part::Counters);
+    /// The usual elements, and behind them 9F10.
+    pub const WHOLE: Covers = Covers::USUAL.and(10, Part::Element(IAD));
+
+    #[allow(clippy::indexing_slicing, reason = "for constants, checked when compiled")]
+    const fn of(list: &[Part]) -> Covers {
+        let mut covers = Covers([None; Covers::PARTS_MAX]);
+        let mut place = 0;
+        while place < list.len() {
+            covers = covers.and(place, list[place]);
+            place += 1;
+        }
+        covers
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "for constants, checked when compiled")]
+    const fn and(mut self, place: usize, part: Part) -> Covers {
+        self.0[place] = Some(part);
+        self
+    }
+
+    /// A list of one part or more; `None` where there are more than can be.
+    #[must_use]
+    pub fn new(list: &[Part]) -> Option<Covers> {
+        let mut parts = [None; Covers::PARTS_MAX];
+        let places = parts.get_mut(..list.len()).filter(|places| !places.is_empty())?;
+        places.iter_mut().zip(list).for_each(|(place, part)| *place = Some(*part));
+        Some(Covers(parts))
+    }
+
+    /// The parts, in their order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.0.into_iter().map_while(|part| part)
+    }
+
+    /// Whether it covers all of an element.
+    #[must_use]
+    pub fn has(&self, tag: u16) -> bool {
+        self.parts().any(|part| part == Part::Element(tag))
+    }
+
+    /// The bytes of 9F10 that it covers: bit n for the byte n, from 0.
+    #[must_use]
+    pub fn of_iad(&self, view: &IadView<'_>) -> u32 {
+        let of = |bytes: Bytes| {
+            let count = u32::from(bytes.last - bytes.first) + 1;
+            let ones = 1_u32.checked_shl(count).map_or(u32::MAX, |next| next - 1);
+            // No issuer application data is longer than 32 bytes.
+            ones.checked_shl(u32::from(bytes.first.saturating_sub(1))).unwrap_or_default()
+        };
+        self.parts().fold(0, |covered, part| {
+            covered
+                | match part {
+                    Part::Element(IAD) => u32::MAX,
+                    Part::BytesOf(IAD, bytes) => of(bytes),
+                    Part::Cvr => of(view.shape.cvr),
+                    Part::Counters => view.shape.counters.map_or(0, of),
+                    Part::Element(_) | Part::BytesOf(..) => 0,
+                }
+        })
+    }
+
+    /// What a cryptogram covers of this chip data; `None` where a part is missing.
+    #[must_use]
+    pub fn data(&self, chip: &ChipData, view: &IadView<'_>) -> Option<CoveredData> {
+        let mut data = CoveredData::default();
+        let iad = chip.element(IAD)?;
+        for part in self.parts() {
+            let bytes = match part {
+                Part::Element(tag) => chip.element(tag)?,
+                Part::BytesOf(tag, bytes) => bytes.of(chip.element(tag)?)?,
+                Part::Cvr => view.shape.cvr.of(iad)?,
+                // A chip of this shape that has none covers none.
+                Part::Counters => view.shape.counters?.of(iad).unwrap_or_default(),
+            };
+            data.push(bytes)?;
+        }
+        Some(data)
+    }
+}
+
+/// As in a configuration.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Element(tag) => write!(f, "{tag:02X}"),
+            Part::BytesOf(tag, Bytes { first, last }) if first == last => {
+                write!(f, "{tag:02X}[{first}]")
+            }
+            Part::BytesOf(tag, Bytes { first, last }) => write!(f, "{tag:02X}[{first}-{last}]"),
+            Part::Cvr => f.write_str("cvr"),
+            Part::Counters => f.write_str("counters"),
+        }
+    }
+}
+
+impl fmt::Debug for Covers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.parts().map(|part| part.to_string())).finish()
+    }
+}
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +161,8 @@ pub struct CvnRow {
     pub scheme: Scheme,
     /// Cryptogram version number.
     pub cvn: u8,
+    /// What the cryptogram covers.
+    pub covers: Covers,
     /// How cryptograms and scripts are made.
     pub profile: CryptogramProfile,
     /// What tells the chip that the issuer approves; `None` is the authorization response code in
@@ -35,17 +184,24 @@ impl CvnRow {
 const VISA_10: CryptogramProfile = CryptogramProfile {
     card_keys: CardKeyMethod::A,
     session_key: SessionKeyMethod::None,
-    covered_iad: CoveredIad::Cvr,
     padding: MacPadding::Zeros,
     arpc: ArpcMethod::One(ArpcKey::Card),
     script_keys: ScriptKeyMethod::VisaAtc,
     script_pin: ScriptPinMethod::Vis,
 };
 
+/// Of chips without contact (qVSDC): amount, unpredictable number, ATC and the second byte of the
+/// CVR, which is the fifth of 9F10.
+const VISA_17_COVERS: Covers = Covers::of(&[
+    Part::Element(0x9F02),
+    Part::Element(0x9F37),
+    Part::Element(0x9F36),
+    Part::BytesOf(IAD, Bytes { first: 5, last: 5 }),
+]);
+
 const VISA_18: CryptogramProfile = CryptogramProfile {
     card_keys: CardKeyMethod::B,
     session_key: SessionKeyMethod::Common,
-    covered_iad: CoveredIad::Whole,
     padding: MacPadding::Bit,
     arpc: ArpcMethod::Two,
     ..VISA_10
@@ -60,7 +216,6 @@ const VISA_22: CryptogramProfile = CryptogramProfile {
 const M_CHIP_10: CryptogramProfile = CryptogramProfile {
     card_keys: CardKeyMethod::A,
     session_key: SessionKeyMethod::Skd,
-    covered_iad: CoveredIad::Cvr,
     padding: MacPadding::Bit,
     arpc: ArpcMethod::One(ArpcKey::Card),
     script_keys: ScriptKeyMethod::Common { counts: true },
@@ -87,26 +242,23 @@ pub fn row(own: &[CvnRow], scheme: Scheme, cvn: u8) -> Option<CvnRow> {
 /// of its own; an approval resets the counters of what was spent offline.
 #[must_use]
 pub fn built_in(scheme: Scheme, cvn: u8) -> Option<CvnRow> {
-    let with_counters = |profile: CryptogramProfile| CryptogramProfile {
-        covered_iad: CoveredIad::CvrAndCounters,
-        ..profile
-    };
-    let profile = match (scheme, cvn) {
-        (Scheme::Visa, 0x0A) => VISA_10,
-        (Scheme::Visa, 0x12) => VISA_18,
-        (Scheme::Visa, 0x22) => VISA_22,
-        (Scheme::Mastercard, 0x10) => M_CHIP_10,
-        (Scheme::Mastercard, 0x11) => with_counters(M_CHIP_10),
-        (Scheme::Mastercard, 0x14) => M_CHIP_14,
-        (Scheme::Mastercard, 0x15) => with_counters(M_CHIP_14),
-        (Scheme::Ccd, 0xA5) => CCD,
+    let (covers, profile) = match (scheme, cvn) {
+        (Scheme::Visa, 0x0A) => (Covers::CVR, VISA_10),
+        (Scheme::Visa, 0x11) => (VISA_17_COVERS, VISA_10),
+        (Scheme::Visa, 0x12) => (Covers::WHOLE, VISA_18),
+        (Scheme::Visa, 0x22) => (Covers::WHOLE, VISA_22),
+        (Scheme::Mastercard, 0x10) => (Covers::CVR, M_CHIP_10),
+        (Scheme::Mastercard, 0x11) => (Covers::CVR_AND_COUNTERS, M_CHIP_10),
+        (Scheme::Mastercard, 0x14) => (Covers::CVR, M_CHIP_14),
+        (Scheme::Mastercard, 0x15) => (Covers::CVR_AND_COUNTERS, M_CHIP_14),
+        (Scheme::Ccd, 0xA5) => (Covers::WHOLE, CCD),
         _ => return None,
     };
     let (code, update) = (IssuerAnswer::Code, IssuerAnswer::Update);
     let (approve, decline) = match (profile.arpc, scheme) {
         (ArpcMethod::Two, _) => (Some(update([0x00, 0x82, 0x00, 0x00])), Some(update([0; 4]))),
         (ArpcMethod::One(_), Scheme::Mastercard) => (Some(code([0x00, 0x12])), Some(code([0; 2]))),
-        (ArpcMethod::One(_), Scheme::Visa | Scheme::Ccd) => (None, None),
+        (ArpcMethod::One(_), _) => (None, None),
     };
-    Some(CvnRow { scheme, cvn, profile, approve, decline })
+    Some(CvnRow { scheme, cvn, covers, profile, approve, decline })
 }

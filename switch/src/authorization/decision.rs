@@ -5,7 +5,7 @@ use super::cvn::{self, CvnRow};
 use super::iad::Cvr;
 use super::issuer_script::{self, Evidence};
 use super::judgement::Judgement;
-use super::product::{Fallback, Product};
+use super::product::{ChipRules, Fallback, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -13,7 +13,7 @@ use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
 use crate::cards::chip::{AtcFault, AtcWindow, ChangeKind, Chip, ChipSync, ScriptId, Sent};
 use crate::clock::Timestamp;
-use crate::hsm::emv::IssuerAnswer;
+use crate::hsm::emv::{IssuerAnswer, SessionKeyMethod};
 use crate::hsm::{PinReference, Verification};
 
 /// What must be verified before a decision can be made.
@@ -44,6 +44,15 @@ pub struct CryptogramCheck {
     pub atc: u16,
     /// What its chip says that it did.
     pub results: Cvr,
+}
+
+impl CryptogramCheck {
+    /// Whether the cryptogram covers what chip and terminal say of the holder's verification: the
+    /// CVR and the TVR (95).
+    #[must_use]
+    pub fn is_evidence(&self) -> bool {
+        self.results.is_covered && self.cvn.covers.has(0x95)
+    }
 }
 
 /// What was verified; nothing where nothing was asked for.
@@ -261,8 +270,17 @@ fn cryptogram_check(
     let check = cryptogram_of_plastic(request, card, product, plastic)?;
     // 9F27 can be left out or changed, the card verification results cannot.
     match check {
-        Some(check) if !check.results.asks_to_go_online(request.is_contactless()) => {
+        Some(check)
+            if !check
+                .results
+                .asks_to_go_online(request.is_contactless(), chip.cryptogram_information) =>
+        {
             Err(Finding::NotAnArqc.into())
+        }
+        // What it says of the holder is no evidence. A chip without contact holds no conversation
+        // about PINs.
+        Some(check) if !check.is_evidence() && !request.is_contactless() => {
+            Err(Finding::CoversTooLittle.into())
         }
         check => Ok(check),
     }
@@ -277,30 +295,32 @@ fn cryptogram_of_plastic(
     let (Some(chip), Some(rules)) = (&request.chip, &product.chip) else { return Ok(None) };
     let own = card.plastics.get(plastic).map(|plastic| plastic.sequence);
     let sequence = own.or(request.sequence).unwrap_or_default();
-    check_of(chip, &rules.cvns, (plastic, sequence)).map(Some)
+    check_of(chip, rules, (plastic, sequence)).map(Some)
 }
 
 /// How the cryptogram of this chip data was made, for the plastic at this place with this PAN
-/// sequence number. `cvns`: the product's own.
+/// sequence number.
 ///
 /// # Errors
 /// Why it can never be verified.
 pub fn check_of(
     chip: &ChipData,
-    cvns: &[CvnRow],
+    rules: &ChipRules,
     (plastic, sequence): (usize, u8),
 ) -> Result<CryptogramCheck, Note> {
-    let (covered, iad, _) = chip.verifiable().ok_or(Finding::ChipDataIncomplete)?;
-    let view = iad.view().ok_or(Finding::CvnUnknown)?;
-    let cvn = cvn::row(cvns, view.scheme, view.cvn);
-    let cvn = cvn.ok_or(Note::of(Finding::CvnUnknown, view.cvn.into(), 0))?;
-    Ok(CryptogramCheck {
-        cvn,
-        plastic,
-        sequence,
-        atc: u16::from_be_bytes(covered.atc),
-        results: view.results,
-    })
+    let incomplete = Finding::ChipDataIncomplete;
+    let iad = chip.iad.as_ref().ok_or(incomplete)?;
+    let head = iad.head();
+    let view = iad.view(&rules.iads).ok_or(Note::of(Finding::IadUnknown, head, 0))?;
+    let cvn = cvn::row(&rules.cvns, view.scheme, view.cvn);
+    let cvn = cvn.ok_or(Note::of(Finding::CvnNotInTable, view.cvn.into(), head))?;
+    let needs_number = cvn.profile.session_key == SessionKeyMethod::Skd;
+    let is_there = chip.cryptogram.is_some()
+        && cvn.covers.data(chip, &view).is_some()
+        && (chip.unpredictable.is_some() || !needs_number);
+    let atc = chip.atc.filter(|_| is_there).ok_or(incomplete)?;
+    let results = view.results(cvn.covers.of_iad(&view));
+    Ok(CryptogramCheck { cvn, plastic, sequence, atc: u16::from_be_bytes(atc), results })
 }
 
 /// How the cryptogram of a request was made, whatever else is wrong with it.
@@ -328,10 +348,13 @@ pub fn conclude(
     let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
     let right = outcomes.cryptogram.filter(|(_, outcome)| *outcome == Verification::Ok);
     let is_right = right.is_some();
-    let evidence = Evidence { data: request.chip.as_deref(), is_right, is_signed_on };
+    let data = request.chip.as_deref();
+    let covers_tvr = right.is_some_and(|(check, _)| check.cvn.covers.has(0x95));
+    let evidence = Evidence { data, is_right, covers_tvr, is_signed_on };
     // The first cryptogram of a later transaction, which was answered in the issuer's place: its
     // chip has told of the script in it, and forgets it with that answer.
-    let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false));
+    let information = data.and_then(|chip| chip.cryptogram_information);
+    let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false, information));
     let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;

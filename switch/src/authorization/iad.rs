@@ -1,6 +1,7 @@
 //! The issuer application data (9F10) and the card verification results in it: what the chip says
-//! of itself, under its cryptogram. Which of four shapes it has is seen by its length and its
-//! fixed bytes; what each bit means is in one table for each.
+//! of itself, under its cryptogram. Which shape it has is seen by its length and its fixed bytes;
+//! where what stands, and what each bit means, is one table for each shape. A product may have
+//! shapes of its own.
 
 use super::chip::OfflinePin;
 
@@ -13,49 +14,236 @@ pub enum Scheme {
     Mastercard,
     /// Common core definitions (EMV Book 3, C7), format code A.
     Ccd,
+    /// The shape at this place among those of the product.
+    Own(u8),
 }
 
 impl Scheme {
-    /// All of them.
-    pub const ALL: [Scheme; 3] = [Scheme::Visa, Scheme::Mastercard, Scheme::Ccd];
+    /// Those that need no table of the product.
+    pub const BUILT_IN: [Scheme; 3] = [Scheme::Visa, Scheme::Mastercard, Scheme::Ccd];
 
     /// Whether its issuer application data can have this cryptogram version number (CCD: common
     /// core identifier).
     #[must_use]
     pub const fn has_cvn(self, cvn: u8) -> bool {
         match self {
-            Scheme::Visa => true,
+            Scheme::Visa | Scheme::Own(_) => true,
             Scheme::Mastercard => cvn & 0xFA == 0x10,
             Scheme::Ccd => matches!(cvn, 0xA5 | 0xA6),
         }
     }
 
-    /// The name in configurations.
+    /// The name of a built-in one in configurations.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Scheme::Visa => "visa",
             Scheme::Mastercard => "mastercard",
             Scheme::Ccd => "ccd",
+            Scheme::Own(_) => "",
         }
     }
 }
 
+/// Longest issuer application data, in bytes (EMV Book 3, A1).
+pub const IAD_BYTES_MAX: usize = 32;
+
+/// Bytes of issuer application data: the first and the last, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// From 1.
+    pub first: u8,
+    /// Not before the first.
+    pub last: u8,
+}
+
+impl Bytes {
+    const fn new(first: u8, last: u8) -> Bytes {
+        Bytes { first, last }
+    }
+
+    /// These bytes of a value; `None` where it ends before.
+    #[must_use]
+    pub fn of(self, value: &[u8]) -> Option<&[u8]> {
+        value.get(usize::from(self.first).checked_sub(1)?..usize::from(self.last))
+    }
+}
+
+/// A shape of issuer application data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IadShape {
+    /// What its first bytes are, where `mask` has bits.
+    pub value: [u8; IAD_BYTES_MAX],
+    /// The bits of them that are fixed.
+    pub mask: [u8; IAD_BYTES_MAX],
+    /// Bit n is set where it can have n bytes.
+    pub lengths: u64,
+    /// The byte with the cryptogram version number, from 1.
+    pub cvn: u8,
+    /// The card verification results (CVR).
+    pub cvr: Bytes,
+    /// Counters that a cryptogram may cover besides.
+    pub counters: Option<Bytes>,
+    /// What the CVR says.
+    pub layout: Layout,
+}
+
+/// Bits of a byte of the CVR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// The byte, from 1.
+    pub byte: u8,
+    /// Its bits, one or more.
+    pub mask: u8,
+}
+
+/// Where a shape keeps what in its CVR. What it does not say, nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The byte with the type of the second cryptogram in its two highest bits, and that of the
+    /// first in the two below.
+    pub types_byte: Option<u8>,
+    /// An offline PIN was verified.
+    pub performed: Option<Bits>,
+    /// Of two that exclude each other, a shape has the one for failed, or for successful, or both.
+    pub failed: Option<Bits>,
+    /// It was right.
+    pub successful: Option<Bits>,
+    /// No PIN try is left.
+    pub try_limit_exceeded: Option<Bits>,
+    /// The number of PIN tries left.
+    pub tries_left: Option<Bits>,
+    /// The terminal takes an offline PIN for right that the chip did not verify.
+    pub terminal_erroneously_ok: Option<Bits>,
+    /// Issuer authentication failed: now, or in the last transaction that went online.
+    pub issuer_authentication_failed: [Option<Bits>; 2],
+    /// The number of script commands since the last cryptogram that went online.
+    pub scripts: Option<Bits>,
+    /// One of them failed.
+    pub script_failed: Option<Bits>,
+    /// The last online transaction was not completed.
+    pub last_online_not_completed: Option<Bits>,
+}
+
+impl Layout {
+    /// Whether it tells what became of a script.
+    const fn tells_of_scripts(&self) -> bool {
+        let [authentication, _] = self.issuer_authentication_failed;
+        self.scripts.is_some() && self.script_failed.is_some() && authentication.is_some()
+    }
+}
+
+const fn at(byte: u8, mask: u8) -> Option<Bits> {
+    Some(Bits { byte, mask })
+}
+
+/// VIS 1.6, appendix A.
+const VISA: Layout = Layout {
+    types_byte: Some(2),
+    performed: at(2, 0x04),
+    failed: at(2, 0x02),
+    successful: None,
+    try_limit_exceeded: at(3, 0x40),
+    tries_left: None,
+    terminal_erroneously_ok: None,
+    issuer_authentication_failed: [at(2, 0x08), at(3, 0x08)],
+    scripts: at(4, 0xF0),
+    script_failed: at(4, 0x08),
+    last_online_not_completed: at(3, 0x80),
+};
+
+/// M/Chip Advance, CVR.
+const MASTERCARD: Layout = Layout {
+    types_byte: Some(1),
+    performed: at(1, 0x04),
+    failed: at(4, 0x10),
+    successful: at(1, 0x01),
+    try_limit_exceeded: at(4, 0x08),
+    tries_left: at(3, 0x0F),
+    terminal_erroneously_ok: at(4, 0x01),
+    issuer_authentication_failed: [at(5, 0x04), None],
+    scripts: at(3, 0xF0),
+    script_failed: at(5, 0x01),
+    last_online_not_completed: at(4, 0x80),
+};
+
+/// EMV Book 3, C7.
+const CCD: Layout = Layout {
+    types_byte: Some(1),
+    performed: at(2, 0x08),
+    failed: at(2, 0x04),
+    successful: None,
+    try_limit_exceeded: at(2, 0x02),
+    tries_left: at(2, 0xF0),
+    terminal_erroneously_ok: None,
+    issuer_authentication_failed: [at(1, 0x01), None],
+    scripts: at(4, 0xF0),
+    script_failed: at(4, 0x08),
+    last_online_not_completed: at(2, 0x01),
+};
+
+impl IadShape {
+    /// A shape without fixed bytes.
+    const fn new(lengths: u64, cvn: u8, cvr: Bytes, layout: Layout) -> IadShape {
+        let (value, mask) = ([0; IAD_BYTES_MAX], [0; IAD_BYTES_MAX]);
+        IadShape { value, mask, lengths, cvn, cvr, counters: None, layout }
+    }
+
+    /// The same with bits of a byte fixed, which is counted from 0.
+    #[allow(clippy::indexing_slicing, reason = "constants below, checked when compiled")]
+    const fn fixed(mut self, place: usize, value: u8, mask: u8) -> IadShape {
+        self.value[place] = value;
+        self.mask[place] = mask;
+        self
+    }
+
+    fn has(&self, iad: &Iad) -> bool {
+        let mut fixed = self.value.iter().zip(&self.mask).zip(&iad.bytes);
+        self.lengths >> iad.len & 1 == 1
+            && fixed.all(|((value, mask), byte)| (byte ^ value) & mask == 0)
+    }
+}
+
+/// The built-in shapes, the first that fits counts.
+static SHAPES: [(Scheme, IadShape); 4] = [
+    (
+        Scheme::Ccd,
+        IadShape {
+            counters: Some(Bytes::new(9, 16)),
+            ..IadShape::new(1 << 32, 2, Bytes::new(4, 8), CCD)
+                .fixed(0, 0x0F, 0xFF)
+                .fixed(16, 0x0F, 0xFF)
+        },
+    ),
+    (Scheme::Visa, IadShape::new(1 << 32, 2, Bytes::new(4, 8), VISA).fixed(0, 0x1F, 0xFF)),
+    (
+        Scheme::Visa,
+        IadShape::new(0x1_FFFF_FF80, 3, Bytes::new(4, 7), VISA)
+            .fixed(0, 0x06, 0xFF)
+            .fixed(3, 0x03, 0xFF),
+    ),
+    (
+        Scheme::Mastercard,
+        IadShape {
+            counters: Some(Bytes::new(11, 18)),
+            ..IadShape::new(1 << 18 | 1 << 20 | 1 << 26 | 1 << 28, 2, Bytes::new(3, 8), MASTERCARD)
+        },
+    ),
+];
+
 /// Issuer application data, up to 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iad {
-    bytes: [u8; Iad::BYTES_MAX],
+    /// Filled with zeros.
+    bytes: [u8; IAD_BYTES_MAX],
     len: u8,
 }
 
 impl Iad {
-    /// Longest issuer application data (EMV Book 3, A1).
-    pub const BYTES_MAX: usize = 32;
-
     /// Takes up to 32 bytes.
     #[must_use]
     pub fn new(value: &[u8]) -> Option<Iad> {
-        let mut bytes = [0; Iad::BYTES_MAX];
+        let mut bytes = [0; IAD_BYTES_MAX];
         bytes.get_mut(..value.len())?.copy_from_slice(value);
         Some(Iad { bytes, len: u8::try_from(value.len()).ok()? })
     }
@@ -66,57 +254,75 @@ impl Iad {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// What it says; `None` for a shape that nobody knows.
+    /// Its first bytes, up to four, as a number; a one stands in front of them.
     #[must_use]
-    pub fn view(&self) -> Option<IadView<'_>> {
-        let all = self.bytes();
-        let counters = |from: usize| all.get(from..from + 8).unwrap_or_default();
-        match all {
-            [0x0F, cvn, ..] if all.len() == 32 && all.get(16) == Some(&0x0F) => {
-                IadView::new(Scheme::Ccd, *cvn, all.get(3..8)?, counters(8))
-            }
-            [0x1F, cvn, ..] if all.len() == 32 => {
-                IadView::new(Scheme::Visa, *cvn, all.get(3..8)?, &[])
-            }
-            [0x06, _, cvn, 0x03, ..] if all.len() >= 7 => {
-                IadView::new(Scheme::Visa, *cvn, all.get(3..7)?, &[])
-            }
-            [_, cvn, ..] if matches!(all.len(), 18 | 20 | 26 | 28) => {
-                IadView::new(Scheme::Mastercard, *cvn, all.get(2..8)?, counters(10))
-            }
-            _ => None,
-        }
+    pub fn head(&self) -> u64 {
+        self.bytes().iter().take(4).fold(1, |head, byte| head << 8 | u64::from(*byte))
+    }
+
+    /// What it says, by the shapes of the product and by those that are built in; `None` for a
+    /// shape that nobody knows.
+    #[must_use]
+    pub fn view<'a>(&'a self, own: &'a [IadShape]) -> Option<IadView<'a>> {
+        let own = own.iter().zip(0_u8..).map(|(shape, place)| (Scheme::Own(place), shape));
+        let built_in = SHAPES.iter().map(|(scheme, shape)| (*scheme, shape));
+        let (scheme, shape) = own.chain(built_in).find(|(_, shape)| shape.has(self))?;
+        let cvn = *self.bytes().get(usize::from(shape.cvn).checked_sub(1)?)?;
+        let cvr = shape.cvr.of(self.bytes())?;
+        let view = IadView { scheme, cvn, cvr, shape };
+        scheme.has_cvn(cvn).then_some(view)
     }
 }
 
 /// What issuer application data says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IadView<'a> {
-    /// Its shape.
+    /// Whose shape it has.
     pub scheme: Scheme,
     /// Cryptogram version number.
     pub cvn: u8,
-    /// The card verification results (CVR).
-    pub cvr: &'a [u8],
-    /// The eight bytes of counters behind the DAC (M/Chip) or the CVR (CCD).
-    pub counters: &'a [u8],
-    /// What the CVR says.
-    pub results: Cvr,
+    /// The card verification results.
+    cvr: &'a [u8],
+    /// Where what stands.
+    pub shape: &'a IadShape,
+}
+
+impl IadView<'_> {
+    /// What the CVR says under a cryptogram that covers these bytes of the issuer application data:
+    /// bit n for the byte n, from 0. What it does not cover is not believed.
+    #[must_use]
+    pub fn results(&self, covered: u32) -> Cvr {
+        let mut covered = covered >> self.shape.cvr.first.saturating_sub(1);
+        let (mut cvr, mut is_covered) = ([0; IAD_BYTES_MAX], true);
+        for (to, byte) in cvr.iter_mut().zip(self.cvr) {
+            match covered & 1 {
+                1 => *to = *byte,
+                _ => is_covered = false,
+            }
+            covered >>= 1;
+        }
+        Cvr::read(&self.shape.layout, &cvr, is_covered)
+    }
 }
 
 /// What the chip says that it did, in this transaction and in the last one that went online.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cvr {
-    /// Types of the second cryptogram (C0; 80: not requested) and of the first (30; 20: ARQC).
-    types: u8,
+    /// Types of the second cryptogram (C0; 80: not requested) and of the first (30; 20: ARQC),
+    /// where the shape tells.
+    types: Option<u8>,
+    /// The cryptogram covers all of it.
+    pub is_covered: bool,
     /// Offline PIN verification in this transaction.
     pub offline_pin: OfflinePin,
     /// No PIN try is left.
     pub try_limit_exceeded: bool,
-    /// PIN tries left, where the scheme tells.
+    /// PIN tries left, where the shape tells.
     pub tries_left: Option<u8>,
     /// The terminal takes an offline PIN for right that the chip did not verify (M/Chip).
     pub terminal_erroneously_ok: bool,
+    /// Whether it tells what became of a script.
+    pub tells_of_scripts: bool,
     /// Issuer authentication failed.
     pub issuer_authentication_failed: bool,
     /// Script commands that were processed after the last cryptogram that went online.
@@ -127,83 +333,17 @@ pub struct Cvr {
     pub last_online_not_completed: bool,
 }
 
-/// Where a bit stands: the byte of the CVR, from 1, and the bits of it.
-type Bit = (usize, u8);
-
-/// Where a scheme keeps what in its CVR (VIS 1.6, appendix A; M/Chip Advance, CVR; EMV Book 3, C7).
-struct Layout {
-    /// The byte with the type of the second cryptogram in its two highest bits, and that of the
-    /// first in the two below.
-    types_byte: usize,
-    performed: Bit,
-    /// Of two that exclude each other, a scheme has the one for failed and perhaps the other.
-    failed: Bit,
-    successful: Option<Bit>,
-    try_limit_exceeded: Bit,
-    /// The byte, and whether its high half holds it.
-    tries_left: Option<(usize, bool)>,
-    terminal_erroneously_ok: Option<Bit>,
-    issuer_authentication_failed: &'static [Bit],
-    scripts_byte: usize,
-    script_failed: Bit,
-    last_online_not_completed: Bit,
-}
-
-const VISA: Layout = Layout {
-    types_byte: 2,
-    performed: (2, 0x04),
-    failed: (2, 0x02),
-    successful: None,
-    try_limit_exceeded: (3, 0x40),
-    tries_left: None,
-    terminal_erroneously_ok: None,
-    issuer_authentication_failed: &[(2, 0x08), (3, 0x08)],
-    scripts_byte: 4,
-    script_failed: (4, 0x08),
-    last_online_not_completed: (3, 0x80),
-};
-
-const MASTERCARD: Layout = Layout {
-    types_byte: 1,
-    performed: (1, 0x04),
-    failed: (4, 0x10),
-    successful: Some((1, 0x01)),
-    try_limit_exceeded: (4, 0x08),
-    tries_left: Some((3, false)),
-    terminal_erroneously_ok: Some((4, 0x01)),
-    issuer_authentication_failed: &[(5, 0x04)],
-    scripts_byte: 3,
-    script_failed: (5, 0x01),
-    last_online_not_completed: (4, 0x80),
-};
-
-const CCD: Layout = Layout {
-    types_byte: 1,
-    performed: (2, 0x08),
-    failed: (2, 0x04),
-    successful: None,
-    try_limit_exceeded: (2, 0x02),
-    tries_left: Some((2, true)),
-    terminal_erroneously_ok: None,
-    issuer_authentication_failed: &[(1, 0x01)],
-    scripts_byte: 4,
-    script_failed: (4, 0x08),
-    last_online_not_completed: (2, 0x01),
-};
-
-impl<'a> IadView<'a> {
-    fn new(scheme: Scheme, cvn: u8, cvr: &'a [u8], counters: &'a [u8]) -> Option<IadView<'a>> {
-        let results = Cvr::read(scheme, cvr);
-        scheme.has_cvn(cvn).then_some(IadView { scheme, cvn, cvr, counters, results })
-    }
-}
-
 impl Cvr {
     /// Whether this is the first cryptogram of its transaction, and an ARQC. A chip without contact
-    /// makes no second one, and may leave its two bits at 00.
+    /// makes no second one, and may leave its two bits at 00. Where the CVR does not tell, 9F27
+    /// must.
     #[must_use]
-    pub const fn asks_to_go_online(&self, is_contactless: bool) -> bool {
-        matches!((self.types, is_contactless), (0xA0, _) | (0x20, true))
+    pub const fn asks_to_go_online(&self, is_contactless: bool, information: Option<u8>) -> bool {
+        match (self.types, information) {
+            (Some(types), _) => matches!((types, is_contactless), (0xA0, _) | (0x20, true)),
+            (None, Some(information)) => information & 0xC0 == 0x80,
+            (None, None) => false,
+        }
     }
 
     /// What it tells of scripts and of issuer authentication in the last transaction that went
@@ -214,36 +354,38 @@ impl Cvr {
         self.scripts_processed << 4 | failed | u8::from(self.issuer_authentication_failed)
     }
 
-    fn read(scheme: Scheme, cvr: &[u8]) -> Cvr {
-        let layout = match scheme {
-            Scheme::Visa => &VISA,
-            Scheme::Mastercard => &MASTERCARD,
-            Scheme::Ccd => &CCD,
+    fn read(layout: &Layout, cvr: &[u8; IAD_BYTES_MAX], is_covered: bool) -> Cvr {
+        let byte = |number: u8| {
+            let place = usize::from(number).checked_sub(1);
+            place.and_then(|place| cvr.get(place)).copied().unwrap_or_default()
         };
-        let byte = |number: usize| cvr.get(number - 1).copied().unwrap_or_default();
-        let is_set = |(number, bits): Bit| byte(number) & bits != 0;
+        let is_set = |bits: Option<Bits>| bits.is_some_and(|bits| byte(bits.byte) & bits.mask != 0);
+        let number = |bits: Bits| {
+            let shift = bits.mask.trailing_zeros();
+            (byte(bits.byte) & bits.mask).checked_shr(shift).unwrap_or_default()
+        };
         let failed = is_set(layout.failed);
         let offline_pin = match is_set(layout.performed) {
             false => OfflinePin::NotPerformed,
             // A chip that says both, or neither where it could say "successful", is not believed.
-            true if failed || !layout.successful.is_none_or(is_set) => OfflinePin::Failed,
+            true if failed || layout.successful.is_some() && !is_set(layout.successful) => {
+                OfflinePin::Failed
+            }
             true => OfflinePin::Successful,
         };
-        let tries_left = layout.tries_left.map(|(number, high)| match high {
-            true => byte(number) >> 4,
-            false => byte(number) & 0x0F,
-        });
         Cvr {
-            types: byte(layout.types_byte) & 0xF0,
+            types: layout.types_byte.map(|number| byte(number) & 0xF0),
+            is_covered,
             offline_pin,
             try_limit_exceeded: is_set(layout.try_limit_exceeded),
-            tries_left,
-            terminal_erroneously_ok: layout.terminal_erroneously_ok.is_some_and(is_set),
+            tries_left: layout.tries_left.map(number),
+            terminal_erroneously_ok: is_set(layout.terminal_erroneously_ok),
+            tells_of_scripts: is_covered && layout.tells_of_scripts(),
             issuer_authentication_failed: layout
                 .issuer_authentication_failed
-                .iter()
-                .any(|bit| is_set(*bit)),
-            scripts_processed: byte(layout.scripts_byte) >> 4,
+                .into_iter()
+                .any(is_set),
+            scripts_processed: layout.scripts.map_or(0, number),
             script_failed: is_set(layout.script_failed),
             last_online_not_completed: is_set(layout.last_online_not_completed),
         }
@@ -254,13 +396,16 @@ impl Cvr {
 mod tests {
     use super::*;
 
-    fn view(hex: &str) -> Option<(Scheme, u8, Cvr)> {
-        let bytes: Vec<u8> = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect();
+    fn iad(hex: &str) -> Option<Iad> {
+        let places = (0..hex.len()).step_by(2);
+        let bytes: Vec<u8> =
+            places.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         Iad::new(&bytes)
-            .and_then(|iad| iad.view().map(|view| (view.scheme, view.cvn, view.results)))
+    }
+
+    fn view(hex: &str) -> Option<(Scheme, u8, Cvr)> {
+        let iad = iad(hex)?;
+        iad.view(&[]).map(|view| (view.scheme, view.cvn, view.results(u32::MAX)))
     }
 
     fn results(hex: &str) -> Cvr {
@@ -332,5 +477,62 @@ mod tests {
         assert!(ccd("0000000800").script_failed);
         assert_eq!(ccd("0030002000").tries_left, Some(3));
         assert_eq!(ccd("0030002000").scripts_processed, 2);
+    }
+
+    /// UnionPay's: length, key index, CVN, CVR of four bytes with its length, algorithm.
+    const UNION_PAY: IadShape =
+        IadShape::new(1 << 8, 3, Bytes::new(4, 7), VISA).fixed(0, 0x07, 0xFF).fixed(3, 0x03, 0xFF);
+
+    #[test]
+    fn a_shape_of_the_product_comes_before_the_built_in_ones() {
+        let union_pay = iad("07020103A4000010").unwrap();
+        assert_eq!(union_pay.view(&[]), None);
+        assert_eq!(union_pay.head(), 0x1_0702_0103);
+        let shapes = [UNION_PAY];
+        let view = union_pay.view(&shapes).unwrap();
+        assert_eq!((view.scheme, view.cvn), (Scheme::Own(0), 0x01));
+        assert_eq!(view.results(u32::MAX).offline_pin, OfflinePin::Successful);
+        let any = IadShape::new(u64::MAX, 1, Bytes::new(1, 1), Layout::default());
+        assert_eq!(union_pay.view(&[any, UNION_PAY]).unwrap().scheme, Scheme::Own(0));
+        let visa = iad("06010A03A00000").unwrap();
+        assert_eq!(visa.view(&[UNION_PAY]).unwrap().scheme, Scheme::Visa);
+        assert_eq!(visa.view(&[any]).unwrap().cvn, 0x06);
+        // One that ends before what it should hold.
+        let long = IadShape::new(u64::MAX, 1, Bytes::new(1, 9), Layout::default());
+        assert_eq!(visa.view(&[long]), None);
+        assert_eq!(
+            (Iad::new(&[]).unwrap().head(), Iad::new(&[0; 9]).unwrap().head()),
+            (1, 1 << 32)
+        );
+    }
+
+    /// What a table does not say of a CVR is no evidence of anything.
+    #[test]
+    fn what_a_shape_does_not_say_nobody_knows() {
+        let shapes = [IadShape { layout: Layout::default(), ..UNION_PAY }];
+        let iad = iad("07020103FFFFFF10").unwrap();
+        let results = iad.view(&shapes).unwrap().results(u32::MAX);
+        assert_eq!(results, Cvr { is_covered: true, ..Cvr::default() });
+        assert!(results.asks_to_go_online(false, Some(0x80)));
+        for information in [None, Some(0x00), Some(0x40), Some(0xC0)] {
+            assert!(!results.asks_to_go_online(false, information), "{information:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_cryptogram_does_not_cover_is_not_believed() {
+        let visa = iad("06011103A4C098").unwrap();
+        let of = |covered| visa.view(&[]).unwrap().results(covered);
+        let all = of(0b111_1000);
+        assert!(all.is_covered && all.try_limit_exceeded && all.script_failed);
+        assert!(all.tells_of_scripts && all.scripts_processed == 9);
+        assert_eq!(of(u32::MAX), all);
+        // Visa CVN 11: the fifth byte alone.
+        let fifth = of(0b1_0000);
+        assert!(!fifth.is_covered && !fifth.tells_of_scripts && !fifth.try_limit_exceeded);
+        assert_eq!((fifth.offline_pin, fifth.scripts_processed), (OfflinePin::Successful, 0));
+        assert!(fifth.asks_to_go_online(true, None));
+        assert_eq!(of(0).offline_pin, OfflinePin::NotPerformed);
+        assert!(!of(0).asks_to_go_online(true, Some(0x80)));
     }
 }

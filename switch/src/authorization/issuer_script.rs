@@ -20,6 +20,9 @@ pub(super) fn observe(
 ) -> ChipSync {
     let Some(sent) = sync.on_its_way().filter(|sent| sent.atc < check.atc) else { return sync };
     let cvr = &check.results;
+    if !cvr.tells_of_scripts {
+        return sync;
+    }
     // If the last transaction was not completed, this is told of an earlier one. It may still be
     // the one with the script, if the chip told something else in its request.
     let is_older = cvr.last_online_not_completed && cvr.last_online() == sent.told;
@@ -48,6 +51,8 @@ pub(super) struct Evidence<'a> {
     pub(super) data: Option<&'a ChipData>,
     /// Whether its cryptogram is right.
     pub(super) is_right: bool,
+    /// Whether it covers the terminal verification results (95).
+    pub(super) covers_tvr: bool,
     /// The link that it came over has signed on.
     pub(super) is_signed_on: bool,
 }
@@ -58,19 +63,20 @@ pub(super) struct Evidence<'a> {
 /// the rest of it only under that.
 pub(super) fn conclude(
     sync: ChipSync,
-    chip: Evidence<'_>,
+    evidence: Evidence<'_>,
     is_reversed: impl Fn(&Sent) -> bool,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
     let Some(sent) = sync.on_its_way() else { return sync };
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
-    let right = chip.data.filter(|_| chip.is_right).filter(of_this);
+    let right = evidence.data.filter(|_| evidence.is_right).filter(of_this);
     // Ids can come twice: on two plastics, and after a change was given up and sent anew.
     let is_other = |chip: &&ChipData| chip.atc.is_some_and(|atc| atc != sent.atc.to_be_bytes());
-    let named = chip.data.filter(|_| chip.is_signed_on).filter(|chip| !is_other(chip)).or(right);
+    let named =
+        evidence.data.filter(|_| evidence.is_signed_on).filter(|chip| !is_other(chip)).or(right);
     let failed = |chip: &ChipData| {
-        let tvr = chip.covered.map(|covered| covered.tvr).unwrap_or_default();
+        let tvr = chip.tvr.filter(|_| evidence.covers_tvr).unwrap_or_default();
         tvr.issuer_authentication_failed() || tvr.script_failed()
     };
     let finding = match named.and_then(|chip| chip.script_result(sent.script)) {

@@ -33,14 +33,14 @@ impl Judgement<'_> {
         mut trail: Trail,
     ) -> Decision {
         let Judgement { request, card, product, rules, check, circumstances } = self;
-        let Some((chip, covered)) =
-            request.chip.as_ref().and_then(|chip| Some((&**chip, chip.covered.as_ref()?)))
-        else {
+        let Some(chip) = request.chip.as_deref() else {
             return Decision::because(Reason::BadCryptogram, trail);
         };
-        let differ = (request.amount.minor_units, chip.amount().unwrap_or_default());
-        if differ.0 != differ.1 {
-            trail.push(Note::of(Finding::AmountsDiffer, differ.0, differ.1));
+        let (requested, authorized) = (request.amount.minor_units, chip.amount());
+        let differs = chip.amount_authorized.is_some() && authorized != Some(requested);
+        if differs {
+            let authorized = authorized.unwrap_or_default();
+            trail.push(Note::of(Finding::AmountsDiffer, requested, authorized));
         }
         // The chip forgets what it tells here when it gets the answer.
         let is_contact = request.is_contact_chip();
@@ -49,30 +49,33 @@ impl Judgement<'_> {
             false => sync,
         };
         // Its block is deleted, and others are told, a little later.
-        let expired = sync.expired(rules.ofpbe, circumstances.now);
+        let expired = sync.expired(rules.retention, circumstances.now);
         if expired.is_some() {
             trail.push(Finding::ChangeExpired.into());
         }
         let transaction = Transaction {
             request,
             chip,
-            covered,
-            results: &check.results,
+            tvr: chip.tvr.unwrap_or_default(),
+            check,
             product,
             rules,
             sync: expired.as_ref().unwrap_or(&sync),
             now: circumstances.now,
             // A chip that has counted on since no longer waits for this answer, and what it tells
-            // next of scripts is about a later one.
-            can_carry: self.reaches_chip() && counters.highest == check.atc,
+            // next of scripts is about a later one. Of one that never tells of scripts nobody
+            // would know when the change has come to it.
+            can_carry: self.reaches_chip()
+                && counters.highest == check.atc
+                && check.results.tells_of_scripts,
         };
         let (reason, change) = match (pin, &request.pin_block) {
-            (None, None) if rules.offline_pin && !request.is_refund() => {
+            (None, None) if !request.is_refund() => {
                 (self.without_pin(&transaction, &mut trail), None)
             }
             _ => by_pin(request, card, product, pin, &mut trail),
         };
-        let contradicts = rules.declines_amount_mismatch && differ.0 != differ.1;
+        let contradicts = rules.declines_amount_mismatch && differs;
         let reason = match reason {
             Reason::Approved if contradicts => Reason::BadCryptogram,
             reason => reason,
@@ -94,7 +97,13 @@ impl Judgement<'_> {
 
     /// Cash without a PIN passes only where the chip has verified one.
     fn without_pin(&self, transaction: &Transaction<'_>, trail: &mut Trail) -> Reason {
-        let Judgement { request, card, product, .. } = self;
+        let Judgement { request, card, product, rules, .. } = self;
+        if !rules.offline_pin {
+            return match transaction.judge_without_offline_pin(trail) {
+                Ok(()) => without_verified_pin(request, card, product, false, trail),
+                Err(reason) => reason,
+            };
+        }
         let is_verified = transaction.is_verified() && !request.is_contactless();
         if pin::is_cash(request) && !is_verified && pin::is_required(request, product) {
             trail.push(Finding::PinMissing.into());
@@ -124,6 +133,7 @@ impl Judgement<'_> {
         // A change of the PIN unblocks too, and one whose time is over is ended first.
         let unblocks = rules.atm_unblocks_chip
             && request.pin_block.is_some()
+            && pin::is_cash(request)
             && transaction.is_exhausted()
             && *transaction.sync == after
             && after.change().is_none();

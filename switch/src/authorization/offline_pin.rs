@@ -2,10 +2,12 @@
 //! after a PIN change (FTPAM, FTPDY). The chip's counter is not the host's: nothing here moves the
 //! online counter or suspends the card.
 
-use super::chip::{ChipData, Covered, OfflinePin};
-use super::iad::Cvr;
+use super::chip::{ChipData, OfflinePin, Tvr};
+use super::decision::CryptogramCheck;
 use super::pin::is_cash;
-use super::product::{BypassMode, ChipRules, ExhaustedPolicy, NoPinPolicy, Product};
+use super::product::{
+    BypassMode, ChipRules, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered, Product,
+};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
@@ -18,8 +20,8 @@ const DAY_SECONDS: u64 = 24 * 3_600;
 pub(super) struct Transaction<'a> {
     pub(super) request: &'a Request,
     pub(super) chip: &'a ChipData,
-    pub(super) covered: &'a Covered,
-    pub(super) results: &'a Cvr,
+    pub(super) tvr: Tvr,
+    pub(super) check: &'a CryptogramCheck,
     pub(super) product: &'a Product,
     pub(super) rules: &'a ChipRules,
     /// As it is with what this transaction told of it.
@@ -33,31 +35,48 @@ pub(super) struct Transaction<'a> {
 impl Transaction<'_> {
     /// Whether the chip has no PIN try left.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.results.try_limit_exceeded || self.covered.tvr.try_limit_exceeded()
+        self.check.results.try_limit_exceeded || self.tvr.try_limit_exceeded()
     }
 
     /// Whether the chip has verified an offline PIN.
     pub(super) fn is_verified(&self) -> bool {
-        self.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
+        self.check.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
     }
 
     /// The terminal says that an offline PIN is right, and the chip does not.
     fn is_contradictory(&self) -> bool {
         let terminal = self.chip.cvm_results.is_some_and(|cvm| cvm.says_offline_pin_ok());
-        self.results.terminal_erroneously_ok
-            || terminal && self.results.offline_pin != OfflinePin::Successful
+        self.check.results.terminal_erroneously_ok
+            || terminal && self.check.results.offline_pin != OfflinePin::Successful
     }
 
     /// How many PIN tries the chip says it has left.
     fn tries_left(&self) -> Option<Note> {
-        let left = self.chip.tries_left.or(self.results.tries_left)?;
+        let left = self.chip.tries_left.or(self.check.results.tries_left)?;
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
     }
 
     /// The terminal says that a PIN went online.
     fn claims_online_pin(&self) -> bool {
-        self.covered.tvr.online_pin_captured()
+        self.tvr.online_pin_captured()
             || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
+    }
+
+    /// A chip that holds no PIN, for a request without DE52: who takes it out on the way must gain
+    /// nothing, and a holder whom nothing has verified can be asked for an online PIN.
+    ///
+    /// # Errors
+    /// The reason of the decline.
+    pub(super) fn judge_without_offline_pin(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let finding = if self.claims_online_pin() {
+            Finding::OnlinePinMissing
+        } else if self.tvr.verification_failed() && !self.request.is_contactless() {
+            Finding::VerificationFailed
+        } else {
+            return Ok(());
+        };
+        trail.push(finding.into());
+        Err(Reason::PinRequired)
     }
 
     /// The evidence of a chip that was read without contact, for a request without DE52: it holds
@@ -68,13 +87,13 @@ impl Transaction<'_> {
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let tvr = self.covered.tvr;
+        let tvr = self.tvr;
         let is_required = self.rules.no_pin_policy == NoPinPolicy::Required;
-        let (finding, reason) = if self.results.terminal_erroneously_ok {
+        let (finding, reason) = if self.check.results.terminal_erroneously_ok {
             (Finding::OfflinePinContradicted, Reason::BadCryptogram)
         } else if self.claims_online_pin() {
             (Finding::OnlinePinMissing, Reason::PinRequired)
-        } else if self.results.offline_pin == OfflinePin::Failed {
+        } else if self.check.results.offline_pin == OfflinePin::Failed {
             (Finding::OfflinePinWrong, Reason::InvalidPin)
         } else if tvr.try_limit_exceeded() {
             (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
@@ -96,56 +115,87 @@ impl Transaction<'_> {
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let mut note = |finding: Finding| {
-            trail.push(finding.into());
-            if matches!(finding, Finding::ChipTryLimitExceeded | Finding::OfflinePinWrong) {
-                trail.extend(self.tries_left());
-            }
-        };
         if self.is_contradictory() {
-            note(Finding::OfflinePinContradicted);
+            trail.push(Finding::OfflinePinContradicted.into());
             return Err(Reason::BadCryptogram);
         }
-        let tvr = self.covered.tvr;
-        let cvm = self.chip.cvm_results;
         if self.claims_online_pin() {
-            note(Finding::OnlinePinMissing);
+            trail.push(Finding::OnlinePinMissing.into());
             return Err(Reason::PinRequired);
         }
-        if self.results.offline_pin == OfflinePin::Successful {
-            note(Finding::OfflinePinRight);
+        if self.check.results.offline_pin == OfflinePin::Successful {
+            trail.push(Finding::OfflinePinRight.into());
             return Ok(());
         }
         if self.is_exhausted() {
-            note(Finding::ChipTryLimitExceeded);
-            let (finding, can_unblock) = match self.sync.change() {
-                Some(change) if change.is_doubtful => (Finding::ChangeInDoubt, false),
-                Some(_) if self.can_carry => (Finding::ChangePending, true),
-                Some(_) => (Finding::CannotCarry, false),
-                None => (Finding::NoChangePending, false),
-            };
-            note(finding);
-            return match can_unblock && self.may_pass_exhausted() {
-                true => Ok(()),
-                false => Err(Reason::PinTryLimitExceeded),
-            };
+            trail.push(Finding::ChipTryLimitExceeded.into());
+            trail.extend(self.tries_left());
+            if let Some(judged) = self.judge_exhausted(trail) {
+                return judged;
+            }
         }
+        self.judge_other_methods(trail)
+    }
+
+    /// A chip without a PIN try left; `None` where it is judged like any other.
+    fn judge_exhausted(&self, trail: &mut Trail) -> Option<Result<(), Reason>> {
+        let finding = match self.sync.change() {
+            Some(change) if change.is_doubtful => Finding::ChangeInDoubt,
+            Some(_) if self.can_carry => Finding::ChangePending,
+            Some(_) => Finding::CannotCarry,
+            None => Finding::NoChangePending,
+        };
+        trail.push(finding.into());
+        match finding {
+            Finding::ChangePending if self.may_pass_exhausted(trail) => return Some(Ok(())),
+            Finding::NoChangePending
+                if self.rules.locked_chip == LockedChip::WherePinRequired && !self.wants_pin() =>
+            {
+                trail.push(Finding::NoPinWanted.into());
+                return None;
+            }
+            _ => {}
+        }
+        Some(Err(Reason::PinTryLimitExceeded))
+    }
+
+    /// Whether the chip or the terminal says that a PIN was wanted, or the terminal does not say
+    /// that no verification was needed.
+    fn wants_pin(&self) -> bool {
+        let none_was_needed = self.chip.cvm_results.is_some_and(|cvm| cvm.none_was_needed());
+        !none_was_needed
+            || self.tvr.wants_pin()
+            || self.check.results.offline_pin != OfflinePin::NotPerformed
+    }
+
+    /// The rows of a chip that has verified no PIN, and could have.
+    fn judge_other_methods(&self, trail: &mut Trail) -> Result<(), Reason> {
+        let (tvr, cvm) = (self.tvr, self.chip.cvm_results);
+        let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         // At a terminal with a contact chip, what says neither that a PIN was right nor why there
         // was none is not believed. Elsewhere nobody may have been there to ask.
         let no_pin = !self.request.is_contact_chip()
             || tvr.no_pin_pad()
             || tvr.pin_not_entered()
             || cvm.is_some_and(|cvm| cvm.other_method_held());
-        if self.results.offline_pin == OfflinePin::Failed || tvr.verification_failed() || !no_pin {
-            note(match self.results.offline_pin {
-                OfflinePin::Failed => Finding::OfflinePinWrong,
-                _ => Finding::VerificationFailed,
-            });
+        if self.check.results.offline_pin == OfflinePin::Failed
+            || tvr.verification_failed()
+            || !no_pin
+        {
+            match self.check.results.offline_pin {
+                OfflinePin::Failed => {
+                    trail.push(Finding::OfflinePinWrong.into());
+                    trail.extend(self.tries_left());
+                }
+                _ => trail.push(Finding::VerificationFailed.into()),
+            }
+        } else if tvr.pin_not_entered() && declines_not_entered {
+            trail.push(Finding::PinNotEntered.into());
         } else if self.rules.no_pin_policy == NoPinPolicy::CvmList {
-            note(Finding::OtherVerification);
+            trail.push(Finding::OtherVerification.into());
             return Ok(());
         } else {
-            note(Finding::OfflinePinRequired);
+            trail.push(Finding::OfflinePinRequired.into());
         }
         match self.is_bypassed(trail) {
             true => Ok(()),
@@ -153,12 +203,19 @@ impl Transaction<'_> {
         }
     }
 
-    fn may_pass_exhausted(&self) -> bool {
+    fn may_pass_exhausted(&self, trail: &mut Trail) -> bool {
         match self.rules.approve_exhausted {
-            ExhaustedPolicy::Always => true,
+            ExhaustedPolicy::Always => {
+                let Some(threshold) = self.rules.ftpam else { return true };
+                let below = self.below(threshold);
+                let passes = |note| Note { finding: Finding::ExhaustedBelow, ..note };
+                let is_below = below.is_ok();
+                trail.push(below.map_or_else(|note| note, passes));
+                is_below
+            }
             ExhaustedPolicy::NextCvm => {
                 self.chip.cvm_results.is_some_and(|cvm| cvm.other_method_held())
-                    && !self.covered.tvr.verification_failed()
+                    && !self.tvr.verification_failed()
             }
         }
     }
@@ -231,6 +288,10 @@ impl Transaction<'_> {
     /// seen the amount that is asked for; and what he is billed counts alone, if that amount is in
     /// another currency.
     fn amount(&self) -> Option<u64> {
+        let covers = &self.check.cvn.covers;
+        if !covers.has(0x9F02) || !covers.has(0x5F2A) {
+            return None;
+        }
         let (requested, authorized) = (self.request.amount, self.chip.amount()?);
         if self.chip.currency() != Some(requested.currency) {
             return None;

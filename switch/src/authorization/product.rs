@@ -5,11 +5,10 @@ use std::num::NonZeroU32;
 use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
+use super::iad::IadShape;
 use crate::cards::Pan;
+use crate::cards::chip::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
-
-/// OFPBE of a product that does not say it, and of one that has no chips any more.
-pub const OFPBE_DAYS: u32 = 7;
 
 /// When a PIN must come with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +45,31 @@ pub enum NoPinPolicy {
 /// When a chip without a PIN try left passes while a change waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExhaustedPolicy {
-    /// Always.
-    #[default]
+    /// Always; below FTPAM, where that is set.
     Always,
     /// If another cardholder verification method held.
+    #[default]
     NextCvm,
+}
+
+/// What becomes of a transaction whose holder was asked for the PIN and entered none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinNotEntered {
+    /// It is declined, unless it is bypassed.
+    #[default]
+    Decline,
+    /// As where there is no PIN pad: [`NoPinPolicy`] decides.
+    CvmList,
+}
+
+/// What becomes of a chip without a PIN try left for which no change waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockedChip {
+    /// It is declined.
+    #[default]
+    Decline,
+    /// It is declined unless no verification was needed, and nothing says that a PIN was wanted.
+    WherePinRequired,
 }
 
 /// What becomes of a card with a chip whose stripe was read instead.
@@ -70,6 +89,8 @@ pub enum Fallback {
 pub struct ChipRules {
     /// Its issuer master keys.
     pub keys: ChipKeys,
+    /// Its own shapes of issuer application data (9F10).
+    pub iads: Vec<IadShape>,
     /// Its own rows of the table of CVNs.
     pub cvns: Vec<CvnRow>,
     /// Whether the chip holds the PIN (EMVOP=Y).
@@ -78,15 +99,19 @@ pub struct ChipRules {
     pub ftpam: Option<u64>,
     /// FTPDY, in days; never 0.
     pub ftpdy: Option<u32>,
-    /// OFPBE, in days: how long a change waits for the chip before its PIN block is deleted.
-    pub ofpbe: u32,
+    /// How long a change waits for the chip before its PIN block is deleted.
+    pub retention: Retention,
     /// Whether FTPDY counts without FTPAM.
     pub bypass_mode: BypassMode,
     /// What a transaction without a PIN comes to.
     pub no_pin_policy: NoPinPolicy,
     /// What a chip without a PIN try left comes to, while a change waits for it.
     pub approve_exhausted: ExhaustedPolicy,
-    /// Whether a right online PIN queues an unblock for a chip without a PIN try left.
+    /// What a transaction comes to whose holder entered no PIN.
+    pub pin_not_entered: PinNotEntered,
+    /// What a chip without a PIN try left comes to, while no change waits for it.
+    pub locked_chip: LockedChip,
+    /// Whether a right online PIN for cash queues an unblock for a chip without a PIN try left.
     pub atm_unblocks_chip: bool,
     /// What becomes of a card whose stripe was read instead of its chip.
     pub fallback: Fallback,
@@ -124,6 +149,12 @@ pub struct Product {
 }
 
 impl Product {
+    /// How long a change of a PIN waits for the chips of its cards.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.chip.as_ref().map_or(Retention::DEFAULT, |rules| rules.retention)
+    }
+
     /// Whether a PAN starts with one of the product's BINs.
     #[must_use]
     pub fn has_bin_of(&self, pan: &Pan) -> bool {

@@ -1,7 +1,7 @@
 //! What an authorization request, an advice or a reversal says, read once from the message and
 //! checked.
 
-use iso_specs::{Decoded, Message, Mti};
+use iso_specs::{ChipTag, Decoded, Message, Mti, tlv};
 
 use super::chip::ChipData;
 use super::currency;
@@ -101,8 +101,8 @@ pub struct Request {
     pub rrn: Option<[u8; 12]>,
     /// DE52.
     pub pin_block: Option<PinBlock>,
-    /// DE55; absent without it, and outside of an authorization request where it cannot be read or
-    /// contradicts DE22 or DE23.
+    /// DE55, or the elements that hold the same in some dialects; absent without them, and outside
+    /// of an authorization request where they cannot be read or contradict DE22 or DE23.
     pub chip: Option<Box<ChipData>>,
     /// DE90 of a reversal, and what else it could mean; empty without it.
     pub original: Readings,
@@ -310,17 +310,59 @@ fn chip_data(
     entry_mode: Option<[u8; 3]>,
     sequence: Option<u8>,
 ) -> Result<Option<Box<ChipData>>, FormatError> {
-    let Some(field) = message.field(55) else { return Ok(None) };
-    let wrong = FormatError { element: 55 };
+    let (element, data) = match message.field(55) {
+        Some(field) => {
+            let mut buffer = [0; VALUE_BYTES_MAX];
+            (55, field.bytes(&mut buffer).and_then(ChipData::read))
+        }
+        None => match chip_elements(message)? {
+            Some((element, data)) => (element, ChipData::read(&data)),
+            None => return Ok(None),
+        },
+    };
+    let wrong = FormatError { element };
     if matches!(entry_mode, Some([b'0', b'1' | b'2', _] | [b'9', b'0', _])) {
         return Err(wrong);
     }
-    let mut buffer = [0; VALUE_BYTES_MAX];
-    let data = field.bytes(&mut buffer).and_then(ChipData::read).ok_or(wrong)?;
+    let data = data.ok_or(wrong)?;
     match sequence.filter(|given| *given != 0).zip(data.sequence) {
         Some((given, of_chip)) if given != of_chip => Err(FormatError { element: 23 }),
         _ => Ok(Some(Box::new(data))),
     }
+}
+
+/// The chip data of a message that has them in elements of their own, as they would stand in DE55;
+/// and the first of these elements. Without a cryptogram and without script results there are none.
+fn chip_elements(message: &Message<'_>) -> Result<Option<(u8, Vec<u8>)>, FormatError> {
+    let (mut data, mut first, mut tells) = (Vec::new(), None, false);
+    for (element, tag) in message.spec().chip_elements() {
+        let ChipTag::Value(tag) = *tag else { continue };
+        let Some(field) = message.field(*element) else { continue };
+        let wrong = FormatError { element: *element };
+        let (mut buffer, start) = ([0; VALUE_BYTES_MAX], data.len());
+        match field.bytes(&mut buffer) {
+            Some(bytes) => tlv::push(&mut data, tag, bytes).map_err(|_| wrong)?,
+            None => {
+                let packed = packed(field.text(&mut buffer).ok_or(wrong)?);
+                tlv::push(&mut data, tag, &packed).map_err(|_| wrong)?;
+            }
+        }
+        // The first that cannot be read is the one at fault.
+        data.get(start..).and_then(ChipData::read).ok_or(wrong)?;
+        first.get_or_insert(*element);
+        tells |= matches!(tag, 0x9F26 | 0x9F5B);
+    }
+    Ok(first.filter(|_| tells).map(|first| (first, data)))
+}
+
+/// Digits two a byte, with a zero before an odd number of them.
+fn packed(digits: &[u8]) -> Vec<u8> {
+    let nibbles: Vec<u8> = (digits.len() % 2 == 1)
+        .then_some(0)
+        .into_iter()
+        .chain(digits.iter().map(|digit| digit & 0x0F))
+        .collect();
+    nibbles.chunks(2).map(|pair| pair.iter().fold(0, |byte, nibble| byte << 4 | nibble)).collect()
 }
 
 /// Only a reversal has one; whatever else brings DE90 is not asked what it means.

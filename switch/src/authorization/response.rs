@@ -1,6 +1,7 @@
 //! The response: what comes back from the request, and what the switch adds.
 
-use iso_specs::{ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec, tlv};
+use iso_specs::tlv::{self, Reader};
+use iso_specs::{ChipTag, ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec};
 
 use super::request::FormatError;
 use super::response_code::Reason;
@@ -44,6 +45,11 @@ impl Answer {
 /// Longest chip data of an answer, in bytes: 91 with 16 bytes, 8A, and a template with the id of a
 /// script and a command of 29 bytes.
 const CHIP_DATA_BYTES_MAX: usize = 18 + 4 + 2 + 7 + 2 + 29;
+
+/// Shortest and longest value of 91, and of a template with a script: it unblocks, or changes the
+/// PIN too.
+const TAG_91_BYTES: [usize; 2] = [8, 10];
+const SCRIPT_BYTES: [usize; 2] = [2 + 7 + 2 + 13, 2 + 7 + 2 + 29];
 
 /// What goes back in DE55: 91, then a script in its template with its id (9F18) and its command
 /// (86); and 8A where the dialect wants it.
@@ -96,7 +102,12 @@ pub fn encode(
     }
     response.set(39, reason.response_code(dialect).as_bytes());
     if let Some(chip) = chip {
-        response.set(55, chip);
+        let apart = dialect.chip_elements();
+        if apart.is_empty() || message.has(55) {
+            response.set(55, chip);
+        } else {
+            set_apart(&mut response, apart, chip);
+        }
     }
     match (&number, dialect.reason_code_field()) {
         (Some(number), _) => {
@@ -110,11 +121,28 @@ pub fn encode(
     response.encode(dialect, out)
 }
 
+/// Chip data in the elements of their tags, as the request had them. What is in none is left out.
+fn set_apart<'a>(response: &mut OutgoingMessage<'a>, of_tags: &[(u8, ChipTag)], chip: &'a [u8]) {
+    let element =
+        |tag| of_tags.iter().find(|(_, known)| *known == tag).map(|(element, _)| *element);
+    for object in Reader::new(chip).map_while(Result::ok) {
+        // Scripts are the last of all.
+        let (tag, value) = match object.tag {
+            0x71 | 0x72 => (ChipTag::Scripts, chip.get(object.offset..).unwrap_or_default()),
+            tag => (ChipTag::Value(tag), object.value),
+        };
+        if let Some(element) = element(tag) {
+            response.set(element, value);
+        }
+    }
+}
+
 /// Whether a dialect can carry everything that answers bring back and add.
 ///
 /// # Errors
 /// The data element that the dialect cannot carry, and why.
 pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
+    check_chip_elements(dialect)?;
     for reason in Reason::ALL {
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
         answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
@@ -124,6 +152,23 @@ pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
         answer.set(ADDITIONAL_RESPONSE_DATA, b"000").encode(dialect, &mut Vec::new())?;
         if let Some(field) = dialect.reason_code_field() {
             answer.set(field, reason.code().as_bytes()).encode(dialect, &mut Vec::new())?;
+        }
+    }
+    Ok(())
+}
+
+fn check_chip_elements(dialect: &Spec) -> Result<(), EncodeError> {
+    for (element, tag) in dialect.chip_elements() {
+        let lengths = match tag {
+            ChipTag::Value(0x91) => TAG_91_BYTES,
+            ChipTag::Value(0x8A) => [2; 2],
+            ChipTag::Scripts => SCRIPT_BYTES,
+            ChipTag::Value(_) => continue,
+        };
+        for length in lengths {
+            let value = vec![0; length];
+            let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
+            answer.set(*element, &value).encode(dialect, &mut Vec::new())?;
         }
     }
     Ok(())

@@ -37,6 +37,14 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, value, parameter) = self.finding.row();
         f.write_str(words)?;
+        match self.finding {
+            F::IadUnknown => return write!(f, " ({value} {})", Head(self.value)),
+            F::CvnNotInTable => {
+                let head = Head(self.parameter);
+                return write!(f, " ({value} {:02X}, {parameter} {head})", self.value);
+            }
+            _ => {}
+        }
         match (value, parameter) {
             ("", _) => Ok(()),
             (value, "") => write!(f, " ({value} {})", self.value),
@@ -45,218 +53,123 @@ impl fmt::Display for Note {
     }
 }
 
-/// What a step of a decision can find. Stored by its place here: new ones go to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words of each are in the table below")]
-pub enum Finding {
-    RightPin,
-    WrongPin,
-    ChipDataMissing,
-    ChipDataIncomplete,
-    NotAnArqc,
-    CvnUnknown,
-    CryptogramRight,
-    CryptogramWrong,
-    CryptogramAgain,
-    AtcOutOfRange,
-    AtcReplayed,
-    AtcTooOld,
-    AmountsDiffer,
-    OfflinePinContradicted,
-    OnlinePinMissing,
-    OfflinePinRight,
-    ChipTryLimitExceeded,
-    OfflinePinWrong,
-    VerificationFailed,
-    OtherVerification,
-    OfflinePinRequired,
-    ChangePending,
-    NoChangePending,
-    BelowThreshold,
-    NotBelowThreshold,
-    NoThreshold,
-    AmountNotComparable,
-    WithinDays,
-    DaysPassed,
-    TypeWithoutBypass,
-    ScriptSentAlready,
-    ChangeNotBegun,
-    ScriptConfirmed,
-    ScriptNotDone,
-    ScriptLost,
-    ScriptGivenUp,
-    ChangeExpired,
-    ScriptAttached,
-    UnblockQueued,
-    ChipUnavailable,
-    ChipTriesLeft,
-    CannotCarry,
-    Contactless,
-    NoSuchPlastic,
-    PlasticExpired,
-    SuspendedForPinTries,
-    CardNotActive,
-    CardBlocked,
-    NoChipKeys,
-    PinBlockUnusable,
-    NoPinSet,
-    PinMissing,
-    NoPinRequired,
-    PinUnavailable,
-    CurrencyNotAllowed,
-    LimitNotComparable,
-    AboveLimit,
-    ScriptReversed,
-    ScriptInDoubt,
-    ChangeInDoubt,
-    StripeOfChip,
-    OriginalUnknown,
+/// The bytes of a number behind the one in front of them, in hexadecimal.
+struct Head(u64);
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.to_be_bytes();
+        let mut rest = bytes.iter().skip_while(|byte| **byte == 0).skip(1);
+        match rest.next() {
+            Some(first) => write!(f, "{first:02X}")?,
+            None => f.write_str("nothing")?,
+        }
+        rest.try_for_each(|byte| write!(f, " {byte:02X}"))
+    }
+}
+
+/// Makes [`Finding`] of a table with a line for each: its words, then what its value and its
+/// parameter are, where it has them.
+macro_rules! findings {
+    ($($name:ident: $words:literal $(, $value:literal $(, $parameter:literal)?)?;)*) => {
+        /// What a step of a decision can find. Stored by its place here: new ones go to the end.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the words of each are in the table")]
+        pub enum Finding {
+            $($name,)*
+        }
+
+        impl Finding {
+            /// All of them, in the order of their stored numbers.
+            pub const ALL: &[Finding] = &[$(Finding::$name,)*];
+
+            /// In words; then what its value and its parameter are, nothing where it has none.
+            #[must_use]
+            pub const fn row(self) -> (&'static str, &'static str, &'static str) {
+                match self {
+                    $(Finding::$name => {
+                        ($words, concat!("" $(, $value)?), concat!("" $($(, $parameter)?)?))
+                    })*
+                }
+            }
+        }
+    };
+}
+
+findings! {
+    RightPin: "online PIN right";
+    WrongPin: "online PIN wrong", "consecutive", "limit";
+    ChipDataMissing: "a chip without DE55, and no PIN";
+    ChipDataIncomplete: "DE55 lacks what its cryptogram covers";
+    NotAnArqc: "the chip did not ask to go online";
+    CvnUnknown: "issuer data or cryptogram version not known", "CVN";
+    CryptogramRight: "cryptogram right", "ATC";
+    CryptogramWrong: "cryptogram wrong", "ATC";
+    CryptogramAgain: "the same cryptogram, after the PIN was asked for", "ATC";
+    AtcOutOfRange: "ATC out of range", "ATC";
+    AtcReplayed: "ATC seen before", "ATC", "highest";
+    AtcTooOld: "ATC below the window", "ATC", "highest";
+    AmountsDiffer: "DE4 and 9F02 differ", "DE4", "9F02";
+    OfflinePinContradicted: "the terminal says offline PIN right, the chip does not";
+    OnlinePinMissing: "the terminal says online PIN, and there is no DE52";
+    OfflinePinRight: "offline PIN right";
+    ChipTryLimitExceeded: "no PIN try left on the chip";
+    OfflinePinWrong: "offline PIN wrong";
+    VerificationFailed: "no cardholder verification held";
+    OtherVerification: "no PIN was needed, or none could be entered";
+    OfflinePinRequired: "the product requires an offline PIN";
+    ChangePending: "a change waits for the chip";
+    NoChangePending: "no change waits for the chip";
+    BelowThreshold: "bypass: below FTPAM", "amount", "FTPAM";
+    NotBelowThreshold: "no bypass: not below FTPAM", "amount", "FTPAM";
+    NoThreshold: "no bypass: FTPAM is not set";
+    AmountNotComparable: "no bypass: no amount in the product's currency", "DE4", "9F02";
+    WithinDays: "bypass: within FTPDY", "seconds since the change", "FTPDY";
+    DaysPassed: "no bypass: FTPDY is over", "seconds since the change", "FTPDY";
+    TypeWithoutBypass: "no bypass: cash, or another type";
+    ScriptSentAlready: "no bypass: the chip may have had the script";
+    ChangeNotBegun: "no bypass: the change does not count yet";
+    ScriptConfirmed: "the chip has done the script", "ATC of the script";
+    ScriptNotDone: "the script did not work", "ATC of the script";
+    ScriptLost: "the script did not reach the chip", "ATC of the script";
+    ScriptGivenUp: "the script is given up", "sent";
+    ChangeExpired: "the change was not carried within OFPBE";
+    ScriptAttached: "the answer carries a script", "sent";
+    UnblockQueued: "an unblock is queued for the chip";
+    ChipUnavailable: "the HSM gave no answer for the chip";
+    ChipTriesLeft: "the chip's PIN try counter", "left";
+    CannotCarry: "no script can go: no contact chip, or not its newest transaction";
+    Contactless: "a contactless chip that tells of no failure";
+    NoSuchPlastic: "no plastic has this expiry and sequence number";
+    PlasticExpired: "the plastic has expired";
+    SuspendedForPinTries: "suspended for wrong PINs";
+    CardNotActive: "not activated";
+    CardBlocked: "limited, suspended or terminated";
+    NoChipKeys: "the product has no keys for chips";
+    PinBlockUnusable: "the PIN block cannot be used";
+    NoPinSet: "no PIN is set";
+    PinMissing: "a PIN is required, and there is none";
+    NoPinRequired: "no PIN is required";
+    PinUnavailable: "the HSM gave no answer for the PIN";
+    CurrencyNotAllowed: "currency not allowed", "DE49";
+    LimitNotComparable: "not comparable with the limit", "DE49", "limit";
+    AboveLimit: "above the limit", "amount", "limit";
+    ScriptReversed: "the script's answer was reversed", "ATC of the script";
+    ScriptInDoubt: "the script may have reached the chip", "ATC of the script";
+    ChangeInDoubt: "the chip may have made the change that waits";
+    StripeOfChip: "the stripe of a card with a chip was read";
+    PinNotEntered: "a PIN was asked for, and none was entered";
+    NoPinWanted: "no verification was needed, and nobody asked for a PIN";
+    ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
+    IadUnknown: "the shape of 9F10 is not known", "it begins with";
+    CvnNotInTable: "the CVN of this shape of 9F10 is not known", "CVN", "9F10 begins with";
+    CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
+    OriginalUnknown: "original unknown";
 }
 
 use Finding as F;
 
 impl Finding {
-    /// All of them, in the order of their stored numbers.
-    pub const ALL: [Finding; 62] = [
-        F::RightPin,
-        F::WrongPin,
-        F::ChipDataMissing,
-        F::ChipDataIncomplete,
-        F::NotAnArqc,
-        F::CvnUnknown,
-        F::CryptogramRight,
-        F::CryptogramWrong,
-        F::CryptogramAgain,
-        F::AtcOutOfRange,
-        F::AtcReplayed,
-        F::AtcTooOld,
-        F::AmountsDiffer,
-        F::OfflinePinContradicted,
-        F::OnlinePinMissing,
-        F::OfflinePinRight,
-        F::ChipTryLimitExceeded,
-        F::OfflinePinWrong,
-        F::VerificationFailed,
-        F::OtherVerification,
-        F::OfflinePinRequired,
-        F::ChangePending,
-        F::NoChangePending,
-        F::BelowThreshold,
-        F::NotBelowThreshold,
-        F::NoThreshold,
-        F::AmountNotComparable,
-        F::WithinDays,
-        F::DaysPassed,
-        F::TypeWithoutBypass,
-        F::ScriptSentAlready,
-        F::ChangeNotBegun,
-        F::ScriptConfirmed,
-        F::ScriptNotDone,
-        F::ScriptLost,
-        F::ScriptGivenUp,
-        F::ChangeExpired,
-        F::ScriptAttached,
-        F::UnblockQueued,
-        F::ChipUnavailable,
-        F::ChipTriesLeft,
-        F::CannotCarry,
-        F::Contactless,
-        F::NoSuchPlastic,
-        F::PlasticExpired,
-        F::SuspendedForPinTries,
-        F::CardNotActive,
-        F::CardBlocked,
-        F::NoChipKeys,
-        F::PinBlockUnusable,
-        F::NoPinSet,
-        F::PinMissing,
-        F::NoPinRequired,
-        F::PinUnavailable,
-        F::CurrencyNotAllowed,
-        F::LimitNotComparable,
-        F::AboveLimit,
-        F::ScriptReversed,
-        F::ScriptInDoubt,
-        F::ChangeInDoubt,
-        F::StripeOfChip,
-        F::OriginalUnknown,
-    ];
-
-    /// In words; then what its value and its parameter are, nothing where it has none.
-    #[must_use]
-    pub const fn row(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            F::RightPin => ("online PIN right", "", ""),
-            F::WrongPin => ("online PIN wrong", "consecutive", "limit"),
-            F::ChipDataMissing => ("a chip without DE55, and no PIN", "", ""),
-            F::ChipDataIncomplete => ("DE55 lacks what its cryptogram covers", "", ""),
-            F::NotAnArqc => ("the chip did not ask to go online", "", ""),
-            F::CvnUnknown => ("issuer data or cryptogram version not known", "CVN", ""),
-            F::CryptogramRight => ("cryptogram right", "ATC", ""),
-            F::CryptogramWrong => ("cryptogram wrong", "ATC", ""),
-            F::CryptogramAgain => ("the same cryptogram, after the PIN was asked for", "ATC", ""),
-            F::AtcOutOfRange => ("ATC out of range", "ATC", ""),
-            F::AtcReplayed => ("ATC seen before", "ATC", "highest"),
-            F::AtcTooOld => ("ATC below the window", "ATC", "highest"),
-            F::AmountsDiffer => ("DE4 and 9F02 differ", "DE4", "9F02"),
-            F::OfflinePinContradicted => {
-                ("the terminal says offline PIN right, the chip does not", "", "")
-            }
-            F::OnlinePinMissing => ("the terminal says online PIN, and there is no DE52", "", ""),
-            F::OfflinePinRight => ("offline PIN right", "", ""),
-            F::ChipTryLimitExceeded => ("no PIN try left on the chip", "", ""),
-            F::OfflinePinWrong => ("offline PIN wrong", "", ""),
-            F::VerificationFailed => ("no cardholder verification held", "", ""),
-            F::OtherVerification => ("no PIN was needed, or none could be entered", "", ""),
-            F::OfflinePinRequired => ("the product requires an offline PIN", "", ""),
-            F::ChangePending => ("a change waits for the chip", "", ""),
-            F::NoChangePending => ("no change waits for the chip", "", ""),
-            F::BelowThreshold => ("bypass: below FTPAM", "amount", "FTPAM"),
-            F::NotBelowThreshold => ("no bypass: not below FTPAM", "amount", "FTPAM"),
-            F::NoThreshold => ("no bypass: FTPAM is not set", "", ""),
-            F::AmountNotComparable => {
-                ("no bypass: no amount in the product's currency", "DE4", "9F02")
-            }
-            F::WithinDays => ("bypass: within FTPDY", "seconds since the change", "FTPDY"),
-            F::DaysPassed => ("no bypass: FTPDY is over", "seconds since the change", "FTPDY"),
-            F::TypeWithoutBypass => ("no bypass: cash, or another type", "", ""),
-            F::ScriptSentAlready => ("no bypass: the chip may have had the script", "", ""),
-            F::ChangeNotBegun => ("no bypass: the change does not count yet", "", ""),
-            F::ScriptConfirmed => ("the chip has done the script", "ATC of the script", ""),
-            F::ScriptNotDone => ("the script did not work", "ATC of the script", ""),
-            F::ScriptLost => ("the script did not reach the chip", "ATC of the script", ""),
-            F::ScriptReversed => ("the script's answer was reversed", "ATC of the script", ""),
-            F::ScriptInDoubt => ("the script may have reached the chip", "ATC of the script", ""),
-            F::ChangeInDoubt => ("the chip may have made the change that waits", "", ""),
-            F::ScriptGivenUp => ("the script is given up", "sent", ""),
-            F::ChangeExpired => ("the change was not carried within OFPBE", "", ""),
-            F::ScriptAttached => ("the answer carries a script", "sent", ""),
-            F::UnblockQueued => ("an unblock is queued for the chip", "", ""),
-            F::ChipUnavailable => ("the HSM gave no answer for the chip", "", ""),
-            F::ChipTriesLeft => ("the chip's PIN try counter", "left", ""),
-            F::CannotCarry => {
-                ("no script can go: no contact chip, or not its newest transaction", "", "")
-            }
-            F::Contactless => ("a contactless chip that tells of no failure", "", ""),
-            F::NoSuchPlastic => ("no plastic has this expiry and sequence number", "", ""),
-            F::PlasticExpired => ("the plastic has expired", "", ""),
-            F::SuspendedForPinTries => ("suspended for wrong PINs", "", ""),
-            F::CardNotActive => ("not activated", "", ""),
-            F::CardBlocked => ("limited, suspended or terminated", "", ""),
-            F::StripeOfChip => ("the stripe of a card with a chip was read", "", ""),
-            F::NoChipKeys => ("the product has no keys for chips", "", ""),
-            F::PinBlockUnusable => ("the PIN block cannot be used", "", ""),
-            F::NoPinSet => ("no PIN is set", "", ""),
-            F::PinMissing => ("a PIN is required, and there is none", "", ""),
-            F::NoPinRequired => ("no PIN is required", "", ""),
-            F::OriginalUnknown => ("original unknown", "", ""),
-            F::PinUnavailable => ("the HSM gave no answer for the PIN", "", ""),
-            F::CurrencyNotAllowed => ("currency not allowed", "DE49", ""),
-            F::LimitNotComparable => ("not comparable with the limit", "DE49", "limit"),
-            F::AboveLimit => ("above the limit", "amount", "limit"),
-        }
-    }
-
     /// Whether it tells of what the chip holds, or is to hold.
     #[must_use]
     pub const fn is_of_chip_state(self) -> bool {

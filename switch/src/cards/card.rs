@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
-use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync};
+use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync, Retention};
 use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, KeptPin, PinReference};
@@ -212,9 +212,10 @@ impl CardState {
     /// of whatever waited there. Before the activation of the card it does not begin to count.
     #[must_use]
     pub fn with_pin_for_chips(&self, pin: &KeptPin, now: Timestamp) -> CardState {
-        let since = Some(now).filter(|_| self.status != CardStatus::Unactivated);
+        let counts = self.status != CardStatus::Unactivated;
+        let (since, set_at) = (Some(now).filter(|_| counts), Some(now).filter(|_| !counts));
         let kind = ChangeKind::Pin { version: self.pin.version, pin: pin.clone() };
-        let change = Change::new(kind, since);
+        let change = Change { set_at, ..Change::new(kind, since) };
         self.with_syncs(|_| ChipSync::Pending(change.clone()))
     }
 
@@ -234,14 +235,18 @@ impl CardState {
         card
     }
 
-    /// The card without the changes that were not carried within so many days, and whether one of
-    /// them was of the PIN; `None` where there are none of these.
+    /// The card without the changes that were not carried in time, and whether one of them was of
+    /// the PIN; `None` where there are none of these.
     #[must_use]
-    pub fn with_expired_changes(&self, days: u32, now: Timestamp) -> Option<(CardState, bool)> {
+    pub fn with_expired_changes(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> Option<(CardState, bool)> {
         let expired = |(place, plastic): (usize, &Plastic)| {
             let sync = &plastic.chip.as_ref()?.sync;
             let is_pin = sync.kept_change().is_some_and(Change::is_of_pin);
-            Some((place, sync.expired(days, now)?, is_pin))
+            Some((place, sync.expired(retention, now)?, is_pin))
         };
         let expired: Vec<_> = self.plastics.iter().enumerate().filter_map(expired).collect();
         if expired.is_empty() {
@@ -260,6 +265,7 @@ impl CardState {
         for chip in self.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {
             if let ChipSync::Pending(change) = &mut chip.sync {
                 change.since.get_or_insert(now);
+                change.set_at = None;
             }
         }
     }
@@ -388,8 +394,10 @@ mod tests {
         let card = CardState { status: CardStatus::Unactivated, ..two_plastics() };
         let card = card.with_pin_for_chips(&KeptPin { block: [7; 8], key: PEK }, made);
         assert!((0..2).all(|place| change_of(&card, place).since.is_none()));
+        assert!((0..2).all(|place| change_of(&card, place).set_at == Some(made)));
         let card = card.activated(activated).unwrap();
         assert!((0..2).all(|place| change_of(&card, place).since == Some(activated)));
+        assert!((0..2).all(|place| change_of(&card, place).set_at.is_none()));
     }
 
     /// Whether it waits, is on its way or was given up: a script may still be made of it.

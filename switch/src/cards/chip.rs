@@ -142,6 +142,20 @@ pub struct Sent {
     pub unblock: Option<Timestamp>,
 }
 
+/// How long a change may wait for the chip before its PIN block is deleted, in days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// OFPBE: from when the change begins to count.
+    pub ofpbe: u32,
+    /// From when a PIN was set on a card that nobody has activated since.
+    pub unactivated: u32,
+}
+
+impl Retention {
+    /// Of a product that does not say it, and of one that has no chips any more.
+    pub const DEFAULT: Retention = Retention { ofpbe: 7, unactivated: 90 };
+}
+
 /// A change that the chip must make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -150,6 +164,9 @@ pub struct Change {
     /// When the PIN was set; from then on FTPDY and OFPBE count. A first PIN counts from the
     /// activation of its card, and has no time before that.
     pub since: Option<Timestamp>,
+    /// When a first PIN was set that does not count yet; none where a release that did not keep it
+    /// has set it.
+    pub set_at: Option<Timestamp>,
     /// How often it was sent.
     pub attempts: u8,
     /// Whether the chip has had an answer that carried it, and did not carry it out.
@@ -180,7 +197,8 @@ impl Change {
     /// One that was never sent.
     #[must_use]
     pub const fn new(kind: ChangeKind, since: Option<Timestamp>) -> Change {
-        Change { kind, since, attempts: 0, was_refused: false, is_doubtful: false }
+        let (was_refused, is_doubtful) = (false, false);
+        Change { kind, since, set_at: None, attempts: 0, was_refused, is_doubtful }
     }
 
     /// Whether it brings a PIN.
@@ -290,13 +308,16 @@ impl ChipSync {
         }
     }
 
-    /// Without a change whose time is over at `now`: so many days after it was set. A chip that
-    /// was only to be unblocked has the PIN.
+    /// Without a change whose time is over at `now`. A chip that was only to be unblocked has the
+    /// PIN.
     #[must_use]
-    pub fn expired(&self, days: u32, now: Timestamp) -> Option<ChipSync> {
+    pub fn expired(&self, retention: Retention, now: Timestamp) -> Option<ChipSync> {
         let change = self.kept_change()?;
-        let retention = u64::from(days) * 24 * 3_600;
-        let is_over = change.since.is_some_and(|since| now.since(since).as_secs() >= retention);
+        let (from, days) = match change.since {
+            Some(since) => (since, retention.ofpbe),
+            None => (change.set_at?, retention.unactivated),
+        };
+        let is_over = now.since(from).as_secs() >= u64::from(days) * 24 * 3_600;
         is_over.then(|| match (&change.kind, self) {
             (ChangeKind::Unblock { pin_is_old: false }, _) => ChipSync::InSync,
             (ChangeKind::Pin { .. }, ChipSync::Sent(_, sent)) => ChipSync::Expired(Some(*sent)),

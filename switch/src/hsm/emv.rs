@@ -30,18 +30,6 @@ pub enum SessionKeyMethod {
     Emv2000,
 }
 
-/// What of the issuer application data (9F10) the cryptogram covers, after the ten elements that
-/// all of them cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CoveredIad {
-    /// The card verification results.
-    Cvr,
-    /// The card verification results, and the eight bytes of counters behind the DAC.
-    CvrAndCounters,
-    /// All of it.
-    Whole,
-}
-
 /// What fills the last block of a MAC (ISO/IEC 9797-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MacPadding {
@@ -104,8 +92,6 @@ pub struct CryptogramProfile {
     pub card_keys: CardKeyMethod,
     /// The key of the application cryptogram.
     pub session_key: SessionKeyMethod,
-    /// What of the issuer application data is covered.
-    pub covered_iad: CoveredIad,
     /// Padding of the application cryptogram.
     pub padding: MacPadding,
     /// The issuer's answer.

@@ -6,13 +6,14 @@ use super::{Attempt, HsmTime};
 use crate::authorization::issuer_script;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{
-    Answer, ChipData, CryptogramCheck, Decision, Outcomes, Reason, Request, decision, response,
+    Answer, ChipData, ChipRules, CryptogramCheck, Decision, Outcomes, Reason, Request, decision,
+    response,
 };
 use crate::cards::chip::{ChangeKind, ScriptId};
 use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::clock::Clock;
-use crate::hsm::emv::{CoveredIad, CryptogramProfile, IssuerAnswer};
-use crate::hsm::{ChipCall, ChipKeys, Hsm, IssuerAuthenticate, Verification};
+use crate::hsm::emv::IssuerAnswer;
+use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
 use crate::store::{Store, StoreFailed};
 use crate::switch::{Session, Switch};
 
@@ -123,21 +124,23 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
 
 /// The cryptogram of chip data as the HSM needs it; `None` where something of it is missing.
 pub(crate) fn chip_call<'a>(
-    keys: &'a ChipKeys,
-    chip: &'a ChipData,
-    (pan, sequence): (&'a Pan, u8),
-    profile: &'a CryptogramProfile,
+    rules: &'a ChipRules,
+    chip: &ChipData,
+    pan: &'a Pan,
+    check: &'a CryptogramCheck,
 ) -> Option<ChipCall<'a>> {
-    let (covered, iad, arqc) = chip.verifiable()?;
-    let view = iad.view()?;
-    let iad = match profile.covered_iad {
-        CoveredIad::Cvr => [view.cvr, &[]],
-        CoveredIad::CvrAndCounters => [view.cvr, view.counters],
-        CoveredIad::Whole => [iad.bytes(), &[]],
-    };
-    let (atc, unpredictable) = (covered.atc, covered.unpredictable);
-    let covered = covered.to_bytes();
-    Some(ChipCall { keys, profile, pan, sequence, covered, iad, arqc, atc, unpredictable })
+    let view = chip.iad.as_ref()?.view(&rules.iads)?;
+    Some(ChipCall {
+        keys: &rules.keys,
+        profile: &check.cvn.profile,
+        pan,
+        sequence: check.sequence,
+        covered: check.cvn.covers.data(chip, &view)?,
+        arqc: chip.cryptogram?,
+        atc: chip.atc?,
+        // Where the key is not made of it, it may be left out.
+        unpredictable: chip.unpredictable.unwrap_or_default(),
+    })
 }
 
 fn call_of<'a>(
@@ -146,6 +149,5 @@ fn call_of<'a>(
     check: &'a CryptogramCheck,
 ) -> Option<ChipCall<'a>> {
     let rules = card.entry.product.chip.as_ref()?;
-    let of = (request.pan.as_ref()?, check.sequence);
-    chip_call(&rules.keys, request.chip.as_ref()?, of, &check.cvn.profile)
+    chip_call(rules, request.chip.as_ref()?, request.pan.as_ref()?, check)
 }

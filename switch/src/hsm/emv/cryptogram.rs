@@ -3,21 +3,6 @@
 use super::derive::DerivedKey;
 use super::{ArpcKey, ArpcMethod, MacPadding};
 
-/// Bytes of the elements that every cryptogram covers, in their order: 9F02 9F03 9F1A 95 5F2A 9A
-/// 9C 9F37 82 9F36.
-pub(crate) const COVERED_BYTES: usize = 6 + 6 + 2 + 5 + 2 + 3 + 1 + 4 + 2 + 2;
-
-/// The application cryptogram over the elements and the two parts of the issuer application data
-/// that may be covered, each of them perhaps empty.
-pub(crate) fn arqc(
-    session: &DerivedKey,
-    elements: &[u8; COVERED_BYTES],
-    [first, second]: [&[u8]; 2],
-    padding: MacPadding,
-) -> [u8; 8] {
-    session.mac(&[elements, first, second], padding)
-}
-
 /// Tag 91 of method 1: the answer to a cryptogram, and the response code of two bytes.
 pub(crate) fn arpc_one(key: &DerivedKey, arqc: [u8; 8], response_code: [u8; 2]) -> [u8; 10] {
     let ([a, b, c, d, e, f, g, h], [x, y]) = (arqc, response_code);

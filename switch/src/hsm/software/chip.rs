@@ -52,7 +52,7 @@ impl Ring {
             let session =
                 derive::session_key(&card, call.profile.session_key, call.atc, call.unpredictable);
             let padding = call.profile.padding;
-            let arqc = cryptogram::arqc(&session, &call.covered, call.iad, padding);
+            let arqc = session.mac(&[call.covered.bytes()], padding);
             if bool::from(arqc.ct_eq(&call.arqc)) {
                 return Ok(Some(Keys { card, session, version }));
             }
@@ -62,7 +62,7 @@ impl Ring {
 
     /// The values of a calculation, one after another, for each version of the issuer's key.
     pub(super) fn explain_arqc(&self, call: &ChipCall<'_>) -> Option<Vec<(String, String)>> {
-        let ChipCall { profile, pan, sequence, covered, iad, arqc, atc, unpredictable, .. } = *call;
+        let ChipCall { profile, pan, sequence, covered, arqc, atc, unpredictable, .. } = *call;
         let issuer = self.issuer_keys(&call.keys.cryptograms);
         if issuer.is_empty() || !issuer.iter().all(|key| key.is_public) {
             return None;
@@ -81,9 +81,8 @@ impl Ring {
             add("ATC", &atc);
             add("unpredictable number", &unpredictable);
             add("session key", session.bytes());
-            add("9F02 9F03 9F1A 95 5F2A 9A 9C 9F37 82 9F36", &covered);
-            add("covered part of 9F10", &iad.concat());
-            add("9F26 as computed", &cryptogram::arqc(&session, &covered, iad, profile.padding));
+            add("covered data", covered.bytes());
+            add("9F26 as computed", &session.mac(&[covered.bytes()], profile.padding));
         }
         values.push(("9F26 as received".to_owned(), hex(&arqc)));
         Some(values)

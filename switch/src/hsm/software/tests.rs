@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::cards::chip::ChangeKind;
-use crate::hsm::PinBlock;
 use crate::hsm::emv::{
-    ArpcKey, ArpcMethod, CardKeyMethod, CoveredIad, CryptogramProfile, IssuerAnswer, MacPadding,
-    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod, cryptogram, derive,
+    ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
+    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod, derive,
 };
 use crate::hsm::key::from_hex;
 use crate::hsm::key_block::ProtectionKey;
 use crate::hsm::keys::{Addition, Retire};
+use crate::hsm::{CoveredData, PinBlock};
 
 const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
 const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
@@ -174,7 +174,6 @@ const ISSUER_KEY_NAMES: [(&str, KeyUsage); 3] = [
 const PROFILE: CryptogramProfile = CryptogramProfile {
     card_keys: CardKeyMethod::A,
     session_key: SessionKeyMethod::Common,
-    covered_iad: CoveredIad::Cvr,
     padding: MacPadding::Bit,
     arpc: ArpcMethod::One(ArpcKey::Session),
     script_keys: ScriptKeyMethod::Common { counts: false },
@@ -196,12 +195,13 @@ fn answer(hsm: &SoftwareHsm, generation: usize, change: &ChangeKind) -> Option<A
     };
     let issuer = TdesKey::new(&from_hex(ISSUER_KEYS[generation][0]).unwrap()).unwrap();
     let (pan, sequence, atc, unpredictable) = (&pan(), 1, [0, 9], [7; 4]);
-    let (covered, iad) = ([5; 33], [&[1, 2, 3, 4][..], &[]]);
+    let mut covered = CoveredData::default();
+    covered.push(&[5; 37]).unwrap();
     let card = derive::card_key(&issuer, PROFILE.card_keys, pan, sequence);
     let session = derive::session_key(&card, PROFILE.session_key, atc, unpredictable);
-    let arqc = cryptogram::arqc(&session, &covered, iad, PROFILE.padding);
+    let arqc = session.mac(&[covered.bytes()], PROFILE.padding);
     let (keys, profile) = (&keys, &PROFILE);
-    let chip = ChipCall { keys, profile, pan, sequence, covered, iad, arqc, atc, unpredictable };
+    let chip = ChipCall { keys, profile, pan, sequence, covered, arqc, atc, unpredictable };
     let answer = IssuerAnswer::Code(*b"00");
     let call = IssuerAuthenticate { chip, answer, script: Some(change) };
     hsm.ring.load().issuer_authenticate(&call)

@@ -32,7 +32,8 @@
 //!                 ATC u16, 9F26 8, time i64; then sync u8 (0: in sync, 1: pending, 2: sent,
 //!                 3: failed, 4: expired, 5: expired after it was sent) and, for 1 to 3, kind
 //!                 u8 (1: PIN, then version u32, check value of the PEK 3, PIN block 8; 2:
-//!                 unblock; 3: unblock after a PIN change expired), since 1 + i64, attempts
+//!                 unblock; 3: unblock after a PIN change expired), since 1 + i64 (0 and the time
+//!                 of its setting, or 0 if that is not known: it does not count yet), attempts
 //!                 u8, whether the chip refused it u8, whether it may have made it u8; and, for
 //!                 2 and 5, script id 4, ATC u16, what the chip told before u8, digest of the
 //!                 request u8 (0: none) and, if there is one, u128, time of an unblock behind it

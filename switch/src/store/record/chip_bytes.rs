@@ -67,7 +67,9 @@ fn put_change(out: &mut Vec<u8>, sync: u8, change: &Change) {
         ChangeKind::Unblock { pin_is_old: false } => out.put_u8(UNBLOCK),
         ChangeKind::Unblock { pin_is_old: true } => out.put_u8(UNBLOCK_WITH_OLD_PIN),
     }
-    put_time(out, change.since);
+    // One that does not count yet is none, with the time at which it was set.
+    out.put_u8(u8::from(change.since.is_some()));
+    out.put_i64_le(change.since.or(change.set_at).unwrap_or_default().micros());
     out.put_u8(change.attempts);
     out.put_u8(u8::from(change.was_refused));
     out.put_u8(u8::from(change.is_doubtful));
@@ -117,9 +119,12 @@ fn read_change(bytes: &mut &[u8]) -> Result<Change, Unreadable> {
         UNBLOCK_WITH_OLD_PIN => ChangeKind::Unblock { pin_is_old: true },
         _ => return Err(Unreadable("unknown change of a chip")),
     };
-    let since = read_time(bytes)?;
+    let (counts, time) = (bytes.try_get_u8()? != 0, bytes.try_get_i64_le()?);
+    let at = Some(Timestamp::from_micros(time));
+    let (since, set_at) = (at.filter(|_| counts), at.filter(|_| !counts && time != 0));
     let (attempts, was_refused) = (bytes.try_get_u8()?, bytes.try_get_u8()? != 0);
-    Ok(Change { kind, since, attempts, was_refused, is_doubtful: bytes.try_get_u8()? != 0 })
+    let is_doubtful = bytes.try_get_u8()? != 0;
+    Ok(Change { kind, since, set_at, attempts, was_refused, is_doubtful })
 }
 
 fn put_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
@@ -150,7 +155,9 @@ mod tests {
         let sent = Sent { script, atc: 77, told: 0x21, transaction, unblock: since };
         let reversed = Sent { transaction: None, unblock: None, ..sent };
         for (kind, since) in kinds.into_iter().zip([since, None, since]) {
+            let set_at = Some(Timestamp::from_seconds(7)).filter(|_| since.is_none());
             let change = || Change {
+                set_at,
                 attempts: 3,
                 was_refused: since.is_none(),
                 is_doubtful: since.is_some(),
@@ -177,5 +184,16 @@ mod tests {
                 assert!((0..out.len()).all(|length| read_chip(&mut &out[..length]).is_err()));
             }
         }
+    }
+
+    /// As earlier releases have written it.
+    #[test]
+    fn a_change_that_does_not_count_may_lack_the_time_of_its_setting() {
+        let kind = ChangeKind::Unblock { pin_is_old: false };
+        let mut out = Vec::new();
+        put_change(&mut out, PENDING, &Change::new(kind, None));
+        assert_eq!(out[..11], [PENDING, UNBLOCK, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let read = read_change(&mut &out[1..]).unwrap();
+        assert_eq!((read.since, read.set_at), (None, None));
     }
 }

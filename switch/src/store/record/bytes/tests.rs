@@ -33,7 +33,7 @@ fn record() -> TransactionRecord {
         },
         verification: Some(Verification::Ok),
         cryptogram: Some(Verification::Mismatch),
-        trail: Trail::from_iter(Finding::ALL.map(|finding| Note::of(finding, 7, u64::MAX))),
+        trail: Trail::from_iter(Finding::ALL.iter().map(|finding| Note::of(*finding, 7, u64::MAX))),
         is_kept: true,
         duplicate_key: DuplicateKey {
             digest: 5,
