@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
-use crate::store::record::Event;
+use crate::store::record::{Event, RecordId};
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
 use crate::transaction::chip_call;
@@ -167,8 +167,7 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         let commit = Commit { event, ..Commit::by_issuer(&card, changed) };
         match switch.store.commit(commit, &mut None).await {
             Ok(id) => {
-                let token = &*entry.identity.token;
-                tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
+                audit_expired(entry, id);
                 count += 1;
             }
             Err(CommitError::Changed) => {}
@@ -176,6 +175,11 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
         }
     }
     Ok(count)
+}
+
+fn audit_expired(card: &CardEntry, id: RecordId) {
+    let token = &*card.identity.token;
+    tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
 }
 
 /// A card without the changes whose time is over, and what others are told of it; `None` where
@@ -278,8 +282,11 @@ async fn change<C: Clock, H, S: Store>(
         let changed = next(&counts)?;
         let commit = Commit { event, ..Commit::by_issuer(&card, changed.clone()) };
         match switch.store.commit(commit, &mut None).await {
-            // As it was committed: by now it may have been changed again, or removed.
-            Ok(_) => return Ok(Card { state: Arc::new(changed), ..card }),
+            Ok(id) => {
+                event.iter().for_each(|_| audit_expired(&card.entry, id));
+                // As it was committed: by now it may have been changed again, or removed.
+                return Ok(Card { state: Arc::new(changed), ..card });
+            }
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }
