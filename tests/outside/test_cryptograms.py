@@ -323,7 +323,8 @@ def test_an_unknown_cvn_of_a_known_shape_is_told_with_it(make_chips, iad, versio
     request = Card(["9F02"]).request(iad)
     with switch.connect() as link:
         assert reason(link.ask(request)) == "1029"
-    text = (f"the CVN of this shape of 9F10 is not known (CVN {version}, 9F10 begins with {head})")
+    text = (f"9F10 has a cryptogram version that is not known (version {version}, "
+            f"it begins with {head})")
     assert trail(switch) == [text]
     refused = switch.command("explain-cryptogram", CARD_2.token, request["55"])
     assert refused.returncode == 1 and refused.stderr.strip().endswith(text)

@@ -92,8 +92,8 @@ def test_a_request_is_listed_masked_with_names(tmp_path):
 
 
 @pytest.mark.parametrize("code, words", [
-    ("00", "approved"), ("55", "invalid PIN"), ("75", "PIN try limit exceeded"),
-    ("91", "issuer or HSM unavailable"), ("30", "format error"),
+    ("00", "Approved"), ("55", "Invalid Pin"), ("75", "Pin try limit exceeded"),
+    ("91", "Issuer or HSM unavailable"), ("30", "Format error"),
 ])
 def test_an_answer_says_what_de39_means(code, words):
     answer = {"t": "0110", "11": "000001", "39": code}
@@ -292,7 +292,7 @@ def test_of_a_faulty_message_is_shown_what_stands_before_the_fault():
 
 
 @pytest.mark.parametrize("code, words", [
-    ("1809", "invalid PIN"), ("1872", "PIN try limit exceeded"), ("9913", "same key as an earlier"),
+    ("1809", "Invalid Pin"), ("1872", "Pin try limit exceeded"), ("9913", "Same key as an earlier"),
     ("037", "DE37 is missing or wrong: Retrieval reference number"),
     ("004", "DE4 is missing or wrong: Amount, transaction"),
 ])
@@ -610,5 +610,5 @@ def test_what_the_switch_answers_is_read_from_its_own_traffic(shared, tmp_path):
     shown = decode("--framing", "binary-2", stdin="\n".join(
         (struct.pack(">H", len(raw)) + raw).hex() for raw in (messages.encode(request), answer.raw)
     )).stdout
-    assert "39" in answer.names and ": 00  approved" in shown
+    assert "39" in answer.names and ": 00  Approved" in shown
     assert_shows(shown.split("\nmessage ")[1], request)

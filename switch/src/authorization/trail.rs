@@ -162,7 +162,7 @@ findings! {
     NoPinWanted: "no verification was needed, and nobody asked for a PIN";
     ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
     IadUnknown: "the shape of 9F10 is not known", "it begins with";
-    CvnNotInTable: "the CVN of this shape of 9F10 is not known", "CVN", "9F10 begins with";
+    CvnNotInTable: "9F10 has a cryptogram version that is not known", "version", "it begins with";
     CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
     OriginalUnknown: "original unknown";
 }
