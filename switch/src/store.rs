@@ -15,7 +15,7 @@ use crate::cards::{Card, CardKey, CardState};
 use crate::hsm::Kcv;
 use record::{Event, RecordId, TransactionRecord};
 
-pub use duplicates::{BodyDigest, DuplicateKey, Named, Original, Sought};
+pub use duplicates::{Asked, BodyDigest, DuplicateKey, InPart, Named, Original, Sought};
 
 /// How many times a change is decided again because the card changed meanwhile. Each time
 /// somebody else was served, so this many others came first.
@@ -26,17 +26,15 @@ pub trait Store: Send + Sync + 'static {
     /// The right to answer one request; given back when it is dropped without a commit.
     type Claim: Send;
 
-    /// Asks for the right to answer the request with this key on a network; `parts` is what
-    /// reversals could say of it in part. While another request with the same key is being
-    /// answered, this waits for its answer.
+    /// Asks for the right to answer a request of a network. While another request with the same key
+    /// is being answered, this waits for its answer.
     ///
     /// # Errors
     /// If the store has failed.
     fn claim(
         &self,
         network: &str,
-        keys: (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
-        body: BodyDigest,
+        asked: Asked<impl Fn() -> [DuplicateKey; 3] + Send>,
     ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
 
     /// Whether the original of a reversal is known: answered, reversed since or not. While it is
@@ -166,8 +164,8 @@ pub enum Claimed<C> {
 /// What a search for an original came to.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing fits.
-    Nothing,
+    /// Nothing fits, up to the newest record, which stands here.
+    Nothing(RecordId),
     /// This one.
     One(Box<TransactionRecord>),
     /// Two or more: nobody knows which is meant.
@@ -199,11 +197,28 @@ impl<'a> Commit<'a> {
 
 /// An original that is to be reversed: refused from then on, whether it is known or not.
 #[derive(Clone, Copy, Debug)]
-pub struct Reversal {
-    /// What the reversal says of it.
-    pub named: Named,
-    /// What [`Store::knows`] said of it.
-    pub is_known: bool,
+pub enum Reversal {
+    /// What has this key, and whether [`Store::knows`] it.
+    Whole(Named, bool),
+    /// What fits this: [`Store::find`] has found nothing.
+    InPart(InPart),
+}
+
+impl Reversal {
+    /// What is forbidden.
+    #[must_use]
+    pub const fn original(&self) -> Original {
+        match self {
+            Reversal::Whole(named, _) => named.original,
+            Reversal::InPart(in_part) => in_part.original,
+        }
+    }
+
+    /// Whether the original is known.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        matches!(self, Reversal::Whole(_, true))
+    }
 }
 
 /// The store has failed and stays failed; the text names file and cause.

@@ -34,7 +34,8 @@ use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
-    COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Reversal, Store, StoreFailed,
+    Asked, BodyDigest, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named,
+    Reversal, Store, StoreFailed,
 };
 use crate::switch::{Accounted, Session, Switch};
 
@@ -154,8 +155,16 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         if route == Route::Authorization && !is_served {
             return Outcome::of(Reason::FunctionNotSupported);
         }
-        let answered = match self.complete(session, &mut request).await {
-            Ok(()) => self.answer(session, route, (&request, arrived)).await,
+        let asked = self.asked(session, &request);
+        let answered = match self.complete(session, route, &mut request).await {
+            Ok(original) => {
+                let (key, body) = asked;
+                let known = Known::default();
+                let request = &request;
+                let attempt =
+                    Attempt { session, route, request, arrived, key, body, original, known };
+                self.answer(attempt).await
+            }
             Err(refused) => Err(refused),
         };
         answered.unwrap_or_else(|refused| match refused {
@@ -165,18 +174,24 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         })
     }
 
-    async fn answer(
-        &self,
-        session: &Session,
-        route: Route,
-        (request, arrived): (&Request, Duration),
-    ) -> Result<Outcome, Refused> {
+    fn card_key(&self, request: &Request) -> CardKey {
+        request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan))
+    }
+
+    /// What repeats of a request have, as it came.
+    fn asked(&self, session: &Session, request: &Request) -> (DuplicateKey, BodyDigest) {
+        let card = self.card_key(request);
+        let key = self.duplicates.key(&session.link.network, &card, request);
+        (key, self.duplicates.body(request))
+    }
+
+    async fn answer(&self, attempt: Attempt<'_>) -> Result<Outcome, Refused> {
+        let Attempt { session, route, request, arrived, key, body, .. } = attempt;
         let network = &session.link.network;
-        let card_key = request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan));
-        let key = self.duplicates.key(network, &card_key, request);
+        let card_key = self.card_key(request);
         let parts = || self.duplicates.parts(network, &card_key, request);
-        let body = self.duplicates.body(request);
-        let claim = match self.store.claim(network, (key, parts), body).await? {
+        let asked = Asked { key, body, rrn: request.rrn, parts };
+        let claim = match self.store.claim(network, asked).await? {
             Claimed::Repeat(answer) => {
                 let of = (session, request, arrived);
                 let chip = match answer.chip {
@@ -202,27 +217,23 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Claimed::First(claim) => claim,
         };
         let place = Place { network, card: card_key, key, body };
-        let transaction = key.digest;
-        let attempt = Attempt { session, request, arrived, transaction, known: Known::default() };
-        self.carry_out(attempt, route, place, claim).await
+        self.carry_out(attempt, place, claim).await
     }
 
     /// Decides and commits, again where the card has changed meanwhile.
     async fn carry_out(
         &self,
         mut attempt: Attempt<'_>,
-        route: Route,
         place: Place<'_>,
         claim: S::Claim,
     ) -> Result<Outcome, Refused> {
-        let (session, request, key) = (attempt.session, attempt.request, place.key);
+        let Attempt { session, route, request, key, .. } = attempt;
         let mut claim = Some(claim);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
-            let reverses = self.original(session, route, &place.card, request).await?;
+            let reverses = self.original(&attempt, &place.card).await?;
             let card = self.load(request, &place.card).await?;
-            let (decision, chip) =
-                self.outcome(&mut attempt, (route, reverses), card.as_ref(), now).await;
+            let (decision, chip) = self.outcome(&mut attempt, reverses, card.as_ref(), now).await;
             let answer = answer_of(&decision, route, key);
             let state = card.as_ref().map(|card| &*card.state);
             let suspends = state.is_some_and(|state| decision.suspends(state));
@@ -254,8 +265,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             }
             self.metrics.suspended(suspends);
             self.metrics.decided(is_bypass, &trail);
-            reverses.iter().for_each(|reversal| self.metrics.reversed(reversal.is_known));
-            let original = reverses.map(|reversal| reversal.is_known);
+            let original = reverses.map(|reversal| reversal.is_known());
+            original.iter().for_each(|is_known| self.metrics.reversed(*is_known));
             return Ok(Outcome { original, ..Outcome::kept(answer, chip, false) });
         }
         Ok(Outcome::of(Reason::SystemMalfunction))
@@ -276,21 +287,22 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     async fn outcome(
         &self,
         attempt: &mut Attempt<'_>,
-        (route, reverses): (Route, Option<Reversal>),
+        reverses: Option<Reversal>,
         card: Option<&Card>,
         now: Timestamp,
     ) -> (Decision, Option<Vec<u8>>) {
-        let acknowledged = match (route, reverses) {
-            (_, Some(Reversal { is_known, .. })) => {
-                Some(reversal::acknowledge(is_known, attempt.session.link.unknown_original))
+        let acknowledged = match (attempt.route, reverses) {
+            (_, Some(reversal)) => {
+                let unknown = attempt.session.link.unknown_original;
+                Some(reversal::acknowledge(reversal.is_known(), unknown))
             }
             (Route::Advice, None) => Some(Reason::Approved),
             _ => None,
         };
         let (decision, chip) = match (acknowledged, card) {
             (Some(reason), Some(card)) => {
-                let known = reverses.filter(|reversal| reversal.is_known);
-                let reversed = known.map(|reversal| reversal.named.original.digest);
+                let known = reverses.filter(Reversal::is_known);
+                let reversed = known.map(|reversal| reversal.original().digest);
                 (self.conclude(attempt, card, reason, reversed).await, None)
             }
             (None, Some(card)) => {
@@ -301,7 +313,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 (Decision::unchanged(acknowledged.unwrap_or(Reason::NoSuchCard)), None)
             }
         };
-        let is_unknown = reverses.is_some_and(|reversal| !reversal.is_known);
+        let is_unknown = reverses.is_some_and(|reversal| !reversal.is_known());
         let finding = is_unknown.then_some(Finding::OriginalUnknown);
         (decision.with(finding), chip)
     }
@@ -319,7 +331,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let circumstances = Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
-            transaction: attempt.transaction,
+            transaction: attempt.key.digest,
         };
         attempt.known = match required_checks(request, state, product, circumstances) {
             RequiredChecks::None(decision) => {
@@ -413,11 +425,15 @@ impl HsmTime {
 /// A request being answered, and what the HSM said of it in an earlier round.
 struct Attempt<'a> {
     session: &'a Session,
+    route: Route,
     request: &'a Request,
     /// When the request was read, on the monotonic clock.
     arrived: Duration,
-    /// By which a reversal knows it.
-    transaction: u128,
+    /// By which repeats and reversals know it.
+    key: DuplicateKey,
+    body: BodyDigest,
+    /// Of a reversal that left something to it, the original that was found.
+    original: Option<Named>,
     known: Known,
 }
 

@@ -13,7 +13,7 @@ use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
 use switch::store::duplicates::{
-    BodyDigest, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored, Sought,
+    Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored, Sought,
 };
 use switch::store::record::{self, Part, RecordId};
 use switch::store::{Claimed, Commit, CommitError, Found, Named, Reversal, Store, StoreFailed};
@@ -331,7 +331,7 @@ impl Shared {
             record::put_transaction(&mut entry, transaction, previous);
         }
         if let Some((reversal, time)) = reverses {
-            record::put_reversal(&mut entry, &reversal.named.original, time);
+            record::put_reversal(&mut entry, &reversal.original(), time);
         }
         let sequence = disk.append(entry);
         let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
@@ -367,9 +367,12 @@ impl Shared {
 
     /// The originals of a reversal, if they are still what its answer was decided on.
     fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
-        let mut originals = self.duplicates.originals(reversal.named, time);
+        let Reversal::Whole(named, is_known) = reversal else {
+            panic!("every reversal here names its original exactly")
+        };
+        let mut originals = self.duplicates.originals(named, time);
         let waits = originals.in_flight().is_some();
-        let changed = waits || originals.is_known() != reversal.is_known;
+        let changed = waits || originals.is_known() != is_known;
         if changed && !self.breaks(Mutation::ReverseInFlight) {
             return Err(CommitError::Changed);
         }
@@ -419,13 +422,12 @@ impl Store for SimulatedStore {
     async fn claim(
         &self,
         _network: &str,
-        (key, parts): (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
-        body: BodyDigest,
+        asked: Asked<impl Fn() -> [DuplicateKey; 3] + Send>,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
-            match shared.duplicates.look((key, &parts), body, shared.world.clock.now()) {
+            match shared.duplicates.look(&asked, shared.world.clock.now()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     shared.synced(durable_at).await?;

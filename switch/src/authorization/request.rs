@@ -244,7 +244,8 @@ const fn is_balance_inquiry(processing_code: u64) -> bool {
 fn is_named(message: &Message<'_>) -> bool {
     let has_all =
         (message.has(2) || message.has(35)) && [3, 4, 49].iter().all(|it| message.has(*it));
-    message.mti().is_reversal() && !has_all && reversal::is_whole(message)
+    let acquirer = || optional(message, 32, zero_filled).ok().flatten().unwrap_or_default();
+    message.mti().is_reversal() && !has_all && reversal::is_whole(message, acquirer())
 }
 
 /// Track 2 (ISO/IEC 7813): PAN, separator, expiry YYMM, service code and more.

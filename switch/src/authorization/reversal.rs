@@ -55,10 +55,11 @@ impl OriginalElements {
     }
 }
 
-/// Whether DE90 of a message names its original without the card.
-pub(super) fn is_whole(message: &Message<'_>) -> bool {
-    let readings = OriginalElements::read(message, [0; 11]);
-    readings.is_ok_and(|found| found.first().is_some_and(OriginalElements::is_whole))
+/// Whether DE90 of a message names its original without the card, and in one way only. `acquirer`
+/// is its DE32.
+pub(super) fn is_whole(message: &Message<'_>, acquirer: [u8; 11]) -> bool {
+    let readings = OriginalElements::read(message, acquirer).unwrap_or_default();
+    matches!(readings.as_slice(), [only] if only.is_whole())
 }
 
 fn iso(
@@ -130,12 +131,6 @@ fn is_same(acquirer: &[u8; 11], known: &[u8]) -> bool {
     let digits = acquirer.iter().take_while(|byte| **byte != 0);
     let digits = digits.skip_while(|digit| **digit == b'0');
     digits.eq(known)
-}
-
-/// Whether DE37 is the one of DE90, however each is filled up.
-#[must_use]
-pub fn is_same_rrn(rrn: &[u8; 12], known: &[u8; 12]) -> bool {
-    trimmed(rrn) == trimmed(known)
 }
 
 /// What a link is told when it reverses something that nobody knows.

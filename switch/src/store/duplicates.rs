@@ -86,6 +86,30 @@ impl Restored {
     }
 }
 
+/// A request that is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<P> {
+    /// Its key.
+    pub key: DuplicateKey,
+    /// Its body.
+    pub body: BodyDigest,
+    /// Its DE37.
+    pub rrn: Option<[u8; 12]>,
+    /// Makes what reversals could say of it in part: [`DuplicateHasher::parts`].
+    pub parts: P,
+}
+
+/// What a reversal forbids that names its original in part, and nobody knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct InPart {
+    /// Every request that fits.
+    pub original: Original,
+    /// What it says.
+    pub sought: Sought,
+    /// The newest record when it was looked for.
+    pub searched: u64,
+}
+
 /// What a look at the index came to.
 #[derive(Debug)]
 pub enum Look {
@@ -186,18 +210,13 @@ impl Duplicates {
         self.shards().map(|shard| shard.answers.entries_max).sum()
     }
 
-    /// Looks a key up and takes it if nobody has it. `parts`: what reversals could say of it in
-    /// part.
+    /// Looks a request up and takes its key if nobody has it.
     #[must_use]
-    pub fn look(
-        &self,
-        (key, parts): (DuplicateKey, impl FnOnce() -> [DuplicateKey; 4]),
-        body: BodyDigest,
-        now: Timestamp,
-    ) -> Look {
+    pub fn look(&self, asked: &Asked<impl Fn() -> [DuplicateKey; 3]>, now: Timestamp) -> Look {
+        let Asked { key, body, rrn, parts } = asked;
         let mut shard = self.shard(key.trace);
-        if let Some(known) = shard.in_flight_with(&key) {
-            return match known.body == body {
+        if let Some(known) = shard.in_flight_with(key) {
+            return match known.body == *body {
                 true => Look::Wait(known.wait()),
                 false => Look::Conflict { durable_at: 0 },
             };
@@ -207,22 +226,22 @@ impl Duplicates {
                 let parts = self.0.has_parts.load(Ordering::Relaxed).then(parts);
                 parts.into_iter().flatten().find_map(|part| self.reversed(&part, now))
             };
-            if let Some(durable_at) = self.reversed(&key, now).or_else(in_part) {
+            if let Some(durable_at) = self.reversed(key, now).or_else(in_part) {
                 return Look::Conflict { durable_at };
             }
         }
-        let answers = |entry: &&Entry| entry.is_valid(now) && entry.key() == key;
+        let answers = |entry: &&Entry| entry.is_valid(now) && entry.key() == *key;
         let answered = shard.answers.with_digest(halves(key.digest)).find(answers);
         if let Some(known) = answered {
-            return match known.body == body {
+            return match known.body == *body {
                 true => Look::Repeat(known.kept()),
                 false => Look::Conflict { durable_at: known.durable_at },
             };
         }
-        let in_flight = InFlight { key, body, waiting: Vec::new() };
+        let in_flight = InFlight { key: *key, body: *body, rrn: *rrn, waiting: Vec::new() };
         let hash = |known: &InFlight| table_hash(halves(known.key.digest));
         shard.in_flight.insert_unique(hash(&in_flight), in_flight, hash);
-        Look::First(Claim { index: self.clone(), key, open: true })
+        Look::First(Claim { index: self.clone(), key: *key, open: true })
     }
 
     /// The commit of the reversal of this key, if there is one.
@@ -239,17 +258,40 @@ impl Duplicates {
         Originals { index: self, shard: self.shard(named.trace), named, now }
     }
 
-    /// A request that is being answered now and may be what a reversal speaks of: look again when
+    /// If a request is being answered now that may be what a reversal speaks of: look again when
     /// this resolves.
     #[must_use]
-    pub fn in_flight(
-        &self,
-        may_be: impl Fn(&DuplicateKey) -> bool,
-    ) -> Option<oneshot::Receiver<()>> {
+    pub fn in_flight(&self, sought: &Sought) -> Option<oneshot::Receiver<()>> {
         self.shards().find_map(|mut shard| {
-            let found = shard.in_flight.iter_mut().find(|known| may_be(&known.key));
-            found.map(InFlight::wait)
+            let may_be = |known: &&mut InFlight| sought.may_be(&known.key, known.rrn.as_ref());
+            shard.in_flight.iter_mut().find(may_be).map(InFlight::wait)
         })
+    }
+
+    /// Forbids what a reversal names in part, unless it may be answered now, or has been since the
+    /// record at `searched`. From the first step on no request that fits is begun.
+    #[must_use]
+    pub fn reverse_in_part(
+        &self,
+        in_part: &InPart,
+        card_since: bool,
+        at: (u64, Timestamp),
+    ) -> bool {
+        let InPart { original, sought, searched } = in_part;
+        let (durable_at, now) = at;
+        self.tombstones_with(original.digest).forbid(*original, durable_at, now);
+        self.0.has_parts.store(true, Ordering::Relaxed);
+        let is_answered = |trace| {
+            let found = self.candidates(sought, trace, now);
+            found.is_none_or(|found| found.into_iter().any(|position| position > *searched))
+        };
+        let is_late = card_since
+            || self.in_flight(sought).is_some()
+            || sought.card.is_none() && sought.trace().is_some_and(is_answered);
+        if is_late {
+            self.tombstones_with(original.digest).allow(*original);
+        }
+        !is_late
     }
 
     /// Where the records of answered requests stand that may be what a reversal speaks of, by this
@@ -401,19 +443,10 @@ impl Originals<'_> {
     /// If one of them is being answered now: look again when this resolves.
     #[must_use]
     pub fn in_flight(&mut self) -> Option<oneshot::Receiver<()>> {
-        let Named { original, trace, is_whole } = self.named;
-        let found = match is_whole {
-            true => {
-                let hash = table_hash(halves(original.digest));
-                let mut in_flight = self.shard.in_flight.iter_hash_mut(hash);
-                in_flight.find(|known| original.is(&known.key))
-            }
-            false => {
-                let mut in_flight = self.shard.in_flight.iter_mut();
-                in_flight.find(|known| known.key.trace == trace && original.is_of(known.key.kind))
-            }
-        };
-        found.map(InFlight::wait)
+        let original = self.named.original;
+        let hash = table_hash(halves(original.digest));
+        let mut in_flight = self.shard.in_flight.iter_hash_mut(hash);
+        in_flight.find(|known| original.is(&known.key)).map(InFlight::wait)
     }
 
     /// Whether one of them was answered, reversed since or not.
@@ -426,10 +459,7 @@ impl Originals<'_> {
 
     /// Reversed by the commit `durable_at`: what is asked to be decided is refused from now on.
     pub fn reverse(self, durable_at: u64) {
-        let Originals { index, named: Named { original, is_whole, .. }, now, .. } = self;
-        if !is_whole {
-            index.0.has_parts.store(true, Ordering::Relaxed);
-        }
+        let Originals { index, named: Named { original, .. }, now, .. } = self;
         index.tombstones_with(original.digest).forbid(original, durable_at, now);
     }
 }

@@ -53,8 +53,7 @@ use std::time::Duration;
 pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use super::duplicates::{
-    BodyDigest, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Originals, Sought,
-    WINDOW,
+    Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Originals, Sought, WINDOW,
 };
 use super::record::{self, OwnKeys, Part, RecordId, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Found, Reversal, Store, StoreFailed};
@@ -88,6 +87,8 @@ struct Shared {
     age_offset_micros: i64,
     /// Bytes appended since the snapshot that the store was opened with.
     appended_bytes: AtomicU64,
+    /// Where the newest transaction stands.
+    newest: AtomicU64,
     /// The last removal of a card: that there is no such card was decided on it.
     last_removal: AtomicU64,
     /// Check values of the keys that the store was made with; none before the first start.
@@ -183,39 +184,31 @@ impl EmbeddedStore {
         })
     }
 
-    /// The only transaction at these positions that is sought.
-    fn only(
-        &self,
-        network: &str,
-        sought: &Sought,
-        positions: impl Iterator<Item = u64>,
-    ) -> Result<Found, StoreFailed> {
-        let records = positions.map(|position| self.transaction(position));
-        only(network, sought, records.filter_map(Result::transpose))
-    }
-
     /// The only one among the newest of a card.
     fn only_of_card(
         &self,
         network: &str,
-        sought: &Sought,
+        (sought, newest): (&Sought, RecordId),
         card: &Card,
     ) -> Result<Found, StoreFailed> {
         let now = self.shared.clock.now();
-        let is_new = |record: &TransactionRecord| now.since(record.time) < WINDOW;
+        let is_new = |found: &Result<TransactionRecord, StoreFailed>| {
+            found.as_ref().map_or(true, |record| now.since(record.time) < WINDOW)
+        };
         let records = self.history_of(card).take(SEARCHED_MAX);
         let records = records.map(|found| found.map(|(_, record)| record));
-        only(network, sought, records.take_while(|found| found.as_ref().map_or(true, is_new)))
+        only(network, (sought, newest), records.take_while(is_new))
     }
 }
 
 /// How many transactions of a card are looked at for one that a reversal speaks of.
 const SEARCHED_MAX: usize = 64;
 
-/// Requests that differ in DE37 alone are one: all of them are reversed where it does not count.
+/// The only one of these that is sought. Requests that differ in DE37 alone are one: all of them
+/// are reversed where it does not count.
 fn only(
     network: &str,
-    sought: &Sought,
+    (sought, newest): (&Sought, RecordId),
     records: impl Iterator<Item = Result<TransactionRecord, StoreFailed>>,
 ) -> Result<Found, StoreFailed> {
     let mut found: Option<TransactionRecord> = None;
@@ -231,7 +224,7 @@ fn only(
             None => found = Some(record),
         }
     }
-    Ok(found.map_or(Found::Nothing, |record| Found::One(record.into())))
+    Ok(found.map_or(Found::Nothing(newest), |record| Found::One(record.into())))
 }
 
 impl Shared {
@@ -255,14 +248,16 @@ impl Shared {
         let time = commit.transaction.as_ref().map(|transaction| transaction.time);
         let reversed = match commit.reverses.zip(commit.transaction.as_ref()) {
             None => None,
-            Some((reversal, transaction)) => Some(self.lock_originals(reversal, transaction)?),
+            Some((reversal, transaction)) => {
+                self.reverse((reversal, tail.next()), commit.card, transaction)?
+            }
         };
         if let Some(transaction) = &commit.transaction {
             let previous = commit.card.map(|card| card.entry.last_record());
             record::put_transaction(&mut payload, transaction, previous);
         }
         if let Some((reversal, time)) = commit.reverses.zip(time) {
-            record::put_reversal(&mut payload, &reversal.named.original, time);
+            record::put_reversal(&mut payload, &reversal.original(), time);
         }
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
         let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
@@ -279,8 +274,9 @@ impl Shared {
             // The lock is held since the check, so nobody else can have been faster.
             let _ = card.entry.swap(&card.state, state);
         }
-        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
-            card.entry.set_last_record(position.to_u64());
+        if commit.transaction.is_some() {
+            self.newest.store(position.to_u64(), Ordering::Relaxed);
+            commit.card.iter().for_each(|card| card.entry.set_last_record(position.to_u64()));
         }
         // Before the claim below takes the same lock.
         reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
@@ -326,19 +322,29 @@ impl Shared {
         index.ok_or_else(|| StoreFailed(format!("no link is of the network {network}")))
     }
 
-    /// The originals of a reversal, if they are still what its answer was decided on.
-    fn lock_originals(
+    /// The originals of a reversal, held, if they are still what its answer was decided on; what is
+    /// named in part is forbidden by then. The journal's end is locked, so that nothing is answered
+    /// meanwhile.
+    fn reverse(
         &self,
-        reversal: Reversal,
+        (reversal, sequence): (Reversal, Sequence),
+        card: Option<&Card>,
         transaction: &TransactionRecord,
-    ) -> Result<Originals<'_>, CommitError> {
-        let index = self.duplicates(&transaction.network)?;
-        let mut originals = index.originals(reversal.named, self.age());
-        let waits = originals.in_flight().is_some();
-        if waits || originals.is_known() != reversal.is_known {
-            return Err(CommitError::Changed);
+    ) -> Result<Option<Originals<'_>>, CommitError> {
+        let (index, now) = (self.duplicates(&transaction.network)?, self.age());
+        match reversal {
+            Reversal::Whole(named, is_known) => {
+                let mut originals = index.originals(named, now);
+                let waits = originals.in_flight().is_some();
+                let is_same = !waits && originals.is_known() == is_known;
+                is_same.then_some(Some(originals)).ok_or(CommitError::Changed)
+            }
+            Reversal::InPart(in_part) => {
+                let since = card.is_some_and(|card| card.entry.last_record() > in_part.searched);
+                let is_done = index.reverse_in_part(&in_part, since, (sequence.get(), now));
+                is_done.then_some(None).ok_or(CommitError::Changed)
+            }
         }
-        Ok(originals)
     }
 
     fn append_card(&self, mut card: NewCard) -> Result<Result<Sequence, Taken>, StoreFailed> {
@@ -380,12 +386,11 @@ impl Store for EmbeddedStore {
     async fn claim(
         &self,
         network: &str,
-        (key, parts): (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send),
-        body: BodyDigest,
+        asked: Asked<impl Fn() -> [DuplicateKey; 3] + Send>,
     ) -> Result<Claimed<Claim>, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         loop {
-            match index.look((key, &parts), body, self.shared.age()) {
+            match index.look(&asked, self.shared.age()) {
                 Look::First(claim) => return Ok(Claimed::First(claim)),
                 Look::Conflict { durable_at } => {
                     self.shared.journal.synced(Sequence::new(durable_at)).await.map_err(failed)?;
@@ -418,19 +423,23 @@ impl Store for EmbeddedStore {
 
     async fn find(&self, network: &str, sought: &Sought) -> Result<Found, StoreFailed> {
         let index = self.shared.duplicates(network)?;
-        while let Some(waiting) = index.in_flight(|key| sought.may_be(key)) {
+        while let Some(waiting) = index.in_flight(sought) {
             drop(waiting.await);
         }
+        let newest = RecordId(self.shared.newest.load(Ordering::Relaxed));
         match (sought.trace(), sought.card) {
             (Some(trace), _) => match index.candidates(sought, trace, self.shared.age()) {
-                Some(positions) => self.only(network, sought, positions.into_iter()),
+                Some(positions) => {
+                    let records = positions.into_iter().map(|at| self.transaction(at));
+                    only(network, (sought, newest), records.filter_map(Result::transpose))
+                }
                 None => Ok(Found::Several),
             },
             (None, Some(card)) => match self.shared.cards.load(&card) {
-                Some(card) => self.only_of_card(network, sought, &card),
-                None => Ok(Found::Nothing),
+                Some(card) => self.only_of_card(network, (sought, newest), &card),
+                None => Ok(Found::Nothing(newest)),
             },
-            (None, None) => Ok(Found::Nothing),
+            (None, None) => Ok(Found::Nothing(newest)),
         }
     }
 

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use iso_specs::Mti;
 
-use crate::authorization::reversal::is_same_rrn;
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Money, Outcomes, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan, Pan};
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, Verification};
-use crate::store::duplicates::{BodyDigest, DuplicateKey, Original, Sought, institution};
+use crate::store::duplicates::{BodyDigest, DuplicateKey, Original, Sought};
 pub use bytes::{
     Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
     put_event, put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys,
@@ -128,8 +127,6 @@ impl TransactionRecord {
     /// Whether a reversal on a network speaks of it.
     #[must_use]
     pub fn is(&self, network: &str, sought: &Sought) -> bool {
-        let acquirer = institution(&sought.acquirer);
-        let has_rrn = |(rrn, _)| self.rrn.is_some_and(|known| is_same_rrn(&known, &rrn));
         self.is_kept
             && &*self.network == network
             && self.mti.version() == sought.version
@@ -137,8 +134,8 @@ impl TransactionRecord {
             && sought.card.is_none_or(|card| card == self.card)
             && sought.stan.is_none_or(|stan| stan == self.stan)
             && sought.transmission_time.is_none_or(|time| time == self.transmission_time)
-            && sought.rrn.is_none_or(has_rrn)
-            && (acquirer.is_empty() || acquirer == institution(&self.acquirer))
+            && sought.has_rrn(self.rrn.as_ref())
+            && sought.has_acquirer(&self.acquirer)
     }
 }
 

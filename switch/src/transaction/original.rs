@@ -1,19 +1,22 @@
 //! The step of a reversal that finds its original.
 
+use super::Attempt;
 use crate::authorization::request::ProcessingCode;
 use crate::authorization::{Request, Route};
 use crate::cards::CardKey;
 use crate::clock::Clock;
 use crate::hsm::Hsm;
-use crate::store::duplicates::{Sought, institution};
-use crate::store::record::TransactionRecord;
-use crate::store::{DuplicateKey, Found, Named, Original, Reversal, Store, StoreFailed};
+use crate::store::duplicates::institution;
+use crate::store::record::{RecordId, TransactionRecord};
+use crate::store::{
+    DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreFailed,
+};
 use crate::switch::{Session, Switch};
 
 /// Why a request is not decided.
 pub(super) enum Refused {
     /// What a reversal says fits more than one request: none is reversed. Or it fits none that is
-    /// known, and too many that could still come.
+    /// known, and could not be refused if it still came.
     Original,
     /// The store has failed.
     Failed(StoreFailed),
@@ -26,76 +29,92 @@ impl From<StoreFailed> for Refused {
 }
 
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
-    /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names.
+    /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names; which one
+    /// that is.
     pub(super) async fn complete(
         &self,
         session: &Session,
+        route: Route,
         request: &mut Request,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Named>, Refused> {
         let lacks_all = request.pan.is_none();
-        if !lacks_all && request.amount.currency != 0 {
-            return Ok(());
+        let is_complete = !lacks_all && request.amount.currency != 0;
+        if route != Route::Reversal || request.original.is_empty() || is_complete {
+            return Ok(None);
         }
         let card = request.pan.as_ref().map(|pan| self.vault.card_key(pan));
-        let all = self.duplicates.sought(request, card);
-        let Some(found) = self.found(&session.link.network, &all).await? else { return Ok(()) };
+        let all = Sought::all(request, card);
+        let Ok(found) = self.found(&session.link.network, &all).await? else { return Ok(None) };
         if lacks_all {
-            let Some(card) = self.store.load(&found.card).await? else { return Ok(()) };
+            let Some(card) = self.store.load(&found.card).await? else { return Ok(None) };
             let identity = &card.entry.identity;
             request.pan = self.vault.open(&identity.key, &identity.sealed_pan).ok();
         }
         request.processing_code = ProcessingCode(found.processing_code);
         request.amount = found.amount;
-        Ok(())
+        Ok(Some(named(&found, false)))
     }
 
-    /// The answered request that a reversal speaks of.
+    /// The answered request that a reversal speaks of; where there is none, the newest record
+    /// when the search began.
     async fn found(
         &self,
         network: &str,
         all: &[Sought],
-    ) -> Result<Option<Box<TransactionRecord>>, Refused> {
+    ) -> Result<Result<Box<TransactionRecord>, RecordId>, Refused> {
+        let mut searched = None;
         for sought in all {
             match self.store.find(network, sought).await? {
-                Found::One(found) => return Ok(Some(found)),
+                Found::One(found) => return Ok(Ok(found)),
                 Found::Several => return Err(Refused::Original),
-                Found::Nothing => {}
+                Found::Nothing(newest) => searched = searched.or(Some(newest)),
             }
         }
-        Ok(None)
+        searched.map(Err).ok_or(Refused::Original)
     }
 
     /// What a reversal takes back, once the original is answered; `None` for other requests.
     pub(super) async fn original(
         &self,
-        session: &Session,
-        route: Route,
+        attempt: &Attempt<'_>,
         card: &CardKey,
-        request: &Request,
     ) -> Result<Option<Reversal>, Refused> {
-        if route != Route::Reversal {
+        let Attempt { session, route, request, original, .. } = attempt;
+        if *route != Route::Reversal {
             return Ok(None);
         }
         let network = &session.link.network;
-        let all = self.duplicates.sought(request, request.pan.as_ref().map(|_| *card));
+        let all = Sought::all(request, request.pan.as_ref().map(|_| *card));
         let Some(likeliest) = all.first() else { return Err(Refused::Original) };
-        if let Some(named) = self.duplicates.named(network, likeliest) {
+        let whole = original.or_else(|| self.duplicates.named(network, likeliest));
+        if let Some(named) = whole {
             let is_known = self.store.knows(network, named).await?;
-            if is_known || !institution(&likeliest.acquirer).is_empty() {
-                return Ok(Some(Reversal { named, is_known }));
+            let is_exact = all.len() == 1 && !institution(&likeliest.acquirer).is_empty();
+            if is_known || is_exact || original.is_some() {
+                return Ok(Some(Reversal::Whole(named, is_known)));
             }
         }
-        if let Some(found) = self.found(network, &all).await? {
-            let DuplicateKey { digest, trace, kind, rrn } = found.duplicate_key;
-            // Where DE37 counts, it is this one's, which may have none.
-            let rrn = likeliest.rrn.and(Some(rrn)).filter(|rrn| *rrn != 0);
-            let original = Original { digest, kind: Some(kind), rrn };
-            let named = Named { original, trace, is_whole: true };
-            // It may have been dropped from the index since.
-            return Ok(Some(Reversal { named, is_known: self.store.knows(network, named).await? }));
+        match self.found(network, &all).await? {
+            Ok(found) => {
+                let named = named(&found, likeliest.rrn.is_some());
+                // It may have been dropped from the index since.
+                let is_known = self.store.knows(network, named).await?;
+                Ok(Some(Reversal::Whole(named, is_known)))
+            }
+            // Of two meanings, only the one that is found is right.
+            Err(_) if all.len() > 1 => Err(Refused::Original),
+            Err(RecordId(searched)) => {
+                let original = self.duplicates.named_in_part(network, likeliest);
+                let original = original.ok_or(Refused::Original)?;
+                Ok(Some(Reversal::InPart(InPart { original, sought: *likeliest, searched })))
+            }
         }
-        // What cannot be forbidden, should it still come, is not acknowledged.
-        let named = self.duplicates.named_in_part(network, likeliest).ok_or(Refused::Original)?;
-        Ok(Some(Reversal { named, is_known: false }))
     }
+}
+
+/// What reverses a transaction, and whatever else has its key; DE37 too, where it counts.
+fn named(found: &TransactionRecord, by_rrn: bool) -> Named {
+    let DuplicateKey { digest, trace, kind, rrn } = found.duplicate_key;
+    let rrn = Some(rrn).filter(|rrn| by_rrn && *rrn != 0);
+    Named { original: Original { digest, kind: Some(kind), rrn }, trace }
 }

@@ -141,7 +141,7 @@ impl Original {
 }
 
 /// What a reversal says of its original, as far as it says it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sought {
     /// Version of its message type.
     pub version: u8,
@@ -153,13 +153,42 @@ pub struct Sought {
     pub stan: Option<[u8; 6]>,
     /// Its DE7.
     pub transmission_time: Option<[u8; 10]>,
-    /// Its DE37, and the digest of that.
-    pub rrn: Option<([u8; 12], u32)>,
-    /// Its DE32, filled with zero bytes; nothing else where it is not known.
+    /// Its DE37.
+    pub rrn: Option<[u8; 12]>,
+    /// Its DE32, filled with zero bytes; nothing else where it is not known. Without the card it
+    /// must be the same, for a DE11 is one acquirer's own.
     pub acquirer: [u8; 11],
 }
 
 impl Sought {
+    /// What a reversal can mean, the likeliest first: what DE90 says, otherwise what its own
+    /// elements do. `card` is the digest of its PAN.
+    #[must_use]
+    pub fn all(reversal: &Request, card: Option<CardKey>) -> SmallVec<[Sought; 2]> {
+        let own = Sought {
+            version: reversal.mti.version(),
+            kind: None,
+            card,
+            stan: Some(reversal.stan),
+            transmission_time: Some(reversal.transmission_time),
+            rrn: reversal.rrn,
+            acquirer: reversal.acquirer,
+        };
+        let named = |original: &OriginalElements| Sought {
+            version: original.mti.version(),
+            kind: Some(MessageKind::of(original.mti.digits())),
+            card,
+            stan: original.stan,
+            transmission_time: original.transmission_time,
+            rrn: original.rrn,
+            acquirer: original.acquirer,
+        };
+        match reversal.original.is_empty() {
+            true => SmallVec::from_iter([own]),
+            false => reversal.original.iter().map(named).collect(),
+        }
+    }
+
     /// By which it is found without the card.
     #[must_use]
     pub fn trace(&self) -> Option<Trace> {
@@ -172,13 +201,26 @@ impl Sought {
         kind.is_reversible() && self.kind.is_none_or(|own| own == kind)
     }
 
-    /// Whether a request with this key may be it.
+    /// Whether a request with this key and this DE37 may be it.
     #[must_use]
-    pub fn may_be(&self, key: &DuplicateKey) -> bool {
+    pub fn may_be(&self, key: &DuplicateKey, rrn: Option<&[u8; 12]>) -> bool {
         self.is_of(key.kind)
             && self.trace().is_none_or(|trace| trace == key.trace)
             && self.stan.is_none_or(|stan| key.trace.has_stan(&stan))
-            && self.rrn.is_none_or(|(_, digest)| digest == key.rrn)
+            && self.has_rrn(rrn)
+    }
+
+    /// Whether DE37 of a request is the one that it says, however each is filled up.
+    #[must_use]
+    pub fn has_rrn(&self, rrn: Option<&[u8; 12]>) -> bool {
+        self.rrn.is_none_or(|known| rrn.is_some_and(|rrn| trimmed(rrn) == trimmed(&known)))
+    }
+
+    /// Whether DE32 of a request is the one that it says.
+    #[must_use]
+    pub fn has_acquirer(&self, acquirer: &[u8; 11]) -> bool {
+        let own = institution(&self.acquirer);
+        own == institution(acquirer) || own.is_empty() && self.card.is_some()
     }
 }
 
@@ -192,10 +234,8 @@ pub struct BodyDigest(pub u64);
 pub struct Named {
     /// The requests that it fits.
     pub original: Original,
-    /// Of their DE7 and DE11; any where it does not say these.
+    /// Of their DE7 and DE11.
     pub trace: Trace,
-    /// Whether the digest is that of a key.
-    pub is_whole: bool,
 }
 
 /// Card, DE7 and DE11, DE32 and DE37: what is known of a request.
@@ -231,73 +271,44 @@ impl DuplicateHasher {
         }
     }
 
-    /// What a reversal can mean, the likeliest first: what DE90 says, otherwise what its own
-    /// elements do. `card` is the digest of its PAN.
-    #[must_use]
-    pub fn sought(&self, reversal: &Request, card: Option<CardKey>) -> SmallVec<[Sought; 2]> {
-        let with_digest = |rrn: [u8; 12]| (rrn, self.rrn(&rrn));
-        let own = Sought {
-            version: reversal.mti.version(),
-            kind: None,
-            card,
-            stan: Some(reversal.stan),
-            transmission_time: Some(reversal.transmission_time),
-            rrn: reversal.rrn.map(with_digest),
-            acquirer: reversal.acquirer,
-        };
-        let named = |original: &OriginalElements| Sought {
-            version: original.mti.version(),
-            kind: Some(MessageKind::of(original.mti.digits())),
-            card,
-            stan: original.stan,
-            transmission_time: original.transmission_time,
-            rrn: original.rrn.map(with_digest),
-            acquirer: original.acquirer,
-        };
-        match reversal.original.is_empty() {
-            true => SmallVec::from_iter([own]),
-            false => reversal.original.iter().map(named).collect(),
-        }
-    }
-
     /// What a reversal forbids that names card, DE7 and DE11: of DE90 whatever DE37, otherwise the
     /// one with its own.
     #[must_use]
     pub fn named(&self, network: &str, sought: &Sought) -> Option<Named> {
         let (card, trace) = (sought.card.as_ref()?, sought.trace()?);
         let parts = (sought.version, sought.transmission_time.as_ref()?, sought.stan.as_ref()?);
-        let rrn = sought.rrn.map(|(_, digest)| digest);
+        let rrn = sought.rrn.as_ref().map(|rrn| self.rrn(rrn));
         let digest = self.request(network, card, parts, &sought.acquirer);
         let original = Original { digest, kind: sought.kind, rrn };
-        Some(Named { original, trace, is_whole: true })
+        Some(Named { original, trace })
     }
 
     /// What a reversal forbids that says less, if nobody knows its original: every request that
     /// fits. Nothing where that would be too many: a card may have paid with one DE11 on two days.
     #[must_use]
-    pub fn named_in_part(&self, network: &str, sought: &Sought) -> Option<Named> {
+    pub fn named_in_part(&self, network: &str, sought: &Sought) -> Option<Original> {
         let Sought { version, kind, card, rrn, acquirer, .. } = sought;
         let time_and_stan = sought.transmission_time.as_ref().zip(sought.stan.as_ref());
-        let rrn = rrn.as_ref().map(|(rrn, _)| rrn);
-        let rrn = rrn.filter(|_| time_and_stan.is_none() && card.is_some());
-        time_and_stan.map(|_| ()).or(rrn.map(|_| ()))?;
-        let acquirer = Some(acquirer).filter(|_| card.is_none());
-        let digest = self.part(network, *version, (card.as_ref(), time_and_stan, acquirer, rrn));
-        let original = Original { digest, kind: *kind, rrn: Some(Original::IN_PART) };
-        let trace = sought.trace().unwrap_or_default();
-        Some(Named { original, trace, is_whole: false })
+        let known = match (card, time_and_stan, rrn) {
+            (Some(card), Some(_), _) => (Some(card), time_and_stan, None, None),
+            (Some(card), None, Some(rrn)) => (Some(card), None, None, Some(rrn)),
+            (None, Some(_), _) if !institution(acquirer).is_empty() => {
+                (None, time_and_stan, Some(acquirer), None)
+            }
+            _ => return None,
+        };
+        let digest = self.part(network, *version, known);
+        Some(Original { digest, kind: *kind, rrn: Some(Original::IN_PART) })
     }
 
     /// All that such reversals could say of a request, as keys.
     #[must_use]
-    pub fn parts(&self, network: &str, card: &CardKey, request: &Request) -> [DuplicateKey; 4] {
+    pub fn parts(&self, network: &str, card: &CardKey, request: &Request) -> [DuplicateKey; 3] {
         let time_and_stan = Some((&request.transmission_time, &request.stan));
-        let (card, rrn) = (Some(card), request.rrn.as_ref());
         let known = [
             (None, time_and_stan, Some(&request.acquirer), None),
-            (None, time_and_stan, Some(&[0; 11]), None),
-            (card, time_and_stan, None, None),
-            (card, None, None, rrn),
+            (Some(card), time_and_stan, None, None),
+            (Some(card), None, None, request.rrn.as_ref()),
         ];
         let key = self.key(network, &CardKey::NONE, request);
         known.map(|known| DuplicateKey {
@@ -351,9 +362,10 @@ impl DuplicateHasher {
         self.digest(&[network.as_bytes(), &[version], &card.0, time, stan, acquirer])
     }
 
-    /// The digest of DE37; never 0, nor [`Original::IN_PART`].
+    /// The digest of DE37, on whichever side it is filled up with blanks; never 0, nor
+    /// [`Original::IN_PART`].
     fn rrn(&self, rrn: &[u8; 12]) -> u32 {
-        let [.., a, b, c, d] = self.digest(&[rrn]).to_be_bytes();
+        let [.., a, b, c, d] = self.digest(&[rrn.trim_ascii()]).to_be_bytes();
         u32::from_be_bytes([a, b, c, d]).clamp(1, Original::IN_PART - 1)
     }
 

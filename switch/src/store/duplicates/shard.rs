@@ -79,6 +79,8 @@ impl Entry {
 pub(super) struct InFlight {
     pub(super) key: DuplicateKey,
     pub(super) body: BodyDigest,
+    /// DE37.
+    pub(super) rrn: Option<[u8; 12]>,
     /// Repeats and reversals that wait for its answer.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
@@ -148,6 +150,11 @@ impl Tombstones {
             self.0.forget_where(digest, |_| true);
         }
         self.0.push(Entry::tombstone(forbidden, durable_at, now));
+    }
+
+    /// Takes back what forbids exactly this.
+    pub(super) fn allow(&mut self, original: Original) {
+        self.0.forget_where(halves(original.digest), |entry| entry.reversed() == original);
     }
 
     /// What is forbidden, and since when.

@@ -21,12 +21,12 @@ fn key_of(digest: u128, rrn: u32, mti: &[u8; 4]) -> DuplicateKey {
 }
 
 fn look(index: &Duplicates, key: DuplicateKey, body: u64, now: Timestamp) -> Look {
-    index.look((key, || panic!("no reversal was without a card")), BodyDigest(body), now)
+    let parts = || panic!("no reversal was in part");
+    index.look(&Asked { key, body: BodyDigest(body), rrn: None, parts }, now)
 }
 
 fn originals(index: &Duplicates, original: Original, now: Timestamp) -> Originals<'_> {
-    let named = Named { original, trace: trace(original.digest), is_whole: true };
-    index.originals(named, now)
+    index.originals(Named { original, trace: trace(original.digest) }, now)
 }
 
 fn key(digest: u128) -> DuplicateKey {
@@ -297,49 +297,74 @@ fn its_memory_is_within_the_budget_and_its_tables_never_grow() {
     assert!(index.shards().all(|shard| shard.in_flight.is_empty()));
 }
 
+fn sought(number: u128, rrn: Option<[u8; 12]>) -> Sought {
+    let stan = format!("{:06}", number % 1_000_000);
+    Sought {
+        version: 0,
+        kind: Some(MessageKind::of(*b"0100")),
+        card: None,
+        stan: Some(stan.as_bytes().try_into().unwrap()),
+        transmission_time: Some(*b"1121121000"),
+        rrn,
+        acquirer: [0; 11],
+    }
+}
+
 /// A reversal that names a part of the key.
 #[test]
 fn what_is_reversed_in_part_is_refused() {
     let index = Duplicates::new(1 << 20);
-    let named = Named {
-        original: original(9, Some(Original::IN_PART), Some(b"0100")),
-        trace: trace(1),
-        is_whole: false,
-    };
+    let original = original(9, Some(Original::IN_PART), Some(b"0100"));
+    let in_part = InPart { original, sought: sought(1, None), searched: 8 };
+    let reverse = |in_part: &InPart| index.reverse_in_part(in_part, false, (9, at(0)));
     let claim = first(look(&index, key(1), 1, at(0)));
-    let waiting = index.originals(named, at(0)).in_flight();
-    assert!(waiting.is_some(), "nobody knows whether it is this one");
-    let other = Named { trace: trace(2), ..named };
-    assert!(index.originals(other, at(0)).in_flight().is_none());
-    drop(claim);
-    index.originals(named, at(0)).reverse(9);
-    let parts = |digest| {
-        let part = DuplicateKey { digest, rrn: Original::IN_PART, ..key(1) };
+    assert!(!reverse(&in_part), "it may be the one that is being answered");
+    let other = InPart { original: Original { digest: 10, ..original }, ..in_part };
+    assert!(reverse(&InPart { sought: sought(2, None), ..other }));
+    // What was forbidden for a moment is not any more.
+    let asked = |key, digest| {
+        let part = DuplicateKey { digest, rrn: Original::IN_PART, ..key };
         let other = DuplicateKey { digest: 100, ..part };
-        move || [other, other, part, other]
+        Asked { key, body: BodyDigest(1), rrn: None, parts: move || [other, part, other] }
     };
-    let look = |digest| index.look((key(1), parts(digest)), BodyDigest(1), at(1));
-    assert!(matches!(look(9), Look::Conflict { durable_at: 9 }));
-    drop(first(look(8)));
+    drop(claim);
+    first(index.look(&asked(key(1), 9), at(0))).answered(KEPT, at(0));
+    assert!(reverse(&in_part), "it was found to be another one");
+    let late = InPart { searched: 7, ..in_part };
+    assert!(!reverse(&late), "it was answered since");
+    let card_since = index.reverse_in_part(&in_part, true, (9, at(0)));
+    assert!(!card_since, "its card has paid since");
+    assert!(reverse(&in_part));
+    let found = index.look(&asked(key_of(1, 6, b"0100"), 9), at(1));
+    assert!(matches!(found, Look::Conflict { durable_at: 9 }));
+    drop(first(index.look(&asked(key_of(1, 6, b"0100"), 8), at(1))));
     // A start sees that there are some.
     let again = Duplicates::new(1 << 20);
-    again.restore(&mut vec![Restored::Reversal { original: named.original, at: at(0) }], at(1));
-    let found = again.look((key(1), parts(9)), BodyDigest(1), at(1));
+    again.restore(&mut vec![Restored::Reversal { original, at: at(0) }], at(1));
+    let found = again.look(&asked(key(1), 9), at(1));
     assert!(matches!(found, Look::Conflict { durable_at: 0 }));
+}
+
+/// Before its answer is there, however DE37 is filled up.
+#[test]
+fn one_in_flight_is_found_by_its_de37() {
+    let index = Duplicates::new(1 << 20);
+    let rrn = Some(*b"   123456789");
+    let asked = Asked { key: key(1), body: BodyDigest(1), rrn, parts: || panic!() };
+    let claim = first(index.look(&asked, at(0)));
+    let by =
+        |rrn: &[u8; 12]| Sought { stan: None, transmission_time: None, ..sought(1, Some(*rrn)) };
+    assert!(index.in_flight(&by(b"000123456789")).is_some());
+    assert!(index.in_flight(&by(b"123456789   ")).is_some());
+    assert!(index.in_flight(&by(b"000123456780")).is_none());
+    drop(claim);
+    assert!(index.in_flight(&by(b"000123456789")).is_none());
 }
 
 #[test]
 fn what_a_trace_may_be_is_bounded() {
     let index = Duplicates::new(1 << 20);
-    let sought = Sought {
-        version: 0,
-        kind: Some(MessageKind::of(*b"0100")),
-        card: None,
-        stan: None,
-        transmission_time: None,
-        rrn: None,
-        acquirer: [0; 11],
-    };
+    let sought = sought(7, None);
     for number in 0..=CANDIDATES_MAX {
         let key = DuplicateKey { trace: trace(7), ..key(number as u128) };
         answer(&index, key, at(0));

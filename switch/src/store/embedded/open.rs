@@ -137,6 +137,7 @@ impl EmbeddedStore {
             to_be_removed: RefCell::default(),
             own_keys: Cell::default(),
             newest: Cell::default(),
+            newest_at: Cell::default(),
             answers: Answers::new(&duplicates, now)?,
             jumped: Cell::default(),
         };
@@ -175,6 +176,7 @@ impl EmbeddedStore {
                 .saturating_sub(i64::try_from(started.as_micros()).unwrap_or(i64::MAX)),
             clock: Arc::clone(&options.clock),
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
+            newest: AtomicU64::new(loading.newest_at.get()),
             last_removal: AtomicU64::new(0),
             own_keys: loading.own_keys.get().map(OnceLock::from).unwrap_or_default(),
         });
@@ -295,6 +297,8 @@ struct Loading<'a> {
     to_be_removed: RefCell<HashMap<CardKey, Position>>,
     own_keys: Cell<Option<OwnKeys>>,
     newest: Cell<Option<Timestamp>>,
+    /// No record of a transaction stands behind it.
+    newest_at: Cell<u64>,
     answers: Answers,
     /// When the clock jumped last.
     jumped: Cell<Option<Timestamp>>,
@@ -308,6 +312,7 @@ impl Loading<'_> {
                 self.answers.found(&network, Restored::Reversal { original, at });
             }
             SnapshotRecord::Card(card, last_record) => {
+                self.newest_at.set(self.newest_at.get().max(last_record));
                 self.add(*card)?.set_last_record(last_record);
             }
         }
@@ -350,6 +355,7 @@ impl Loading<'_> {
 
     /// Whether it keeps an answer for repeats.
     fn entry(&self, sequence: Sequence, position: Position, bytes: &[u8]) -> Result<bool, String> {
+        self.newest_at.set(self.newest_at.get().max(position.to_u64()));
         if sequence >= self.start {
             self.replayed_bytes.set(self.replayed_bytes.get() + bytes.len() as u64);
         }

@@ -26,7 +26,7 @@ use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
 use crate::store::record::{self, Event, Part, TransactionRecord};
 use crate::store::{
-    BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Named, Original, Reversal, Store,
+    Asked, BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Named, Original, Reversal, Store,
 };
 
 const CARDS: u8 = 40;
@@ -192,8 +192,9 @@ fn key(number: u64) -> DuplicateKey {
 }
 
 /// With others that no reversal speaks of.
-fn alone(key: DuplicateKey) -> (DuplicateKey, impl Fn() -> [DuplicateKey; 4] + Send) {
-    (key, move || [DuplicateKey { digest: u128::MAX, ..key }; 4])
+fn alone(key: DuplicateKey, body: u64) -> Asked<impl Fn() -> [DuplicateKey; 3] + Send> {
+    let parts = move || [DuplicateKey { digest: u128::MAX, ..key }; 3];
+    Asked { key, body: BodyDigest(body), rrn: None, parts }
 }
 
 fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
@@ -221,8 +222,7 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
 }
 
 async fn decline(store: &EmbeddedStore, number: u64) {
-    let (key, body) = (key(number), BodyDigest(number));
-    let Ok(Claimed::First(claim)) = store.claim("net", alone(key), body).await else {
+    let Ok(Claimed::First(claim)) = store.claim("net", alone(key(number), number)).await else {
         panic!("{number}")
     };
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
@@ -239,7 +239,12 @@ async fn decline(store: &EmbeddedStore, number: u64) {
 fn reversal(number: u64, is_known: bool) -> Reversal {
     let DuplicateKey { digest, kind, .. } = key(number);
     let original = Original { digest, kind: Some(kind), rrn: None };
-    Reversal { named: Named { original, trace: key(number).trace, is_whole: true }, is_known }
+    Reversal::Whole(Named { original, trace: key(number).trace }, is_known)
+}
+
+fn named_by(reversal: Reversal) -> Named {
+    let Reversal::Whole(named, _) = reversal else { panic!("{reversal:?}") };
+    named
 }
 
 /// The record of a reversal, with a key that nobody else has.
@@ -256,10 +261,8 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
     let store = open(directory.path(), true);
     add(&store, new_card(1)).await.unwrap();
     let unknown = reversal(1, false);
-    assert!(!store.knows("net", unknown.named).await.unwrap());
-    let Ok(Claimed::First(claim)) = store.claim("net", alone(key(1)), BodyDigest(1)).await else {
-        panic!()
-    };
+    assert!(!store.knows("net", named_by(unknown)).await.unwrap());
+    let Ok(Claimed::First(claim)) = store.claim("net", alone(key(1), 1)).await else { panic!() };
     let changed = store.commit(reversing(1, unknown), &mut None).await;
     assert_eq!(changed, Err(CommitError::Changed), "it is being answered");
     drop(claim);
@@ -269,9 +272,9 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
         Err(CommitError::Changed),
         "it was answered"
     );
-    assert!(store.knows("net", unknown.named).await.unwrap());
+    assert!(store.knows("net", named_by(unknown)).await.unwrap());
     store.commit(reversing(1, reversal(1, true)), &mut None).await.unwrap();
-    let claimed = store.claim("net", alone(key(1)), BodyDigest(1)).await.unwrap();
+    let claimed = store.claim("net", alone(key(1), 1)).await.unwrap();
     assert!(matches!(claimed, Claimed::Conflict));
 }
 
@@ -295,10 +298,10 @@ async fn reversals_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..500 {
-        let claimed = store.claim("net", alone(key(number)), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", alone(key(number), number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Conflict), "{number}");
     }
-    let claimed = store.claim("net", alone(key(1_000)), BodyDigest(1_000)).await.unwrap();
+    let claimed = store.claim("net", alone(key(1_000), 1_000)).await.unwrap();
     assert!(matches!(claimed, Claimed::Repeat(_)));
 }
 
@@ -318,7 +321,7 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
     drop(store);
     let store = open(directory.path(), false);
     for number in 0..DECLINES {
-        let claimed = store.claim("net", alone(key(number)), BodyDigest(number)).await.unwrap();
+        let claimed = store.claim("net", alone(key(number), number)).await.unwrap();
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
