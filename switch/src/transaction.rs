@@ -34,8 +34,8 @@ use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
-    Asked, BodyDigest, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named,
-    Reversal, Store, StoreFailed,
+    Asked, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named, Reversal, Store,
+    StoreFailed,
 };
 use crate::switch::{Accounted, Session, Switch};
 
@@ -155,15 +155,18 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         if route == Route::Authorization && !is_served {
             return Outcome::of(Reason::FunctionNotSupported);
         }
-        let asked = self.asked(session, &request);
-        let answered = match self.complete(session, route, &mut request).await {
-            Ok(original) => {
-                let (key, body) = asked;
-                let known = Known::default();
-                let request = &request;
-                let attempt =
-                    Attempt { session, route, request, arrived, key, body, original, known };
-                self.answer(attempt).await
+        // Repeats have key and body as they came, whatever is found out about the rest.
+        let network = &session.link.network;
+        let card = request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan));
+        let key = self.duplicates.key(network, &card, &request);
+        let body = self.duplicates.body(&request);
+        let answered = match self.complete(session, route, (&mut request, card)).await {
+            Ok(found) => {
+                let (original, card) = found.map_or((None, card), |(of, card)| (Some(of), card));
+                let place = Place { network, card, key, body };
+                let (request, known) = (&request, Known::default());
+                self.answer(Attempt { session, route, request, arrived, place, original, known })
+                    .await
             }
             Err(refused) => Err(refused),
         };
@@ -174,29 +177,17 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         })
     }
 
-    fn card_key(&self, request: &Request) -> CardKey {
-        request.pan.as_ref().map_or(CardKey::NONE, |pan| self.vault.card_key(pan))
-    }
-
-    /// What repeats of a request have, as it came.
-    fn asked(&self, session: &Session, request: &Request) -> (DuplicateKey, BodyDigest) {
-        let card = self.card_key(request);
-        let key = self.duplicates.key(&session.link.network, &card, request);
-        (key, self.duplicates.body(request))
-    }
-
     async fn answer(&self, attempt: Attempt<'_>) -> Result<Outcome, Refused> {
-        let Attempt { session, route, request, arrived, key, body, .. } = attempt;
-        let network = &session.link.network;
-        let card_key = self.card_key(request);
-        let parts = || self.duplicates.parts(network, &card_key, request);
+        let Attempt { session, route, request, arrived, place, .. } = attempt;
+        let Place { network, card, key, body } = place;
+        let parts = || self.duplicates.parts(network, &card, request);
         let asked = Asked { key, body, rrn: request.rrn, parts };
         let claim = match self.store.claim(network, asked).await? {
             Claimed::Repeat(answer) => {
                 let of = (session, request, arrived);
                 let chip = match answer.chip {
                     ChipAnswer::Nothing => None,
-                    _ => self.answer_again(of, &card_key, answer).await?,
+                    _ => self.answer_again(of, &card, answer).await?,
                 };
                 return Ok(Outcome::kept(answer, chip, true));
             }
@@ -216,25 +207,23 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             }
             Claimed::First(claim) => claim,
         };
-        let place = Place { network, card: card_key, key, body };
-        self.carry_out(attempt, place, claim).await
+        self.carry_out(attempt, claim).await
     }
 
     /// Decides and commits, again where the card has changed meanwhile.
     async fn carry_out(
         &self,
         mut attempt: Attempt<'_>,
-        place: Place<'_>,
         claim: S::Claim,
     ) -> Result<Outcome, Refused> {
-        let Attempt { session, route, request, key, .. } = attempt;
+        let Attempt { session, route, request, place, .. } = attempt;
         let mut claim = Some(claim);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let now = self.clock.now();
-            let reverses = self.original(&attempt, &place.card).await?;
+            let reverses = self.original(&attempt).await?;
             let card = self.load(request, &place.card).await?;
             let (decision, chip) = self.outcome(&mut attempt, reverses, card.as_ref(), now).await;
-            let answer = answer_of(&decision, route, key);
+            let answer = answer_of(&decision, route, place.key);
             let state = card.as_ref().map(|card| &*card.state);
             let suspends = state.is_some_and(|state| decision.suspends(state));
             let is_bypass = decision.is_bypass();
@@ -331,7 +320,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         let circumstances = Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
-            transaction: attempt.key.digest,
+            transaction: attempt.place.key.digest,
         };
         attempt.known = match required_checks(request, state, product, circumstances) {
             RequiredChecks::None(decision) => {
@@ -429,9 +418,7 @@ struct Attempt<'a> {
     request: &'a Request,
     /// When the request was read, on the monotonic clock.
     arrived: Duration,
-    /// By which repeats and reversals know it.
-    key: DuplicateKey,
-    body: BodyDigest,
+    place: Place<'a>,
     /// Of a reversal that left something to it, the original that was found.
     original: Option<Named>,
     known: Known,

@@ -7,7 +7,7 @@ use crate::cards::CardKey;
 use crate::clock::Clock;
 use crate::hsm::Hsm;
 use crate::store::duplicates::institution;
-use crate::store::record::{RecordId, TransactionRecord};
+use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{
     DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreFailed,
 };
@@ -30,20 +30,19 @@ impl From<StoreFailed> for Refused {
 
 impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names; which one
-    /// that is.
+    /// that is, and of which card.
     pub(super) async fn complete(
         &self,
         session: &Session,
         route: Route,
-        request: &mut Request,
-    ) -> Result<Option<Named>, Refused> {
+        (request, card): (&mut Request, CardKey),
+    ) -> Result<Option<(Named, CardKey)>, Refused> {
         let lacks_all = request.pan.is_none();
         let is_complete = !lacks_all && request.amount.currency != 0;
         if route != Route::Reversal || request.original.is_empty() || is_complete {
             return Ok(None);
         }
-        let card = request.pan.as_ref().map(|pan| self.vault.card_key(pan));
-        let all = Sought::all(request, card);
+        let all = Sought::all(request, Some(card).filter(|_| !lacks_all));
         let Ok(found) = self.found(&session.link.network, &all).await? else { return Ok(None) };
         if lacks_all {
             let Some(card) = self.store.load(&found.card).await? else { return Ok(None) };
@@ -52,7 +51,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         }
         request.processing_code = ProcessingCode(found.processing_code);
         request.amount = found.amount;
-        Ok(Some(named(&found, false)))
+        Ok(Some((named(&found, false), found.card)))
     }
 
     /// The answered request that a reversal speaks of; where there is none, the newest record
@@ -77,13 +76,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     pub(super) async fn original(
         &self,
         attempt: &Attempt<'_>,
-        card: &CardKey,
     ) -> Result<Option<Reversal>, Refused> {
-        let Attempt { session, route, request, original, .. } = attempt;
+        let Attempt { route, request, place: Place { network, card, .. }, original, .. } = attempt;
         if *route != Route::Reversal {
             return Ok(None);
         }
-        let network = &session.link.network;
         let all = Sought::all(request, request.pan.as_ref().map(|_| *card));
         let Some(likeliest) = all.first() else { return Err(Refused::Original) };
         let whole = original.or_else(|| self.duplicates.named(network, likeliest));
