@@ -48,15 +48,16 @@ pub trait Store: Send + Sync + 'static {
         named: Named,
     ) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
 
-    /// The answered request that a reversal may speak of. While one that may be it is being
-    /// answered, this waits for its answer.
+    /// The answered request that a reversal may speak of, among the records after one: up to there
+    /// it was looked for before. While one that may be it is being answered, this waits for its
+    /// answer.
     ///
     /// # Errors
     /// If a record cannot be read.
     fn find(
         &self,
         network: &str,
-        sought: &Sought,
+        sought: (&Sought, RecordId),
     ) -> impl Future<Output = Result<Found, StoreFailed>> + Send;
 
     /// How far back the repeats of a network are recognised now.

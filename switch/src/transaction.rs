@@ -164,9 +164,19 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             Ok(found) => {
                 let (original, card) = found.map_or((None, card), |(of, card)| (Some(of), card));
                 let place = Place { network, card, key, body };
-                let (request, known) = (&request, Known::default());
-                self.answer(Attempt { session, route, request, arrived, place, original, known })
-                    .await
+                let (searched, known) = (RecordId::NONE, Known::default());
+                let request = &request;
+                self.answer(Attempt {
+                    session,
+                    route,
+                    request,
+                    arrived,
+                    place,
+                    original,
+                    searched,
+                    known,
+                })
+                .await
             }
             Err(refused) => Err(refused),
         };
@@ -242,7 +252,12 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 reverses,
             };
             match self.store.commit(commit, &mut claim).await {
-                Err(CommitError::Changed) => continue,
+                Err(CommitError::Changed) => {
+                    if let Some(Reversal::InPart(in_part)) = reverses {
+                        attempt.searched = RecordId(in_part.searched);
+                    }
+                    continue;
+                }
                 Err(CommitError::Failed(failed)) => return Err(failed.into()),
                 Ok(id) => {
                     let audits = [
@@ -421,6 +436,8 @@ struct Attempt<'a> {
     place: Place<'a>,
     /// Of a reversal that left something to it, the original that was found.
     original: Option<Named>,
+    /// Up to this record nothing is the original.
+    searched: RecordId,
     known: Known,
 }
 

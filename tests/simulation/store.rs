@@ -467,7 +467,7 @@ impl Store for SimulatedStore {
         }
     }
 
-    async fn find(&self, _network: &str, _sought: &Sought) -> Result<Found, StoreFailed> {
+    async fn find(&self, _: &str, _: (&Sought, RecordId)) -> Result<Found, StoreFailed> {
         Err(StoreFailed("every reversal here names its original exactly".to_owned()))
     }
 

@@ -309,9 +309,8 @@ impl Duplicates {
     }
 
     /// Puts back what was read from the store at `now`, the start, older first, and empties the
-    /// list. Shard
-    /// after shard: so each one's table stays in the processor's cache, and many thousands at once
-    /// take a third of the time.
+    /// list. Shard after shard: so each one's table stays in the processor's cache, and many
+    /// thousands at once take a third of the time.
     pub fn restore(&self, found: &mut Vec<Restored>, now: Timestamp) {
         found.sort_by_key(Restored::shard);
         let is_in_part = |restored: &Restored| match restored {

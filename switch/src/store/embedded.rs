@@ -87,7 +87,7 @@ struct Shared {
     age_offset_micros: i64,
     /// Bytes appended since the snapshot that the store was opened with.
     appended_bytes: AtomicU64,
-    /// Where the newest transaction stands.
+    /// Where the newest record stands of which all is in memory.
     newest: AtomicU64,
     /// The last removal of a card: that there is no such card was decided on it.
     last_removal: AtomicU64,
@@ -189,15 +189,17 @@ impl EmbeddedStore {
         &self,
         network: &str,
         (sought, newest): (&Sought, RecordId),
-        card: &Card,
+        (card, after): (&Card, RecordId),
     ) -> Result<Found, StoreFailed> {
         let now = self.shared.clock.now();
-        let is_new = |found: &Result<TransactionRecord, StoreFailed>| {
-            found.as_ref().map_or(true, |record| now.since(record.time) < WINDOW)
+        let is_new = |found: &Result<(RecordId, TransactionRecord), StoreFailed>| {
+            let is_new = |(id, record): &(RecordId, TransactionRecord)| {
+                *id > after && now.since(record.time) < WINDOW
+            };
+            found.as_ref().map_or(true, is_new)
         };
-        let records = self.history_of(card).take(SEARCHED_MAX);
-        let records = records.map(|found| found.map(|(_, record)| record));
-        only(network, (sought, newest), records.take_while(is_new))
+        let records = self.history_of(card).take(SEARCHED_MAX).take_while(is_new);
+        only(network, (sought, newest), records.map(|found| found.map(|(_, record)| record)))
     }
 }
 
@@ -274,9 +276,8 @@ impl Shared {
             // The lock is held since the check, so nobody else can have been faster.
             let _ = card.entry.swap(&card.state, state);
         }
-        if commit.transaction.is_some() {
-            self.newest.store(position.to_u64(), Ordering::Relaxed);
-            commit.card.iter().for_each(|card| card.entry.set_last_record(position.to_u64()));
+        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
+            card.entry.set_last_record(position.to_u64());
         }
         // Before the claim below takes the same lock.
         reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
@@ -286,6 +287,8 @@ impl Shared {
             let kept = Kept { answer: transaction.answer, durable_at, position };
             claim.take().into_iter().for_each(|claim| claim.answered(kept, self.age()));
         }
+        // Last of all: who reads it finds everything of this record.
+        self.newest.store(position.to_u64(), Ordering::Release);
         drop(tail);
         self.appended_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
         Ok(Appended { sequence, position, waits })
@@ -421,22 +424,27 @@ impl Store for EmbeddedStore {
         }
     }
 
-    async fn find(&self, network: &str, sought: &Sought) -> Result<Found, StoreFailed> {
+    async fn find(
+        &self,
+        network: &str,
+        (sought, after): (&Sought, RecordId),
+    ) -> Result<Found, StoreFailed> {
         let index = self.shared.duplicates(network)?;
         while let Some(waiting) = index.in_flight(sought) {
             drop(waiting.await);
         }
-        let newest = RecordId(self.shared.newest.load(Ordering::Relaxed));
+        let newest = RecordId(self.shared.newest.load(Ordering::Acquire));
         match (sought.trace(), sought.card) {
             (Some(trace), _) => match index.candidates(sought, trace, self.shared.age()) {
                 Some(positions) => {
-                    let records = positions.into_iter().map(|at| self.transaction(at));
+                    let positions = positions.into_iter().filter(|at| *at > after.0);
+                    let records = positions.map(|at| self.transaction(at));
                     only(network, (sought, newest), records.filter_map(Result::transpose))
                 }
                 None => Ok(Found::Several),
             },
             (None, Some(card)) => match self.shared.cards.load(&card) {
-                Some(card) => self.only_of_card(network, (sought, newest), &card),
+                Some(card) => self.only_of_card(network, (sought, newest), (&card, after)),
                 None => Ok(Found::Nothing(newest)),
             },
             (None, None) => Ok(Found::Nothing(newest)),

@@ -70,6 +70,11 @@ pub struct TransactionRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId(pub u64);
 
+impl RecordId {
+    /// Before all records.
+    pub const NONE: RecordId = RecordId(0);
+}
+
 impl fmt::Display for RecordId {
     /// Twice eight hexadecimal digits, which sort as the ids do. Together they could be taken for a
     /// PAN where logs are searched for such.

@@ -43,7 +43,8 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
             return Ok(None);
         }
         let all = Sought::all(request, Some(card).filter(|_| !lacks_all));
-        let Ok(found) = self.found(&session.link.network, &all).await? else { return Ok(None) };
+        let found = self.found(&session.link.network, &all, RecordId::NONE).await?;
+        let Ok(found) = found else { return Ok(None) };
         if lacks_all {
             let Some(card) = self.store.load(&found.card).await? else { return Ok(None) };
             let identity = &card.entry.identity;
@@ -60,10 +61,11 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
         &self,
         network: &str,
         all: &[Sought],
+        after: RecordId,
     ) -> Result<Result<Box<TransactionRecord>, RecordId>, Refused> {
         let mut searched = None;
         for sought in all {
-            match self.store.find(network, sought).await? {
+            match self.store.find(network, (sought, after)).await? {
                 Found::One(found) => return Ok(Ok(found)),
                 Found::Several => return Err(Refused::Original),
                 Found::Nothing(newest) => searched = searched.or(Some(newest)),
@@ -91,7 +93,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
                 return Ok(Some(Reversal::Whole(named, is_known)));
             }
         }
-        match self.found(network, &all).await? {
+        match self.found(network, &all, attempt.searched).await? {
             Ok(found) => {
                 let named = named(&found, likeliest.rrn.is_some());
                 // It may have been dropped from the index since.
