@@ -142,8 +142,15 @@ impl Decision {
     /// Whether it approves without the offline PIN that it would need, but for a change of the PIN.
     #[must_use]
     pub fn is_bypass(&self) -> bool {
-        let bypasses =
-            |note: &Note| matches!(note.finding, Finding::BelowThreshold | Finding::WithinDays);
+        let bypasses = |note: &Note| {
+            matches!(
+                note.finding,
+                Finding::BelowThreshold
+                    | Finding::WithinDays
+                    | Finding::ExhaustedBelow
+                    | Finding::ExhaustedAlways
+            )
+        };
         self.reason == Reason::Approved && self.trail.iter().any(bypasses)
     }
 
