@@ -55,8 +55,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Settings of a line "product" belong to the rules of its chips, but for `pin_required`; `covers` is
-/// what the cryptograms cover.
+/// Settings of a line "product" belong to the rules of its chips, but for `pin_required`; `covers`
+/// is what the cryptograms cover.
 fn product(settings: &str) -> Product {
     let mut keys = vec![
         ("offline_pin", "true".to_owned()),
