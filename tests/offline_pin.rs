@@ -16,6 +16,7 @@ use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
 use switch::issuer::{self, PinText};
+use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
@@ -34,7 +35,7 @@ impl<'a> Line<'a> {
         const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 \
                              de51 after online pending sent failed unblock oldpin expired \
                              reversed refused doubtful told unblocked scripts scriptfailed \
-                             authfailed notcompleted result atc seen 9c without";
+                             authfailed notcompleted result atc seen 9c without cvn";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -54,15 +55,24 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Settings of a line "product" belong to the rules of its chips, but for `pin_required`.
+/// Settings of a line "product" belong to the rules of its chips, but for `pin_required`; `covers`
+/// is what the cryptograms cover.
 fn product(settings: &str) -> Product {
     let mut keys = vec![
         ("offline_pin", "true".to_owned()),
         ("ftpam", "5000".to_owned()),
         ("ftpdy", "7".to_owned()),
     ];
+    let mut row = String::new();
     for word in settings.split_whitespace() {
         let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+        if name == "covers" {
+            let parts: Vec<&str> = value.split(',').collect();
+            row = format!(
+                "[[products.chip.cvn]]\nscheme = \"visa\"\ncvn = \"0A\"\ncovers = {parts:?}\n"
+            );
+            continue;
+        }
         keys.retain(|(known, _)| *known != name);
         let is_word = value.parse::<u64>().is_err() && !matches!(value, "true" | "false");
         let value = if is_word { format!("{value:?}") } else { value.to_owned() };
@@ -75,7 +85,8 @@ fn product(settings: &str) -> Product {
     let lines = |keys: Vec<(&str, String)>| -> String {
         keys.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
     };
-    let text = format!("data_dir = \"/nowhere\"\n{}", configuration(&lines(own), &lines(chip)));
+    let chip = lines(chip) + &row;
+    let text = format!("data_dir = \"/nowhere\"\n{}", configuration(&lines(own), &chip));
     let config = Config::parse(&text, "table", Path::new("/")).unwrap();
     config.products[0].as_ref().clone()
 }
@@ -119,13 +130,17 @@ fn chip_data(line: &Line<'_>) -> Vec<u8> {
     let currency = format!("{:04}", line.number::<u16>("5f2a", 978));
     let tvr = format!("0000{}0000", line.get("tvr").unwrap_or("00"));
     let atc = format!("{:04X}", line.number::<u16>("atc", 2));
-    let iad = format!("06010A03{second:02X}{third:02X}{fourth:02X}");
+    let version = line.get("cvn").unwrap_or("0A");
+    let iad = format!("0601{version}03{second:02X}{third:02X}{fourth:02X}");
     let mut data = Vec::new();
     let mut push = |tag, hex: &str| tlv::push(&mut data, tag, &bytes(hex)).unwrap();
     push(0x9F26, "1122334455667788");
     push(0x9F10, &iad);
-    push(0x9F02, &amount);
-    if line.get("without") != Some("9f03") {
+    let has = |tag| line.get("without") != Some(tag);
+    if has("9f02") {
+        push(0x9F02, &amount);
+    }
+    if has("9f03") {
         push(0x9F03, "000000000000");
     }
     push(0x9F1A, "0276");
@@ -378,6 +393,38 @@ async fn a_first_pin_of_a_card_that_nobody_activates_is_given_up() {
         }
         assert_eq!(chip_sync(&test.set_pin("idle", "4712").await), PENDING);
     }
+}
+
+/// A release that did not keep when a first PIN was set: its time begins when it is seen.
+#[tokio::test]
+async fn a_first_pin_of_which_nobody_knows_the_time_is_given_up_too() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
+    clock.set(Timestamp::from_seconds(CHANGED));
+    let rules = configuration("", "offline_pin = true\n");
+    let mut test = SwitchUnderTest::start(&rules, directory.path(), clock.clone());
+    for (token, pan) in [("idle", "4761340000000027"), ("late", "4761340000000035")] {
+        test.add_card(token, pan, "chip", ("2912", 1)).await;
+        test.set_pin(token, "4711").await;
+        let card = test.card(token).await;
+        let mut chip = card.state.chip(0).unwrap().clone();
+        let ChipSync::Pending(change) = &mut chip.sync else { panic!() };
+        assert!(change.set_at.take().is_some());
+        let commit = Commit::by_issuer(&card, card.state.with_chip(0, chip));
+        test.switch.store.commit(commit, &mut None).await.unwrap();
+    }
+    test = test.restart();
+    clock.advance(DAY * 400);
+    assert_eq!((expired(&test).await, show(&test, "idle").await), (0, PENDING.to_owned()));
+    test.activate("late").await;
+    clock.advance(DAY * 7);
+    assert_eq!((expired(&test).await, show(&test, "late").await), (1, "expired".to_owned()));
+    clock.advance(DAY * 83 - Duration::from_secs(1));
+    test = test.restart();
+    assert_eq!((expired(&test).await, show(&test, "idle").await), (0, PENDING.to_owned()));
+    assert_eq!(told_expired(&test, "idle").await, 0);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((expired(&test).await, show(&test, "idle").await), (1, "expired".to_owned()));
+    assert_eq!(told_expired(&test, "idle").await, 1);
 }
 
 fn new_pin() -> PinText {

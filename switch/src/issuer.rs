@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
-use crate::store::record::{Event, RecordId};
+use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::Switch;
 use crate::transaction::chip_call;
@@ -149,7 +149,8 @@ fn has_offline_pin(product: &Product) -> bool {
 }
 
 /// Gives up the changes that no chip took within OFPBE, and raises an event for each card whose
-/// PIN block is deleted with them; how many cards.
+/// PIN block is deleted with them; how many cards. A first PIN that waits since nobody knows when
+/// waits from now on.
 ///
 /// # Errors
 /// If the store has failed.
@@ -159,17 +160,20 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
 ) -> Result<usize, Refusal> {
     let now = switch.clock.now();
     let mut count = 0;
-    for entry in cards.iter().filter(|entry| ended(entry, &entry.state(), now).is_some()) {
+    let is_due = |entry: &&Arc<CardEntry>| {
+        let state = entry.state();
+        ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
+    };
+    for entry in cards.iter().filter(is_due) {
         // If it changes meanwhile, its turn comes again.
         let card = switch.store.load(&entry.identity.key).await;
         let Some(card) = card.map_err(|failed| failed.to_string())? else { continue };
-        let Some((changed, event)) = ended(&card.entry, &card.state, now) else { continue };
-        let commit = Commit { event, ..Commit::by_issuer(&card, changed) };
-        match switch.store.commit(commit, &mut None).await {
-            Ok(id) => {
-                audit_expired(entry, id);
-                count += 1;
-            }
+        let ended = ended(&card.entry, &card.state, now);
+        let ends = usize::from(ended.is_some());
+        let dated = || card.state.with_dated_changes(now).map(|dated| (dated, None));
+        let Some((changed, event)) = ended.or_else(dated) else { continue };
+        match commit(switch, &card, changed, event).await {
+            Ok(()) => count += ends,
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }
@@ -177,9 +181,20 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
     Ok(count)
 }
 
-fn audit_expired(card: &CardEntry, id: RecordId) {
-    let token = &*card.identity.token;
-    tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
+/// Commits a change of a card, with what others are told of it. The audit says the same.
+async fn commit<C, H, S: Store>(
+    switch: &Switch<C, H, S>,
+    card: &Card,
+    changed: CardState,
+    event: Option<Event>,
+) -> Result<(), CommitError> {
+    let commit = Commit { event, ..Commit::by_issuer(card, changed) };
+    let id = switch.store.commit(commit, &mut None).await?;
+    if event.is_some() {
+        let token = &*card.entry.identity.token;
+        tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
+    }
+    Ok(())
 }
 
 /// A card without the changes whose time is over, and what others are told of it; `None` where
@@ -280,13 +295,9 @@ async fn change<C: Clock, H, S: Store>(
         let card = load(switch, token).await?;
         let (counts, event) = as_it_counts(switch, &card);
         let changed = next(&counts)?;
-        let commit = Commit { event, ..Commit::by_issuer(&card, changed.clone()) };
-        match switch.store.commit(commit, &mut None).await {
-            Ok(id) => {
-                event.iter().for_each(|_| audit_expired(&card.entry, id));
-                // As it was committed: by now it may have been changed again, or removed.
-                return Ok(Card { state: Arc::new(changed), ..card });
-            }
+        match commit(switch, &card, changed.clone(), event).await {
+            // As it was committed: by now it may have been changed again, or removed.
+            Ok(()) => return Ok(Card { state: Arc::new(changed), ..card }),
             Err(CommitError::Changed) => {}
             Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
         }

@@ -38,6 +38,7 @@ pub enum Mistake {
     UnblocksAtShops,
     AlwaysIsUnbounded,
     NotEnteredPasses,
+    ContactlessSkipPasses,
     LockedPassesIfAsked,
     LockedNeverPasses,
     OnlineClaimPasses,
@@ -46,7 +47,7 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 40] = [
+    pub const ALL: [Mistake; 41] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -82,6 +83,7 @@ impl Mistake {
         Mistake::UnblocksAtShops,
         Mistake::AlwaysIsUnbounded,
         Mistake::NotEnteredPasses,
+        Mistake::ContactlessSkipPasses,
         Mistake::LockedPassesIfAsked,
         Mistake::LockedNeverPasses,
         Mistake::OnlineClaimPasses,

@@ -584,6 +584,13 @@ fn contactless(facts: &Facts, of: &Circumstances) -> &'static str {
         Facts { offline: Offline::Wrong, .. } => "1809",
         Facts { offline: Offline::NotTried, was_refused: true, .. } => "1872",
         Facts { has_failed: true, .. } => "1809",
+        // The terminal can ask for an online PIN.
+        Facts { offline: Offline::NotTried, is_not_entered: true, .. }
+            if !of.rules.not_entered_passes
+                && of.mistake != Some(Mistake::ContactlessSkipPasses) =>
+        {
+            "1012"
+        }
         Facts { offline: Offline::NotTried, is_not_asked: false, .. } if of.rules.pin_required => {
             "1012"
         }

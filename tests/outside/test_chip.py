@@ -205,6 +205,29 @@ def test_a_product_says_how_its_cvns_are_made_and_answered(make_chips):
     assert values["9F26 as computed"] == values["9F26 as received"]
 
 
+@pytest.mark.parametrize("ftpam, why", [
+    (True, "passes while the change waits: below FTPAM (amount 1000, FTPAM 5000)"),
+    (False, "passes while the change waits: FTPAM is not set"),
+])
+def test_an_exhausted_chip_that_passes_without_its_pin_is_told_like_any_bypass(
+    make_switch, ftpam, why
+):
+    rules = 'approve_exhausted = "always"\n' + ("ftpam = 5000\n" if ftpam else "")
+    switch = make_switch(visa_chip=settings.chip("visa", rules)).start()
+    chip = Chip(VISA)
+    with switch.connect() as link:
+        assert reason(link.ask(chip.request(1_000, FAILED, exhausted=True))) == "1872"
+        set_pin(switch, CARD_2)
+        if ftpam:
+            above = chip.request(5_000, FAILED, exhausted=True)
+            assert reason(link.ask(above)) == "1872"
+        assert Metrics(switch).value("pinswitch_offline_pin_bypasses_total") == 0
+        assert link.ask(chip.request(1_000, FAILED, exhausted=True)).code == "00"
+    assert why in trail(switch, CARD_2)
+    assert Metrics(switch).value("pinswitch_offline_pin_bypasses_total") == 1
+    assert switch.log().count("offline PIN bypassed") == 1
+
+
 def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_chips):
     switch = make_chips().start()
     chip = Chip(VISA)

@@ -162,16 +162,16 @@ def test_a_contactless_cryptogram_does_not_settle_a_script(make_chips):
 
 # Shapes of 9F10 and rows of the table of CVNs that a product brings.
 
-UNION_PAY = """
+OWN = """
 [[products.chip.iad]]
-name = "unionpay"
+name = "own"
 begins = "07 xx xx 03"
 lengths = [8]
 cvn = 3
 cvr = "4-7"
 cryptogram_types = 2
 """
-UNION_PAY_BITS = """
+OWN_BITS = """
 offline_pin_performed = "2:04"
 offline_pin_failed = "2:02"
 pin_try_limit_exceeded = "3:40"
@@ -199,7 +199,7 @@ script_pin = "iso2"
 """
 
 
-def union_pay(covers=None):
+def own_card(covers=None):
     covers = covers or [*USUAL, ("9F10", slice(3, 7))]
     return Card(covers, padding=BIT, common_key=True)
 
@@ -215,9 +215,9 @@ COVERS = [
 
 @pytest.mark.parametrize("covers, covered", COVERS, ids=[covers for covers, _ in COVERS])
 def test_a_product_brings_a_scheme_of_its_own(make_chips, covers, covered):
-    rules = UNION_PAY + UNION_PAY_BITS + row("unionpay", "01", covers)
+    rules = OWN + OWN_BITS + row("own", "01", covers)
     switch = make_chips("ftpam = 5000\nftpdy = 7\n" + rules).start()
-    card, other = union_pay(covered), {"9F66": "36000000", "9F33": "E0F8C8"}
+    card, other = own_card(covered), {"9F66": "36000000", "9F33": "E0F8C8"}
     with switch.connect() as link:
         def ask(iad, **how):
             how["tags"] = other | how.get("tags", {})
@@ -248,10 +248,10 @@ def test_a_product_brings_a_scheme_of_its_own(make_chips, covers, covered):
 def test_what_a_shape_does_not_say_is_no_evidence(make_chips):
     """No offline PIN is right, no script is sent, since nobody would hear of it, and nothing passes
     because a change waits."""
-    rules = UNION_PAY + row("unionpay", "01", 'covered_iad = "cvr"')
+    rules = OWN + row("own", "01", 'covered_iad = "cvr"')
     switch = make_chips("ftpam = 5000\nftpdy = 7\n" + rules).start()
     switch.done("card", "set-pin", CARD_2.token, stdin="7391")
-    card = union_pay()
+    card = own_card()
     with switch.connect() as link:
         right = card.request("07020103A4000010", tags={"9F34": "410302"})
         assert reason(link.ask(right)) == "1029"
@@ -265,37 +265,131 @@ def test_what_a_shape_does_not_say_is_no_evidence(make_chips):
         online = link.ask(card.request("07020103A0000010", pin="7391", tags={"9F34": "420300"}))
         assert (online.code, told(online)[2]) == ("00", None)
         assert switch.show(CARD_2.token)["chip_sync"] == "pending {change, attempts 0}"
-    # Where the CVR does not tell the type of the cryptogram, 9F27 must.
-    silent = rules.replace("cryptogram_types = 2", "")
-    switch = make_chips(silent).start()
-    with switch.connect() as link:
-        for information, expected in ((None, "1029"), ("40", "1029"), ("00", "1029"), ("80", "00")):
-            tags = {"9F27": information} if information else {}
-            assert reason(link.ask(card.request("07020103A0000010", tags=tags))) == expected
 
 
 def test_a_shape_of_the_product_may_lie_within_a_built_in_one(make_chips):
-    amex = """
+    within = """
+        built_in_shapes = ["visa"]
         [[products.chip.iad]]
-        name = "amex"
+        name = "within"
         begins = "06 xx 01 03"
         cvn = 3
         cvr = "4-7"
         cryptogram_types = 2
     """
-    switch = make_chips(amex + row("amex", "01", 'covered_iad = "cvr"'), offline_pin=False).start()
-    card, chip = union_pay(), Chip(VISA, atc=10)
+    rules = within + row("within", "01", 'covered_iad = "cvr"')
+    switch = make_chips(rules, offline_pin=False).start()
+    card, chip = own_card(), Chip(VISA, atc=10)
     with switch.connect() as link:
         assert link.ask(card.request("06020103A40002")).code == "00"
         assert link.ask(chip.request()).code == "00"
 
 
+def refused(switch):
+    """What `check-config` says, without the places."""
+    result = switch.command("check-config")
+    assert result.returncode == 1, result.stdout
+    return [line.split("chip, ", 1)[1] for line in result.stderr.splitlines()]
+
+
+def test_beside_shapes_of_its_own_a_product_knows_the_built_in_ones_that_it_names(make_chips):
+    rules = OWN + row("own", "01", 'covered_iad = "cvr"')
+    chip, card = Chip(VISA, atc=10), own_card()
+    for named, known in (("", False), ('built_in_shapes = ["ccd", "mastercard"]\n', False),
+                         ('built_in_shapes = ["visa"]\n', True), ("built_in_shapes = []\n", False)):
+        switch = make_chips(named + rules).start()
+        with switch.connect() as link:
+            assert link.ask(chip.request()).code == ("00" if known else "59")
+            if not known:
+                assert trail(switch)[0].startswith("the shape of 9F10 is not known")
+            assert link.ask(card.request("07020103A0000010")).code == "00"
+        switch.stop()
+
+
+def as_visa_0a(scheme, covers='covered_iad = "cvr"'):
+    """A row whose cryptograms are made as those of Visa CVN 0A."""
+    made = row(scheme, "01", covers).replace('padding = "bit"', 'padding = "zeros"')
+    return made.replace('session_key = "common"', 'session_key = "none"')
+
+
+@pytest.mark.parametrize("begins, own, covers", [
+    ("07 xx xx 03", 'lengths = [7]', 'covered_iad = "cvr"'),
+    ("06 xx 01 03", "", 'covered_iad = "cvr"'),
+    ("08 xx xx 03", "", f"covers = {json.dumps([*USUAL, '9F10[4-7]'])}"),
+    ("08 xx xx 03", "", f"covers = {json.dumps([*USUAL, '9F10[4-8]'])}"),
+    ("08 xx xx 03", "", f"covers = {json.dumps([*USUAL, '9F10[4-6]'])}"),
+])
+def test_a_copied_cryptogram_cannot_choose_how_it_is_read(make_chips, begins, own, covers):
+    """The head of 9F10 is not under it: a shape that says nothing of a PIN would make a wrong one
+    pass, and one that is Visa's a card without an offline PIN one that has verified it."""
+    shape = f"""
+        [[products.chip.iad]]
+        name = "other"
+        begins = "{begins}"
+        {own}
+        cvn = 3
+        cvr = "4-7"
+        cryptogram_types = 2
+    """
+    rules = shape + as_visa_0a("other", covers)
+    switch = make_chips('built_in_shapes = ["visa"]\n' + rules)
+    assert refused(switch) == [
+        'CVN 1, cvn: a cryptogram of it can pass as one of "visa" 0A, which reads it differently: '
+        "both must cover the bytes of 9F10 that tell them apart"]
+    # Two of the product are no better, and better where both cover all of it.
+    told_apart = shape.replace('"other"', '"second"').replace(begins, "09 xx xx 03")
+    told_apart += 'offline_pin_performed = "2:04"\noffline_pin_failed = "2:02"\n'
+    both = shape + told_apart + as_visa_0a("other") + as_visa_0a("second")
+    text = 'CVN 2, cvn: a cryptogram of it can pass as one of "other" 01'
+    assert refused(make_chips(both))[0].startswith(text)
+    whole = both.replace('covered_iad = "cvr"', 'covered_iad = "whole"')
+    assert make_chips(whole).command("check-config").returncode == 0
+    # Without the built-in shape there is one way to read it.
+    switch = make_chips(rules).start()
+    card = Card([*USUAL, ("9F10", slice(3, 7))])
+    with switch.connect() as link:
+        assert reason(link.ask(card.request("06010A03A60000", tags={"9F34": "1E0300"}))) == "1029"
+
+
+@pytest.mark.parametrize("change, wanted", [
+    (('begins = "07 xx xx 03"', 'begins = "xx xx"'), "shape of 9F10 1, begins: expected bytes"),
+    (("cryptogram_types = 2", ""), "shape of 9F10 1, cryptogram_types: is missing"),
+    (('covered_iad = "cvr"', 'covers = ["9F36", "95", "9F10[40]"]'),
+     "CVN 1, covers: expected a tag"),
+    (('covered_iad = "cvr"', 'covers = ["9F36", "95", "9F10[9]"]'),
+     "CVN 1, covers: 9F10 of this scheme has 8 bytes at most"),
+    (("[[products.chip.cvn]]", OWN.replace('"own"', '"again"')
+      + row("again", "01", 'covered_iad = "cvr"') + "[[products.chip.cvn]]"), "shape of 9F10 2, begins: what begins so"),
+    (("[[products.chip.cvn]]", OWN.replace('"own"', '"none"').replace("07 xx", "08 xx")
+      + "[[products.chip.cvn]]"), "shape of 9F10 2, name: no [[products.chip.cvn]]"),
+    (('scheme = "own"', 'scheme = "visa"'), "shape of 9F10 1, name: no [[products.chip.cvn]]"),
+])
+def test_what_can_never_work_is_refused(make_chips, change, wanted):
+    rules = OWN + row("own", "01", 'covered_iad = "cvr"')
+    assert change[0] in rules
+    found = refused(make_chips(rules.replace(*change, 1)))
+    assert any(line.startswith(wanted) for line in found), found
+
+
+def test_an_aac_is_none_whatever_the_terminal_says(make_chips):
+    """9F27 is under no cryptogram, the CVR is."""
+    switch = make_chips(OWN + row("own", "01", 'covered_iad = "cvr"')).start()
+    card = own_card()
+    with switch.connect() as link:
+        for iad, information, expected in (("0702010380000010", "80", "1029"),
+                                           ("07020103A0000010", "00", "1029"),
+                                           ("07020103A0000010", "80", "00"),
+                                           ("0702010380000010", None, "1029")):
+            tags = {"9F27": information} if information else {}
+            assert reason(link.ask(card.request(iad, tags=tags))) == expected
+
+
 # How what is not known is told.
 
 UNKNOWN = [
-    ("unionpay", "07020103AB806010", "07 02 01 03"),
-    ("jcb", "07290104A0000000", "07 29 01 04"),
-    ("zka", "01828100310040180000000000000000", "01 82 81 00"),
+    ("seven and 03", "07020103AB806010", "07 02 01 03"),
+    ("seven and 04", "07290104A0000000", "07 29 01 04"),
+    ("sixteen bytes", "01828100310040180000000000000000", "01 82 81 00"),
     ("nothing", "", "nothing"),
     ("one byte", "07", "07"),
     ("zeros", "00" * 9, "00 00 00 00"),
@@ -317,6 +411,8 @@ def test_an_unknown_shape_is_told_by_its_first_bytes(make_chips, name, iad, head
 @pytest.mark.parametrize("iad, version, head", [
     ("06020103A40002", "01", "06 02 01 03"), ("06010B03A00000", "0B", "06 01 0B 03"),
     ("1F4301000000A0".ljust(64, "0"), "43", "1F 43 01 00"),
+    ("0112A00000000000".ljust(36, "0"), "12", "01 12 A0 00"),
+    ("0182A00000000000".ljust(52, "0"), "82", "01 82 A0 00"),
 ])
 def test_an_unknown_cvn_of_a_known_shape_is_told_with_it(make_chips, iad, version, head):
     switch = make_chips().start()
@@ -328,6 +424,13 @@ def test_an_unknown_cvn_of_a_known_shape_is_told_with_it(make_chips, iad, versio
     assert trail(switch) == [text]
     refused = switch.command("explain-cryptogram", CARD_2.token, request["55"])
     assert refused.returncode == 1 and refused.stderr.strip().endswith(text)
+
+
+def test_a_product_knows_a_cvn_of_mastercard_that_is_not_in_the_table(make_chips):
+    switch = make_chips(row("mastercard", "12", 'covered_iad = "cvr"')).start()
+    card = Card([*USUAL, ("9F10", slice(2, 8))], padding=BIT, common_key=True)
+    with switch.connect() as link:
+        assert link.ask(card.request("0112A0000000000000".ljust(36, "0"))).code == "00"
 
 
 # Chip data in another form.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::chip::ChipData;
-use super::iad::{Bytes, IadView, Scheme};
+use super::iad::{Bytes, IadShape, IadView, Scheme, Shapes};
 use crate::hsm::CoveredData;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
@@ -236,6 +236,102 @@ const CCD: CryptogramProfile =
 pub fn row(own: &[CvnRow], scheme: Scheme, cvn: u8) -> Option<CvnRow> {
     let own = own.iter().find(|row| (row.scheme, row.cvn) == (scheme, cvn));
     own.copied().or_else(|| built_in(scheme, cvn))
+}
+
+/// The rows that a product can come to, each with each shape by which it comes there.
+#[must_use]
+pub fn reached<'a>(shapes: &'a Shapes, own: &[CvnRow]) -> Vec<(&'a IadShape, CvnRow)> {
+    let all = shapes.all().flat_map(|(scheme, shape)| {
+        let cvns = (0..=u8::MAX).filter(move |cvn| scheme.has_cvn(*cvn) && shape.has_cvn(*cvn));
+        cvns.filter_map(move |cvn| Some((shape, row(own, scheme, cvn)?)))
+    });
+    all.collect()
+}
+
+/// Whether a cryptogram that is right by one of two rows can be right by the other, whose shape
+/// reads the CVR differently.
+#[must_use]
+pub fn is_mistakable(one: (&IadShape, CvnRow), other: (&IadShape, CvnRow)) -> bool {
+    let layout = |shape: &IadShape| (shape.layout, shape.cvr.first);
+    // For a PAN of up to 16 digits, both methods of the card's keys are the same.
+    let keys = |it: CryptogramProfile| (it.session_key, it.padding);
+    if layout(one.0) == layout(other.0) || keys(one.1.profile) != keys(other.1.profile) {
+        return false;
+    }
+    // One place under the cryptogram, where it is another byte by each.
+    let tells_apart = |(a, b): (&(u16, u8), &(u16, u8))| {
+        let (value, fixed) = one.0.fixed_byte(a.1, one.1.cvn);
+        let (of_other, fixed_by_other) = other.0.fixed_byte(b.1, other.1.cvn);
+        (a.0, b.0) == (IAD, IAD) && (value ^ of_other) & fixed & fixed_by_other != 0
+    };
+    let can_be_both = |a: &Covered, b: &Covered| {
+        let mut both = a.bytes.iter().zip(&b.bytes);
+        let begin_alike = both.clone().all(|(a, b)| a == b);
+        let can_be_alike = a.is_open || b.is_open || a.blocks == b.blocks;
+        (begin_alike || can_be_alike) && !both.any(tells_apart)
+    };
+    let of_other = Covered::of(other);
+    Covered::of(one).iter().any(|a| of_other.iter().any(|b| can_be_both(a, b)))
+}
+
+/// What a cryptogram covers of 9F10 with one length.
+struct Covered {
+    /// Each byte: of which element, and its number there, from 1; up to one of unknown length.
+    bytes: Vec<(u16, u8)>,
+    /// An element of unknown length is behind them.
+    is_open: bool,
+    /// What its length comes to: those of two that are unlike are never made the same by padding.
+    blocks: usize,
+}
+
+impl Covered {
+    /// For each length of 9F10 that the shape can have.
+    fn of((shape, row): (&IadShape, CvnRow)) -> Vec<Covered> {
+        let with = |length| {
+            let whole = Bytes { first: 1, last: length };
+            let (mut bytes, mut is_open) = (Vec::new(), false);
+            for part in row.covers.parts() {
+                let (tag, of) = match part {
+                    Part::Element(IAD) => (IAD, Some(whole)),
+                    Part::Element(tag) => {
+                        (tag, element_bytes(tag).map(|last| Bytes { first: 1, last }))
+                    }
+                    Part::BytesOf(tag, bytes) => (tag, Some(bytes)),
+                    Part::Cvr => (IAD, Some(shape.cvr)),
+                    Part::Counters => match shape.counters {
+                        Some(counters) if counters.last <= length => (IAD, Some(counters)),
+                        _ => continue,
+                    },
+                };
+                let Some(of) = of else {
+                    is_open = true;
+                    break;
+                };
+                bytes.extend((of.first..=of.last).map(|number| (tag, number)));
+            }
+            let blocks = match row.profile.padding {
+                MacPadding::Zeros => bytes.len().div_ceil(8),
+                MacPadding::Bit => bytes.len(),
+            };
+            Covered { bytes, is_open, blocks }
+        };
+        (1..=63).filter(|length| shape.lengths >> length & 1 == 1).map(with).collect()
+    }
+}
+
+/// How many bytes an element of the chip data has, where that is known: those that are read.
+#[must_use]
+pub const fn element_bytes(tag: u16) -> Option<u8> {
+    Some(match tag {
+        0x9F26 => 8,
+        0x9F02 | 0x9F03 => 6,
+        0x95 => 5,
+        0x9F37 => 4,
+        0x9A | 0x9F34 => 3,
+        0x9F1A | 0x5F2A | 0x82 | 0x9F36 => 2,
+        0x9C | 0x9F27 | 0x5F34 => 1,
+        _ => return None,
+    })
 }
 
 /// The row of a CVN in the table. Visa's code is the authorization response code, M/Chip's are bits

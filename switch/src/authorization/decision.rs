@@ -142,8 +142,15 @@ impl Decision {
     /// Whether it approves without the offline PIN that it would need, but for a change of the PIN.
     #[must_use]
     pub fn is_bypass(&self) -> bool {
-        let bypasses =
-            |note: &Note| matches!(note.finding, Finding::BelowThreshold | Finding::WithinDays);
+        let bypasses = |note: &Note| {
+            matches!(
+                note.finding,
+                Finding::BelowThreshold
+                    | Finding::WithinDays
+                    | Finding::ExhaustedBelow
+                    | Finding::ExhaustedAlways
+            )
+        };
         self.reason == Reason::Approved && self.trail.iter().any(bypasses)
     }
 
@@ -270,11 +277,7 @@ fn cryptogram_check(
     let check = cryptogram_of_plastic(request, card, product, plastic)?;
     // 9F27 can be left out or changed, the card verification results cannot.
     match check {
-        Some(check)
-            if !check
-                .results
-                .asks_to_go_online(request.is_contactless(), chip.cryptogram_information) =>
-        {
+        Some(check) if !check.results.asks_to_go_online(request.is_contactless()) => {
             Err(Finding::NotAnArqc.into())
         }
         // What it says of the holder is no evidence. A chip without contact holds no conversation
@@ -353,8 +356,7 @@ pub fn conclude(
     let evidence = Evidence { data, is_right, covers_tvr, is_signed_on };
     // The first cryptogram of a later transaction, which was answered in the issuer's place: its
     // chip has told of the script in it, and forgets it with that answer.
-    let information = data.and_then(|chip| chip.cryptogram_information);
-    let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false, information));
+    let asked = right.filter(|(check, _)| check.results.asks_to_go_online(false));
     let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.
     let mut changed = None;

@@ -2,6 +2,11 @@
 //! of itself, under its cryptogram. Which shape it has is seen by its length and its fixed bytes;
 //! where what stands, and what each bit means, is one table for each shape. A product may have
 //! shapes of its own.
+//!
+//! What chooses shape and version (length, first bytes) is not under every cryptogram: whoever
+//! copies one chooses how its CVR is read. So no two rows of a product may take the same cryptogram
+//! for right and read it differently: [`super::cvn::is_mistakable`] finds them, and the file is
+//! refused.
 
 use super::chip::OfflinePin;
 
@@ -27,8 +32,7 @@ impl Scheme {
     #[must_use]
     pub const fn has_cvn(self, cvn: u8) -> bool {
         match self {
-            Scheme::Visa | Scheme::Own(_) => true,
-            Scheme::Mastercard => cvn & 0xFA == 0x10,
+            Scheme::Visa | Scheme::Mastercard | Scheme::Own(_) => true,
             Scheme::Ccd => matches!(cvn, 0xA5 | 0xA6),
         }
     }
@@ -101,8 +105,8 @@ pub struct Bits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// The byte with the type of the second cryptogram in its two highest bits, and that of the
-    /// first in the two below.
-    pub types_byte: Option<u8>,
+    /// first in the two below. Nothing else that is under the cryptogram tells them.
+    pub types_byte: u8,
     /// An offline PIN was verified.
     pub performed: Option<Bits>,
     /// Of two that exclude each other, a shape has the one for failed, or for successful, or both.
@@ -139,7 +143,7 @@ const fn at(byte: u8, mask: u8) -> Option<Bits> {
 
 /// VIS 1.6, appendix A.
 const VISA: Layout = Layout {
-    types_byte: Some(2),
+    types_byte: 2,
     performed: at(2, 0x04),
     failed: at(2, 0x02),
     successful: None,
@@ -154,7 +158,7 @@ const VISA: Layout = Layout {
 
 /// M/Chip Advance, CVR.
 const MASTERCARD: Layout = Layout {
-    types_byte: Some(1),
+    types_byte: 1,
     performed: at(1, 0x04),
     failed: at(4, 0x10),
     successful: at(1, 0x01),
@@ -169,7 +173,7 @@ const MASTERCARD: Layout = Layout {
 
 /// EMV Book 3, C7.
 const CCD: Layout = Layout {
-    types_byte: Some(1),
+    types_byte: 1,
     performed: at(2, 0x08),
     failed: at(2, 0x04),
     successful: None,
@@ -195,6 +199,42 @@ impl IadShape {
         self.value[place] = value;
         self.mask[place] = mask;
         self
+    }
+
+    /// Whether all that has this other shape has this one too, apart from its length.
+    #[must_use]
+    pub fn holds(&self, other: &IadShape) -> bool {
+        let own = self.value.iter().zip(&self.mask);
+        let mut both = own.zip(other.value.iter().zip(&other.mask));
+        both.all(|((a, fixed), (b, of_other))| fixed & !of_other == 0 && (a ^ b) & fixed == 0)
+    }
+
+    /// A byte of it, from 1, in a request with the cryptogram version number `cvn`; and which of
+    /// its bits are fixed then.
+    #[must_use]
+    pub fn fixed_byte(&self, number: u8, cvn: u8) -> (u8, u8) {
+        if number == self.cvn {
+            return (cvn, 0xFF);
+        }
+        let of_cvr = number.checked_sub(self.cvr.first);
+        match of_cvr.is_some_and(|place| place + 1 == self.layout.types_byte) {
+            // The first cryptogram is an ARQC, with a second one or without.
+            true => (0x20, 0x70),
+            false => self.fixed_by_begin(number),
+        }
+    }
+
+    /// Whether its fixed bytes leave room for this cryptogram version number.
+    #[must_use]
+    pub fn has_cvn(&self, cvn: u8) -> bool {
+        let (value, fixed) = self.fixed_by_begin(self.cvn);
+        (value ^ cvn) & fixed == 0
+    }
+
+    fn fixed_by_begin(&self, number: u8) -> (u8, u8) {
+        let place = usize::from(number).wrapping_sub(1);
+        let fixed = self.value.get(place).zip(self.mask.get(place));
+        fixed.map_or((0, 0), |(value, mask)| (*value, *mask))
     }
 
     fn has(&self, iad: &Iad) -> bool {
@@ -231,6 +271,31 @@ static SHAPES: [(Scheme, IadShape); 4] = [
     ),
 ];
 
+/// The shapes that a product knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    /// Its own, which come first.
+    pub own: Vec<IadShape>,
+    /// Whose built-in ones.
+    pub built_in: Vec<Scheme>,
+}
+
+impl Default for Shapes {
+    /// All that are built in.
+    fn default() -> Shapes {
+        Shapes { own: Vec::new(), built_in: Scheme::BUILT_IN.to_vec() }
+    }
+}
+
+impl Shapes {
+    /// Each with its scheme; the first that fits counts.
+    pub fn all(&self) -> impl Iterator<Item = (Scheme, &IadShape)> {
+        let own = self.own.iter().zip(0_u8..).map(|(shape, place)| (Scheme::Own(place), shape));
+        let built_in = SHAPES.iter().filter(|(scheme, _)| self.built_in.contains(scheme));
+        own.chain(built_in.map(|(scheme, shape)| (*scheme, shape)))
+    }
+}
+
 /// Issuer application data, up to 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iad {
@@ -260,13 +325,10 @@ impl Iad {
         self.bytes().iter().take(4).fold(1, |head, byte| head << 8 | u64::from(*byte))
     }
 
-    /// What it says, by the shapes of the product and by those that are built in; `None` for a
-    /// shape that nobody knows.
+    /// What it says, by the shapes of the product; `None` for one that nobody knows.
     #[must_use]
-    pub fn view<'a>(&'a self, own: &'a [IadShape]) -> Option<IadView<'a>> {
-        let own = own.iter().zip(0_u8..).map(|(shape, place)| (Scheme::Own(place), shape));
-        let built_in = SHAPES.iter().map(|(scheme, shape)| (*scheme, shape));
-        let (scheme, shape) = own.chain(built_in).find(|(_, shape)| shape.has(self))?;
+    pub fn view<'a>(&'a self, shapes: &'a Shapes) -> Option<IadView<'a>> {
+        let (scheme, shape) = shapes.all().find(|(_, shape)| shape.has(self))?;
         let cvn = *self.bytes().get(usize::from(shape.cvn).checked_sub(1)?)?;
         let cvr = shape.cvr.of(self.bytes())?;
         let view = IadView { scheme, cvn, cvr, shape };
@@ -308,9 +370,8 @@ impl IadView<'_> {
 /// What the chip says that it did, in this transaction and in the last one that went online.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cvr {
-    /// Types of the second cryptogram (C0; 80: not requested) and of the first (30; 20: ARQC),
-    /// where the shape tells.
-    types: Option<u8>,
+    /// Types of the second cryptogram (C0; 80: not requested) and of the first (30; 20: ARQC).
+    types: u8,
     /// The cryptogram covers all of it.
     pub is_covered: bool,
     /// Offline PIN verification in this transaction.
@@ -335,15 +396,10 @@ pub struct Cvr {
 
 impl Cvr {
     /// Whether this is the first cryptogram of its transaction, and an ARQC. A chip without contact
-    /// makes no second one, and may leave its two bits at 00. Where the CVR does not tell, 9F27
-    /// must.
+    /// makes no second one, and may leave its two bits at 00.
     #[must_use]
-    pub const fn asks_to_go_online(&self, is_contactless: bool, information: Option<u8>) -> bool {
-        match (self.types, information) {
-            (Some(types), _) => matches!((types, is_contactless), (0xA0, _) | (0x20, true)),
-            (None, Some(information)) => information & 0xC0 == 0x80,
-            (None, None) => false,
-        }
+    pub const fn asks_to_go_online(&self, is_contactless: bool) -> bool {
+        matches!((self.types, is_contactless), (0xA0, _) | (0x20, true))
     }
 
     /// What it tells of scripts and of issuer authentication in the last transaction that went
@@ -374,7 +430,7 @@ impl Cvr {
             true => OfflinePin::Successful,
         };
         Cvr {
-            types: layout.types_byte.map(|number| byte(number) & 0xF0),
+            types: byte(layout.types_byte) & 0xF0,
             is_covered,
             offline_pin,
             try_limit_exceeded: is_set(layout.try_limit_exceeded),
@@ -405,7 +461,7 @@ mod tests {
 
     fn view(hex: &str) -> Option<(Scheme, u8, Cvr)> {
         let iad = iad(hex)?;
-        iad.view(&[]).map(|view| (view.scheme, view.cvn, view.results(u32::MAX)))
+        iad.view(&Shapes::default()).map(|view| (view.scheme, view.cvn, view.results(u32::MAX)))
     }
 
     fn results(hex: &str) -> Cvr {
@@ -428,14 +484,14 @@ mod tests {
             assert_eq!((found, version), (scheme, cvn), "{hex}");
         }
         let m_chip = |cvn: &str, bytes: usize| format!("01{cvn}{}", "00".repeat(bytes - 2));
-        for hex in ["", "06010A", "06010A04A00000", "07010A03A00000", &m_chip("12", 18)] {
+        for hex in ["", "06010A", "06010A04A00000", "07010A03A00000", &m_chip("10", 19)] {
             assert!(view(hex).is_none(), "{hex}");
         }
-        for hex in
-            [m_chip("18", 18), m_chip("10", 19), ccd.replace("000F", "000E"), ccd[2..].into()]
-        {
+        for hex in [ccd.replace("000F", "000E"), ccd.replace("A5", "B5"), ccd[2..].into()] {
             assert!(view(&hex).is_none(), "{hex}");
         }
+        // Whatever its cryptogram version is, it has the length of M/Chip.
+        assert_eq!(view(&m_chip("82", 18)).unwrap().1, 0x82);
         assert!(Iad::new(&[0; 33]).is_none());
     }
 
@@ -479,27 +535,34 @@ mod tests {
         assert_eq!(ccd("0030002000").scripts_processed, 2);
     }
 
-    /// UnionPay's: length, key index, CVN, CVR of four bytes with its length, algorithm.
-    const UNION_PAY: IadShape =
+    fn beside_built_in(own: &[IadShape]) -> Shapes {
+        Shapes { own: own.to_vec(), ..Shapes::default() }
+    }
+
+    /// Length, key index, CVN, CVR of four bytes with its length, algorithm.
+    const OWN: IadShape =
         IadShape::new(1 << 8, 3, Bytes::new(4, 7), VISA).fixed(0, 0x07, 0xFF).fixed(3, 0x03, 0xFF);
 
     #[test]
     fn a_shape_of_the_product_comes_before_the_built_in_ones() {
-        let union_pay = iad("07020103A4000010").unwrap();
-        assert_eq!(union_pay.view(&[]), None);
-        assert_eq!(union_pay.head(), 0x1_0702_0103);
-        let shapes = [UNION_PAY];
-        let view = union_pay.view(&shapes).unwrap();
+        let own = iad("07020103A4000010").unwrap();
+        assert_eq!(own.view(&Shapes::default()), None);
+        assert_eq!(own.head(), 0x1_0702_0103);
+        let shapes = beside_built_in(&[OWN]);
+        let view = own.view(&shapes).unwrap();
         assert_eq!((view.scheme, view.cvn), (Scheme::Own(0), 0x01));
         assert_eq!(view.results(u32::MAX).offline_pin, OfflinePin::Successful);
         let any = IadShape::new(u64::MAX, 1, Bytes::new(1, 1), Layout::default());
-        assert_eq!(union_pay.view(&[any, UNION_PAY]).unwrap().scheme, Scheme::Own(0));
+        let both = beside_built_in(&[any, OWN]);
+        assert_eq!(own.view(&both).unwrap().scheme, Scheme::Own(0));
         let visa = iad("06010A03A00000").unwrap();
-        assert_eq!(visa.view(&[UNION_PAY]).unwrap().scheme, Scheme::Visa);
-        assert_eq!(visa.view(&[any]).unwrap().cvn, 0x06);
+        assert_eq!(visa.view(&shapes).unwrap().scheme, Scheme::Visa);
+        assert_eq!(visa.view(&both).unwrap().cvn, 0x06);
+        let without = Shapes { built_in: vec![Scheme::Ccd, Scheme::Mastercard], ..shapes };
+        assert_eq!(visa.view(&without), None);
         // One that ends before what it should hold.
         let long = IadShape::new(u64::MAX, 1, Bytes::new(1, 9), Layout::default());
-        assert_eq!(visa.view(&[long]), None);
+        assert_eq!(visa.view(&beside_built_in(&[long])), None);
         assert_eq!(
             (Iad::new(&[]).unwrap().head(), Iad::new(&[0; 9]).unwrap().head()),
             (1, 1 << 32)
@@ -509,20 +572,18 @@ mod tests {
     /// What a table does not say of a CVR is no evidence of anything.
     #[test]
     fn what_a_shape_does_not_say_nobody_knows() {
-        let shapes = [IadShape { layout: Layout::default(), ..UNION_PAY }];
+        let shapes = beside_built_in(&[IadShape { layout: Layout::default(), ..OWN }]);
         let iad = iad("07020103FFFFFF10").unwrap();
         let results = iad.view(&shapes).unwrap().results(u32::MAX);
         assert_eq!(results, Cvr { is_covered: true, ..Cvr::default() });
-        assert!(results.asks_to_go_online(false, Some(0x80)));
-        for information in [None, Some(0x00), Some(0x40), Some(0xC0)] {
-            assert!(!results.asks_to_go_online(false, information), "{information:?}");
-        }
+        assert!(!results.asks_to_go_online(false) && !results.asks_to_go_online(true));
     }
 
     #[test]
     fn what_the_cryptogram_does_not_cover_is_not_believed() {
         let visa = iad("06011103A4C098").unwrap();
-        let of = |covered| visa.view(&[]).unwrap().results(covered);
+        let shapes = Shapes::default();
+        let of = |covered| visa.view(&shapes).unwrap().results(covered);
         let all = of(0b111_1000);
         assert!(all.is_covered && all.try_limit_exceeded && all.script_failed);
         assert!(all.tells_of_scripts && all.scripts_processed == 9);
@@ -531,8 +592,8 @@ mod tests {
         let fifth = of(0b1_0000);
         assert!(!fifth.is_covered && !fifth.tells_of_scripts && !fifth.try_limit_exceeded);
         assert_eq!((fifth.offline_pin, fifth.scripts_processed), (OfflinePin::Successful, 0));
-        assert!(fifth.asks_to_go_online(true, None));
+        assert!(fifth.asks_to_go_online(true));
         assert_eq!(of(0).offline_pin, OfflinePin::NotPerformed);
-        assert!(!of(0).asks_to_go_online(true, Some(0x80)));
+        assert!(!of(0).asks_to_go_online(true));
     }
 }

@@ -75,7 +75,13 @@ impl Judgement<'_> {
             }
             _ => by_pin(request, card, product, pin, &mut trail),
         };
-        let contradicts = rules.declines_amount_mismatch && differs;
+        // Who may leave the amount out, or change it, has it differ from nothing.
+        let is_told = chip.amount_authorized.is_some() && check.cvn.covers.has(0x9F02);
+        let is_unknown = rules.declines_amount_mismatch && !is_told && !request.is_refund();
+        if is_unknown {
+            trail.push(Finding::AmountNotCovered.into());
+        }
+        let contradicts = rules.declines_amount_mismatch && differs || is_unknown;
         let reason = match reason {
             Reason::Approved if contradicts => Reason::BadCryptogram,
             reason => reason,
@@ -133,7 +139,7 @@ impl Judgement<'_> {
         // A change of the PIN unblocks too, and one whose time is over is ended first.
         let unblocks = rules.atm_unblocks_chip
             && request.pin_block.is_some()
-            && pin::is_cash(request)
+            && pin::is_surely_cash(request, &check.cvn.covers)
             && transaction.is_exhausted()
             && *transaction.sync == after
             && after.change().is_none();

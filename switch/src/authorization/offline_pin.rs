@@ -52,7 +52,8 @@ impl Transaction<'_> {
 
     /// How many PIN tries the chip says it has left.
     fn tries_left(&self) -> Option<Note> {
-        let left = self.chip.tries_left.or(self.check.results.tries_left)?;
+        // What the CVR says is under the cryptogram, 9F17 is not.
+        let left = self.check.results.tries_left.or(self.chip.tries_left)?;
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
     }
 
@@ -89,6 +90,7 @@ impl Transaction<'_> {
     pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
         let tvr = self.tvr;
         let is_required = self.rules.no_pin_policy == NoPinPolicy::Required;
+        let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         let (finding, reason) = if self.check.results.terminal_erroneously_ok {
             (Finding::OfflinePinContradicted, Reason::BadCryptogram)
         } else if self.claims_online_pin() {
@@ -99,8 +101,10 @@ impl Transaction<'_> {
             (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
         } else if tvr.verification_failed() {
             (Finding::VerificationFailed, Reason::InvalidPin)
+        } else if tvr.pin_not_entered() && declines_not_entered {
+            // Here and below the terminal can ask for an online one.
+            (Finding::PinNotEntered, Reason::PinRequired)
         } else if is_required && (tvr.no_pin_pad() || tvr.pin_not_entered()) {
-            // The terminal can ask for an online one.
             (Finding::OfflinePinRequired, Reason::PinRequired)
         } else {
             trail.push(Finding::Contactless.into());
@@ -168,13 +172,19 @@ impl Transaction<'_> {
             || self.check.results.offline_pin != OfflinePin::NotPerformed
     }
 
+    /// Whether nobody could be asked for a PIN: DE22 says electronic commerce (09, 81) or a
+    /// credential on file (10).
+    fn is_without_terminal(&self) -> bool {
+        matches!(self.request.pan_entry().as_ref(), Some(b"09" | b"10" | b"81"))
+    }
+
     /// The rows of a chip that has verified no PIN, and could have.
     fn judge_other_methods(&self, trail: &mut Trail) -> Result<(), Reason> {
         let (tvr, cvm) = (self.tvr, self.chip.cvm_results);
         let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
-        // At a terminal with a contact chip, what says neither that a PIN was right nor why there
-        // was none is not believed. Elsewhere nobody may have been there to ask.
-        let no_pin = !self.request.is_contact_chip()
+        // What says neither that a PIN was right nor why there was none is not believed: also where
+        // DE22 is left out or says nothing, since anybody on the way can do that.
+        let no_pin = self.is_without_terminal()
             || tvr.no_pin_pad()
             || tvr.pin_not_entered()
             || cvm.is_some_and(|cvm| cvm.other_method_held());
@@ -206,7 +216,10 @@ impl Transaction<'_> {
     fn may_pass_exhausted(&self, trail: &mut Trail) -> bool {
         match self.rules.approve_exhausted {
             ExhaustedPolicy::Always => {
-                let Some(threshold) = self.rules.ftpam else { return true };
+                let Some(threshold) = self.rules.ftpam else {
+                    trail.push(Finding::ExhaustedAlways.into());
+                    return true;
+                };
                 let below = self.below(threshold);
                 let passes = |note| Note { finding: Finding::ExhaustedBelow, ..note };
                 let is_below = below.is_ok();

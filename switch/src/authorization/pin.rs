@@ -1,6 +1,7 @@
 //! Online PIN: when it is required, and the counter of wrong tries (consecutive
 //! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
 
+use super::cvn::Covers;
 use super::product::{Fallback, PinRequired, Product};
 use super::request::Request;
 use super::response_code::Reason;
@@ -23,11 +24,24 @@ pub(super) fn is_required_by_fallback(request: &Request, product: &Product) -> b
     asks && request.is_fallback() && request.chip.is_none() && !request.is_refund()
 }
 
+/// Cash by the message, or by what the terminal told the chip (9C). Not every cryptogram covers 9C;
+/// but that a transaction is cash only makes rules stricter, so who changes it gains nothing.
 pub(super) fn is_cash(request: &Request) -> bool {
+    is_cash_by_message(request) || is_cash_by_chip(request)
+}
+
+/// Cash where that grants something: 9C counts only under a cryptogram.
+pub(super) fn is_surely_cash(request: &Request, covers: &Covers) -> bool {
+    is_cash_by_message(request) || covers.has(0x9C) && is_cash_by_chip(request)
+}
+
+fn is_cash_by_message(request: &Request) -> bool {
     let at_cash_merchant = matches!(request.merchant_category.as_ref(), Some(b"6010" | b"6011"));
-    // The chip's cryptogram covers 9C, and nothing covers DE3.
-    let at_chip = matches!(request.terminal_type(), Some(0x01 | 0x17));
-    request.processing_code.is_cash() || at_chip || at_cash_merchant
+    request.processing_code.is_cash() || at_cash_merchant
+}
+
+fn is_cash_by_chip(request: &Request) -> bool {
+    matches!(request.terminal_type(), Some(0x01 | 0x17))
 }
 
 /// Read at a terminal by contact chip or magnetic stripe; contactless (07, 91) does not count.

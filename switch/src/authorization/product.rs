@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
-use super::iad::IadShape;
+use super::iad::Shapes;
 use crate::cards::Pan;
 use crate::cards::chip::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
@@ -89,8 +89,8 @@ pub enum Fallback {
 pub struct ChipRules {
     /// Its issuer master keys.
     pub keys: ChipKeys,
-    /// Its own shapes of issuer application data (9F10).
-    pub iads: Vec<IadShape>,
+    /// The shapes of issuer application data (9F10) that it knows.
+    pub iads: Shapes,
     /// Its own rows of the table of CVNs.
     pub cvns: Vec<CvnRow>,
     /// Whether the chip holds the PIN (EMVOP=Y).

@@ -165,6 +165,8 @@ findings! {
     CvnNotInTable: "9F10 has a cryptogram version that is not known", "version", "it begins with";
     CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
     OriginalUnknown: "original unknown";
+    ExhaustedAlways: "passes while the change waits: FTPAM is not set";
+    AmountNotCovered: "the amount that the chip saw is not under its cryptogram";
 }
 
 use Finding as F;

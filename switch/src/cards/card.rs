@@ -260,6 +260,30 @@ impl CardState {
         Some((card, expired.iter().any(|(.., is_pin)| *is_pin)))
     }
 
+    /// The card where the time of the first PINs that do not count yet is known: `now` where a
+    /// release that did not keep it has set them. `None` where all of it is known.
+    #[must_use]
+    pub fn with_dated_changes(&self, now: Timestamp) -> Option<CardState> {
+        // Before its activation no card carries a script.
+        let is_undated = |sync: &ChipSync| {
+            matches!(sync, ChipSync::Pending(change)
+            if change.since.is_none() && change.set_at.is_none())
+        };
+        let mut chips = self.plastics.iter().filter_map(|plastic| plastic.chip.as_ref());
+        if !chips.any(|chip| is_undated(&chip.sync)) {
+            return None;
+        }
+        let mut card = self.clone();
+        for chip in card.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {
+            if let ChipSync::Pending(change) = &mut chip.sync
+                && change.since.is_none()
+            {
+                change.set_at.get_or_insert(now);
+            }
+        }
+        Some(card)
+    }
+
     /// The changes that wait for the activation of the card begin to count.
     fn begin_changes(&mut self, now: Timestamp) {
         for chip in self.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {

@@ -39,13 +39,14 @@ pub(super) fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         Some(72) => Some(0x72),
         _ => None,
     });
-    let (names, iads) = iads(keys);
-    let cvns = cvns(keys, &names, iads.as_deref());
+    let iads = iads(keys);
+    let tables = cvns(keys, &iads);
     keys.finish();
+    let (iads, cvns) = tables?;
     Some(ChipRules {
         keys: chip_keys?,
-        iads: iads?,
-        cvns: cvns?,
+        iads,
+        cvns,
         offline_pin: offline_pin.unwrap_or(false),
         ftpam,
         ftpdy: ftpdy.filter(|days| *days > 0),
@@ -126,6 +127,7 @@ pub(super) fn named<T: Copy, const N: usize>(
 
 pub(super) fn one_of(names: &[String]) -> String {
     match names {
+        [only] => only.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
         [] => String::new(),
     }

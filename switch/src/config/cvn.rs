@@ -3,8 +3,9 @@
 use iso_specs::toml_keys::{Keys, integer};
 
 use super::chip::{Names, name_or, named, one_of};
+use super::is_empty_list;
 use crate::authorization::cvn::{self, Covers, CvnRow, Part};
-use crate::authorization::iad::{Bits, Bytes, IAD_BYTES_MAX, IadShape, Layout, Scheme};
+use crate::authorization::iad::{Bits, Bytes, IAD_BYTES_MAX, IadShape, Layout, Scheme, Shapes};
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
@@ -48,21 +49,51 @@ const SCRIPT_PIN: Names<ScriptPinMethod, 4> = [
     ("iso2_chained", ScriptPinMethod::Iso2Chained),
 ];
 
-/// The product's own shapes of 9F10, and their names. All names are there, also of those with a
-/// mistake.
-pub(super) fn iads(keys: &mut Keys<'_, '_>) -> (Vec<String>, Option<Vec<IadShape>>) {
+/// The shapes of 9F10 that a product knows, as its file says them.
+pub(super) struct Iads<'k, 't> {
+    tables: Vec<Keys<'k, 't>>,
+    /// Those of its own, also of those with a mistake.
+    names: Vec<String>,
+    own: Option<Vec<IadShape>>,
+    built_in: Vec<Scheme>,
+}
+
+/// The shapes of 9F10 that a product knows. Beside shapes of its own it knows the built-in ones
+/// that it names: each one more is one more way to read a cryptogram.
+pub(super) fn iads<'k, 't>(keys: &mut Keys<'k, 't>) -> Iads<'k, 't> {
+    let expected = one_of(&Scheme::BUILT_IN.map(|scheme| format!("{:?}", scheme.name())));
+    let named = keys.optional_items("built_in_shapes", &expected, |value| {
+        let name = value.as_str()?;
+        Scheme::BUILT_IN.into_iter().find(|scheme| scheme.name() == name)
+    });
+    let mut tables = keys.optional_tables("iad", "shape of 9F10");
+    if tables.is_empty() && is_empty_list(keys, "built_in_shapes") {
+        keys.mistake_of("built_in_shapes", "expected one, or a [[products.chip.iad]]");
+    }
     let mut names: Vec<String> = Vec::new();
-    let mut shapes = Vec::new();
-    for mut keys in keys.optional_tables("iad", "shape of 9F10") {
+    let mut shapes: Vec<Option<IadShape>> = Vec::new();
+    for keys in &mut tables {
         let name = keys.name("name", IAD_NAMES, |name| is_iad_name(name).then(|| name.to_owned()));
         if name.as_ref().is_some_and(|name| names.contains(name)) {
             keys.mistake_of("name", "one name is there twice");
         }
-        shapes.push(iad(&mut keys).filter(|_| name.is_some()));
+        let shape = iad(keys);
+        if shape.is_some_and(|shape| is_hidden(&shape, shapes.iter().flatten())) {
+            keys.mistake_of("begins", "what begins so has the shape of a table before this one");
+        }
+        shapes.push(shape.filter(|_| name.is_some()));
         names.push(name.unwrap_or_default());
         keys.finish();
     }
-    (names, shapes.into_iter().collect())
+    let all = if tables.is_empty() { &Scheme::BUILT_IN[..] } else { &[] };
+    let built_in = named.unwrap_or_else(|| all.to_vec());
+    Iads { tables, names, own: shapes.into_iter().collect(), built_in }
+}
+
+/// Whether all that has a shape has one of those before it.
+fn is_hidden<'a>(shape: &IadShape, before: impl Iterator<Item = &'a IadShape>) -> bool {
+    let lengths = before.filter(|before| before.holds(shape)).fold(0, |all, it| all | it.lengths);
+    shape.lengths & !lengths == 0
 }
 
 const IAD_NAMES: &str =
@@ -77,7 +108,7 @@ fn is_iad_name(name: &str) -> bool {
 
 /// What 9F10 begins with, and where what stands in it.
 fn iad(keys: &mut Keys<'_, '_>) -> Option<IadShape> {
-    const BEGINS: &str = "bytes such as \"07 xx xx 03\", where xx is any byte";
+    const BEGINS: &str = "bytes such as \"07 xx xx 03\", where xx is any byte, and not all are";
     const BYTES: &str = "bytes of 9F10, counted from 1, such as \"4-7\"";
     let longest = u8::try_from(IAD_BYTES_MAX).unwrap_or(u8::MAX);
     let begins = keys.name("begins", BEGINS, fixed_bytes);
@@ -93,14 +124,20 @@ fn iad(keys: &mut Keys<'_, '_>) -> Option<IadShape> {
     let fixed = mask.iter().rposition(|mask| *mask != 0).map_or(0, |place| place + 1);
     let least = cvr.last.max(cvn).max(u8::try_from(fixed).unwrap_or(longest));
     let lengths = lengths.unwrap_or_else(|| (least..=longest).collect());
-    if lengths.is_empty() || lengths.iter().any(|length| *length < least) {
+    let fits = !lengths.is_empty() && lengths.iter().all(|length| *length >= least);
+    if !fits {
         keys.mistake_of("lengths", format!("expected {least} bytes or more, for what is named"));
     }
+    if counters.is_some_and(|counters| lengths.iter().all(|length| *length < counters.last)) {
+        keys.mistake_of("counters", "no 9F10 of these lengths has them");
+    }
     let lengths = lengths.iter().fold(0, |lengths, length| lengths | 1_u64 << length);
-    Some(IadShape { value, mask, lengths, cvn, cvr, counters, layout: layout? })
+    let shape = IadShape { value, mask, lengths, cvn, cvr, counters, layout: layout? };
+    fits.then_some(shape)
 }
 
-/// The bytes with which something begins, and the bits of them that are fixed: all or none.
+/// The bytes with which something begins, and the bits of them that are fixed: all or none. One
+/// byte is fixed at least, or everything would begin so.
 fn fixed_bytes(text: &str) -> Option<([u8; IAD_BYTES_MAX], [u8; IAD_BYTES_MAX])> {
     let (mut value, mut mask) = ([0; IAD_BYTES_MAX], [0; IAD_BYTES_MAX]);
     let mut places = value.iter_mut().zip(&mut mask);
@@ -110,7 +147,7 @@ fn fixed_bytes(text: &str) -> Option<([u8; IAD_BYTES_MAX], [u8; IAD_BYTES_MAX])>
             (*value, *mask) = (one_byte(word)?, 0xFF);
         }
     }
-    Some((value, mask))
+    Some((value, mask)).filter(|(_, mask)| mask.contains(&0xFF))
 }
 
 fn one_byte(digits: &str) -> Option<u8> {
@@ -156,8 +193,9 @@ fn layout(keys: &mut Keys<'_, '_>, length: u8) -> Option<Layout> {
     if failures.len() > 2 {
         keys.mistake_of("issuer_authentication_failed", "expected two at most");
     }
+    let types_byte = keys.number("cryptogram_types", 1..=length);
     let layout = Layout {
-        types_byte: keys.optional_number("cryptogram_types", 1..=length),
+        types_byte: types_byte.unwrap_or_default(),
         performed: of(keys, "offline_pin_performed"),
         failed: of(keys, "offline_pin_failed"),
         successful: of(keys, "offline_pin_successful"),
@@ -174,49 +212,101 @@ fn layout(keys: &mut Keys<'_, '_>, length: u8) -> Option<Layout> {
         let text = "it says nothing without offline_pin_failed or offline_pin_successful";
         keys.mistake_of("offline_pin_performed", text);
     }
-    Some(layout)
+    types_byte.map(|_| layout)
 }
 
-/// The product's own rows of the table of CVNs.
-pub(super) fn cvns(
-    keys: &mut Keys<'_, '_>,
-    names: &[String],
-    iads: Option<&[IadShape]>,
-) -> Option<Vec<CvnRow>> {
+/// The shapes that the product knows, and its own rows of the table of CVNs.
+pub(super) fn cvns(keys: &mut Keys<'_, '_>, iads: &Iads<'_, '_>) -> Option<(Shapes, Vec<CvnRow>)> {
     let mut known = Vec::new();
-    let rows = keys.optional_tables("cvn", "CVN").into_iter().map(|mut keys| {
-        let of = cvn_of(&mut keys, names);
+    let mut tables = keys.optional_tables("cvn", "CVN");
+    let rows = tables.iter_mut().map(|keys| {
+        let of = cvn_of(keys, iads);
         if of.is_some_and(|of| known.contains(&of)) {
             keys.mistake_of("cvn", "one CVN of this scheme is there twice");
         }
         known.extend(of);
-        cvn_row(&mut keys, of, iads)
+        cvn_row(keys, of, iads).filter(|_| of.is_some())
     });
     // Each is read to its end, whatever is wrong with those before it.
-    rows.collect::<Vec<_>>().into_iter().collect()
+    let rows: Option<Vec<CvnRow>> = rows.collect::<Vec<_>>().into_iter().collect();
+    let rows = rows?;
+    for ((keys, name), place) in iads.tables.iter().zip(&iads.names).zip(0..) {
+        let has_row = rows.iter().any(|row| row.scheme == Scheme::Own(place));
+        if !has_row && !name.is_empty() {
+            keys.mistake_of("name", "no [[products.chip.cvn]] has it as its `scheme`");
+        }
+    }
+    let shapes = Shapes { own: iads.own.clone()?, built_in: iads.built_in.clone() };
+    check_mistakable(&tables, &iads.names, (&shapes, &rows));
+    Some((shapes, rows))
 }
 
-fn cvn_of(keys: &mut Keys<'_, '_>, names: &[String]) -> Option<(Scheme, u8)> {
-    let built_in = Scheme::BUILT_IN.map(|scheme| (scheme.name(), scheme));
-    let own = names.iter().zip(0_u8..).filter(|(name, _)| !name.is_empty());
+/// No cryptogram may be right by two rows that read it differently: what chooses among them is not
+/// under it, unless both cover it.
+fn check_mistakable(
+    tables: &[Keys<'_, '_>],
+    names: &[String],
+    (shapes, rows): (&Shapes, &[CvnRow]),
+) {
+    let reached = cvn::reached(shapes, rows);
+    let place = |of: &CvnRow| rows.iter().position(|row| row == of);
+    for (keys, row) in tables.iter().zip(rows) {
+        let own = reached.iter().filter(|(_, reached)| reached == row);
+        // Those of the table, and those that stand before it.
+        let mut others = reached.iter().filter(|(_, other)| place(other) < place(row));
+        let Some((_, other)) =
+            others.find(|other| own.clone().any(|own| cvn::is_mistakable(*own, **other)))
+        else {
+            continue;
+        };
+        let name = match other.scheme {
+            Scheme::Own(place) => names.get(usize::from(place)).map_or("", String::as_str),
+            scheme => scheme.name(),
+        };
+        let text = format!(
+            "a cryptogram of it can pass as one of {name:?} {:02X}, which reads it differently: \
+             both must cover the bytes of 9F10 that tell them apart",
+            other.cvn
+        );
+        keys.mistake_of("cvn", text);
+    }
+}
+
+fn cvn_of(keys: &mut Keys<'_, '_>, iads: &Iads<'_, '_>) -> Option<(Scheme, u8)> {
+    let built_in = iads.built_in.iter().map(|scheme| (scheme.name(), *scheme));
+    let own = iads.names.iter().zip(0_u8..).filter(|(name, _)| !name.is_empty());
     let own = own.map(|(name, place)| (name.as_str(), Scheme::Own(place)));
-    let all: Vec<_> = built_in.into_iter().chain(own).collect();
+    let all: Vec<_> = built_in.chain(own).collect();
     let quoted: Vec<_> = all.iter().map(|(name, _)| format!("{name:?}")).collect();
+    let mut expected = one_of(&quoted);
+    if iads.built_in.len() < Scheme::BUILT_IN.len() {
+        expected += ", or a built-in one that built_in_shapes names";
+    }
     let find = |name: &str| all.iter().find(|(known, _)| *known == name);
-    let scheme = keys.name("scheme", &one_of(&quoted), |name| find(name).map(|(_, it)| *it));
+    let scheme = keys.name("scheme", &expected, |name| find(name).map(|(_, it)| *it));
     let cvn = keys.name("cvn", "two hexadecimal digits", one_byte);
     let (scheme, cvn) = scheme.zip(cvn)?;
-    if !scheme.has_cvn(cvn) {
+    let shape = own_shape(scheme, iads);
+    let fits = scheme.has_cvn(cvn) && shape.is_none_or(|shape| shape.has_cvn(cvn));
+    if !fits {
         keys.mistake_of("cvn", "expected one that 9F10 of this scheme can have");
     }
-    Some((scheme, cvn)).filter(|_| scheme.has_cvn(cvn))
+    Some((scheme, cvn)).filter(|_| fits)
+}
+
+/// The product's own shape with this scheme; of those with a mistake none.
+fn own_shape<'a>(scheme: Scheme, iads: &'a Iads<'_, '_>) -> Option<&'a IadShape> {
+    match (scheme, &iads.own) {
+        (Scheme::Own(place), Some(own)) => own.get(usize::from(place)),
+        _ => None,
+    }
 }
 
 /// A row. What is left out is as in the built-in one.
 fn cvn_row(
     keys: &mut Keys<'_, '_>,
     of: Option<(Scheme, u8)>,
-    iads: Option<&[IadShape]>,
+    iads: &Iads<'_, '_>,
 ) -> Option<CvnRow> {
     // Where it is not known whose row it is, nothing is missing.
     let (scheme, cvn) = of.unwrap_or((Scheme::Visa, 0x0A));
@@ -225,12 +315,9 @@ fn cvn_row(
     let card_keys = named(keys, "card_keys", CARD_KEYS, profile.map(|it| it.card_keys));
     let session_key = named(keys, "session_key", SESSION_KEYS, profile.map(|it| it.session_key));
     let (key, covers) = covers(keys, row.map(|row| row.covers));
-    check_covers(
-        keys,
-        (key, covers.filter(|_| of.is_some())),
-        has_counters(scheme, iads),
-        session_key,
-    );
+    let covers = covers.filter(|covers| {
+        of.is_none() || check_covers(keys, (key, covers), (scheme, iads), session_key)
+    });
     let padding = named(keys, "padding", PADDING, profile.map(|it| it.padding));
     let arpc = named(keys, "arpc", ARPC, profile.map(|it| it.arpc));
     let script_keys = named(keys, "script_keys", SCRIPT_KEYS, profile.map(|it| it.script_keys));
@@ -293,38 +380,53 @@ fn part(text: &str) -> Option<Part> {
         _ => None,
     };
     let tag = tag.filter(|tag| *tag != 0x9F26)?;
+    let longest = match tag {
+        0x9F10 => u8::try_from(IAD_BYTES_MAX).ok(),
+        tag => cvn::element_bytes(tag),
+    };
     Some(match range {
-        Some(range) => Part::BytesOf(tag, bytes(range, u8::MAX)?),
+        Some(range) => Part::BytesOf(tag, bytes(range, longest.unwrap_or(u8::MAX))?),
         None => Part::Element(tag),
     })
 }
 
-/// Of a shape with a mistake nothing is missing.
-fn has_counters(scheme: Scheme, iads: Option<&[IadShape]>) -> bool {
-    match (scheme, iads) {
-        (Scheme::Visa, _) => false,
-        (Scheme::Own(place), Some(iads)) => {
-            iads.get(usize::from(place)).is_some_and(|iad| iad.counters.is_some())
-        }
-        _ => true,
-    }
-}
-
-/// The counters must be there, and the counter of transactions under the cryptogram: each comes
-/// once.
+/// Whether the counters are there, no byte lies behind the longest 9F10, and the counter of
+/// transactions is under the cryptogram: each comes once. Of a shape with a mistake nothing is
+/// missing.
 fn check_covers(
     keys: &Keys<'_, '_>,
-    (key, covers): (&'static str, Option<Covers>),
-    has_counters: bool,
+    (key, covers): (&'static str, &Covers),
+    (scheme, iads): (Scheme, &Iads<'_, '_>),
     session_key: Option<SessionKeyMethod>,
-) {
-    let Some(covers) = covers else { return };
+) -> bool {
+    let shape = own_shape(scheme, iads);
+    let has_counters = match scheme {
+        Scheme::Visa => false,
+        _ => shape.is_none_or(|shape| shape.counters.is_some()),
+    };
+    let built_in = Shapes { own: Vec::new(), built_in: vec![scheme] };
+    let known = shape.into_iter().chain(built_in.all().map(|(_, shape)| shape));
+    let longest = known.filter_map(|shape| shape.lengths.checked_ilog2()).max();
+    let longest = longest.unwrap_or(u32::MAX);
+    let is_beyond = |part| match part {
+        Part::BytesOf(0x9F10, bytes) => u32::from(bytes.last) > longest,
+        _ => false,
+    };
+    let mut fits = true;
+    let mut mistake = |text: &str| {
+        keys.mistake_of(key, text);
+        fits = false;
+    };
     if !has_counters && covers.parts().any(|part| part == Part::Counters) {
-        keys.mistake_of(key, "9F10 of this scheme has no counters");
+        mistake("9F10 of this scheme has no counters");
+    }
+    if covers.parts().any(is_beyond) {
+        mistake(&format!("9F10 of this scheme has {longest} bytes at most"));
     }
     if !covers.has(0x9F36) && session_key == Some(SessionKeyMethod::None) {
-        keys.mistake_of(key, "expected 9F36 among them, or a session key that is made of it");
+        mistake("expected 9F36 among them, or a session key that is made of it");
     }
+    fits
 }
 
 /// What a chip is told, as the ARPC method takes it; `None` in it is the response code.
