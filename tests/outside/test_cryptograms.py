@@ -359,10 +359,11 @@ def test_a_copied_cryptogram_cannot_choose_how_it_is_read(make_chips, begins, ow
     (('covered_iad = "cvr"', 'covers = ["9F36", "95", "9F10[9]"]'),
      "CVN 1, covers: 9F10 of this scheme has 8 bytes at most"),
     (("[[products.chip.cvn]]", OWN.replace('"own"', '"again"')
-      + row("again", "01", 'covered_iad = "cvr"') + "[[products.chip.cvn]]"), "shape of 9F10 2, begins: what begins so"),
+      + row("again", "01", 'covered_iad = "cvr"') + "[[products.chip.cvn]]"),
+     "shape of 9F10 2, begins: what begins so"),
     (("[[products.chip.cvn]]", OWN.replace('"own"', '"none"').replace("07 xx", "08 xx")
       + "[[products.chip.cvn]]"), "shape of 9F10 2, name: no [[products.chip.cvn]]"),
-    (('scheme = "own"', 'scheme = "visa"'), "shape of 9F10 1, name: no [[products.chip.cvn]]"),
+    (('scheme = "own"', 'scheme = "visa"'), 'CVN 1, scheme: expected "own", or a built-in one'),
 ])
 def test_what_can_never_work_is_refused(make_chips, change, wanted):
     rules = OWN + row("own", "01", 'covered_iad = "cvr"')
