@@ -4,9 +4,9 @@
 //! few in the bitmap lets public elements take the bytes of a PAN, of a track or of a PIN block
 //! long before something is wrong. So a public element is shown only where none of these holds:
 //!
-//! - Another bit of the bitmaps turned over, the frame could be read to its end, or to where it was
-//!   cut, and then the bytes are those of an element that is not public. So nothing is shown of
-//!   what stands behind one wrong bit, whatever it is.
+//! - One bit of the bitmaps turned over, the frame could be read to its end, or to where it was
+//!   cut, and then [`HIDDEN_DIGITS_MIN`] or more of the digits shown would be those of an element
+//!   that is not public, whatever it holds.
 //! - The bytes are, wherever they stand, a PAN with its length before it, or a track: more may be
 //!   wrong than one bit.
 //! - It is text that swallowed a row of digits, or hexadecimal digits as a PIN block has them.
@@ -120,7 +120,7 @@ struct Readings<'a> {
     /// Whether the frame can be read to its end from an element at a place, with so many bits wrong
     /// before it.
     known: HashMap<(u8, usize, u8), bool>,
-    /// Where in one of them an element lies that is not public.
+    /// Where in one of them an element lies that is not public, and PANs and tracks.
     hidden: Vec<Range<usize>>,
 }
 
