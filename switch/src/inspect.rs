@@ -164,19 +164,23 @@ impl Inspection {
 }
 
 impl Reading<'_> {
-    /// The frames of the bytes of one message.
-    fn frames(&self, bytes: &[u8], header: Header) -> Result<Vec<Frame>, Unframed> {
+    /// The frames of some bytes, and why they end before these do.
+    fn frames(&self, bytes: &[u8], header: Header) -> (Vec<Frame>, Option<Unframed>) {
+        let mut frames = Vec::new();
         let Some(framing) = self.framing else {
-            return Ok(vec![Frame::whole(Bytes::copy_from_slice(bytes), header)?]);
+            let whole = Frame::whole(Bytes::copy_from_slice(bytes), header);
+            let error = whole.map(|frame| frames.push(frame)).err();
+            return (frames, error.map(Unframed::from));
         };
         let format = FrameFormat { framing, header };
-        let (mut input, mut frames) = (BytesMut::from(bytes), Vec::new());
-        while let Some(frame) = frame::next(&mut input, format, FRAME_BYTES_MAX)? {
-            frames.push(frame);
-        }
-        match input.len() {
-            0 => Ok(frames),
-            bytes => Err(Unframed::Unfinished { bytes }),
+        let mut input = BytesMut::from(bytes);
+        loop {
+            match frame::next(&mut input, format, FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) if input.is_empty() => return (frames, None),
+                Ok(None) => return (frames, Some(Unframed::Unfinished { bytes: input.len() })),
+                Err(error) => return (frames, Some(error.into())),
+            }
         }
     }
 
@@ -184,7 +188,8 @@ impl Reading<'_> {
         let right = |frame: &Frame| {
             examine(self.dialect, &frame.message).is_ok_and(|examined| examined.faults.is_empty())
         };
-        self.frames(bytes, header).is_ok_and(|frames| frames.iter().all(right))
+        let (frames, error) = self.frames(bytes, header);
+        error.is_none() && frames.iter().all(right)
     }
 }
 
@@ -201,6 +206,8 @@ enum Unframed {
 struct Listing<'a, W> {
     inspection: &'a Inspection,
     reading: Reading<'a>,
+    /// Whether the input is only the beginning of one: its last frame may not be whole.
+    is_sample: bool,
     out: &'a mut W,
     tally: Tally,
     fit: Fit,
@@ -208,7 +215,8 @@ struct Listing<'a, W> {
 
 impl<'a, W: Write> Listing<'a, W> {
     fn new(inspection: &'a Inspection, reading: Reading<'a>, out: &'a mut W) -> Self {
-        Listing { inspection, reading, out, tally: Tally::default(), fit: Fit::default() }
+        let (tally, fit) = (Tally::default(), Fit::default());
+        Listing { inspection, reading, is_sample: false, out, tally, fit }
     }
 
     fn input(&mut self, input: &[u8]) -> Result<(), InspectError> {
@@ -236,9 +244,12 @@ impl<'a, W: Write> Listing<'a, W> {
 
     /// The bytes of one message, or of its frames.
     fn bytes(&mut self, place: &str, bytes: &[u8]) -> io::Result<()> {
-        match self.reading.frames(bytes, self.inspection.header) {
-            Ok(frames) => frames.iter().try_for_each(|frame| self.message(place, frame)),
-            Err(error) => self.loss(&format!("{place}: {error}")),
+        let (frames, error) = self.reading.frames(bytes, self.inspection.header);
+        frames.iter().try_for_each(|frame| self.message(place, frame))?;
+        match error {
+            Some(Unframed::Unfinished { .. }) if self.is_sample && !frames.is_empty() => Ok(()),
+            Some(error) => self.loss(&format!("{place}: {error}")),
+            None => Ok(()),
         }
     }
 

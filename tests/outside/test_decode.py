@@ -239,6 +239,23 @@ def test_a_file_may_be_the_message_itself(tmp_path, dialect, name):
     assert decode("--dialect", dialect, "--framing", "binary-2", "--input", "raw", path)
 
 
+@pytest.mark.parametrize("dialect", [messages.ASCII, messages.BINARY])
+@pytest.mark.parametrize("framing", ["binary-2", "ascii-4"])
+@pytest.mark.parametrize("written", ["itself", "hex"])
+def test_a_long_stream_is_known_by_its_beginning(tmp_path, dialect, framing, written):
+    raw = messages.encode(authorization(CARD_1, CARD_1.pin), dialect)
+    length = struct.pack(">H", len(raw)) if framing == "binary-2" else b"%04d" % len(raw)
+    count = 800_000 // len(raw)
+    path = tmp_path / "stream"
+    for end, code in (b"", 0), (raw[:50], 1):
+        stream = (length + raw) * count + (length + end if end else b"")
+        path.write_bytes(stream if written == "itself" else stream.hex().encode())
+        result = decode("--dialect", dialect, path, code=code)
+        assert f"note: read with framing {framing}\n" in result.stdout[:200]
+        assert result.stdout.count("\nmessage ") == count and "\nfault" not in result.stdout
+        assert ("bytes of an unfinished frame" in result.stdout) == bool(end)
+
+
 def test_a_log_may_hold_a_message_a_line():
     requests = [network_management(), authorization(CARD_1, CARD_1.pin), network_management()]
     lines = [messages.encode(request).decode() for request in requests]

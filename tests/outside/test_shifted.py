@@ -1,6 +1,8 @@
 """A bitmap that announces an element too much or too little shifts all that follow. Neither the
-answer nor the log of such a message shows digits of the PAN, of a track or of the PIN block."""
+answer nor the log of such a message shows digits of the PAN, of a track or of the PIN block, nor
+does `pinswitch decode`."""
 
+import random
 import re
 import socket
 import time
@@ -8,6 +10,7 @@ import time
 import messages
 import pytest
 from messages import ASCII, BINARY, Card, authorization, network_management
+from process import run
 
 # Without a run of zeros, which other elements have too.
 CARD = Card("shifted", messages.pan_of("476135", 729184635), "4071")
@@ -146,3 +149,89 @@ def test_the_log_of_a_right_message_still_has_pan_and_rrn(shared, dialect):
         assert link.ask(original).code == "14"
     [line] = log_of(shared, 1)
     assert f'rrn="{original["37"]}"' in line and f"pan={CARD.pan[:6]}" in line
+
+
+def made_up(source, dialect):
+    """A request and what must not be seen of it; no digit 0, which other elements are full of."""
+    digits = lambda count: "".join(source.choices("123456789", k=count))
+    some = lambda values: {name: value for name, value in values.items() if source.random() < 0.5}
+    pan = source.choice(["476134", "541333"]) + digits(9)
+    pan += messages.luhn_digit(pan)
+    track_2 = f"{pan}=2912{digits(15)}"
+    blocks = ["".join(source.choices("0123456789ABCDEF", k=16)), digits(16)]
+    block = source.choices(blocks, weights=[4, 1])[0]
+    values = {
+        "3": source.choice(["000000", "170000"]), "12": "210000", "18": "5411", "52": block,
+        "42": source.choice(["MERCHANT0000001", digits(15), "12 MAIN STREET4"]),
+    }
+    values |= some({
+        "35": track_2, "43": "SHOP 12 MAIN STREET       BERLIN      DE", "48": f"R{pan}",
+        "60": "POS APP V1.2 TERMINAL", "61": "0" * 11, "102": pan,
+    })
+    if dialect == ASCII:
+        values |= some({"45": f"B{pan}^DOE/JOHN^2912{digits(12)}"})
+    left_out = some(dict.fromkeys(["2", "11", "32", "37", "41"]))
+    values = authorization(Card("made-up", pan, ""), changes=values | left_out)
+    return values, windows(pan) | windows(block) | windows(track_2.split("=")[1])
+
+
+def shown_of(part):
+    """The bitmaps and all values that a listing shows, one behind the other."""
+    values = re.findall(r"^(?:bitmap |DE\d+  .*? bytes: )([^\[\n].*)", part, re.MULTILINE)
+    return "".join(values)
+
+
+def decoded(bodies, dialect):
+    text = "\n\n".join(body.hex() for body in bodies)
+    parts = run("decode", "--dialect", dialect, "--input", "hex", stdin=text).stdout
+    parts = parts.split("\nmessage ")[1:]
+    assert len(parts) == len(bodies)
+    return parts
+
+
+def assert_hidden(bodies, dialect, hidden):
+    """How many values are shown of messages with a fault."""
+    shown = 0
+    for body, part in zip(bodies, decoded(bodies, dialect)):
+        if "\nfault" in part:
+            assert not windows(shown_of(part)) & hidden, (body, part)
+            shown += part.count(" bytes: ") - part.count(" bytes: [")
+    return shown
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decode_shows_no_row_of_a_secret_behind_any_bit_and_any_cut(dialect, seed):
+    request, hidden = made_up(random.Random(seed), dialect)
+    bodies = [
+        body[:cut]
+        for bit in range(65)
+        for body in [with_bits_turned(request, dialect, [bit] if bit else [])]
+        for cut in range(24, len(body) + 1)
+    ]
+    assert assert_hidden(bodies, dialect, hidden) > 2 * len(bodies)
+
+
+def test_decode_shows_no_row_of_a_secret_behind_any_bit_of_many_messages(dialect):
+    source = random.Random(8583)
+    for _ in range(150):
+        request, hidden = made_up(source, dialect)
+        bodies = [with_bits_turned(request, dialect, [bit]) for bit in range(1, 65)]
+        assert_hidden(bodies, dialect, hidden)
+
+
+def test_decode_shows_what_stands_before_the_end_of_a_message_that_is_cut(dialect):
+    """A value that looks like a part of a secret may be hidden, but seldom."""
+    source, shown, hidden = random.Random(8583), 0, 0
+    for _ in range(20):
+        request = authorization(CARD, changes={
+            "4": f"{source.randrange(1_000_000):012}", "12": "210000", "18": "5411",
+            "11": f"{source.randrange(1_000_000):06}", "52": f"{source.getrandbits(64):016X}",
+            "37": f"{source.randrange(10**9):012}", "42": "SHOP 12".ljust(15),
+        })
+        body = messages.encode(request, dialect)
+        for part in decoded([body[:cut] for cut in range(len(body) // 2, len(body))], dialect):
+            values = re.findall(r"^DE(\d+)  .*? bytes: (.*)", part, re.MULTILINE)
+            values = [value for name, value in values if name not in ("002", "014", "052")]
+            hidden += sum(value[0] == "[" for value in values)
+            shown += len(values)
+    assert shown > 5000 and hidden < shown / 20, (shown, hidden)

@@ -11,7 +11,7 @@ use super::text::{TextForm, TextMessage, guess};
 use super::{Borders, InputForm, Inspection, Listing, Tally, capture};
 use crate::frame::Framing;
 
-/// A larger text is judged by its beginning, in bytes.
+/// A larger input is judged by its beginning, in bytes.
 const SAMPLE_BYTES_MAX: usize = 512 << 10;
 
 /// The highest first digit of an MTI that an edition of ISO 8583 has.
@@ -83,13 +83,15 @@ fn readings<'a>(inspection: &'a Inspection, input: &[u8]) -> Vec<Reading<'a>> {
             };
             vec![InputForm::Text(first), InputForm::Text(other), third, last]
         }
-        (None, Err(_)) => vec![InputForm::Raw, InputForm::Lines],
+        // What is no text has no lines.
+        (None, Err(_)) => vec![InputForm::Raw],
     };
     let mut readings = Vec::new();
     for form in forms {
         let framings: &[Option<Framing>] = match (inspection.borders, form) {
             (Borders::Framing(framing), _) => &[Some(framing)],
             (Borders::Usual, InputForm::Capture) => &[Some(Framing::Binary2)],
+            (Borders::Usual, InputForm::Lines) => &[None],
             (Borders::Usual, _) => &[None, Some(Framing::Binary2), Some(Framing::Ascii4)],
             (Borders::Bare, _) => &[None],
         };
@@ -131,7 +133,7 @@ pub(super) fn choose<'a>(inspection: &'a Inspection, input: &[u8]) -> Option<Cho
     }
     let mut best: Option<Chosen<'a>> = None;
     for reading in readings {
-        let chosen = try_out(inspection, reading, sample(reading.form, input));
+        let chosen = try_out(inspection, reading, input);
         let is_right = chosen.tally.faulty == 0 && chosen.tally.losses == 0;
         if is_right && chosen.fit.right > 0 {
             return Some(chosen);
@@ -143,23 +145,31 @@ pub(super) fn choose<'a>(inspection: &'a Inspection, input: &[u8]) -> Option<Cho
     best
 }
 
-/// Reads without showing anything. Where it breaks off, what was read before counts.
+/// Reads the beginning without showing anything. Where it breaks off, what was read before counts.
 fn try_out<'a>(inspection: &'a Inspection, reading: Reading<'a>, input: &[u8]) -> Chosen<'a> {
     let mut nothing = io::sink();
     let mut listing = Listing::new(inspection, reading, &mut nothing);
-    if listing.input(input).is_err() {
+    let sample = sample(reading.form, input);
+    listing.is_sample = sample.len() < input.len();
+    if listing.input(sample).is_err() {
         listing.tally.losses += 1;
     }
     Chosen { reading, fit: listing.fit, tally: listing.tally }
 }
 
-/// The beginning of a text, to the end of a line. A capture is read whole: its streams go on.
+/// The beginning of an input: of a text to the end of a line, or between two bytes that are written
+/// apart. A capture is read whole: its streams go on.
 fn sample(form: InputForm, input: &[u8]) -> &[u8] {
     let Some(start) = input.get(..SAMPLE_BYTES_MAX).filter(|_| form != InputForm::Capture) else {
         return input;
     };
-    let end = start.iter().rposition(|byte| *byte == b'\n').map_or(start.len(), |last| last + 1);
-    start.get(..end).unwrap_or(start)
+    let last = |is_end: fn(&u8) -> bool| start.iter().rposition(is_end);
+    let end = match form {
+        InputForm::Raw | InputForm::Capture => None,
+        InputForm::Lines => last(|byte| *byte == b'\n'),
+        InputForm::Text(_) => last(|byte| *byte == b'\n').or_else(|| last(u8::is_ascii_whitespace)),
+    };
+    start.get(..end.map_or(start.len(), |last| last + 1)).unwrap_or(start)
 }
 
 impl Chosen<'_> {
