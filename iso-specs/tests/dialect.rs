@@ -39,7 +39,9 @@ fn the_shipped_dialects_have_the_same_elements() {
     for (one, other) in ascii.elements().zip(binary.elements()) {
         assert_eq!(one.number(), other.number());
         assert_eq!(one.name(), other.name());
-        assert_eq!(one.content_type(), other.content_type(), "{}", one.number());
+        // DE90 may have blanks, which packed digits cannot be.
+        let is_same = one.content_type() == other.content_type();
+        assert!(is_same || one.number() == 90, "{}", one.number());
         assert_eq!((one.min(), one.max()), (other.min(), other.max()), "{}", one.number());
         assert_eq!(one.padding(), other.padding(), "{}", one.number());
         assert_eq!(one.pattern(), other.pattern(), "{}", one.number());
@@ -87,7 +89,7 @@ fn lengths_and_types_of_the_standard() {
         (48, ContentType::Printable, 3, 999),
         (52, ContentType::Binary, 0, 8),
         (55, ContentType::Binary, 3, 255),
-        (90, ContentType::Digits, 0, 42),
+        (90, ContentType::DigitsSpecial, 0, 42),
         (95, ContentType::LettersDigits, 0, 42),
         (102, ContentType::Printable, 2, 28),
         (128, ContentType::Binary, 0, 8),
@@ -106,7 +108,7 @@ fn lengths_and_types_of_the_standard() {
 fn answers_echo_by_class() {
     let spec = shipped();
     let echo = |mti| spec.echo(mti).iter().collect::<Vec<_>>();
-    assert_eq!(echo(Mti::NETWORK_MANAGEMENT_REQUEST), [7, 11, 33, 70]);
+    assert_eq!(echo(Mti::NETWORK_MANAGEMENT_REQUEST), [7, 11, 24, 33, 37, 41, 70]);
     let default = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49];
     assert_eq!(echo(Mti::AUTHORIZATION_REQUEST), default);
     assert_eq!(echo(Mti::FINANCIAL_REQUEST), default);
