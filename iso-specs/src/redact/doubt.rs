@@ -6,7 +6,7 @@
 //!
 //! - One bit of the bitmaps turned over, the frame could be read to its end, or to where it was
 //!   cut, and then [`HIDDEN_DIGITS_MIN`] or more of the digits shown would be those of an element
-//!   that is not public, whatever it holds.
+//!   that is not public, whatever it holds; of a PAN that is whole, only with a right check digit.
 //! - The bytes are, wherever they stand, a PAN with its length before it, or a track: more may be
 //!   wrong than one bit.
 //! - It is text that swallowed a row of digits, or hexadecimal digits as a PIN block has them.
@@ -33,6 +33,8 @@ const HIDDEN_DIGITS_MIN: usize = 8;
 const ROW_DIGITS_MIN: usize = 9;
 /// Digits of a PAN that is looked for (ISO/IEC 7812).
 const PAN_DIGITS: RangeInclusive<usize> = PAN_MASKED_MIN_DIGITS..=19;
+/// A card has no fewer digits.
+const CARD_DIGITS_MIN: usize = 12;
 /// A date or time of fewer digits may be chance.
 const DATE_DIGITS_MIN: usize = 6;
 /// The longest track 2 (ISO/IEC 7813).
@@ -187,8 +189,11 @@ impl Readings<'_> {
             Ok(Found { flaw: Some(Flaw::Wrong(_)), .. }) => false,
             Ok(Found { start, end, .. }) => {
                 let reads_on = self.reads_on(number + 1, at + end, wrong);
-                if reads_on {
-                    self.hide(element, at + start..at + end);
+                let value = at + start..at + end;
+                let wire = self.frame.get(value.clone()).unwrap_or_default();
+                if reads_on && (element.sensitivity() != Sensitivity::Pan || is_card(element, wire))
+                {
+                    self.hide(element, value);
                 }
                 reads_on
             }
@@ -214,6 +219,15 @@ impl Readings<'_> {
             self.hidden.push(range);
         }
     }
+}
+
+/// Whether this can be the number of a card: of 12 digits or more, with a right check digit
+/// (ISO/IEC 7812-1). A month before digits, as DE7 begins, reads like the length of a shorter one.
+fn is_card(element: &DataElement, wire: &[u8]) -> bool {
+    let (encoding, mut room) = (element.encoding(), [0; 2 * *PAN_DIGITS.end()]);
+    let text = encoding.canonical(wire, encoding.content_len(wire), &mut room).unwrap_or_default();
+    let digits: Vec<u8> = text.iter().map(|byte| byte.wrapping_sub(b'0')).collect();
+    digits.len() >= CARD_DIGITS_MIN && is_luhn(&digits)
 }
 
 /// Whether a byte on the wire is shown as two characters.
