@@ -156,7 +156,8 @@ impl Request {
         })
     }
 
-    /// 9C: the type of the transaction as its terminal told the chip, whose cryptogram covers it.
+    /// 9C: the type of the transaction as its terminal told the chip. Most cryptograms cover it;
+    /// Visa's CVN 11 does not, and rows of a product may not.
     #[must_use]
     pub fn terminal_type(&self) -> Option<u8> {
         self.chip.as_ref()?.transaction_type
