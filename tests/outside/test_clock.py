@@ -3,6 +3,7 @@ time while it runs and leaves its monotonic time alone."""
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -117,6 +118,42 @@ def test_a_clock_that_is_eight_days_ahead_for_seconds_deletes_nothing(make_switc
         assert link.ask(card.request(pin=OK, amount=100)).code == "00"
     assert sync(switch).startswith("sent")
     assert "PIN change expired" not in switch.log()
+
+
+@pytest.mark.parametrize("finder", ["sweep", "command"])
+def test_a_change_whose_time_is_over_is_in_the_audit_once_whoever_finds_it(
+    make_switch, clock, finder
+):
+    settings = {"json": "true", "store": "clock_settle_seconds = 1"}
+    switch = make_switch(visa_chip=chip("visa", "ofpbe = 7"), **settings)
+    clock.set(-9 * DAY)
+    switch.start(*clock.words)
+    switch.done("card", "set-pin", CARD_2.token, stdin="5939")
+    assert sync(switch).startswith("pending")
+    switch.terminate()
+    clock.set(0)
+    switch.start(*clock.words)
+    time.sleep(LOOKED_SECONDS)
+    if finder == "command":
+        switch.done("card", "set-pin", CARD_2.token, stdin="5940")
+        assert sync(switch).startswith("pending")
+    else:
+        # The first start came too late to believe its clock; this record makes the next one sure.
+        with switch.connect() as link:
+            assert link.ask(authorization(CARD_4, CARD_4.pin)).code == "00"
+        switch.terminate()
+        switch.start(*clock.words)
+        time.sleep(LOOKED_SECONDS)
+        assert sync(switch).startswith("expired")
+    switch.terminate()
+    # The log is of one process.
+    lines = [json.loads(line) for line in switch.log().splitlines()]
+    (line,) = [line for line in lines if line.get("action") == "PIN change expired"]
+    assert (line["target"], line["token"]) == ("audit", CARD_2.token)
+    switch.start(*clock.words)
+    time.sleep(LOOKED_SECONDS)
+    assert switch.terminate() == 0 and "PIN change expired" not in switch.log()
+    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{8}", line["id"])
 
 
 @pytest.mark.parametrize("settle, deletes", [(3_600, False), (1, True)])

@@ -34,7 +34,7 @@ impl OriginalElements {
     ///   business date 4 and a filler of 10.
     ///
     /// # Errors
-    /// DE90, if it speaks of a message that cannot be reversed, of no date, or of another
+    /// DE90, if it speaks of a message that cannot be reversed, of none at all, or of another
     /// acquirer. The reversal must not be acknowledged then: nothing would be reversed.
     pub(super) fn read(message: &Message<'_>, acquirer: [u8; 11]) -> Result<Readings, FormatError> {
         let text: [u8; 42] = required(message, 90)?;
@@ -85,7 +85,7 @@ fn iso(
             own.get_mut(..known.len())?.copy_from_slice(known);
             own.iter().all(|byte| *byte == 0 || byte.is_ascii_digit()).then_some(own)?
         }
-        (known, _) => Some(acquirer).filter(|own| is_same(own, known))?,
+        (known, _) => Some(acquirer).filter(|own| institution(own) == known)?,
     };
     Some(OriginalElements { mti, stan, transmission_time, rrn: None, acquirer })
 }
@@ -126,11 +126,12 @@ fn digits<const N: usize>(text: &[u8; N]) -> Option<[u8; N]> {
     text.iter().all(u8::is_ascii_digit).then_some(*text)
 }
 
-/// Whether DE32 is the acquirer of DE90, with zeros on the left or without.
-fn is_same(acquirer: &[u8; 11], known: &[u8]) -> bool {
-    let digits = acquirer.iter().take_while(|byte| **byte != 0);
-    let digits = digits.skip_while(|digit| **digit == b'0');
-    digits.eq(known)
+/// The digits of DE32 as it is kept, filled with zero bytes. An institution is a number: zeros in
+/// front of it say nothing.
+#[must_use]
+pub fn institution(acquirer: &[u8; 11]) -> &[u8] {
+    let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
+    trimmed(acquirer.get(..end).unwrap_or_default())
 }
 
 /// What a link is told when it reverses something that nobody knows.

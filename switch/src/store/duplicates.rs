@@ -32,7 +32,6 @@ use crate::clock::Timestamp;
 use digest::halves;
 pub use digest::{
     BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Named, Original, Sought, Trace,
-    institution,
 };
 use shard::{Entry, InFlight, Shard, Tombstones, table_hash};
 

@@ -2,11 +2,11 @@
 
 use super::Attempt;
 use crate::authorization::request::ProcessingCode;
+use crate::authorization::reversal::institution;
 use crate::authorization::{Request, Route};
 use crate::cards::CardKey;
 use crate::clock::Clock;
 use crate::hsm::Hsm;
-use crate::store::duplicates::institution;
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{
     DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreFailed,

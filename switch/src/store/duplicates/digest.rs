@@ -5,7 +5,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
 use crate::authorization::Request;
-use crate::authorization::reversal::{OriginalElements, trimmed};
+use crate::authorization::reversal::{OriginalElements, institution, trimmed};
 use crate::cards::{CardKey, Expiry};
 
 /// Class and function of a message type, its second and third digit. The default is none at all.
@@ -395,14 +395,6 @@ fn original_bytes(original: &OriginalElements) -> SmallVec<[u8; 31]> {
     let rrn = rrn.as_ref().map_or(&[][..], |rrn| rrn);
     let parts: [&[u8]; 5] = [&mti.digits(), stan, time, rrn, institution(acquirer)];
     parts.into_iter().flatten().copied().collect()
-}
-
-/// The digits of DE32. An institution is a number: zeros in front of it say nothing.
-#[must_use]
-pub fn institution(acquirer: &[u8; 11]) -> &[u8] {
-    let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
-    let start = acquirer.iter().position(|digit| *digit != b'0').unwrap_or(end);
-    acquirer.get(start..end).unwrap_or_default()
 }
 
 /// A digest in two parts of 64 bits.
