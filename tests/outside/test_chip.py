@@ -244,6 +244,9 @@ def test_below_ftpam_a_wrong_offline_pin_passes_after_a_change(make_chips):
         assert metrics.value("pinswitch_issuer_scripts_total", state="sent") == 1
         assert metrics.value("pinswitch_cryptogram_verifications_total", result="ok") == 4
         assert switch.log().count("offline PIN bypassed") == 1
+        newest, *_ = json.loads(switch.done("transaction", "show", CARD_2.token))
+        (line,) = [one for one in switch.log().splitlines() if "offline PIN bypassed" in one]
+        assert f'token="{CARD_2.token}" transaction={newest["id"]}' in line
         # Other currency, contactless, cash.
         other = chip.request(100, FAILED, tags={"5F2A": "0840"}, changes={"49": "840"})
         assert link.ask(other).code == "55"
