@@ -17,16 +17,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
 use crate::hsm::Hsm;
 use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::switch::Switch;
+use crate::switch::{Seams, Switch};
 
 /// What the pages show.
-struct Admin<C, H, S> {
-    switch: Arc<Switch<C, H, S>>,
+struct Admin<W: Seams> {
+    switch: Arc<Switch<W>>,
     metrics: PrometheusHandle,
     process: metrics_process::Collector,
     shutdown: Shutdown,
@@ -57,9 +56,9 @@ impl AdminListener {
 
     /// Serves GET /metrics, /livez and /readyz until the process ends, so that a stop can be
     /// watched to its end. A connection has one request, so that it does not stay.
-    pub async fn serve<C: Clock, H: Hsm, S: Store>(
+    pub async fn serve<W: Seams>(
         self,
-        switch: Arc<Switch<C, H, S>>,
+        switch: Arc<Switch<W>>,
         metrics: PrometheusHandle,
         shutdown: Shutdown,
     ) {
@@ -69,9 +68,9 @@ impl AdminListener {
         process.describe();
         let admin = Arc::new(Admin { switch: Arc::clone(&switch), metrics, process, shutdown });
         let router = Router::new()
-            .route("/metrics", get(metrics_page::<C, H, S>))
+            .route("/metrics", get(metrics_page::<W>))
             .route("/livez", get(livez))
-            .route("/readyz", get(readyz::<C, H, S>))
+            .route("/readyz", get(readyz::<W>))
             .with_state(admin);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -100,9 +99,7 @@ impl AdminListener {
     }
 }
 
-async fn metrics_page<C: Clock, H: Hsm, S: Store>(
-    State(admin): State<Arc<Admin<C, H, S>>>,
-) -> impl IntoResponse {
+async fn metrics_page<W: Seams>(State(admin): State<Arc<Admin<W>>>) -> impl IntoResponse {
     admin.process.collect();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render())
 }
@@ -113,9 +110,7 @@ async fn livez() -> &'static str {
 }
 
 /// Whether requests can be answered, check by check; 503 if one fails.
-async fn readyz<C: Clock, H: Hsm, S: Store>(
-    State(admin): State<Arc<Admin<C, H, S>>>,
-) -> impl IntoResponse {
+async fn readyz<W: Seams>(State(admin): State<Arc<Admin<W>>>) -> impl IntoResponse {
     let stopping = admin.shutdown.stop.is_cancelled();
     let checks = [
         ("store", admin.switch.store.health().map_err(|error| error.to_string())),

@@ -23,11 +23,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
 use crate::frame::{self, Frame, FrameError};
-use crate::hsm::Hsm;
 use crate::metrics::Tally;
+use crate::session::Session;
 use crate::shutdown::Shutdown;
-use crate::store::Store;
-use crate::switch::{Session, Switch};
+use crate::switch::{Seams, Switch};
 use crate::transaction::Responded;
 use input::Input;
 use output::Output;
@@ -98,8 +97,8 @@ type InFlight<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Finished> + Sen
 /// # Errors
 /// Why it ended, unless the peer closed it or the switch stopped. After a framing error the
 /// replies in flight have left.
-pub async fn serve<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+pub async fn serve<W: Seams>(
+    switch: &Switch<W>,
     session: &Session,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shutdown: &Shutdown,
@@ -218,8 +217,8 @@ async fn close(
 }
 
 /// The requests of a connection that are being answered.
-struct Window<'a, C, H, S> {
-    switch: &'a Switch<C, H, S>,
+struct Window<'a, W: Seams> {
+    switch: &'a Switch<W>,
     session: &'a Session,
     /// Those that wait for HSM or store.
     in_flight: InFlight<'a>,
@@ -228,8 +227,8 @@ struct Window<'a, C, H, S> {
     ended: Option<Ended>,
 }
 
-impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
-    fn new(switch: &'a Switch<C, H, S>, session: &'a Session) -> Self {
+impl<'a, W: Seams> Window<'a, W> {
+    fn new(switch: &'a Switch<W>, session: &'a Session) -> Self {
         let (in_flight, tally) = (FuturesUnordered::new(), Tally::default());
         Window { switch, session, in_flight, tally, taken: 0, ended: None }
     }
@@ -324,7 +323,7 @@ impl<'a, C: Clock, H: Hsm, S: Store> Window<'a, C, H, S> {
     }
 }
 
-impl<C, H, S> Window<'_, C, H, S> {
+impl<W: Seams> Window<'_, W> {
     fn no_longer_in_flight(&self, count: usize) {
         self.switch.in_flight.remove(count);
         self.session.in_flight.remove(count);
@@ -333,15 +332,15 @@ impl<C, H, S> Window<'_, C, H, S> {
     }
 }
 
-impl<C, H, S> Drop for Window<'_, C, H, S> {
+impl<W: Seams> Drop for Window<'_, W> {
     fn drop(&mut self) {
         self.no_longer_in_flight(self.in_flight.len());
     }
 }
 
 /// Serves a connection and says in the log why it ended, if there is a reason to know.
-pub async fn serve_and_log<C: Clock, H: Hsm, S: Store>(
-    switch: Arc<Switch<C, H, S>>,
+pub async fn serve_and_log<W: Seams>(
+    switch: Arc<Switch<W>>,
     session: Session,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     shutdown: Shutdown,

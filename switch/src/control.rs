@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 
 use crate::cards::chip::ChipSync;
 use crate::cards::{Card, PanVault};
-use crate::clock::Clock;
 use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
@@ -26,7 +25,7 @@ use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::record::{RecordId, TransactionRecord};
-use crate::switch::Switch;
+use crate::switch::{Seams, Switch};
 
 /// Longest request or answer, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -203,8 +202,8 @@ impl TransactionView {
 /// Transactions that are shown at once.
 const TRANSACTIONS_MAX: usize = 1_000;
 
-async fn transactions<C, H, S: Store>(
-    switch: &Switch<C, H, S>,
+async fn transactions<W: Seams>(
+    switch: &Switch<W>,
     token: &str,
     count: usize,
 ) -> Result<Outcome, Refusal> {
@@ -240,10 +239,7 @@ impl CardView {
 }
 
 /// Carries a command out.
-pub async fn execute<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
-    command: Command,
-) -> Outcome {
+pub async fn execute<W: Seams>(switch: &Switch<W>, command: Command) -> Outcome {
     let (action, token, done) = match command {
         Command::Show { token } => {
             ("show", token.clone(), issuer::load(switch, &token).await.map(Some))
@@ -293,10 +289,7 @@ pub async fn execute<C: Clock, H: Hsm, S: Store>(
 }
 
 /// The card that was added, unless it has been removed again meanwhile.
-async fn add<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
-    card: &AddCard,
-) -> Result<Option<Card>, Refusal> {
+async fn add<W: Seams>(switch: &Switch<W>, card: &AddCard) -> Result<Option<Card>, Refusal> {
     let added = issuer::add(switch, std::slice::from_ref(card)).await?;
     added.into_iter().collect::<Result<(), Refusal>>()?;
     switch.store.load_by_token(&card.token).await.map_err(|failed| failed.to_string())
@@ -329,7 +322,7 @@ fn outcome(done: Result<(), Refusal>) -> Outcome {
     done.map_or_else(Outcome::Refused, |()| Outcome::Done)
 }
 
-fn reload_keys<C, H: Hsm, S>(switch: &Switch<C, H, S>) -> Result<(), Refusal> {
+fn reload_keys<W: Seams>(switch: &Switch<W>) -> Result<(), Refusal> {
     let reloaded = switch.hsm.reload_keys().map_err(|error| error.to_string());
     let refused = reloaded.as_ref().err();
     tracing::info!(target: "audit", action = "reload keys", done = refused.is_none(), refused);
@@ -346,7 +339,7 @@ pub(crate) fn audit_keys(action: &str, keys: &[KeyVersion]) {
     }
 }
 
-async fn check_unused<C, H, S: Store>(switch: &Switch<C, H, S>, kcv: &str) -> Result<(), Refusal> {
+async fn check_unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refusal> {
     let parsed = Kcv::parse(kcv).ok_or("a check value is six hexadecimal digits")?;
     match switch.store.references_made_with(parsed).await.map_err(|error| error.to_string())? {
         0 => Ok(()),
@@ -443,11 +436,7 @@ impl ControlListener {
     }
 
     /// Serves commands until the switch stops.
-    pub async fn serve<C: Clock, H: Hsm, S: Store>(
-        self,
-        switch: Arc<Switch<C, H, S>>,
-        shutdown: Shutdown,
-    ) {
+    pub async fn serve<W: Seams>(self, switch: Arc<Switch<W>>, shutdown: Shutdown) {
         let connections_max = switch.limits.doors.control_connections_max;
         let mut door = Door::new(connections_max, &switch.metrics.control);
         loop {
@@ -472,10 +461,7 @@ impl ControlListener {
 ///
 /// # Errors
 /// If the other side was too slow.
-async fn converse<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
-    mut stream: UnixStream,
-) -> Result<(), Elapsed> {
+async fn converse<W: Seams>(switch: &Switch<W>, mut stream: UnixStream) -> Result<(), Elapsed> {
     let limits = &switch.limits.doors;
     // Room for the longest line at once: a buffer that grows leaves copies of PINs behind. What
     // is not used of it takes no memory.

@@ -6,14 +6,11 @@ use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
 use crate::cards::pan::check_digit;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::hsm::Hsm;
 use crate::hsm::key::{Key, KeyUsage, from_hex};
 use crate::issuer::{self, AddCard, NewState, PinText, Refusal};
 use crate::listener::Listening;
-use crate::store::Store;
-use crate::switch::Switch;
+use crate::switch::{Seams, Switch};
 
 /// The demo's configuration; it is also the commented example of all settings.
 pub const CONFIG: &str = include_str!("../demo.toml");
@@ -143,7 +140,7 @@ pub const KEYS: [(&str, KeyUsage, &str); 8] = [
 ///
 /// # Errors
 /// Which card was refused, and why.
-pub async fn add_cards<C: Clock, H: Hsm, S: Store>(switch: &Switch<C, H, S>) -> Result<(), String> {
+pub async fn add_cards<W: Seams>(switch: &Switch<W>) -> Result<(), String> {
     // A configuration that was made from the demo's may have fewer products.
     let has_product =
         |card: &DemoCard| switch.products.iter().any(|product| *product.name == *card.product);
@@ -154,10 +151,7 @@ pub async fn add_cards<C: Clock, H: Hsm, S: Store>(switch: &Switch<C, H, S>) -> 
     Ok(())
 }
 
-async fn add_card<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
-    card: &DemoCard,
-) -> Result<(), Refusal> {
+async fn add_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), Refusal> {
     if issuer::load(switch, card.token).await.is_ok() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
 use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
-use crate::switch::Switch;
+use crate::switch::{Seams, Switch};
 use crate::transaction::chip_call;
 
 /// Why a change was refused.
@@ -105,25 +105,19 @@ pub enum NewState {
     Active,
 }
 
-pub(crate) async fn load<C, H, S: Store>(
-    switch: &Switch<C, H, S>,
-    token: &str,
-) -> Result<Card, Refusal> {
+pub(crate) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refusal> {
     let card = switch.store.load_by_token(token).await.map_err(|error| error.to_string())?;
     card.ok_or_else(no_card)
 }
 
-pub(crate) async fn activate<C: Clock, H, S: Store>(
-    switch: &Switch<C, H, S>,
-    token: &str,
-) -> Result<Card, Refusal> {
+pub(crate) async fn activate<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refusal> {
     let terminated = || "the card is TERMINATED, which is final".to_owned();
     let now = switch.clock.now();
     change(switch, token, |card| card.state.activated(now).ok_or_else(terminated)).await
 }
 
-pub(crate) async fn set_pin<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+pub(crate) async fn set_pin<W: Seams>(
+    switch: &Switch<W>,
     token: &str,
     pin: &PinText,
 ) -> Result<Card, Refusal> {
@@ -154,8 +148,8 @@ fn has_offline_pin(product: &Product) -> bool {
 ///
 /// # Errors
 /// If the store has failed.
-pub async fn expire_changes<C: Clock, H, S: Store>(
-    switch: &Switch<C, H, S>,
+pub async fn expire_changes<W: Seams>(
+    switch: &Switch<W>,
     cards: &[Arc<CardEntry>],
 ) -> Result<usize, Refusal> {
     let now = switch.clock.now();
@@ -182,8 +176,8 @@ pub async fn expire_changes<C: Clock, H, S: Store>(
 }
 
 /// Commits a change of a card, with what others are told of it. The audit says the same.
-async fn commit<C, H, S: Store>(
-    switch: &Switch<C, H, S>,
+async fn commit<W: Seams>(
+    switch: &Switch<W>,
     card: &Card,
     changed: CardState,
     event: Option<Event>,
@@ -212,10 +206,7 @@ fn ended(
 /// The card without the changes whose time is over, and what others are told when it is committed.
 /// They end for every command at once, and not only when they are looked for; but while the clock
 /// is not believed none of them does.
-pub(crate) fn as_it_counts<C: Clock, H, S: Store>(
-    switch: &Switch<C, H, S>,
-    card: &Card,
-) -> (Card, Option<Event>) {
+pub(crate) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Option<Event>) {
     let is_believed = switch.store.may_forget();
     match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
         Some((state, event)) => (Card { state: Arc::new(state), ..card.clone() }, event),
@@ -227,8 +218,8 @@ pub(crate) fn as_it_counts<C: Clock, H, S: Store>(
 ///
 /// # Errors
 /// If DE55 cannot be read or verified, or the keys are no public test keys.
-pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+pub(crate) async fn explain_cryptogram<W: Seams>(
+    switch: &Switch<W>,
     token: &str,
     chip_data: &str,
 ) -> Result<Vec<(String, String)>, Refusal> {
@@ -254,10 +245,7 @@ pub(crate) async fn explain_cryptogram<C, H: Hsm, S: Store>(
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.
-pub(crate) async fn unblock<C: Clock, H, S: Store>(
-    switch: &Switch<C, H, S>,
-    token: &str,
-) -> Result<Card, Refusal> {
+pub(crate) async fn unblock<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refusal> {
     let now = switch.clock.now();
     change(switch, token, |card| {
         if !has_offline_pin(&card.entry.product) {
@@ -286,8 +274,8 @@ fn no_card() -> Refusal {
 
 /// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
 /// ended first, and told in the same commit.
-async fn change<C: Clock, H, S: Store>(
-    switch: &Switch<C, H, S>,
+async fn change<W: Seams>(
+    switch: &Switch<W>,
     token: &str,
     next: impl Fn(&Card) -> Result<CardState, Refusal>,
 ) -> Result<Card, Refusal> {
@@ -305,8 +293,8 @@ async fn change<C: Clock, H, S: Store>(
     Err("the card is changing all the time; try again".to_owned())
 }
 
-async fn accept_pin<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+async fn accept_pin<W: Seams>(
+    switch: &Switch<W>,
     product: &Product,
     pan: &Pan,
     pin: &PinText,
@@ -325,8 +313,8 @@ async fn accept_pin<C: Clock, H: Hsm, S: Store>(
 ///
 /// # Errors
 /// If the store has failed: nobody knows which were kept.
-pub(crate) async fn add<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+pub(crate) async fn add<W: Seams>(
+    switch: &Switch<W>,
     requests: &[AddCard],
 ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
     let mut cards = Vec::with_capacity(requests.len());
@@ -343,10 +331,7 @@ pub(crate) async fn add<C: Clock, H: Hsm, S: Store>(
     Ok(outcomes)
 }
 
-async fn new_card<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
-    request: &AddCard,
-) -> Result<NewCard, Refusal> {
+async fn new_card<W: Seams>(switch: &Switch<W>, request: &AddCard) -> Result<NewCard, Refusal> {
     let product = switch.products.iter().find(|known| *known.name == request.card_product_token);
     let product = product.ok_or("card_product_token: there is no such product")?;
     let (pan, mut state) = checked(request)?;
@@ -364,8 +349,8 @@ async fn new_card<C: Clock, H: Hsm, S: Store>(
     Ok(NewCard { identity, product: Arc::clone(product), state })
 }
 
-async fn reference<C: Clock, H: Hsm, S: Store>(
-    switch: &Switch<C, H, S>,
+async fn reference<W: Seams>(
+    switch: &Switch<W>,
     product: &Product,
     pan: &Pan,
     request: &AddCard,
@@ -397,8 +382,8 @@ fn pvv_of(pvv: &str, pvki: &str) -> Option<GivenReference> {
 ///
 /// # Errors
 /// If the store has failed: nobody knows which are gone.
-pub(crate) async fn remove<C, H, S: Store>(
-    switch: &Switch<C, H, S>,
+pub(crate) async fn remove<W: Seams>(
+    switch: &Switch<W>,
     tokens: &[String],
 ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
     let mut cards = Vec::with_capacity(tokens.len());

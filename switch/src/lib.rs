@@ -11,8 +11,12 @@ pub mod connection;
 pub mod frame;
 // The script of one request: the order of all steps.
 pub mod transaction;
-// What the script works with: the seams put together, and one connection's session.
+// What the script works with: the seams put together.
 pub mod switch;
+// What one connection is, and whether it has signed on.
+pub mod session;
+// How many requests wait.
+pub mod in_flight;
 // The rules: request and card in, decision out.
 pub mod authorization;
 // Cards, their PANs at rest, and the cache that holds them.
@@ -38,6 +42,8 @@ pub mod admin;
 pub mod metrics;
 // Files and directories: whose they are, and who else could exchange them.
 pub mod place;
+// What others can be told of a card, and who made it happen.
+pub mod event;
 // Where time comes from.
 pub mod clock;
 // Messages for a person to look at.

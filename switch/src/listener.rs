@@ -21,11 +21,11 @@ use crate::cards::BadPinBlocks;
 use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::connection::serve_and_log;
-use crate::hsm::Hsm;
+use crate::in_flight::InFlight;
 use crate::metrics::{DoorMetrics, LinkMetrics};
+use crate::session::Session;
 use crate::shutdown::Shutdown;
-use crate::store::Store;
-use crate::switch::{InFlight, Session, Switch};
+use crate::switch::{Seams, Switch};
 pub use admission::Refused;
 use admission::{Admission, Place};
 
@@ -165,10 +165,7 @@ impl Workers {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start<C: Clock, H: Hsm, S: Store>(
-        switch: &Arc<Switch<C, H, S>>,
-        shutdown: &Shutdown,
-    ) -> io::Result<Workers> {
+    pub fn start<W: Seams>(switch: &Arc<Switch<W>>, shutdown: &Shutdown) -> io::Result<Workers> {
         let connections = TaskTracker::new();
         let start = |number: usize| {
             let (accepted, receiver) = mpsc::unbounded_channel();
@@ -217,8 +214,8 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
 
-async fn work<C: Clock, H: Hsm, S: Store>(
-    switch: Arc<Switch<C, H, S>>,
+async fn work<W: Seams>(
+    switch: Arc<Switch<W>>,
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     shutdown: Shutdown,
     connections: TaskTracker,
@@ -288,9 +285,9 @@ impl Listening {
 
     /// Accepts connections until the switch stops: all that come, so that none waits in the
     /// kernel's queue behind those of others.
-    pub async fn accept<C: Clock, H: Hsm, S: Store>(
+    pub async fn accept<W: Seams>(
         self,
-        switch: Arc<Switch<C, H, S>>,
+        switch: Arc<Switch<W>>,
         workers: Arc<Workers>,
         shutdown: Shutdown,
     ) {

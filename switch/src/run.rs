@@ -21,6 +21,7 @@ use crate::hsm::keys::{
 };
 use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Hsm, Kcv};
+use crate::in_flight::InFlight;
 use crate::issuer;
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
@@ -30,10 +31,10 @@ use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
 use crate::store::record::OwnKeys;
 use crate::store::{Store, StoreFailed};
-use crate::switch::{InFlight, Switch};
+use crate::switch::Switch;
 
 /// The switch as it is put together here.
-pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<C, H, EmbeddedStore>;
+pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<(C, H, EmbeddedStore)>;
 
 /// Upkeep of metrics: without it, samples pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);

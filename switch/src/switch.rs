@@ -1,7 +1,6 @@
 //! What authorizes: the seams put together, and what one connection is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iso_specs::redact::mask_pan;
@@ -9,21 +8,41 @@ use iso_specs::{Decoded, ElementSet};
 
 use crate::authorization::{FormatError, Product, Reason};
 use crate::cards::pan::PAN_DIGITS_MAX;
-use crate::cards::{BadPinBlocks, Card, PanVault};
-use crate::clock::Timestamp;
-use crate::config::{Limits, LinkConfig};
-use crate::hsm::Verification;
-use crate::metrics::{LinkMetrics, Metrics};
+use crate::cards::{Card, PanVault};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Limits;
+use crate::hsm::{Hsm, Verification};
+use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
+use crate::session::Session;
+use crate::store::Store;
 use crate::store::duplicates::DuplicateHasher;
 
+/// The three seams that are put together once, where the program starts: a real switch and a
+/// simulated one differ in these types alone. Any clock, HSM and store make one.
+pub trait Seams: 'static {
+    /// Where time comes from.
+    type Clock: Clock;
+    /// What verifies PINs and cryptograms.
+    type Hsm: Hsm;
+    /// What keeps cards and transactions.
+    type Store: Store;
+}
+
+impl<C: Clock, H: Hsm, S: Store> Seams for (C, H, S) {
+    type Clock = C;
+    type Hsm = H;
+    type Store = S;
+}
+
 /// Everything that authorizes: clock, HSM and store, the issuer's rules and the limits.
-pub struct Switch<C, H, S> {
-    /// Time.
-    pub clock: C,
-    /// The HSM.
-    pub hsm: H,
-    /// The store.
-    pub store: S,
+pub struct Switch<W: Seams> {
+    /// Where time comes from.
+    pub clock: W::Clock,
+    /// What verifies PINs and cryptograms.
+    pub hsm: W::Hsm,
+    /// What keeps cards and transactions.
+    pub store: W::Store,
     /// Keys for card data at rest.
     pub vault: PanVault,
     /// Digests by which repeats are recognised.
@@ -32,7 +51,7 @@ pub struct Switch<C, H, S> {
     pub products: Vec<Arc<Product>>,
     /// Limits of connections and requests.
     pub limits: Limits,
-    /// Of all links together.
+    /// Requests of all links that wait for HSM or store.
     pub in_flight: InFlight,
     /// One log line for each transaction.
     pub log_transactions: bool,
@@ -42,26 +61,6 @@ pub struct Switch<C, H, S> {
 
 /// Repeats, advices and reversals are taken up to this many times the limit of requests in flight.
 const FLOOD: usize = 2;
-
-/// How many requests wait for HSM or store.
-#[derive(Debug, Default)]
-pub struct InFlight(AtomicUsize);
-
-impl InFlight {
-    /// One more.
-    pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// So many fewer.
-    pub fn remove(&self, count: usize) {
-        self.0.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How one message ended, for metrics and log.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +83,7 @@ pub struct Accounted {
     pub decided: bool,
 }
 
-impl<C, H, S> Switch<C, H, S> {
+impl<W: Seams> Switch<W> {
     /// Whether so many requests wait for HSM or store that no other is decided.
     #[must_use]
     pub fn is_overloaded(&self, session: &Session) -> bool {
@@ -168,61 +167,5 @@ fn reason_of(decoded: &Decoded<'_>, fault: FormatError) -> (String, Option<usize
             (why.to_owned(), None)
         }
         None => ("missing".to_owned(), None),
-    }
-}
-
-/// What one connection is, and what it has said so far.
-pub struct Session {
-    /// The link it came in by.
-    pub link: Arc<LinkConfig>,
-    /// The counters of that link.
-    pub metrics: Arc<LinkMetrics>,
-    /// Of that link.
-    pub in_flight: Arc<InFlight>,
-    /// Of that link.
-    pub bad_pin_blocks: Arc<BadPinBlocks>,
-    /// Who is at the other end, for the log.
-    pub peer: Box<str>,
-    signed_on: AtomicBool,
-}
-
-impl Session {
-    /// A new connection: not signed on.
-    #[must_use]
-    pub fn new(
-        link: Arc<LinkConfig>,
-        metrics: Arc<LinkMetrics>,
-        in_flight: Arc<InFlight>,
-        bad_pin_blocks: Arc<BadPinBlocks>,
-        peer: &str,
-    ) -> Session {
-        let signed_on = AtomicBool::new(false);
-        Session { link, metrics, in_flight, bad_pin_blocks, peer: peer.into(), signed_on }
-    }
-
-    /// Whether requests must wait for a sign-on.
-    #[must_use]
-    pub fn must_sign_on(&self) -> bool {
-        self.link.sign_on_required && !self.signed_on.load(Ordering::Relaxed)
-    }
-
-    /// Whether the peer has signed on.
-    #[must_use]
-    pub fn is_signed_on(&self) -> bool {
-        self.signed_on.load(Ordering::Relaxed)
-    }
-
-    /// Signs on or off.
-    pub fn sign(&self, on: bool) {
-        self.signed_on.store(on, Ordering::Relaxed);
-    }
-
-    /// The network sent one of our messages back: nothing waits for an answer, somebody has to
-    /// look.
-    pub fn rejected(&self, code: u16) {
-        self.metrics.rejected();
-        let (link, peer) = (&*self.link.name, &*self.peer);
-        let code = format!("{code:04X}");
-        tracing::warn!(target: "connection", link, peer, code, "the network rejected a message");
     }
 }

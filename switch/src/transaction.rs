@@ -32,12 +32,13 @@ use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
+use crate::session::Session;
 use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
     Asked, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named, Reversal, Store,
     StoreFailed,
 };
-use crate::switch::{Accounted, Session, Switch};
+use crate::switch::{Accounted, Seams, Switch};
 
 /// Room for a usual reply, in bytes.
 const REPLY_BYTES: usize = 256;
@@ -92,7 +93,7 @@ impl Outcome {
     }
 }
 
-impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
+impl<W: Seams> Switch<W> {
     /// One frame in, one frame out, or none where nothing is to be answered, or too late. It was
     /// read when the monotonic clock said `arrived`.
     ///
@@ -224,7 +225,7 @@ impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
     async fn carry_out(
         &self,
         mut attempt: Attempt<'_>,
-        claim: S::Claim,
+        claim: <W::Store as Store>::Claim,
     ) -> Result<Outcome, Refused> {
         let Attempt { session, route, request, place, .. } = attempt;
         let mut claim = Some(claim);

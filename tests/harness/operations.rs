@@ -25,8 +25,8 @@ use switch::hsm::{
 use switch::issuer::{AddCard, NewState, PinText};
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
+use switch::session::Session;
 use switch::store::Store;
-use switch::switch::Session;
 use zeroize::Zeroizing;
 
 use crate::terminal::{Fields, ZPK, pan, pin_block};

@@ -20,9 +20,10 @@ use switch::hsm::{
 use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
+use switch::session::Session;
 use switch::shutdown::Shutdown;
 use switch::store::{Commit, Store};
-use switch::switch::{Session, Switch};
+use switch::switch::Switch;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use zeroize::Zeroizing;

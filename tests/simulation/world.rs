@@ -10,11 +10,13 @@ use switch::cards::{CardState, CardStatus, Expiry, Pan, PanVault, Plastic};
 use switch::clock::{Clock, Timestamp};
 use switch::config::{Config, Limits};
 use switch::connection::serve;
+use switch::in_flight::InFlight;
 use switch::metrics::{LinkMetrics, Metrics};
+use switch::session::Session;
 use switch::shutdown::Shutdown;
 use switch::store::duplicates::DuplicateHasher;
 use switch::store::record;
-use switch::switch::{InFlight, Session, Switch};
+use switch::switch::Switch;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -26,7 +28,7 @@ use super::model::Status;
 use super::plan::{CARDS, Ending, Plan, REFUSING_LINKS, TERMINALS, When, dice, pan};
 use super::store::{Mutation, Shared, SimulatedStore};
 
-pub type SimulatedSwitch = Switch<SimulatedClock, SimulatedHsm, SimulatedStore>;
+pub type SimulatedSwitch = Switch<(SimulatedClock, SimulatedHsm, SimulatedStore)>;
 
 /// The time of the runtime, which stands still while anybody has something to do, and a civil
 /// time that jumps.

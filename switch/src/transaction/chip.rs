@@ -11,13 +11,13 @@ use crate::authorization::{
 };
 use crate::cards::chip::{ChangeKind, ScriptId};
 use crate::cards::{Card, CardKey, Pan, Plastic};
-use crate::clock::Clock;
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
-use crate::store::{Store, StoreFailed};
-use crate::switch::{Session, Switch};
+use crate::session::Session;
+use crate::store::StoreFailed;
+use crate::switch::{Seams, Switch};
 
-impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
+impl<W: Seams> Switch<W> {
     pub(super) async fn verify_arqc(
         &self,
         (request, time): (&Request, &mut HsmTime),

@@ -5,13 +5,12 @@ use crate::authorization::request::ProcessingCode;
 use crate::authorization::reversal::institution;
 use crate::authorization::{Request, Route};
 use crate::cards::CardKey;
-use crate::clock::Clock;
-use crate::hsm::Hsm;
+use crate::session::Session;
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{
     DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreFailed,
 };
-use crate::switch::{Session, Switch};
+use crate::switch::{Seams, Switch};
 
 /// Why a request is not decided.
 pub(super) enum Refused {
@@ -28,7 +27,7 @@ impl From<StoreFailed> for Refused {
     }
 }
 
-impl<C: Clock, H: Hsm, S: Store> Switch<C, H, S> {
+impl<W: Seams> Switch<W> {
     /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names; which one
     /// that is, and of which card.
     pub(super) async fn complete(
