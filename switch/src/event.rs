@@ -1,0 +1,172 @@
+//! The catalogue of events: what others can be told of a card, and who made it happen. Events live
+//! on the ground floor, since the store keeps them and every door shows them.
+
+use std::fmt;
+
+use compact_str::{CompactString, ToCompactString};
+
+/// What happened to a card. The numbers are stored, so that none is ever used for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EventKind {
+    /// The PIN retry limit was reached, and the card is SUSPENDED.
+    StateSuspended = 1,
+    /// A change of the PIN did not reach the chip within OFPBE, and its PIN block is deleted.
+    PinChangeExpired = 2,
+    /// A card was added.
+    Issued = 3,
+    /// A card that was UNACTIVATED is ACTIVE for the first time.
+    StateActivated = 4,
+    /// A card that was SUSPENDED or LIMITED is ACTIVE again.
+    StateReinstated = 5,
+    /// The online PIN was set.
+    PinChanged = 6,
+    /// A script that sets the PIN try counter of the chip back waits for the chip.
+    PinUnblockQueued = 7,
+    /// The card was removed from the store.
+    Removed = 8,
+}
+
+impl EventKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [EventKind; 8] = [
+        EventKind::StateSuspended,
+        EventKind::PinChangeExpired,
+        EventKind::Issued,
+        EventKind::StateActivated,
+        EventKind::StateReinstated,
+        EventKind::PinChanged,
+        EventKind::PinUnblockQueued,
+        EventKind::Removed,
+    ];
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with a stored number; `None` for a number that none has.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<EventKind> {
+        EventKind::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
+    /// The full name: base type, a dot, type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            EventKind::StateSuspended => "cardtransition.state.suspended",
+            EventKind::PinChangeExpired => "cardactions.pin.change.expired",
+            EventKind::Issued => "cardtransition.fulfillment.issued",
+            EventKind::StateActivated => "cardtransition.state.activated",
+            EventKind::StateReinstated => "cardtransition.state.reinstated",
+            EventKind::PinChanged => "cardactions.pin.changed",
+            EventKind::PinUnblockQueued => "cardactions.pin.unblock.queued",
+            EventKind::Removed => "cardactions.card.removed",
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// By which way somebody acted. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ActorKind {
+    /// A card network, by one of its links.
+    Network = 1,
+    /// A user of the operating system, by the command line: the peer of the control socket, or the
+    /// process that has opened the store itself.
+    User = 2,
+    /// The switch itself, by its schedule or at its start.
+    Switch = 3,
+}
+
+impl ActorKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [ActorKind; 3] = [ActorKind::Network, ActorKind::User, ActorKind::Switch];
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with a stored number; `None` for a number that none has.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<ActorKind> {
+        ActorKind::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
+    /// The name in audit lines and views.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ActorKind::Network => "network",
+            ActorKind::User => "user",
+            ActorKind::Switch => "switch",
+        }
+    }
+}
+
+/// Who acted (PCI DSS 10.2.2): every call that changes a card has one, and its audit line and its
+/// events name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// By which way.
+    pub kind: ActorKind,
+    /// The network's name; the user's uid in decimal digits; the name of what the switch did by
+    /// itself.
+    pub name: CompactString,
+}
+
+impl Actor {
+    /// A card network.
+    #[must_use]
+    pub fn network(name: &str) -> Actor {
+        Actor { kind: ActorKind::Network, name: name.into() }
+    }
+
+    /// A user of the operating system, by its uid.
+    #[must_use]
+    pub fn user(uid: u32) -> Actor {
+        Actor { kind: ActorKind::User, name: uid.to_compact_string() }
+    }
+
+    /// The switch itself, and what it was doing.
+    #[must_use]
+    pub fn switch(what: &'static str) -> Actor {
+        Actor { kind: ActorKind::Switch, name: CompactString::const_new(what) }
+    }
+}
+
+impl fmt::Display for Actor {
+    /// As audit lines show it: `user 1000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_number_is_of_one_kind() {
+        for kind in EventKind::ALL {
+            assert_eq!(EventKind::from_number(kind.number()), Some(kind));
+        }
+        for kind in ActorKind::ALL {
+            assert_eq!(ActorKind::from_number(kind.number()), Some(kind));
+        }
+        assert_eq!(EventKind::from_number(0), None);
+        assert_eq!(ActorKind::from_number(0), None);
+        let names: std::collections::BTreeSet<_> = EventKind::ALL.map(EventKind::name).into();
+        assert_eq!(names.len(), EventKind::ALL.len());
+    }
+}
