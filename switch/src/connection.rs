@@ -70,21 +70,17 @@ impl From<io::Error> for Ended {
 }
 
 impl Ended {
-    /// What they are called in metrics.
-    pub const NAMES: [&str; 8] =
-        ["frame", "message", "slow_reader", "idle", "no_message", "stopped", "reset", "network"];
-
+    /// The name in metrics: one of `metrics::CLOSED_REASONS`.
     const fn name(&self) -> &'static str {
-        let [frame, message, slow_reader, idle, no_message, stopped, reset, network] = Ended::NAMES;
         match self {
-            Ended::Frame(_) => frame,
-            Ended::Framing(_) => message,
-            Ended::SlowReader => slow_reader,
-            Ended::Idle => idle,
-            Ended::NoMessage => no_message,
-            Ended::Stopped => stopped,
-            Ended::Reset => reset,
-            Ended::Io(_) => network,
+            Ended::Frame(_) => "frame",
+            Ended::Framing(_) => "message",
+            Ended::SlowReader => "slow_reader",
+            Ended::Idle => "idle",
+            Ended::NoMessage => "no_message",
+            Ended::Stopped => "stopped",
+            Ended::Reset => "reset",
+            Ended::Io(_) => "network",
         }
     }
 }

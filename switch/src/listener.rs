@@ -313,7 +313,7 @@ impl Listening {
             let (place, pause) = match admission.admit(peer.ip(), now) {
                 Ok(admitted) => admitted,
                 Err(refused) => {
-                    self.metrics.refused(refused);
+                    self.metrics.refused(refused.name());
                     refusals.say(refused, &self.link.name, peer.ip(), now);
                     continue;
                 }
@@ -354,11 +354,11 @@ struct Refusals([Said; Refused::ALL.len()]);
 
 impl Refusals {
     fn say(&mut self, refused: Refused, link: &str, peer: IpAddr, now: Duration) {
-        for ((known, reason), said) in Refused::ALL.iter().zip(&mut self.0) {
+        for (known, said) in Refused::ALL.iter().zip(&mut self.0) {
             if *known == refused
                 && let Some(unsaid) = said.again(now)
             {
-                let text = "a connection was closed at once";
+                let (text, reason) = ("a connection was closed at once", refused.name());
                 tracing::warn!(target: "connection", link, %peer, reason, unsaid, "{text}");
             }
         }

@@ -10,9 +10,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 
 use crate::authorization::Reason;
 use crate::authorization::trail::{Finding, Note};
-use crate::connection::Ended;
 use crate::hsm::Verification;
-use crate::listener::Refused;
 
 /// Buckets in seconds, at the edges that service levels are set at.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -319,6 +317,13 @@ impl DoorMetrics {
     }
 }
 
+/// Why connections end other than by their peer: label values, each counted from 0.
+pub const CLOSED_REASONS: [&str; 8] =
+    ["frame", "message", "slow_reader", "idle", "no_message", "stopped", "reset", "network"];
+
+/// Why connections are closed at once: label values, each counted from 0.
+pub const REFUSED_REASONS: [&str; 3] = ["peer", "address", "link"];
+
 /// Metrics of one link.
 pub struct LinkMetrics {
     received: Vec<(&'static str, Counter)>,
@@ -332,7 +337,7 @@ pub struct LinkMetrics {
     late_decided: Counter,
     late_undecided: Counter,
     closed: Vec<(&'static str, Counter)>,
-    refused: Vec<(Refused, Counter)>,
+    refused: Vec<(&'static str, Counter)>,
     /// Times that the system gave no connection.
     pub accept_failures: Counter,
     /// Requests that wait for HSM or store.
@@ -371,9 +376,9 @@ impl LinkMetrics {
             let labels = [("link", link.to_owned()), ("decided", decided.to_owned())];
             counter!("pinswitch_late_answers_total", &labels_of(network, labels))
         };
-        let refused = |(refused, reason): (Refused, &'static str)| {
+        let refused = |reason: &'static str| {
             let labels = [("link", link.to_owned()), ("reason", reason.to_owned())];
-            (refused, counter!("pinswitch_connections_refused_total", &labels_of(network, labels)))
+            (reason, counter!("pinswitch_connections_refused_total", &labels_of(network, labels)))
         };
         Arc::new(LinkMetrics {
             received: mtis().map(|mti| (mti, messages("in", mti.to_owned()))).collect(),
@@ -386,8 +391,8 @@ impl LinkMetrics {
             overloaded: counter!("pinswitch_overload_answers_total", &own),
             late_decided: late("yes"),
             late_undecided: late("no"),
-            closed: Ended::NAMES.into_iter().map(closed).collect(),
-            refused: Refused::ALL.into_iter().map(refused).collect(),
+            closed: CLOSED_REASONS.into_iter().map(closed).collect(),
+            refused: REFUSED_REASONS.into_iter().map(refused).collect(),
             accept_failures: accept_failures("link", link),
             in_flight: gauge!("pinswitch_inflight", &own),
             connections: gauge!("pinswitch_connections", &own),
@@ -431,22 +436,27 @@ impl LinkMetrics {
         counter.increment(1);
     }
 
-    /// Counts a connection that was not closed by its peer.
+    /// Counts a connection that was not closed by its peer, by one of [`CLOSED_REASONS`].
     pub fn closed(&self, reason: &str) {
-        let counter = self.closed.iter().find(|(known, _)| *known == reason);
-        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+        count_reason(&self.closed, reason);
     }
 
-    /// Counts a connection that was closed at once.
-    pub fn refused(&self, refused: Refused) {
-        let counter = self.refused.iter().find(|(known, _)| *known == refused);
-        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    /// Counts a connection that was closed at once, by one of [`REFUSED_REASONS`].
+    pub fn refused(&self, reason: &str) {
+        count_reason(&self.refused, reason);
     }
 
     /// Counts a message of ours that came back with a reject header.
     pub fn rejected(&self) {
         self.rejected.increment(1);
     }
+}
+
+/// Counts one of the reasons that were registered, each with 0, at start.
+fn count_reason(counters: &[(&'static str, Counter)], reason: &str) {
+    let counter = counters.iter().find(|(known, _)| *known == reason);
+    debug_assert!(counter.is_some(), "{reason} is missing in the list of reasons");
+    counter.into_iter().for_each(|(_, counter)| counter.increment(1));
 }
 
 fn mtis() -> impl Iterator<Item = &'static str> {

@@ -21,9 +21,18 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// All of them, with what they are called in metrics and in the log.
-    pub const ALL: [(Refused, &str); 3] =
-        [(Refused::Peer, "peer"), (Refused::Address, "address"), (Refused::Link, "link")];
+    /// All of them.
+    pub const ALL: [Refused; 3] = [Refused::Peer, Refused::Address, Refused::Link];
+
+    /// The name in the log and in metrics: one of `metrics::REFUSED_REASONS`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refused::Peer => "peer",
+            Refused::Address => "address",
+            Refused::Link => "link",
+        }
+    }
 }
 
 /// The connections of one link: how many there are, of whom, and when the next ones are due.
