@@ -37,11 +37,12 @@ fn rust() -> Vec<File> {
     files(&["iso-specs", "switch", "loadtest", "tests"], &[".rs"])
 }
 
-/// Code without comments, without what comes after `#[cfg(test)]`, and none of a file of tests.
+/// Code without comments, without the tests at the end of a file, and none of a file of tests.
 fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
-    let is_test = file.path.ends_with("_tests.rs") || file.path.ends_with("test_support.rs");
+    let endings = ["tests.rs", "test_support.rs"];
+    let is_test = endings.iter().any(|ending| file.path.ends_with(ending));
     let text = if is_test { "" } else { file.text.as_str() };
-    let production = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let production = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = production.lines().enumerate().map(|(number, line)| (number + 1, line));
     lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
@@ -86,28 +87,92 @@ fn pure_parts_have_no_io_clock_randomness_or_logging() {
     none_of(&words, &pure, "these parts are pure");
 }
 
+/// The floors of the crate `switch`, from the ground up. A module imports only from floors below
+/// it; those of one line import nothing of each other.
+const FLOORS: [&[&str]; 20] = [
+    &["place", "shutdown", "in_flight", "hex", "event", "clock"],
+    &["key"],
+    &["pin"],
+    &["cards"],
+    &["hsm"],
+    &["authorization"],
+    &["frame"],
+    &["config"],
+    &["store"],
+    &["metrics"],
+    &["session"],
+    &["switch"],
+    &["transaction"],
+    &["issuer", "connection"],
+    &["listener"],
+    &["control", "admin"],
+    &["demo"],
+    &["run"],
+    &["inspect"],
+    &["cli", "main"],
+];
+
+/// The module of a path in the crate, by its first name: `store/record.rs` is of `store`.
+fn module(path: &str) -> &str {
+    let path = path.trim_start_matches("switch/src/");
+    path.split(['/', '.']).next().unwrap_or_default()
+}
+
+/// The modules of the crate that a line names: what stands behind `crate::` or `switch::`.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    let roots = ["crate::", "switch::"].into_iter();
+    roots.flat_map(|root| line.match_indices(root)).filter_map(|(place, root)| {
+        let is_whole = !line[..place]
+            .ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':');
+        let rest = &line[place + root.len()..];
+        let end = rest.find(|letter: char| !letter.is_lowercase() && letter != '_');
+        is_whole.then(|| &rest[..end.unwrap_or(rest.len())]).filter(|name| !name.is_empty())
+    })
+}
+
 #[test]
-fn layers_point_one_way() {
-    let lowest = files(&["switch/src/place.rs"], &[".rs"]);
-    none_of(&["crate::"], &lowest, "whom a place belongs to is known before anything else");
+fn every_module_imports_only_from_the_floors_below() {
+    // The rules of a card are found by way of its entry.
+    const ALLOWED: [(&str, &str); 1] = [("switch/src/cards/cache.rs", "authorization")];
+    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    let mut wrong = Vec::new();
+    for file in files(&["switch/src"], &[".rs"]) {
+        let own = module(&file.path);
+        // Lists the modules, and names no others.
+        if own == "lib" {
+            continue;
+        }
+        let own_floor = floor(own);
+        assert!(own_floor.is_some(), "{}: {own} stands on no floor", file.path);
+        for (number, line) in code(&file) {
+            for other in named(line).filter(|other| *other != own) {
+                let is_allowed = ALLOWED.contains(&(&file.path, other));
+                if !is_allowed && floor(other).is_none_or(|floor| Some(floor) >= own_floor) {
+                    wrong.push(format!("{}:{number}: {other}", file.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these import from their own floor or above:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_point_one_way() {
     let iso_specs = files(&["iso-specs/src"], &[".rs"]);
     none_of(&["switch::"], &iso_specs, "iso-specs knows nothing of the switch");
-    let rules = files(&["switch/src/authorization", "switch/src/authorization.rs"], &[".rs"]);
-    let io = [
-        "crate::store",
-        "crate::connection",
-        "crate::listener",
-        "crate::transaction",
-        "crate::metrics",
-        "crate::config",
-        "crate::control",
-        "crate::admin",
-    ];
-    none_of(&io, &rules, "the rules know nothing of what is around them");
-    let hsm = files(&["switch/src/hsm", "switch/src/hsm.rs"], &[".rs"]);
-    none_of(&["crate::store", "crate::authorization"], &hsm, "the HSM knows no rules");
     let client = files(&["loadtest/src"], &[".rs"]);
     none_of(&["use switch"], &client, "the client shares no code with the switch it tests");
+}
+
+/// Whoever holds the value of a key is below `hsm/software`; nothing else makes a cipher.
+#[test]
+fn keys_stay_in_the_software_hsm() {
+    let others: Vec<File> = files(&["switch/src"], &[".rs"])
+        .into_iter()
+        .filter(|file| !file.path.starts_with("switch/src/hsm/software"))
+        .collect();
+    let ciphers = ["use des::", "use aes::", "use aes_gcm::", "use cmac::", "TdesKey", "AesKey"];
+    none_of(&ciphers, &others, "ciphers and their keys live in hsm/software");
 }
 
 /// Where each concept lives; nowhere else.
@@ -122,7 +187,7 @@ fn one_concept_one_place() {
         (&[".response_code("], &["authorization/response.rs"]),
         // Time and randomness.
         (&["Instant::now", "SystemTime"], &["clock.rs"]),
-        (&["getrandom::"], &["hsm/random.rs"]),
+        (&["getrandom::"], &["hsm/software/random.rs"]),
     ];
     for (words, allowed) in places {
         let others: Vec<File> = files(&["switch/src"], &[".rs"])

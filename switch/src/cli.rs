@@ -17,7 +17,7 @@ use iso_specs::Spec;
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{self, Command, Conversation, Outcome};
-use switch::hsm::keys::KeysError;
+use switch::hsm::software::keys::KeysError;
 use switch::issuer::{AddCard, PinText, SECRET_IS_TEXT, is_secret_refused};
 use switch::run::{self, PinSwitch, RunError};
 

@@ -15,12 +15,14 @@ use std::time::Duration;
 use iso_specs::toml_keys::{Keys, Mistakes, Place};
 
 use crate::authorization::Product;
-use crate::demo;
-use crate::hsm::keys::read_master_key;
+use crate::hsm::software::keys::read_master_key;
 use crate::place;
 pub use limits::{DoorLimits, Limits};
 use link::Links;
 pub use link::{LinkConfig, Peers};
+
+/// The demo's configuration; it is also the commented example of all settings.
+pub const DEMO: &str = include_str!("../demo.toml");
 
 /// Everything the switch is started with.
 #[derive(Clone, Debug)]
@@ -105,7 +107,7 @@ impl Config {
     /// # Errors
     /// Never, unless the built-in text is wrong; a test reads it.
     pub fn demo(data_dir: Option<PathBuf>) -> Result<Config, ConfigError> {
-        let mut config = Config::parse(demo::CONFIG, "demo", Path::new(""))?;
+        let mut config = Config::parse(DEMO, "demo", Path::new(""))?;
         config.data_dir = data_dir.unwrap_or(config.data_dir);
         Ok(config)
     }
@@ -345,7 +347,7 @@ mod tests {
     use super::*;
 
     fn mistakes(changes: &[(&str, &str)]) -> Vec<String> {
-        let text = changes.iter().fold(demo::CONFIG.to_owned(), |text, (from, to)| {
+        let text = changes.iter().fold(DEMO.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         });
@@ -354,7 +356,7 @@ mod tests {
 
     /// The line of the demo's file where a text begins.
     fn line_of(part: &str) -> usize {
-        demo::CONFIG[..demo::CONFIG.find(part).unwrap()].lines().count() + 1
+        DEMO[..DEMO.find(part).unwrap()].lines().count() + 1
     }
 
     #[test]
@@ -381,8 +383,7 @@ mod tests {
             "bins",
             "currency",
         ];
-        let (first, others) =
-            demo::CONFIG.split_once("[[products]]\nname = \"demo-chip\"").unwrap();
+        let (first, others) = DEMO.split_once("[[products]]\nname = \"demo-chip\"").unwrap();
         let mut left_out = 0;
         let kept = first.lines().filter(|line| {
             let optional = line

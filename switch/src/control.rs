@@ -15,9 +15,10 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::cards::Card;
 use crate::cards::chip::ChipSync;
-use crate::cards::{Card, PanVault};
-use crate::hsm::keys::{KeyChanges, KeyVersion};
+use crate::hsm::software::PanVault;
+use crate::hsm::software::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv, Verification};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::Door;

@@ -7,64 +7,17 @@ use zeroize::Zeroizing;
 
 use crate::cards::pan::check_digit;
 use crate::config::Config;
-use crate::hsm::key::{Key, KeyUsage, from_hex};
+use crate::hsm::software::key::KeyUsage;
+use crate::hsm::software::public_keys::{
+    M_CHIP_ISSUER_MASTER_KEYS, PVK, VISA_ISSUER_MASTER_KEYS, ZPK,
+};
 use crate::issuer::{self, AddCard, NewState, PinText, Refusal};
 use crate::listener::Listening;
 use crate::switch::{Seams, Switch};
 
-/// The demo's configuration; it is also the commented example of all settings.
-pub const CONFIG: &str = include_str!("../demo.toml");
-
-/// The demo's master key (AES-256). Public: it protects nothing.
-pub const MASTER_KEY: [u8; 32] = *b"pinswitch demo master key public";
-
-/// The zone PIN key of the demo's links, in hexadecimal. Public.
-pub const ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
-
-/// The PIN verification key of the demo, for the method `visa_pvv`, in hexadecimal. Public.
-pub const PVK: &str = "D9867045BC1343B3025D7A0EE3BC2AE9";
-
-/// All keys that were ever printed as the demo's, in hexadecimal: the ZPK, the PVK, the
-/// embosser's ZPK, the issuer master keys.
-const PUBLIC_KEYS: [&str; 9] = [
-    ZPK,
-    PVK,
-    "A179FDC85E70C4FDFE015486024654A7",
-    VISA_IMK_AC,
-    VISA_IMK_SMI,
-    VISA_IMK_SMC,
-    M_CHIP_IMK_AC,
-    M_CHIP_IMK_SMI,
-    M_CHIP_IMK_SMC,
-];
-
-/// Issuer master keys of the demo's chips with a Visa application, in hexadecimal. Public.
-const VISA_IMK_AC: &str = "6201618CB9C4F823B67AFE7A62804AAE";
-const VISA_IMK_SMI: &str = "BA32D0CE9B40F775F8B908EC4F4C0D98";
-const VISA_IMK_SMC: &str = "43F1E67A5DA8BA4A541FD3BC64F46273";
-
-/// Issuer master keys of the demo's chips with an M/Chip application, in hexadecimal. Public.
-const M_CHIP_IMK_AC: &str = "C7CEA83B9767CDABD602238C15D0B6E9";
-const M_CHIP_IMK_SMI: &str = "CD5801BFD3AECDFB0D3873232F10576E";
-const M_CHIP_IMK_SMC: &str = "587A735D19B954A8CD2904F10D8A3123";
-
 /// The products of the demo whose cards have a chip, with its keys IMK-AC, IMK-SMI and IMK-SMC.
-const ISSUER_MASTER_KEYS: [(&str, [&str; 3]); 2] = [
-    ("demo-chip", [VISA_IMK_AC, VISA_IMK_SMI, VISA_IMK_SMC]),
-    ("demo-mchip", [M_CHIP_IMK_AC, M_CHIP_IMK_SMI, M_CHIP_IMK_SMC]),
-];
-
-/// Whether a key has a value that was ever printed as the demo's.
-#[must_use]
-pub fn is_public(key: &Key) -> bool {
-    PUBLIC_KEYS.iter().any(|text| key.has_value(&from_hex(text).unwrap_or_default()))
-}
-
-/// The values of the keys that were ever printed as the demo's.
-#[must_use]
-pub fn public_keys() -> Vec<Zeroizing<Vec<u8>>> {
-    PUBLIC_KEYS.iter().filter_map(|text| from_hex(text)).collect()
-}
+const ISSUER_MASTER_KEYS: [(&str, [&str; 3]); 2] =
+    [("demo-chip", VISA_ISSUER_MASTER_KEYS), ("demo-mchip", M_CHIP_ISSUER_MASTER_KEYS)];
 
 /// A card of the demo.
 #[derive(Clone, Copy)]
@@ -128,12 +81,12 @@ pub fn seed_card(index: u32) -> AddCard {
 pub const KEYS: [(&str, KeyUsage, &str); 8] = [
     ("demo-zpk", KeyUsage::PinEncryption, ZPK),
     ("demo-pvk", KeyUsage::VisaPvv, PVK),
-    ("demo-visa-imk-ac", KeyUsage::Cryptograms, VISA_IMK_AC),
-    ("demo-visa-imk-smi", KeyUsage::ScriptIntegrity, VISA_IMK_SMI),
-    ("demo-visa-imk-smc", KeyUsage::ScriptConfidentiality, VISA_IMK_SMC),
-    ("demo-mchip-imk-ac", KeyUsage::Cryptograms, M_CHIP_IMK_AC),
-    ("demo-mchip-imk-smi", KeyUsage::ScriptIntegrity, M_CHIP_IMK_SMI),
-    ("demo-mchip-imk-smc", KeyUsage::ScriptConfidentiality, M_CHIP_IMK_SMC),
+    ("demo-visa-imk-ac", KeyUsage::Cryptograms, VISA_ISSUER_MASTER_KEYS[0]),
+    ("demo-visa-imk-smi", KeyUsage::ScriptIntegrity, VISA_ISSUER_MASTER_KEYS[1]),
+    ("demo-visa-imk-smc", KeyUsage::ScriptConfidentiality, VISA_ISSUER_MASTER_KEYS[2]),
+    ("demo-mchip-imk-ac", KeyUsage::Cryptograms, M_CHIP_ISSUER_MASTER_KEYS[0]),
+    ("demo-mchip-imk-smi", KeyUsage::ScriptIntegrity, M_CHIP_ISSUER_MASTER_KEYS[1]),
+    ("demo-mchip-imk-smc", KeyUsage::ScriptConfidentiality, M_CHIP_ISSUER_MASTER_KEYS[2]),
 ];
 
 /// Puts the demo's cards into the store, as far as they are not there, and makes them active.

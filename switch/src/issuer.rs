@@ -12,9 +12,9 @@ use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::{Clock, Timestamp};
-use crate::hsm::key::from_hex;
-use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
-use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
+use crate::hex::from_hex;
+use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, Hsm, NewPin, PinReference};
+use crate::pin::{Digits, PVKI, PVV_DIGITS};
 use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
@@ -130,9 +130,9 @@ pub(crate) async fn set_pin<W: Seams>(
         // Meanwhile the token may stand for another card, of another PAN.
         let is_same = card.entry.identity.key == identity.key;
         let changed = is_same.then(|| card.state.with_pin(reference)).ok_or_else(no_card)?;
-        Ok(match has_offline_pin(product) {
-            true => changed.with_pin_for_chips(&kept, now),
-            false => changed,
+        Ok(match kept.as_ref().filter(|_| has_offline_pin(product)) {
+            Some(kept) => changed.with_pin_for_chips(kept, now),
+            None => changed,
         })
     })
     .await
@@ -301,12 +301,9 @@ async fn accept_pin<W: Seams>(
 ) -> Result<AcceptedPin, Refusal> {
     let clear = ClearPin::parse(pin.0.trim_end().as_bytes());
     let clear = clear.ok_or_else(|| "pin: expected 4 to 12 digits".to_owned())?;
-    let block = switch.hsm.entry_key().wrap(&clear, pan);
-    drop(clear);
-    let block = block.ok_or_else(|| "pan: expected 13 to 19 digits".to_owned())?;
-    let call = AcceptPin { block: &block, pan, method: &product.pin_methods.current };
-    let accepted = switch.hsm.accept_pin(call).await;
-    accepted.map_err(|error| error.to_string())
+    let method = &product.pin_methods.current;
+    let call = AcceptPin { pin: NewPin::Clear(&clear), pan, method };
+    switch.hsm.accept_pin(call).await.map_err(|error| error.to_string())
 }
 
 /// Adds cards, each or not: for each whether it was added, or why not.
@@ -363,19 +360,20 @@ async fn reference<W: Seams>(
             return Ok(Some(accepted.reference));
         }
         (None, Some(pvv), Some(pvki), None) => pvv_of(pvv, pvki),
-        (None, None, None, Some(offset)) => Digits::parse(offset).map(GivenReference::Offset),
+        (None, None, None, Some(offset)) => Digits::parse(offset).map(NewPin::Offset),
         _ => return Err("expected one of pin, pvv with pvki, and pin_offset".to_owned()),
     };
     let value = value.ok_or("expected pvv: 4 digits, pvki: 1 to 6, pin_offset: 4 to 12 digits")?;
-    let adopted = switch.hsm.adopt_reference(&product.pin_methods.current, value, pan).await;
-    adopted.map(Some).map_err(|error| error.to_string())
+    let call = AcceptPin { pin: value, pan, method: &product.pin_methods.current };
+    let accepted = switch.hsm.accept_pin(call).await.map_err(|error| error.to_string())?;
+    Ok(Some(accepted.reference))
 }
 
-fn pvv_of(pvv: &str, pvki: &str) -> Option<GivenReference> {
+fn pvv_of(pvv: &str, pvki: &str) -> Option<NewPin<'static>> {
     let digits: [u8; PVV_DIGITS] = pvv.as_bytes().try_into().ok()?;
     let pvki = pvki.parse().ok().filter(|pvki| PVKI.contains(pvki))?;
     let valid = digits.iter().all(u8::is_ascii_digit);
-    valid.then(|| GivenReference::Pvv(digits.map(|digit| digit - b'0'), pvki))
+    valid.then(|| NewPin::Pvv(digits.map(|digit| digit - b'0'), pvki))
 }
 
 /// Removes cards; for each whether there was one.

@@ -42,6 +42,12 @@ pub mod admin;
 pub mod metrics;
 // Files and directories: whose they are, and who else could exchange them.
 pub mod place;
+// A PIN in every form in which it passes through.
+pub mod pin;
+// What may be said of a key: name and check value.
+pub mod key;
+// Hexadecimal text.
+pub mod hex;
 // What others can be told of a card, and who made it happen.
 pub mod event;
 // Where time comes from.

@@ -8,19 +8,22 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::cards::{CardEntry, PanVault};
+use crate::cards::CardEntry;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, Config, LinkConfig};
 use crate::control::{self, ControlListener};
 use crate::demo;
-use crate::hsm::KeyFault;
-use crate::hsm::key::{Key, KeyAttributes, KeyUsage, Operation, from_hex};
-use crate::hsm::key_block::ProtectionKey;
-use crate::hsm::keys::{
+use crate::hex::from_hex;
+use crate::hsm::software::PanVault;
+use crate::hsm::software::key::KeyFault;
+use crate::hsm::software::key::{Key, KeyAttributes, KeyUsage, Operation};
+use crate::hsm::software::key_block::ProtectionKey;
+use crate::hsm::software::keys::{
     Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY, read_master_key,
 };
+use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
-use crate::hsm::{ChipKeys, Hsm, Kcv};
+use crate::hsm::{ChipKeys, Kcv};
 use crate::in_flight::InFlight;
 use crate::issuer;
 use crate::listener::{Listening, Workers};
@@ -111,9 +114,9 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
     place::make_data_directory(&config.data_dir).map_err(RunError::DataDir)?;
     let value = match &config.master_key_file {
         Some(path) => read_master_key(path)?,
-        None => Zeroizing::new(demo::MASTER_KEY),
+        None => Zeroizing::new(public_keys::MASTER_KEY),
     };
-    if *value == demo::MASTER_KEY && !config.is_loopback_only() {
+    if *value == public_keys::MASTER_KEY && !config.is_loopback_only() {
         return Err(RunError::DemoKey("the master key".to_owned()));
     }
     Ok(Keys::open(KeySource {
@@ -185,7 +188,6 @@ pub fn open<C: Clock + Clone>(
         zone_keys: zone_keys.collect(),
         methods: methods.collect(),
         chips: chip_keys(config).cloned().collect(),
-        public: demo::public_keys(),
     };
     let switch = Switch {
         clock,

@@ -7,10 +7,11 @@ use iso_specs::redact::mask_pan;
 use iso_specs::{Decoded, ElementSet};
 
 use crate::authorization::{FormatError, Product, Reason};
+use crate::cards::Card;
 use crate::cards::pan::PAN_DIGITS_MAX;
-use crate::cards::{Card, PanVault};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Limits;
+use crate::hsm::software::PanVault;
 use crate::hsm::{Hsm, Verification};
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;

@@ -11,11 +11,11 @@ use switch::clock::{Clock, SystemClock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
 use switch::control::{self, Command, Outcome};
-use switch::hsm::keys::{KeyChanges, KeysError};
 use switch::hsm::software::SoftwareHsm;
+use switch::hsm::software::keys::{KeyChanges, KeysError};
 use switch::hsm::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, EntryKey, GivenReference, Hsm,
-    HsmUnavailable, IssuerAuthenticate, PinMethod, PinReference, Verification, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
+    IssuerAuthenticate, Verification, VerifyPin,
 };
 use switch::issuer::PinText;
 use switch::metrics::LinkMetrics;
@@ -163,21 +163,8 @@ impl Hsm for TestHsm {
         self.inner.issuer_authenticate(call).await
     }
 
-    async fn adopt_reference(
-        &self,
-        method: &PinMethod,
-        value: GivenReference,
-        pan: &Pan,
-    ) -> Result<PinReference, AcceptPinError> {
-        self.inner.adopt_reference(method, value, pan).await
-    }
-
     fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
         self.inner.reload_keys()
-    }
-
-    fn entry_key(&self) -> &EntryKey {
-        self.inner.entry_key()
     }
 
     async fn health(&self) -> Result<(), HsmUnavailable> {

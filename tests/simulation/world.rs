@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use switch::cards::{CardState, CardStatus, Expiry, Pan, PanVault, Plastic};
+use switch::cards::{CardState, CardStatus, Expiry, Pan, Plastic};
+
 use switch::clock::{Clock, Timestamp};
 use switch::config::{Config, Limits};
 use switch::connection::serve;
+use switch::hsm::software::PanVault;
 use switch::in_flight::InFlight;
 use switch::metrics::{LinkMetrics, Metrics};
 use switch::session::Session;

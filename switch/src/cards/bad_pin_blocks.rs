@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cache::CardEntry;
-use super::vault::CardKey;
+use crate::cards::card_key::CardKey;
 use crate::clock::Timestamp;
 
 /// How long a card's count lasts from its first one on.

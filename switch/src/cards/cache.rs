@@ -15,8 +15,8 @@ use arc_swap::ArcSwap;
 use dashmap::DashSet;
 
 use super::card::{CardIdentity, CardState};
-use super::vault::CardKey;
 use crate::authorization::Product;
+use crate::cards::card_key::CardKey;
 use crate::clock::Timestamp;
 
 /// A card in the cache.

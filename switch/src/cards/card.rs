@@ -7,10 +7,11 @@ use compact_str::CompactString;
 use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
+use crate::cards::card_key::{CardKey, SealedPan};
 use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync, Retention};
-use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
-use crate::hsm::{Kcv, KeptPin, PinReference};
+use crate::key::Kcv;
+use crate::pin::{KeptPin, PinReference};
 
 /// State of a card, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,7 +366,7 @@ pub struct CardIdentity {
 mod tests {
     use super::*;
     use crate::cards::chip::Sent;
-    use crate::hsm::ReferenceValue;
+    use crate::pin::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())

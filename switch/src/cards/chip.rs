@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::clock::Timestamp;
-use crate::hsm::KeptPin;
+use crate::pin::KeptPin;
 
 /// How many ATCs, from the highest down, are accepted if they were not seen yet.
 const WINDOW: u16 = 32;

@@ -6,11 +6,11 @@ use super::chip::{Names, name_or, named, one_of};
 use super::is_empty_list;
 use crate::authorization::cvn::{self, Covers, CvnRow, Part};
 use crate::authorization::iad::{Bits, Bytes, IAD_BYTES_MAX, IadShape, Layout, Scheme, Shapes};
+use crate::hex::from_hex;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
 };
-use crate::hsm::key::from_hex;
 
 const CARD_KEYS: Names<CardKeyMethod, 2> =
     [("option_a", CardKeyMethod::A), ("option_b", CardKeyMethod::B)];

@@ -14,7 +14,7 @@ use super::{File, is_empty_list, listen, name_of};
 use crate::authorization::dialect::check_dialect;
 use crate::authorization::reversal::UnknownOriginal;
 use crate::frame::{FrameFormat, Framing, Header};
-use crate::hsm::key::Algorithm;
+use crate::hsm::software::key::Algorithm;
 use crate::hsm::{KeyName, PinBlock, PinBlockFormat, PinBlockFormats};
 use crate::place;
 

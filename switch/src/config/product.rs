@@ -8,8 +8,9 @@ use jiff::tz::Offset;
 use super::chip::chip;
 use super::is_empty_list;
 use crate::authorization::{PinRequired, Product};
-use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, PVKI, ValidationData, VisaPvv};
+use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, ValidationData, VisaPvv};
 use crate::hsm::{KeyName, PinMethod, PinMethods};
+use crate::pin::PVKI;
 
 /// Largest amount that DE4 can hold, in minor units.
 pub(super) const AMOUNT_MAX: u64 = 999_999_999_999;

@@ -1,12 +1,6 @@
-//! EMV cryptography: from an issuer master key to the cryptogram of one transaction, the answer to
-//! it and the secure message to the chip. Pure: keys and data in, values out.
-//!
-//! How a card's cryptograms are made is a [`CryptogramProfile`]; which profile belongs to which
-//! cryptogram version number (CVN) is said in `authorization/cvn.rs`.
-
-pub(crate) mod cryptogram;
-pub(crate) mod derive;
-pub(crate) mod script;
+//! How a card's cryptograms and scripts are made, by name: what an HSM is asked for. Which
+//! [`CryptogramProfile`] belongs to which cryptogram version number (CVN) is said in
+//! `authorization/cvn.rs`; the software HSM computes them in `software/emv`.
 
 /// How the card's master keys come from the issuer's (EMV Book 2, A1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

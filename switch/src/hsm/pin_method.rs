@@ -1,16 +1,13 @@
-//! How the PINs of a product are verified, and the two methods that keep no PIN block but a value
-//! computed from the PIN: Visa PVV and IBM 3624 with offset. Clear PINs, so inside the software
-//! HSM only.
+//! How the PINs of a product are verified: by a kept PIN block, or by a value computed from the PIN
+//! (Visa PVV, IBM 3624 with offset). Names of keys and parameters, no keys.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::cipher::TdesKey;
-use super::key::Kcv;
-use super::{ClearPin, KeyName};
-use crate::cards::pan::Pan;
+use crate::cards::Pan;
+use crate::key::KeyName;
 
 /// How PINs are verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +108,7 @@ impl DecimalisationTable {
         counts.len() >= 8 && counts.iter().all(|count| *count <= 4)
     }
 
-    fn digit(&self, nibble: u8) -> u8 {
+    pub(super) fn digit(&self, nibble: u8) -> u8 {
         self.0.get(usize::from(nibble & 0xF)).copied().unwrap_or_default()
     }
 }
@@ -169,7 +166,7 @@ impl ValidationData {
         Some(ValidationData::Template { fixed, before: u8::try_from(before.len()).ok()? })
     }
 
-    fn of(&self, pan: &Pan) -> Option<Zeroizing<[u8; 8]>> {
+    pub(super) fn of(&self, pan: &Pan) -> Option<Zeroizing<[u8; 8]>> {
         let decimal = |digits: &[u8]| digits.iter().map(|digit| digit - b'0').collect::<Vec<u8>>();
         let nibbles = Zeroizing::new(match self {
             ValidationData::Rightmost16 => decimal(pan.digits().last_chunk::<16>()?),
@@ -194,146 +191,6 @@ impl ValidationData {
 fn hex_digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.chars().map(|digit| u8::try_from(digit.to_digit(16)?).ok());
     digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
-}
-
-/// Digits of a PIN verification value.
-pub const PVV_DIGITS: usize = 4;
-/// PIN verification key indices of Visa: 0 says that there is no PVV.
-pub const PVKI: std::ops::RangeInclusive<u8> = 1..=6;
-
-/// The PIN verification value: the security parameter (eleven digits of the PAN, PVKI, the first
-/// four digits of the PIN) encrypted, of which the first four decimal digits count; where there
-/// are fewer, the first of the others, less ten. `None` for a PAN below 13 digits.
-pub(super) fn visa_pvv(
-    pvk: &TdesKey,
-    pvki: u8,
-    pin: &ClearPin,
-    pan: &Pan,
-) -> Option<[u8; PVV_DIGITS]> {
-    let account: &[u8; 11] = pan.account_digits()?.last_chunk()?;
-    let first_four = pin.digits().first_chunk::<PVV_DIGITS>()?;
-    let pvki = pvki + b'0';
-    let digits = account.iter().chain([&pvki]).chain(first_four);
-    let parameter = digits.fold(0_u64, |block, digit| block << 4 | u64::from(digit - b'0'));
-    let parameter = Zeroizing::new(parameter.to_be_bytes());
-    let nibbles = nibbles(&pvk.encrypt(&parameter));
-    let decimal = nibbles.iter().copied().filter(|nibble| *nibble < 10);
-    let others = nibbles.iter().copied().filter(|nibble| *nibble >= 10).map(|nibble| nibble - 10);
-    let mut pvv = [0; PVV_DIGITS];
-    pvv.iter_mut().zip(decimal.chain(others)).for_each(|(to, digit)| *to = digit);
-    Some(pvv)
-}
-
-/// The offset that leads from the natural PIN to this PIN, one digit for each of the PIN's: the
-/// natural PIN is the start of the encrypted validation data, decimalised. `None` for a PAN that
-/// is too short for the validation data.
-pub(super) fn ibm3624_offset(
-    pvk: &TdesKey,
-    method: &Ibm3624,
-    pin: &ClearPin,
-    pan: &Pan,
-) -> Option<Digits> {
-    let encrypted = Zeroizing::new(nibbles(&pvk.encrypt(&*method.validation_data.of(pan)?)));
-    let natural = encrypted.iter().map(|nibble| method.decimalisation_table.digit(*nibble));
-    let offset = pin.digits().iter().zip(natural).map(|(digit, natural)| {
-        let digit = digit - b'0';
-        (10 + digit - natural) % 10
-    });
-    Digits::new(offset)
-}
-
-fn nibbles(block: &[u8; 8]) -> [u8; 16] {
-    let mut nibbles = [0; 16];
-    let (pairs, _) = nibbles.as_chunks_mut::<2>();
-    pairs.iter_mut().zip(block).for_each(|(pair, byte)| *pair = [byte >> 4, byte & 0xF]);
-    nibbles
-}
-
-/// Four to twelve digits in little room: an offset.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Digits {
-    /// Two digits a byte, the first one high; F where there is none.
-    packed: [u8; Digits::BYTES],
-}
-
-impl Digits {
-    /// Bytes of [`Digits::to_bytes`].
-    pub const BYTES: usize = ClearPin::DIGITS_MAX / 2;
-
-    /// From values 0 to 9; `None` for fewer than four, more than twelve, or a greater value.
-    pub fn new(digits: impl Iterator<Item = u8>) -> Option<Digits> {
-        let mut places = [0xF; ClearPin::DIGITS_MAX];
-        let mut count = 0;
-        for digit in digits {
-            *places.get_mut(count)? = Some(digit).filter(|digit| *digit < 10)?;
-            count += 1;
-        }
-        let (pairs, _) = places.as_chunks::<2>();
-        let mut packed = [0; Self::BYTES];
-        packed.iter_mut().zip(pairs).for_each(|(byte, [high, low])| *byte = high << 4 | low);
-        (count >= ClearPin::DIGITS_MIN).then_some(Digits { packed })
-    }
-
-    /// From ASCII digits.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Digits> {
-        Digits::new(text.bytes().map(|byte| byte.wrapping_sub(b'0')))
-    }
-
-    /// Two digits a byte, filled with F.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; Digits::BYTES] {
-        self.packed
-    }
-
-    /// The reverse of [`Digits::to_bytes`].
-    #[must_use]
-    pub fn from_bytes(packed: [u8; Digits::BYTES]) -> Option<Digits> {
-        let digits = packed.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
-        Digits::new(digits.take_while(|digit| *digit < 0xF)).filter(|own| own.packed == packed)
-    }
-}
-
-impl fmt::Debug for Digits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Digits(..)")
-    }
-}
-
-/// What an entered PIN is compared with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PinReference {
-    /// The value.
-    pub value: ReferenceValue,
-    /// Check value of the PEK or PVK that it was made with: under another key it says nothing.
-    pub key: Kcv,
-}
-
-/// The value of a [`PinReference`]: each method has its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ReferenceValue {
-    /// `translated_block`: the PIN as a format 0 block under the issuer's PIN encryption key.
-    Block([u8; 8]),
-    /// `visa_pvv`.
-    Pvv {
-        /// The value, digits 0 to 9.
-        pvv: [u8; PVV_DIGITS],
-        /// Key index it was made with.
-        pvki: u8,
-    },
-    /// `ibm3624`.
-    Offset {
-        /// The offset, as long as the PIN.
-        digits: Digits,
-        /// What it was made with besides the key: see [`Ibm3624::fingerprint`].
-        parameters: [u8; 2],
-    },
-}
-
-impl fmt::Debug for PinReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PinReference(key {})", self.key)
-    }
 }
 
 #[cfg(test)]
@@ -381,18 +238,5 @@ mod tests {
         for wrong in ["", "012345678901234", "01234567890123456", "012345678901234A"] {
             assert_eq!(DecimalisationTable::parse(wrong), None);
         }
-    }
-
-    #[test]
-    fn digits_keep_their_count() {
-        for text in ["0000", "12345", "123456789012"] {
-            let digits = Digits::parse(text).unwrap();
-            assert_eq!(Digits::from_bytes(digits.to_bytes()), Some(digits));
-        }
-        assert_ne!(Digits::parse("0000"), Digits::parse("00000"));
-        for wrong in ["", "123", "1234567890123", "12a4"] {
-            assert_eq!(Digits::parse(wrong), None);
-        }
-        assert_eq!(Digits::from_bytes([0x12, 0x3F, 0x4F, 0xFF, 0xFF, 0xFF]), None);
     }
 }

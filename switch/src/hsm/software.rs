@@ -1,9 +1,24 @@
 //! The embedded software HSM. It is **not** a PCI HSM: keys and PINs are in this process's
 //! memory while it works. It says so at start and refuses the profile `production`.
 
-mod chip;
+mod cipher;
+pub mod components;
+mod cryptograms;
+mod emv;
+pub mod key;
+pub mod key_block;
+pub mod keys;
+mod pin_block;
+mod pin_verification;
+pub mod public_keys;
+pub mod random;
+mod vault;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;
+
+pub use vault::PanVault;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +26,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use metrics::Counter;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
-use super::cipher::{AesKey, TdesKey};
-use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
-use super::keys::{KeyChanges, KeySource, KeyVersion, Keys, KeysError, PEK};
-use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
+use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, EntryKey,
-    GivenReference, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, PinBlockFormat,
-    PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue, Verification, VerifyPin,
-    pin_block,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
+    HsmUnavailable, IssuerAuthenticate, KeyName, NewPin, PinBlockFormat, PinMethod, PinMethods,
+    PinReference, ReferenceValue, Verification, VerifyPin,
 };
-use crate::cards::Pan;
+use crate::key::Kcv;
+use cipher::{AesKey, TdesKey};
+use key::{Algorithm, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
+use keys::{KeyChanges, KeySource, KeyVersion, Keys, KeysError, PEK};
+use pin_verification::{ibm3624_offset, visa_pvv};
 
 /// A published test key (NIST SP 800-67 style, no key of anybody), for the health check.
 const KNOWN_ANSWER_KEY: [u8; 16] = [
@@ -50,8 +64,6 @@ pub struct Needs {
     pub methods: Vec<PinMethod>,
     /// Of the products' chips.
     pub chips: Vec<ChipKeys>,
-    /// Values of keys that are public: calculations under these may be shown.
-    pub public: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// The software HSM with its keys expanded. Of the others it keeps no value.
@@ -61,7 +73,6 @@ pub struct SoftwareHsm {
     inventory: Mutex<Vec<KeyVersion>>,
     needs: Needs,
     ring: ArcSwap<Ring>,
-    entry: EntryKey,
 }
 
 /// The keys in use. A reload puts another ring in its place: a call that has begun goes on with
@@ -128,7 +139,7 @@ impl Loaded {
 
 impl Ring {
     fn load(keys: &Keys, needs: &Needs) -> Result<Ring, KeysError> {
-        let Needs { zone_keys, methods, chips, public } = needs;
+        let Needs { zone_keys, methods, chips } = needs;
         let pin_encryption = KeyUsage::PinEncryption;
         let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
         let zone_keys = zone_keys.iter().map(|zone| {
@@ -153,7 +164,7 @@ impl Ring {
             if key.attributes().permit(usage, operation).is_ok() {
                 let loaded = Loaded::of(key, usage, operation);
                 let mut loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
-                loaded.is_public = public.iter().any(|known| key.has_value(known));
+                loaded.is_public = public_keys::is_public(key);
                 of_usage.entry(name.to_owned()).or_default().push(loaded);
             }
         }
@@ -339,9 +350,8 @@ impl SoftwareHsm {
     /// If a key is missing, or is for another purpose or algorithm.
     pub fn new(keys: &Keys, needs: Needs) -> Result<SoftwareHsm, KeysError> {
         let ring = ArcSwap::from_pointee(Ring::load(keys, &needs)?);
-        let entry = EntryKey::generate().map_err(|fault| KeysError::key("entry", fault))?;
         let (source, inventory) = (keys.source().clone(), Mutex::new(keys.inventory()));
-        Ok(SoftwareHsm { source, inventory, needs, ring, entry })
+        Ok(SoftwareHsm { source, inventory, needs, ring })
     }
 
     /// Whether there is all that it takes to verify a PIN against this reference of a card whose
@@ -349,6 +359,29 @@ impl SoftwareHsm {
     #[must_use]
     pub fn knows(&self, reference: &PinReference, methods: &PinMethods) -> bool {
         self.ring.load().knows(reference, methods)
+    }
+
+    /// Every intermediate value of a cryptogram, by name, under issuer master keys that are public
+    /// test keys; `None` under any other: who can ask for cryptograms can forge cards.
+    #[must_use]
+    pub fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
+        self.ring.load().explain_arqc(&call)
+    }
+
+    /// Takes the keys as they are now into use: new versions, and none that was retired. Tells
+    /// what has come and gone.
+    ///
+    /// # Errors
+    /// If a key that is needed is missing or not usable; those in use stay then.
+    pub fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+        let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = Keys::open(self.source.clone())?;
+        self.ring.store(Arc::new(Ring::load(&keys, &self.needs)?));
+        let before = std::mem::replace(&mut *inventory, keys.inventory());
+        let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
+            versions.iter().filter(|key| !others.contains(key)).cloned().collect()
+        };
+        Ok(KeyChanges { added: not_in(&inventory, &before), removed: not_in(&before, &inventory) })
     }
 
     /// All versions of all keys that were there when they were read last.
@@ -387,36 +420,29 @@ impl SoftwareHsm {
         outcome
     }
 
-    fn accept(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
-        let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);
-        let clear = self.entry.unwrap(call.block).ok_or(AcceptPinError::BadPinBlock)?;
-        let read = pin_block::read(&clear, call.pan, formats);
-        let (pin, _) = read.ok_or(AcceptPinError::BadPinBlock)?;
+    fn accept(&self, call: &AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         let ring = self.ring.load();
-        let kept = ring.keep_pin(&pin, call.pan).ok_or(AcceptPinError::Unavailable)?;
-        Ok(AcceptedPin { reference: ring.make_reference(&pin, &call)?, kept })
-    }
-
-    fn adopt(
-        &self,
-        method: &PinMethod,
-        value: GivenReference,
-        pan: &Pan,
-    ) -> Result<PinReference, AcceptPinError> {
-        let (pvk, value) = match (method, value) {
-            (PinMethod::VisaPvv(VisaPvv { pvk, .. }), GivenReference::Pvv(pvv, pvki)) => {
+        let AcceptPin { pin, pan, method } = *call;
+        let (pvk, value) = match (pin, method) {
+            (NewPin::Clear(pin), _) => {
+                let kept = ring.keep_pin(pin, pan).ok_or(AcceptPinError::Unavailable)?;
+                let reference = ring.make_reference(pin, call)?;
+                return Ok(AcceptedPin { reference, kept: Some(kept) });
+            }
+            (NewPin::Pvv(pvv, pvki), PinMethod::VisaPvv(VisaPvv { pvk, .. })) => {
                 (pvk, ReferenceValue::Pvv { pvv, pvki })
             }
-            (PinMethod::Ibm3624(method), GivenReference::Offset(digits)) => {
+            (NewPin::Offset(digits), PinMethod::Ibm3624(method)) => {
                 if !method.validation_data.fits(pan) {
                     return Err(AcceptPinError::PanTooShort);
                 }
                 let parameters = method.fingerprint();
                 (&method.pvk, ReferenceValue::Offset { digits, parameters })
             }
-            _ => return Err(AcceptPinError::OtherMethod),
+            (NewPin::Pvv(..) | NewPin::Offset(_), _) => return Err(AcceptPinError::OtherMethod),
         };
-        Ok(PinReference { value, key: self.ring.load().newest_pvk(pvk)?.kcv })
+        let reference = PinReference { value, key: ring.newest_pvk(pvk)?.kcv };
+        Ok(AcceptedPin { reference, kept: None })
     }
 }
 
@@ -447,7 +473,7 @@ impl Hsm for SoftwareHsm {
     }
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
-        self.accept(call)
+        self.accept(&call)
     }
 
     async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
@@ -455,7 +481,11 @@ impl Hsm for SoftwareHsm {
     }
 
     fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
-        self.ring.load().explain_arqc(&call)
+        SoftwareHsm::explain_arqc(self, call)
+    }
+
+    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+        SoftwareHsm::reload_keys(self)
     }
 
     async fn issuer_authenticate(
@@ -464,30 +494,6 @@ impl Hsm for SoftwareHsm {
     ) -> Result<Authenticated, HsmUnavailable> {
         let answer = self.ring.load().issuer_authenticate(&call);
         answer.ok_or_else(|| HsmUnavailable("a key of a chip is missing".to_owned()))
-    }
-
-    async fn adopt_reference(
-        &self,
-        method: &PinMethod,
-        value: GivenReference,
-        pan: &Pan,
-    ) -> Result<PinReference, AcceptPinError> {
-        self.adopt(method, value, pan)
-    }
-
-    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
-        let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = Keys::open(self.source.clone())?;
-        self.ring.store(Arc::new(Ring::load(&keys, &self.needs)?));
-        let before = std::mem::replace(&mut *inventory, keys.inventory());
-        let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
-            versions.iter().filter(|key| !others.contains(key)).cloned().collect()
-        };
-        Ok(KeyChanges { added: not_in(&inventory, &before), removed: not_in(&before, &inventory) })
-    }
-
-    fn entry_key(&self) -> &EntryKey {
-        &self.entry
     }
 
     /// A known answer: triple DES of the zero block under a fixed key.

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{Config, ConfigError};
-use crate::demo;
+use crate::config::{Config, ConfigError, DEMO};
 
 /// The rows of the demo's second product, with these tables behind its rules.
 fn rows(tables: &str) -> Result<Vec<CvnRow>, ConfigError> {
     let last = "script_template = 72\n";
-    let text = demo::CONFIG.replacen(last, &format!("{last}{tables}"), 1);
+    let text = DEMO.replacen(last, &format!("{last}{tables}"), 1);
     let config = Config::parse(&text, "file", Path::new("."))?;
     Ok(config.products[1].chip.as_ref().unwrap().cvns.clone())
 }
@@ -228,7 +227,7 @@ fn a_product_says_the_shape_of_its_issuer_application_data() {
     let last = "script_template = 72\n";
     let tables =
         format!("{last}{OWN_SHAPE}\n[[products.chip.cvn]]\n{OWN_ROW}covered_iad = \"cvr\"\n");
-    let text = demo::CONFIG.replacen(last, &tables, 1);
+    let text = DEMO.replacen(last, &tables, 1);
     let config = Config::parse(&text, "file", Path::new(".")).unwrap();
     let rules = config.products[1].chip.as_ref().unwrap();
     let [shape] = rules.iads.own[..] else { panic!("one shape") };

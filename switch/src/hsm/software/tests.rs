@@ -1,15 +1,17 @@
 //! The software HSM with keys of a directory.
 
 use super::*;
+use crate::cards::Pan;
 use crate::cards::chip::ChangeKind;
+use crate::hex::from_hex;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
-    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod, derive,
+    ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
 };
-use crate::hsm::key::from_hex;
-use crate::hsm::key_block::ProtectionKey;
-use crate::hsm::keys::{Addition, Retire};
-use crate::hsm::{CoveredData, PinBlock};
+use crate::hsm::software::emv::derive;
+use crate::hsm::software::key_block::ProtectionKey;
+use crate::hsm::software::keys::{Addition, Retire};
+use crate::hsm::{CoveredData, PinBlock, PinBlockFormats};
 
 const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
 const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
@@ -49,8 +51,9 @@ fn pan() -> Pan {
 
 fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
     let method = &PinMethod::TranslatedBlock;
-    let block = hsm.entry.wrap(&ClearPin::parse(pin.as_bytes()).unwrap(), &pan()).unwrap();
-    hsm.accept(AcceptPin { block: &block, pan: &pan(), method }).unwrap().reference
+    let clear = ClearPin::parse(pin.as_bytes()).unwrap();
+    let call = AcceptPin { pin: NewPin::Clear(&clear), pan: &pan(), method };
+    hsm.accept(&call).unwrap().reference
 }
 
 fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> Verification {
@@ -111,7 +114,7 @@ fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
     let zpk = key(KeyUsage::PinEncryption, OTHER_ZPK);
     let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
     let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
-    let under_new = crate::hsm::key::hex(&under_new.encrypt(&clear));
+    let under_new = crate::hex::hex(&under_new.encrypt(&clear));
     assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::BadPinBlock);
     keys.add("zpk", zpk, Addition::Rotation).unwrap();
     hsm.reload_keys().unwrap();

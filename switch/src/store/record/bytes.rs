@@ -66,8 +66,8 @@ use crate::cards::{
     StatusReason,
 };
 use crate::clock::Timestamp;
-use crate::hsm::pin_method::Digits;
 use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
+use crate::pin::Digits;
 use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original, Trace};
 
 const FORMAT: u8 = 7;

@@ -5,12 +5,15 @@ use subtle::ConstantTimeEq;
 use super::{Loaded, Ring};
 use crate::cards::Pan;
 use crate::cards::chip::ChangeKind;
-use crate::hsm::emv::derive::{self, DerivedKey};
-use crate::hsm::emv::{IssuerAnswer, cryptogram, script};
-use crate::hsm::key::{KeyFault, KeyUsage, Operation, hex};
+use crate::hex::hex;
+use crate::hsm::emv::IssuerAnswer;
+use crate::hsm::software::emv::derive::{self, DerivedKey};
+use crate::hsm::software::emv::{cryptogram, script};
+use crate::hsm::software::key::{KeyFault, KeyUsage, Operation};
+use crate::hsm::software::pin_block;
 use crate::hsm::{
     Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat,
-    PinBlockFormats, Verification, pin_block,
+    PinBlockFormats, Verification,
 };
 
 /// PIN CHANGE/UNBLOCK with a MAC (EMV Book 3, 6.5.10).

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::cipher::{TdesKey, is_usable_tdes_key};
 use super::random;
+use crate::key::Kcv;
 
 /// What is wrong with a key. No text holds any part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -296,29 +297,6 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Key check value: the first three bytes of the encrypted zero block (triple DES), of the
-/// CMAC of it (AES) or of the HMAC of sixteen zero bytes (HMAC). All that is ever shown of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kcv(pub [u8; Kcv::BYTES]);
-
-impl Kcv {
-    /// Bytes of a check value.
-    pub const BYTES: usize = 3;
-
-    /// From six hexadecimal digits.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Kcv> {
-        from_hex(text)?.as_slice().try_into().ok().map(Kcv)
-    }
-}
-
-impl fmt::Display for Kcv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c] = self.0;
-        write!(f, "{a:02X}{b:02X}{c:02X}")
-    }
-}
-
 /// What the header of a key block says of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyAttributes {
@@ -484,27 +462,10 @@ fn first_eight<M: Mac, E>(mac: Result<M, E>, data: &[u8]) -> Result<[u8; 8], Key
     tag.first_chunk().copied().ok_or(KeyFault::Length)
 }
 
-/// Upper-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-/// Bytes of a hexadecimal text of even length.
-#[must_use]
-pub fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        bytes.push(digit(*high)? << 4 | digit(*low)?);
-    }
-    Some(bytes).filter(|_| rest.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hex::from_hex;
 
     const ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
 

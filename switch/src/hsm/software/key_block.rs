@@ -25,10 +25,9 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cipher::triple_length;
-use super::key::{
-    Algorithm, Key, KeyAttributes, KeyFault, KeyUsage, ModeOfUse, Operation, from_hex, hex,
-};
+use super::key::{Algorithm, Key, KeyAttributes, KeyFault, KeyUsage, ModeOfUse, Operation};
 use super::random;
+use crate::hex::{from_hex, hex};
 
 /// Version of a key block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

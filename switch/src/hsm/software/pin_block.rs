@@ -11,85 +11,9 @@
 
 use zeroize::Zeroizing;
 
-use super::ClearPin;
 use super::cipher::AesKey;
 use crate::cards::pan::{PAN_DIGITS_MIN, Pan};
-
-/// A PIN block format, by its control digit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PinBlockFormat {
-    /// Format 0: fill F, bound to the PAN.
-    Iso0,
-    /// Format 1: any fill, not bound to a PAN.
-    Iso1,
-    /// Format 3: random fill A to F, bound to the PAN.
-    Iso3,
-    /// Format 4: AES, 16 bytes, carries the PAN.
-    Iso4,
-}
-
-impl PinBlockFormat {
-    /// All formats that may come over a link.
-    pub const ALL: [PinBlockFormat; 4] =
-        [PinBlockFormat::Iso0, PinBlockFormat::Iso1, PinBlockFormat::Iso3, PinBlockFormat::Iso4];
-
-    /// The format with this control digit.
-    #[must_use]
-    pub const fn from_control_digit(digit: u8) -> Option<PinBlockFormat> {
-        match digit {
-            0 => Some(PinBlockFormat::Iso0),
-            1 => Some(PinBlockFormat::Iso1),
-            3 => Some(PinBlockFormat::Iso3),
-            4 => Some(PinBlockFormat::Iso4),
-            _ => None,
-        }
-    }
-
-    /// Whether the block can only be read with the PAN it was made for.
-    #[must_use]
-    pub const fn is_bound_to_pan(self) -> bool {
-        match self {
-            PinBlockFormat::Iso1 => false,
-            PinBlockFormat::Iso0 | PinBlockFormat::Iso3 | PinBlockFormat::Iso4 => true,
-        }
-    }
-
-    const fn allows_fill(self, nibble: u8) -> bool {
-        match self {
-            PinBlockFormat::Iso0 => nibble == 0xF,
-            PinBlockFormat::Iso1 => true,
-            PinBlockFormat::Iso3 => nibble >= 0xA,
-            PinBlockFormat::Iso4 => nibble == 0xA,
-        }
-    }
-
-    const fn bit(self) -> u8 {
-        match self {
-            PinBlockFormat::Iso0 => 1,
-            PinBlockFormat::Iso1 => 2,
-            PinBlockFormat::Iso3 => 4,
-            PinBlockFormat::Iso4 => 8,
-        }
-    }
-}
-
-/// The formats that a link may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PinBlockFormats(u8);
-
-impl PinBlockFormats {
-    /// Exactly these formats.
-    #[must_use]
-    pub fn new(formats: &[PinBlockFormat]) -> PinBlockFormats {
-        PinBlockFormats(formats.iter().fold(0, |bits, format| bits | format.bit()))
-    }
-
-    /// Whether a format is among them.
-    #[must_use]
-    pub const fn contains(self, format: PinBlockFormat) -> bool {
-        self.0 & format.bit() != 0
-    }
-}
+use crate::pin::{ClearPin, PinBlockFormat, PinBlockFormats};
 
 /// Nibbles behind control digit and length.
 const PIN_AND_FILL: usize = 14;
@@ -170,7 +94,9 @@ fn nibble(field: u64, place: u32) -> u8 {
 mod tests {
     use super::*;
 
-    const ALL: PinBlockFormats = PinBlockFormats(15);
+    fn all() -> PinBlockFormats {
+        PinBlockFormats::new(&PinBlockFormat::ALL)
+    }
 
     fn pan() -> Pan {
         Pan::parse(b"4761340000000019").unwrap()
@@ -190,7 +116,7 @@ mod tests {
         for text in ["4071", "123456789012"] {
             let pin = ClearPin::parse(text.as_bytes()).unwrap();
             let clear = iso0(&pin, &pan()).unwrap();
-            assert_eq!(digits(read(&clear, &pan(), ALL)).unwrap(), text);
+            assert_eq!(digits(read(&clear, &pan(), all())).unwrap(), text);
         }
         // From the definition: 044071FFFFFFFFFF xor 0000134000000001.
         let pin = ClearPin::parse(b"4071").unwrap();
@@ -199,18 +125,18 @@ mod tests {
 
     #[test]
     fn format_3_takes_fill_a_to_f() {
-        assert_eq!(digits(read(&block("344071ABCDEFABCD"), &pan(), ALL)).unwrap(), "4071");
-        assert!(read(&block("3440719BCDEFABCD"), &pan(), ALL).is_none());
+        assert_eq!(digits(read(&block("344071ABCDEFABCD"), &pan(), all())).unwrap(), "4071");
+        assert!(read(&block("3440719BCDEFABCD"), &pan(), all()).is_none());
     }
 
     #[test]
     fn format_1_takes_any_fill_and_knows_no_pan() {
         let clear = 0x1440_7101_23AB_CDEF_u64.to_be_bytes();
         for pan in [pan(), Pan::parse(b"5413330000000019").unwrap()] {
-            assert_eq!(digits(read(&clear, &pan, ALL)).unwrap(), "4071");
+            assert_eq!(digits(read(&clear, &pan, all())).unwrap(), "4071");
         }
-        assert!(read(&0x1440_A1FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), ALL).is_none());
-        assert!(read(&0x1340_71FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), ALL).is_none());
+        assert!(read(&0x1440_A1FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), all()).is_none());
+        assert!(read(&0x1340_71FF_FFFF_FFFF_u64.to_be_bytes(), &pan(), all()).is_none());
     }
 
     #[test]
@@ -223,7 +149,7 @@ mod tests {
             "0440A1FFFFFFFFFF", // a digit above 9
             "044071FFFFFFFFFE", // fill other than F
         ] {
-            assert!(read(&block(wrong), &pan(), ALL).is_none(), "{wrong}");
+            assert!(read(&block(wrong), &pan(), all()).is_none(), "{wrong}");
         }
     }
 

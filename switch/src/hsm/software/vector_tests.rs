@@ -2,22 +2,25 @@
 
 use serde_json::Value;
 
-use super::ClearPin;
 use super::cipher::{AesKey, TdesKey};
 use super::emv::cryptogram;
 use super::emv::derive::{self, DerivedKey, Tree};
-use super::emv::{
-    ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, MacPadding, ScriptKeyMethod,
-    ScriptPinMethod, SessionKeyMethod, script,
-};
-use super::key::{Algorithm, Key, KeyAttributes, KeyUsage, Operation, check_value, from_hex, hex};
+use super::emv::script;
+use super::key::{Algorithm, Key, KeyAttributes, KeyUsage, Operation, check_value};
 use super::key_block::ProtectionKey;
-use super::pin_block::{self, PinBlockFormat, PinBlockFormats};
-use super::pin_method::{
-    DecimalisationTable, Digits, Ibm3624, ValidationData, ibm3624_offset, visa_pvv,
-};
-use super::{KeyName, pin_method};
+use super::pin_block;
+use super::pin_verification::{ibm3624_offset, visa_pvv};
 use crate::cards::Pan;
+use crate::hex::{from_hex, hex};
+use crate::hsm::ClearPin;
+use crate::hsm::KeyName;
+use crate::hsm::emv::{
+    ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, MacPadding, ScriptKeyMethod,
+    ScriptPinMethod, SessionKeyMethod,
+};
+use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, ValidationData};
+use crate::pin::{Digits, PVV_DIGITS};
+use crate::pin::{PinBlockFormat, PinBlockFormats};
 
 /// All vectors of one kind; there must be some.
 fn vectors(kind: &str) -> Vec<Value> {
@@ -155,7 +158,7 @@ fn ibm3624_offsets() {
         let offset = ibm3624_offset(&tdes(&vector, "pvk"), &method, &natural, &pan(&vector));
         assert!(offset == Digits::parse(&"0".repeat(natural.digits().len())));
     }
-    assert_eq!(pin_method::PVV_DIGITS, 4);
+    assert_eq!(PVV_DIGITS, 4);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl AesKey {
 }
 
 /// Sets the lowest bit of each byte so that the byte has odd parity.
-pub fn set_odd_parity(key: &mut [u8]) {
+pub(super) fn set_odd_parity(key: &mut [u8]) {
     key.iter_mut().for_each(|byte| *byte ^= u8::from(byte.count_ones().is_multiple_of(2)));
 }
 
@@ -87,7 +87,7 @@ pub fn set_odd_parity(key: &mut [u8]) {
 ///
 /// # Errors
 /// [`KeyFault`], the first that applies.
-pub fn is_usable_tdes_key(key: &[u8]) -> Result<(), KeyFault> {
+pub(super) fn is_usable_tdes_key(key: &[u8]) -> Result<(), KeyFault> {
     let (parts, rest) = key.as_chunks::<8>();
     if !rest.is_empty() || !matches!(parts.len(), 2 | 3) {
         return Err(KeyFault::Length);

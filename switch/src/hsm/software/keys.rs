@@ -19,9 +19,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::key::{Kcv, Key, KeyAttributes, KeyFault, KeyUsage, Operation, from_hex};
+use crate::key::Kcv;
+
+use super::key::{Key, KeyAttributes, KeyFault, KeyUsage, Operation};
+
 use super::key_block::{BLOCK_CHARACTERS_MAX, ProtectionKey};
-use crate::demo;
+use super::public_keys::is_public;
+use crate::hex::from_hex;
 use crate::place::{self, sync_directory};
 
 /// Ending of the file of a key that may come back.
@@ -336,7 +340,7 @@ impl Keys {
                 false => other.kcv() == key.kcv() || is_same,
             }
         };
-        if !self.source.allows_public && demo::is_public(key) {
+        if !self.source.allows_public && is_public(key) {
             return Err(KeysError::Public(name.to_owned()));
         }
         match self.iter().find(|(_, other)| clashes(other)) {

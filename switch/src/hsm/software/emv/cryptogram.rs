@@ -1,7 +1,7 @@
 //! The application cryptogram of a transaction and the issuer's answer to it (EMV Book 2, 8).
 
 use super::derive::DerivedKey;
-use super::{ArpcKey, ArpcMethod, MacPadding};
+use crate::hsm::emv::{ArpcKey, ArpcMethod, MacPadding};
 
 /// Tag 91 of method 1: the answer to a cryptogram, and the response code of two bytes.
 pub(crate) fn arpc_one(key: &DerivedKey, arqc: [u8; 8], response_code: [u8; 2]) -> [u8; 10] {

@@ -11,12 +11,14 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::KeyName;
 use super::cipher::set_odd_parity;
-use super::key::{Algorithm, Kcv, Key, KeyAttributes, KeyFault, check_value, hex};
+use super::key::{Algorithm, Key, KeyAttributes, KeyFault, check_value};
 use super::key_block::Unwrapped;
 use super::keys::{Addition, Keys, KeysError};
 use crate::clock::Timestamp;
+use crate::hex::hex;
+use crate::hsm::KeyName;
+use crate::key::Kcv;
 use crate::place::{self, sync_directory};
 
 /// Components a key may come in.
@@ -278,11 +280,12 @@ fn unreadable(path: PathBuf) -> KeysError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::{KeyUsage, from_hex};
+    use super::super::key::KeyUsage;
     use super::super::key_block::ProtectionKey;
     use super::super::keys::KeySource;
     use super::*;
     use crate::clock::{Clock, SystemClock};
+    use crate::hex::from_hex;
 
     const KEY: &str = "ECC25208B6FD2023E9767A5489BC9415";
 
@@ -322,7 +325,7 @@ mod tests {
             .zip(from_hex(one).unwrap().iter())
             .map(|(a, b)| a ^ b)
             .collect();
-        let two = super::super::key::hex(&two);
+        let two = crate::hex::hex(&two);
         let waiting = keys.add_component(&component(&name, 1, "ann", one)).unwrap();
         let Combined::Waiting { present, .. } = waiting else { panic!() };
         assert_eq!(present, [(1, "ann".to_owned())]);

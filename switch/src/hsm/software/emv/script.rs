@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::derive::{DerivedKey, common_session_key, visa_script_key};
-use super::{MacPadding, ScriptKeyMethod, ScriptPinMethod};
 use crate::hsm::ClearPin;
+use crate::hsm::emv::{MacPadding, ScriptKeyMethod, ScriptPinMethod};
 
 /// Bytes of the MAC behind a command.
 pub(crate) const MAC_BYTES: usize = 8;

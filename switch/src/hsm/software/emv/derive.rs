@@ -5,9 +5,9 @@ use des::cipher::{Block, BlockCipherEncrypt, KeyInit};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use super::{CardKeyMethod, MacPadding, SessionKeyMethod};
 use crate::cards::pan::{PAN_DIGITS_MAX, Pan};
-use crate::hsm::cipher::{TdesKey, set_odd_parity};
+use crate::hsm::emv::{CardKeyMethod, MacPadding, SessionKeyMethod};
+use crate::hsm::software::cipher::{TdesKey, set_odd_parity};
 
 /// Digits of a PAN that option B hashes only above.
 const OPTION_B_DIGITS: usize = 16;
