@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use iso_specs::Spec;
 use switch::authorization::Reason;
 use switch::cards::CardStatus;
-use switch::control::{Command, Outcome, execute};
-use switch::issuer::AddCard;
+use switch::control::{self, CardForm, Command};
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
 use switch::store::Store;
+use tests::switch_under_test::execute;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
 use tokio::net::TcpStream;
@@ -327,7 +327,7 @@ async fn what_was_carried_out_is_not_refused_because_the_card_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let test = SwitchUnderTest::start(&config("3"), directory.path(), TestClock::default());
     let add = || {
-        Command::Add(Box::new(AddCard {
+        Command::Add(Box::new(CardForm {
             token: "card".to_owned(),
             pan: Zeroizing::new(PAN.to_owned()),
             expiration: "2912".to_owned(),
@@ -343,13 +343,13 @@ async fn what_was_carried_out_is_not_refused_because_the_card_is_removed() {
     let remove = || execute(&test.switch, Command::Remove { tokens: vec!["card".to_owned()] });
     for _ in 0..10 {
         let (added, removed) = tokio::join!(biased; execute(&test.switch, add()), remove());
-        assert!(matches!(added, Outcome::Card(_) | Outcome::Done), "{added:?}");
-        assert!(matches!(removed, Outcome::Each { refused } if refused.is_empty()));
+        assert!(matches!(added, control::Reply::Card(_) | control::Reply::Done), "{added:?}");
+        assert!(matches!(removed, control::Reply::Each { refused } if refused.is_empty()));
 
-        assert!(matches!(execute(&test.switch, add()).await, Outcome::Card(_)));
+        assert!(matches!(execute(&test.switch, add()).await, control::Reply::Card(_)));
         let (activated, removed) = tokio::join!(biased; test.activate("card"), remove());
-        let Outcome::Card(card) = activated else { panic!("{activated:?}") };
+        let control::Reply::Card(card) = activated else { panic!("{activated:?}") };
         assert_eq!(card.state, "ACTIVE");
-        assert!(matches!(removed, Outcome::Each { refused } if refused.is_empty()));
+        assert!(matches!(removed, control::Reply::Each { refused } if refused.is_empty()));
     }
 }

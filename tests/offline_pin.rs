@@ -13,10 +13,13 @@ use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
-use switch::control::{Command, Outcome, execute};
+use switch::control::{Command, Reply};
+use switch::event::Actor;
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
-use switch::issuer::{self, PinText};
+use switch::issuing::secret::PinText;
+use switch::issuing::{Code, pins};
 use switch::store::{Commit, Store};
+use tests::switch_under_test::execute;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
@@ -311,11 +314,11 @@ const PENDING: &str = "pending {change, attempts 0}";
 /// Looks for changes that are over: of how many cards.
 async fn expired(test: &SwitchUnderTest) -> usize {
     let cards = test.switch.store.cards().entries();
-    issuer::expire_changes(&test.switch, &cards).await.unwrap()
+    pins::expire_changes(&test.switch, &Actor::switch("expiry"), &cards).await.unwrap()
 }
 
-fn chip_sync(outcome: &Outcome) -> &str {
-    let Outcome::Card(card) = outcome else { panic!("{outcome:?}") };
+fn chip_sync(outcome: &Reply) -> &str {
+    let Reply::Card(card) = outcome else { panic!("{outcome:?}") };
     &card.chip_sync
 }
 
@@ -457,7 +460,7 @@ async fn a_change_that_is_over_is_over_for_every_command() {
         assert_eq!(show(&test, "card").await, PENDING);
         let unblock = Command::Unblock { token: "card".to_owned() };
         let refused = execute(&*test.switch, unblock).await;
-        assert!(matches!(refused, Outcome::Refused(why) if why.contains("clock_settle_seconds")));
+        assert!(matches!(refused, Reply::Refused(why) if why.code == Code::ClockNotSettled));
         clock.set(Timestamp::from_seconds(CHANGED + 7 * DAY_SECONDS));
         assert_eq!(chip_sync(&execute(&*test.switch, command("card")).await), wanted);
         assert_eq!((expired(&test).await == 0, expired(&test).await), (commits, 0));

@@ -103,7 +103,7 @@ const FLOORS: [&[&str]; 20] = [
     &["session"],
     &["switch"],
     &["transaction"],
-    &["issuer", "connection"],
+    &["issuing", "connection"],
     &["listener"],
     &["control", "admin"],
     &["demo"],

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use rustix::process::getuid;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
@@ -16,9 +17,12 @@ use zeroize::Zeroizing;
 use iso_specs::Spec;
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
-use switch::control::{self, Command, Conversation, Outcome};
+use switch::control::{
+    self, CardForm, Command, ControlRequest, Conversation, Refusal, Reply, SoftwareCommand,
+};
+use switch::event::Actor;
 use switch::hsm::software::keys::KeysError;
-use switch::issuer::{AddCard, PinText, SECRET_IS_TEXT, is_secret_refused};
+use switch::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use switch::run::{self, PinSwitch, RunError};
 
 use keys::KeyAction;
@@ -161,6 +165,12 @@ pub(crate) enum CliError {
     Io(#[from] io::Error),
 }
 
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> CliError {
+        CliError::Refused(refusal.text)
+    }
+}
+
 fn refused(text: &str) -> CliError {
     CliError::Refused(text.to_owned())
 }
@@ -190,8 +200,8 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
         Action::Card(action) => card(action, config),
         Action::Transaction(action) => transaction(action, config),
         Action::ExplainCryptogram { token, chip_data } => {
-            let (token, chip_data) = (token.clone(), chip_data.clone());
-            print(config, Command::ExplainCryptogram { token, chip_data })
+            let (token, de55) = (token.clone(), chip_data.clone());
+            print(config, SoftwareCommand::ExplainCryptogram { token, de55 })
         }
         Action::Decode(words) => decode::decode(words),
         Action::Dialect(action) => dialect(action),
@@ -239,19 +249,19 @@ fn transaction(action: &TransactionAction, config: &Config) -> Result<(), CliErr
 }
 
 /// Carries a command out and prints what comes back, as JSON.
-fn print(config: &Config, command: Command) -> Result<(), CliError> {
-    let text = match ask(config, command)? {
-        Some(Outcome::Card(card)) => serde_json::to_string_pretty(&card),
-        Some(Outcome::Transactions(all)) => serde_json::to_string_pretty(&all),
-        Some(Outcome::Values(values)) => {
+fn print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliError> {
+    let text = match ask(config, asked)? {
+        Some(Reply::Card(card)) => serde_json::to_string_pretty(&card),
+        Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Reply::Values(values)) => {
             let mut out = io::stdout().lock();
             for (name, value) in values {
                 writeln!(out, "{name}: {value}")?;
             }
             return Ok(());
         }
-        Some(Outcome::Done | Outcome::Each { .. }) => return Ok(()),
-        Some(Outcome::Refused(refusal)) => return Err(CliError::Refused(refusal)),
+        Some(Reply::Done | Reply::Each { .. }) => return Ok(()),
+        Some(Reply::Refused(refusal)) => return Err(refusal.into()),
         None => return Err(no_store(config)),
     };
     Ok(writeln!(io::stdout(), "{}", text.map_err(io::Error::from)?)?)
@@ -282,11 +292,13 @@ impl Target {
         Ok(Some(Target::Store(Box::new(switch), runtime)))
     }
 
-    pub(crate) fn ask(&mut self, command: Command) -> Result<Outcome, CliError> {
+    pub(crate) fn ask(&mut self, asked: impl Into<ControlRequest>) -> Result<Reply, CliError> {
+        let asked = asked.into();
         match self {
-            Target::Running(running) => Ok(running.ask(&command)?),
+            Target::Running(running) => Ok(running.ask(&asked)?),
             Target::Store(switch, runtime) => {
-                Ok(runtime.block_on(control::execute(switch, command)))
+                let actor = Actor::user(getuid().as_raw());
+                Ok(runtime.block_on(control::answer(switch, &actor, asked)))
             }
         }
     }
@@ -299,11 +311,11 @@ impl Target {
     }
 }
 
-fn ask(config: &Config, command: Command) -> Result<Option<Outcome>, CliError> {
+fn ask(config: &Config, asked: impl Into<ControlRequest>) -> Result<Option<Reply>, CliError> {
     let Some(mut target) = Target::open(config, false)? else { return Ok(None) };
-    let outcome = target.ask(command)?;
+    let reply = target.ask(asked)?;
     target.close()?;
-    Ok(Some(outcome))
+    Ok(Some(reply))
 }
 
 /// A secret: what is typed at a terminal is not shown.
@@ -327,7 +339,7 @@ fn read_line() -> io::Result<Zeroizing<String>> {
 /// Longest input, in bytes.
 const STDIN_BYTES_MAX: usize = 16 << 10;
 
-fn read_card() -> Result<AddCard, CliError> {
+fn read_card() -> Result<CardForm, CliError> {
     // Room for all of it: a text that grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(STDIN_BYTES_MAX));
     io::stdin().lock().take(STDIN_BYTES_MAX as u64).read_to_string(&mut text)?;

@@ -1,5 +1,7 @@
-//! The command line on a running switch: `control.sock` in the data directory, mode 0600. One
-//! JSON object a line goes in, one comes out.
+//! A door: the command line on a running switch. `control.sock` in the data directory, mode 0600.
+//! One JSON object a line goes in, one comes out.
+
+mod form;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,18 +17,17 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::cards::Card;
-use crate::cards::chip::ChipSync;
-use crate::hsm::software::PanVault;
-use crate::hsm::software::keys::{KeyChanges, KeyVersion};
-use crate::hsm::{Hsm, Kcv, Verification};
-use crate::issuer::{self, AddCard, PinText, Refusal};
+use crate::event::Actor;
+use crate::hsm::software::SoftwareHsm;
+use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
+use crate::issuing::{
+    CardView, Code, Refused, TransactionView, cards, cryptogram, history, keys, pins,
+};
 use crate::listener::Door;
 use crate::place::{self, at};
 use crate::shutdown::Shutdown;
-use crate::store::Store;
-use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
+pub use form::{CardForm, NewState};
 
 /// Longest request or answer, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -64,24 +65,15 @@ pub enum Command {
         /// How many at most.
         count: usize,
     },
-    /// Every intermediate value of a cryptogram, under public test keys only.
-    ExplainCryptogram {
-        /// The card's token.
-        token: String,
-        /// DE55 in hexadecimal.
-        chip_data: String,
-    },
     /// A new card.
-    Add(Box<AddCard>),
+    Add(Box<CardForm>),
     /// New cards, each or not.
-    AddMany(Vec<AddCard>),
+    AddMany(Vec<CardForm>),
     /// Removes cards, each or not.
     Remove {
         /// Their tokens.
         tokens: Vec<String>,
     },
-    /// Takes the keys of the key directory into use.
-    ReloadKeys,
     /// Whether no card's PIN reference was made with the key of this check value.
     CheckUnused {
         /// Check value, six hexadecimal digits.
@@ -89,10 +81,55 @@ pub enum Command {
     },
 }
 
+/// One line to the switch.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+pub enum ControlRequest {
+    /// What any switch can do.
+    Command(Command),
+    /// What only a switch with a software HSM can do.
+    Software(SoftwareCommand),
+}
+
+impl ControlRequest {
+    /// Reads a line, from where it stands: by way of a tree of values a PIN would be copied.
+    fn read(line: &[u8]) -> serde_json::Result<ControlRequest> {
+        let software = serde_json::from_slice(line).map(ControlRequest::Software);
+        software.or_else(|_| serde_json::from_slice(line).map(ControlRequest::Command))
+    }
+}
+
+impl From<Command> for ControlRequest {
+    fn from(command: Command) -> ControlRequest {
+        ControlRequest::Command(command)
+    }
+}
+
+impl From<SoftwareCommand> for ControlRequest {
+    fn from(command: SoftwareCommand) -> ControlRequest {
+        ControlRequest::Software(command)
+    }
+}
+
+/// What only a switch with a software HSM can do: it holds the keys.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SoftwareCommand {
+    /// Every intermediate value of a cryptogram, under public test keys only.
+    ExplainCryptogram {
+        /// The card's token.
+        token: String,
+        /// DE55 in hexadecimal.
+        de55: String,
+    },
+    /// Takes the keys of the key directory into use.
+    ReloadKeys,
+}
+
 /// What comes back: done, or why not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Reply {
     /// Done: the card as it is now.
     Card(CardView),
     /// Done, and nothing to show.
@@ -104,247 +141,109 @@ pub enum Outcome {
     /// Done for all but these: their places among those asked for, from 0, and why not.
     Each {
         /// Those that were refused.
-        refused: Vec<(usize, String)>,
+        refused: Vec<(usize, Refusal)>,
     },
-    /// Nothing was changed, and why.
-    Refused(String),
+    /// Nothing was changed, and why. After the code `store_unavailable` nobody knows.
+    Refused(Refusal),
 }
 
-/// A card with the names of GET /cards/{token}, as far as a card has these things yet.
+/// Why a command was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CardView {
-    /// The issuer's name for it.
-    pub token: String,
-    /// Its product.
-    pub card_product_token: String,
-    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED.
-    pub state: String,
-    /// Why it is in that state: two digits.
-    pub reason_code: String,
-    /// Whether a PIN is set.
-    pub pin_is_set: bool,
-    /// Consecutive wrong PINs.
-    pub pin_try_counter: u32,
-    /// First six digits, six underscores, last four.
-    pub pan: String,
-    /// Last four digits.
-    pub last_four: String,
-    /// YYMM of the newest plastic.
-    pub expiration: String,
-    /// PAN sequence number of the newest plastic.
-    pub pan_sequence_number: String,
-    /// What the host believes that the chip of the newest plastic holds: in_sync, pending, sent,
-    /// failed or expired, with the change.
-    pub chip_sync: String,
+pub struct Refusal {
+    /// What programs compare.
+    pub code: Code,
+    /// The same for people.
+    pub text: String,
 }
 
-/// A transaction record, masked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TransactionView {
-    /// By which audit lines name it: twice eight hexadecimal digits, later ones higher.
-    pub id: String,
-    /// When it was decided, RFC 3339 in UTC.
-    pub time: String,
-    /// The network it came from.
-    pub network: String,
-    /// Its message type.
-    pub mti: String,
-    /// First six digits, six underscores, last four.
-    pub pan: String,
-    /// DE3.
-    pub processing_code: String,
-    /// DE4, in minor units.
-    pub amount: u64,
-    /// DE49: ISO 4217 numeric code.
-    pub currency: u16,
-    /// DE11.
-    pub stan: String,
-    /// DE37.
-    pub rrn: Option<String>,
-    /// The four-digit code of what was answered.
-    pub reason_code: String,
-    /// The same in words.
-    pub memo: String,
-    /// DE38.
-    pub approval_code: Option<String>,
-    /// What the HSM said of the PIN, and of the cryptogram.
-    pub pin: Option<String>,
-    /// The same of the cryptogram.
-    pub cryptogram: Option<String>,
-    /// Why, step by step.
-    pub trail: Vec<String>,
-}
-
-impl TransactionView {
-    fn of((id, record): &(RecordId, TransactionRecord)) -> TransactionView {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let name = |outcome: Verification| outcome.name().to_owned();
-        TransactionView {
-            id: id.to_string(),
-            time: record.time.to_string(),
-            network: record.network.to_string(),
-            mti: record.mti.to_string(),
-            pan: record.masked_pan.to_string(),
-            processing_code: text(&record.processing_code),
-            amount: record.amount.minor_units,
-            currency: record.amount.currency,
-            stan: text(&record.stan),
-            rrn: record.rrn.map(|rrn| text(&rrn)),
-            reason_code: record.answer.reason.code().to_owned(),
-            memo: record.answer.reason.memo().to_owned(),
-            approval_code: record.answer.approval_code.map(|code| text(&code)),
-            pin: record.verification.map(name),
-            cryptogram: record.cryptogram.map(name),
-            trail: record.trail.iter().map(ToString::to_string).collect(),
-        }
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        Refusal { code: refused.code(), text: refused.to_string() }
     }
 }
 
-/// Transactions that are shown at once.
-const TRANSACTIONS_MAX: usize = 1_000;
-
-async fn transactions<W: Seams>(
-    switch: &Switch<W>,
-    token: &str,
-    count: usize,
-) -> Result<Outcome, Refusal> {
-    let card = issuer::load(switch, token).await?;
-    let records = switch.store.history(&card, count.min(TRANSACTIONS_MAX)).await;
-    let records = records.map_err(|failed| failed.to_string())?;
-    Ok(Outcome::Transactions(records.iter().map(TransactionView::of).collect()))
+impl<T: Into<Reply>> From<Result<T, Refused>> for Reply {
+    fn from(done: Result<T, Refused>) -> Reply {
+        done.map_or_else(|refused| Reply::Refused(refused.into()), Into::into)
+    }
 }
 
-impl CardView {
-    fn of(vault: &PanVault, Card { entry, state }: &Card) -> CardView {
-        let plastic = state.plastics.last();
-        let identity = &entry.identity;
-        let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
-        CardView {
-            token: entry.identity.token.to_string(),
-            card_product_token: entry.product.name.to_string(),
-            state: state.status.name().to_owned(),
-            reason_code: state.status_reason.to_string(),
-            pin_is_set: state.pin.reference.is_some(),
-            pin_try_counter: state.pin.tries,
-            pan: pan.map(|pan| pan.to_string()).unwrap_or_default(),
-            last_four: pan.map(|pan| pan.last_four().to_owned()).unwrap_or_default(),
-            expiration: plastic.map(|plastic| plastic.expiry.to_string()).unwrap_or_default(),
-            pan_sequence_number: plastic
-                .map(|plastic| format!("{:02}", plastic.sequence))
-                .unwrap_or_default(),
-            chip_sync: plastic
-                .and_then(|plastic| plastic.chip.as_ref())
-                .map_or_else(|| ChipSync::InSync.to_string(), |chip| chip.sync.to_string()),
+impl From<CardView> for Reply {
+    fn from(card: CardView) -> Reply {
+        Reply::Card(card)
+    }
+}
+
+impl From<Option<CardView>> for Reply {
+    fn from(card: Option<CardView>) -> Reply {
+        card.map_or(Reply::Done, Reply::Card)
+    }
+}
+
+impl From<()> for Reply {
+    fn from((): ()) -> Reply {
+        Reply::Done
+    }
+}
+
+impl From<Vec<TransactionView>> for Reply {
+    fn from(transactions: Vec<TransactionView>) -> Reply {
+        Reply::Transactions(transactions)
+    }
+}
+
+impl From<Vec<(String, String)>> for Reply {
+    fn from(values: Vec<(String, String)>) -> Reply {
+        Reply::Values(values)
+    }
+}
+
+impl From<Vec<Result<(), Refused>>> for Reply {
+    fn from(each: Vec<Result<(), Refused>>) -> Reply {
+        let each = each.into_iter().enumerate();
+        let refused = each.filter_map(|(place, done)| Some((place, done.err()?.into())));
+        Reply::Each { refused: refused.collect() }
+    }
+}
+
+/// Carries out what one line asks for.
+pub async fn answer<W: Seams<Hsm = SoftwareHsm>>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    request: ControlRequest,
+) -> Reply {
+    match request {
+        ControlRequest::Command(command) => execute(switch, actor, command).await,
+        ControlRequest::Software(SoftwareCommand::ExplainCryptogram { token, de55 }) => {
+            cryptogram::explain(switch, &token, &de55).await.into()
         }
+        ControlRequest::Software(SoftwareCommand::ReloadKeys) => keys::reload(switch, actor).into(),
     }
 }
 
 /// Carries a command out.
-pub async fn execute<W: Seams>(switch: &Switch<W>, command: Command) -> Outcome {
-    let (action, token, done) = match command {
-        Command::Show { token } => {
-            ("show", token.clone(), issuer::load(switch, &token).await.map(Some))
+pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Command) -> Reply {
+    match command {
+        Command::Show { token } => cards::show(switch, actor, &token).await.into(),
+        Command::Activate { token } => cards::activate(switch, actor, &token).await.into(),
+        Command::SetPin { token, pin } => match pin.parse() {
+            Ok(pin) => pins::set(switch, actor, &token, &pin).await.into(),
+            Err(refused) => Reply::Refused(refused.into()),
+        },
+        Command::Unblock { token } => pins::unblock(switch, actor, &token).await.into(),
+        Command::Add(card) => match card.parse() {
+            Ok(card) => cards::create(switch, actor, card).await.into(),
+            Err(refused) => Reply::Refused(refused.into()),
+        },
+        Command::AddMany(all) => {
+            let all = all.iter().map(CardForm::parse).collect();
+            cards::add(switch, actor, all).await.into()
         }
-        Command::Activate { token } => {
-            ("activate", token.clone(), issuer::activate(switch, &token).await.map(Some))
-        }
-        Command::SetPin { token, pin } => {
-            ("set-pin", token.clone(), issuer::set_pin(switch, &token, &pin).await.map(Some))
-        }
-        Command::Unblock { token } => {
-            ("unblock", token.clone(), issuer::unblock(switch, &token).await.map(Some))
-        }
-        Command::Add(card) => ("add", card.token.clone(), add(switch, &card).await),
-        Command::AddMany(cards) => {
-            return each("add", cards.len(), issuer::add(switch, &cards).await);
-        }
-        Command::Remove { tokens } => {
-            let removed = issuer::remove(switch, &tokens).await;
-            audit_removals(&tokens, &removed);
-            return each("remove", tokens.len(), removed);
-        }
+        Command::Remove { tokens } => cards::remove(switch, actor, &tokens).await.into(),
         Command::Transactions { token, count } => {
-            return transactions(switch, &token, count).await.unwrap_or_else(Outcome::Refused);
+            history::transactions(switch, &token, count).await.into()
         }
-        Command::ExplainCryptogram { token, chip_data } => {
-            let values = issuer::explain_cryptogram(switch, &token, &chip_data).await;
-            return values.map_or_else(Outcome::Refused, Outcome::Values);
-        }
-        Command::ReloadKeys => return outcome(reload_keys(switch)),
-        Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
-    };
-    // Each of these leaves a line with no secret in it. What is no card's token may be anything,
-    // even a PAN.
-    let card = switch.store.load_by_token(&token).await.ok().flatten();
-    let token = card.map(|card| card.entry.identity.token.to_string());
-    let refused = done.as_ref().err();
-    tracing::info!(target: "audit", action, token, done = refused.is_none(), refused);
-    match done {
-        Ok(Some(card)) => {
-            let (card, _) = issuer::as_it_counts(switch, &card);
-            Outcome::Card(CardView::of(&switch.vault, &card))
-        }
-        Ok(None) => Outcome::Done,
-        Err(refusal) => Outcome::Refused(refusal),
-    }
-}
-
-/// The card that was added, unless it has been removed again meanwhile.
-async fn add<W: Seams>(switch: &Switch<W>, card: &AddCard) -> Result<Option<Card>, Refusal> {
-    let added = issuer::add(switch, std::slice::from_ref(card)).await?;
-    added.into_iter().collect::<Result<(), Refusal>>()?;
-    switch.store.load_by_token(&card.token).await.map_err(|failed| failed.to_string())
-}
-
-/// A line for each card: with it went its PIN, its counter and perhaps a suspension.
-fn audit_removals(tokens: &[String], removed: &Result<Vec<Result<(), Refusal>>, Refusal>) {
-    let removed = removed.iter().flatten();
-    for (token, _) in tokens.iter().zip(removed).filter(|(_, removed)| removed.is_ok()) {
-        tracing::info!(target: "audit", action = "card removed", token);
-    }
-}
-
-/// One audit line for all.
-fn each(
-    action: &str,
-    asked: usize,
-    outcomes: Result<Vec<Result<(), Refusal>>, Refusal>,
-) -> Outcome {
-    let refused: Result<Vec<(usize, String)>, Refusal> = outcomes.map(|outcomes| {
-        let outcomes = outcomes.into_iter().enumerate();
-        outcomes.filter_map(|(place, outcome)| outcome.err().map(|why| (place, why))).collect()
-    });
-    let count = refused.as_ref().map_or(asked, Vec::len);
-    tracing::info!(target: "audit", action, cards = asked - count, refused = count);
-    refused.map_or_else(Outcome::Refused, |refused| Outcome::Each { refused })
-}
-
-fn outcome(done: Result<(), Refusal>) -> Outcome {
-    done.map_or_else(Outcome::Refused, |()| Outcome::Done)
-}
-
-fn reload_keys<W: Seams>(switch: &Switch<W>) -> Result<(), Refusal> {
-    let reloaded = switch.hsm.reload_keys().map_err(|error| error.to_string());
-    let refused = reloaded.as_ref().err();
-    tracing::info!(target: "audit", action = "reload keys", done = refused.is_none(), refused);
-    let KeyChanges { added, removed } = reloaded?;
-    audit_keys("key added", &added);
-    audit_keys("key removed", &removed);
-    Ok(())
-}
-
-/// A line for each key that has come into use, or gone.
-pub(crate) fn audit_keys(action: &str, keys: &[KeyVersion]) {
-    for KeyVersion { name, version, kcv } in keys {
-        tracing::info!(target: "audit", action, name, version, %kcv);
-    }
-}
-
-async fn check_unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refusal> {
-    let parsed = Kcv::parse(kcv).ok_or("a check value is six hexadecimal digits")?;
-    match switch.store.references_made_with(parsed).await.map_err(|error| error.to_string())? {
-        0 => Ok(()),
-        cards => Err(format!("{cards} cards have a PIN reference under the key {kcv}")),
+        Command::CheckUnused { kcv } => keys::check_unused(switch, &kcv).await.into(),
     }
 }
 
@@ -384,13 +283,13 @@ impl Conversation {
         }
     }
 
-    /// One command and its outcome.
+    /// One command and its reply.
     ///
     /// # Errors
     /// If the conversation breaks.
-    pub fn ask(&mut self, command: &Command) -> io::Result<Outcome> {
+    pub fn ask(&mut self, request: &ControlRequest) -> io::Result<Reply> {
         self.line.clear();
-        serde_json::to_writer(&mut *self.line, command)?;
+        serde_json::to_writer(&mut *self.line, request)?;
         self.line.push(b'\n');
         let closed = |_| io::Error::other(CLOSED);
         self.reader.get_mut().write_all(&self.line).map_err(closed)?;
@@ -411,9 +310,9 @@ const CLOSED: &str = "the switch has closed control.sock: it stops, or too many 
 ///
 /// # Errors
 /// If it cannot be trusted, or the conversation breaks.
-pub fn ask(data_dir: &Path, command: &Command) -> io::Result<Option<Outcome>> {
+pub fn ask(data_dir: &Path, request: &ControlRequest) -> io::Result<Option<Reply>> {
     let conversation = Conversation::begin(data_dir)?;
-    conversation.map(|mut conversation| conversation.ask(command)).transpose()
+    conversation.map(|mut conversation| conversation.ask(request)).transpose()
 }
 
 /// The bound socket.
@@ -437,7 +336,11 @@ impl ControlListener {
     }
 
     /// Serves commands until the switch stops.
-    pub async fn serve<W: Seams>(self, switch: Arc<Switch<W>>, shutdown: Shutdown) {
+    pub async fn serve<W: Seams<Hsm = SoftwareHsm>>(
+        self,
+        switch: Arc<Switch<W>>,
+        shutdown: Shutdown,
+    ) {
         let connections_max = switch.limits.doors.control_connections_max;
         let mut door = Door::new(connections_max, &switch.metrics.control);
         loop {
@@ -462,8 +365,14 @@ impl ControlListener {
 ///
 /// # Errors
 /// If the other side was too slow.
-async fn converse<W: Seams>(switch: &Switch<W>, mut stream: UnixStream) -> Result<(), Elapsed> {
+async fn converse<W: Seams<Hsm = SoftwareHsm>>(
+    switch: &Switch<W>,
+    mut stream: UnixStream,
+) -> Result<(), Elapsed> {
     let limits = &switch.limits.doors;
+    // Who has closed its end already gets no answer to anything.
+    let Ok(peer) = stream.peer_cred() else { return Ok(()) };
+    let actor = Actor::user(peer.uid());
     // Room for the longest line at once: a buffer that grows leaves copies of PINs behind. What
     // is not used of it takes no memory.
     let mut input = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
@@ -482,20 +391,23 @@ async fn converse<W: Seams>(switch: &Switch<W>, mut stream: UnixStream) -> Resul
             return Ok(());
         };
         let line = input.get(..end).unwrap_or_default();
-        let outcome = match serde_json::from_slice::<Command>(line) {
-            Ok(command) => execute(switch, command).await,
-            Err(error) if issuer::is_secret_refused(&error) => {
-                Outcome::Refused(issuer::SECRET_IS_TEXT.to_owned())
-            }
+        let reply = match ControlRequest::read(line) {
+            Ok(request) => answer(switch, &actor, request).await,
             // The text of the error could quote what was sent, and so a PIN.
-            Err(_) => Outcome::Refused("the command cannot be read".to_owned()),
+            Err(error) => {
+                let text = match is_secret_refused(&error) {
+                    true => SECRET_IS_TEXT,
+                    false => "the command cannot be read",
+                };
+                Reply::Refused(Refusal { code: Code::InvalidField, text: text.to_owned() })
+            }
         };
         let rest = input.len().saturating_sub(end + 1);
         input.copy_within(end + 1.., 0);
         // The rest is wiped, not only forgotten, and before somebody may let the answer wait.
         input.iter_mut().skip(rest).for_each(|byte| *byte = 0);
         input.truncate(rest);
-        let Ok(mut answer) = serde_json::to_vec(&outcome) else { return Ok(()) };
+        let Ok(mut answer) = serde_json::to_vec(&reply) else { return Ok(()) };
         answer.push(b'\n');
         let written = stream.write_all(&answer);
         // Who has gone does not need the answer.

@@ -7,11 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::cards::pan::check_digit;
 use crate::config::Config;
+use crate::control::{CardForm, NewState};
+use crate::event::Actor;
 use crate::hsm::software::key::KeyUsage;
 use crate::hsm::software::public_keys::{
     M_CHIP_ISSUER_MASTER_KEYS, PVK, VISA_ISSUER_MASTER_KEYS, ZPK,
 };
-use crate::issuer::{self, AddCard, NewState, PinText, Refusal};
+use crate::issuing::secret::PinText;
+use crate::issuing::{Refused, cards};
 use crate::listener::Listening;
 use crate::switch::{Seams, Switch};
 
@@ -66,11 +69,11 @@ pub fn seed_token(index: u32) -> String {
 /// A made-up card: PAN 476135, nine digits of the index and the check digit; PIN 1000 +
 /// (index x 7919 + 1357) mod 9000; active. The index is below 10^9.
 #[must_use]
-pub fn seed_card(index: u32) -> AddCard {
+pub fn seed_card(index: u32) -> CardForm {
     let digits = Zeroizing::new(format!("476135{index:09}"));
     let pan = Zeroizing::new(format!("{}{}", *digits, check_digit(digits.as_bytes())));
     let pin = 1_000 + (u64::from(index) * 7_919 + 1_357) % 9_000;
-    AddCard {
+    CardForm {
         token: seed_token(index),
         pan,
         ..request(SEED_PRODUCT, PinText::new(Zeroizing::new(pin.to_string())))
@@ -104,22 +107,21 @@ pub async fn add_cards<W: Seams>(switch: &Switch<W>) -> Result<(), String> {
     Ok(())
 }
 
-async fn add_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), Refusal> {
-    if issuer::load(switch, card.token).await.is_ok() {
+async fn add_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), Refused> {
+    if cards::exists(switch, card.token).await? {
         return Ok(());
     }
-    let request = AddCard {
+    let form = CardForm {
         token: card.token.to_owned(),
         pan: Zeroizing::new(card.pan.to_owned()),
         ..request(card.product, PinText::new(Zeroizing::new(card.pin.to_owned())))
     };
-    let added = issuer::add(switch, &[request]).await?;
-    added.into_iter().collect()
+    cards::create(switch, &Actor::switch("demo"), form.parse()?).await.map(drop)
 }
 
 /// What all cards of the demo have in common.
-fn request(product: &str, pin: PinText) -> AddCard {
-    AddCard {
+fn request(product: &str, pin: PinText) -> CardForm {
+    CardForm {
         token: String::new(),
         pan: Zeroizing::default(),
         expiration: EXPIRY.to_owned(),

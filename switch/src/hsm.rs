@@ -46,20 +46,6 @@ pub trait Hsm: Send + Sync + 'static {
         call: IssuerAuthenticate<'_>,
     ) -> impl Future<Output = Result<Authenticated, HsmUnavailable>> + Send;
 
-    /// Every intermediate value of a cryptogram, by name, under issuer master keys that are public
-    /// test keys; `None` under any other, and by an HSM that shows no key.
-    fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
-        let _ = call;
-        None
-    }
-
-    /// Takes the keys as they are now into use: new versions, and none that was retired. Tells
-    /// what has come and gone.
-    ///
-    /// # Errors
-    /// If a key that is needed is missing or not usable; those in use stay then.
-    fn reload_keys(&self) -> Result<software::keys::KeyChanges, software::keys::KeysError>;
-
     /// Whether the HSM can verify PINs now.
     fn health(&self) -> impl Future<Output = Result<(), HsmUnavailable>> + Send;
 }
@@ -134,7 +120,8 @@ pub enum NewPin<'a> {
     /// A PIN verification value that was computed elsewhere with the product's key: digits 0 to 9,
     /// and its key index.
     Pvv([u8; PVV_DIGITS], u8),
-    /// An offset of IBM 3624 that was computed elsewhere with the product's key, as long as the PIN.
+    /// An offset of IBM 3624 that was computed elsewhere with the product's key, as long as the
+    /// PIN.
     Offset(Digits),
 }
 

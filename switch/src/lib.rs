@@ -32,8 +32,8 @@ pub mod run;
 pub mod config;
 // The demo's cards and keys.
 pub mod demo;
-// What the issuer does with cards: add, activate, set a PIN.
-pub mod issuer;
+// The service behind every door: add, activate, set a PIN.
+pub mod issuing;
 // These commands over a socket, for the command line.
 pub mod control;
 // Metrics and health over HTTP.

@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, Config, LinkConfig};
 use crate::control::{self, ControlListener};
 use crate::demo;
+use crate::event::Actor;
 use crate::hex::from_hex;
 use crate::hsm::software::PanVault;
 use crate::hsm::software::key::KeyFault;
@@ -25,7 +26,7 @@ use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Kcv};
 use crate::in_flight::InFlight;
-use crate::issuer;
+use crate::issuing::{audit, pins};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::place;
@@ -301,7 +302,7 @@ pub async fn run(
     let control = ControlListener::bind(&config.data_dir)?;
     // Who changed a key before now could not tell us.
     switch.hsm.reload_keys()?;
-    control::audit_keys("key in use", &switch.hsm.inventory());
+    audit::of_keys(&Actor::switch("start"), "key in use", &switch.hsm.inventory());
     warn_of_lost_references(&switch);
     if config.is_demo {
         demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
@@ -421,6 +422,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Deletes PIN blocks that waited too long for a chip.
 async fn expire(switch: Arc<PinSwitch>) {
+    let actor = Actor::switch("expiry");
     let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         interval.tick().await;
@@ -428,7 +430,7 @@ async fn expire(switch: Arc<PinSwitch>) {
             continue;
         }
         let cards = switch.store.cards().entries();
-        if let Err(error) = issuer::expire_changes(&switch, &cards).await {
+        if let Err(error) = pins::expire_changes(&switch, &actor, &cards).await {
             tracing::error!(%error, "no PIN change was ended");
         }
     }

@@ -9,7 +9,7 @@ use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry};
 use switch::cards::chip::AtcWindow;
 use switch::cards::{CardState, CardStatus};
 use switch::control::Command;
-use switch::issuer::PinText;
+use switch::issuing::secret::PinText;
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
 

@@ -10,8 +10,12 @@ use futures_util::future::{join, join_all};
 use iso_specs::Spec;
 use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use switch::clock::Timestamp;
-use switch::control::{Command, Outcome, execute};
-use switch::issuer::{self, AddCard, NewState, PinText};
+use switch::control::{CardForm, NewState};
+use switch::control::{Command, Reply};
+use switch::event::Actor;
+use switch::issuing::pins;
+use switch::issuing::secret::PinText;
+use tests::switch_under_test::execute;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Terminal, pan};
 use tokio::io::DuplexStream;
@@ -58,7 +62,7 @@ impl Line<'_> {
             let _ = sender.send(execute(&*switch, command).await);
         });
         self.tasks.lock().unwrap().push(task);
-        outcome.await.ok().map(|outcome| !matches!(outcome, Outcome::Refused(_)))
+        outcome.await.ok().map(|outcome| !matches!(outcome, Reply::Refused(_)))
     }
 }
 
@@ -138,7 +142,7 @@ impl World {
             let pin = format!("{:04}", self.dice.u16(0..10_000));
             let is_by_script = self.dice.u8(0..8) == 0;
             let text = || PinText::new(Zeroizing::new(pin.clone()));
-            let card = AddCard {
+            let card = CardForm {
                 token: token.clone(),
                 pan: Zeroizing::new(pan.clone()),
                 expiration: "2912".to_owned(),
@@ -157,7 +161,7 @@ impl World {
             }
             for command in commands {
                 let outcome = execute(&*self.test().switch, command).await;
-                assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+                assert!(!matches!(outcome, Reply::Refused(_)), "{outcome:?}");
             }
             let rules = self.rules_of(application);
             let wait = match is_by_script && rules.offline_pin {
@@ -271,7 +275,8 @@ impl World {
             return Ok(());
         }
         let cards = self.test().switch.store.cards().entries();
-        let expired = issuer::expire_changes(&self.test().switch, &cards).await;
+        let expired =
+            pins::expire_changes(&self.test().switch, &Actor::switch("expiry"), &cards).await;
         let mut expected = 0;
         for number in 0..self.sequences.len() {
             let of = self.circumstances(number, false);

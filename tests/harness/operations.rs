@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::switch_under_test::execute;
 use bytes::Bytes;
 use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
@@ -16,13 +17,14 @@ use switch::cards::chip::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
 use switch::clock::SystemClock;
 use switch::config::Config;
-use switch::control::{Command, Outcome, execute};
+use switch::control::{CardForm, NewState};
+use switch::control::{Command, Reply};
 use switch::frame::Frame;
 use switch::hsm::emv::IssuerAnswer;
 use switch::hsm::{
     ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, Verification, VerifyPin,
 };
-use switch::issuer::{AddCard, NewState, PinText};
+use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
 use switch::session::Session;
@@ -272,7 +274,7 @@ impl Operations {
 fn add_chips(switch: &PinSwitch, count: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let text = || PinText::new(Zeroizing::new(PIN.to_owned()));
-    let card = |index: usize| AddCard {
+    let card = |index: usize| CardForm {
         token: format!("chip-{index}"),
         pan: Zeroizing::new(pan(CHIP_BIN, index)),
         expiration: "2912".to_owned(),
@@ -287,7 +289,7 @@ fn add_chips(switch: &PinSwitch, count: usize) {
     let add = Command::AddMany((0..count).map(card).collect());
     let change = Command::SetPin { token: "chip-0".to_owned(), pin: text() };
     for command in [add, change] {
-        assert!(!matches!(runtime.block_on(execute(switch, command)), Outcome::Refused(_)));
+        assert!(!matches!(runtime.block_on(execute(switch, command)), Reply::Refused(_)));
     }
 }
 
@@ -336,7 +338,7 @@ fn add_cards(switch: &PinSwitch, config: &Config, count: usize) -> Vec<CardKey> 
             for command in
                 [Command::SetPin { token: token.clone(), pin }, Command::Activate { token }]
             {
-                assert!(!matches!(execute(switch, command).await, Outcome::Refused(_)));
+                assert!(!matches!(execute(switch, command).await, Reply::Refused(_)));
             }
         }
         keys

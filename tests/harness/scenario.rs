@@ -45,7 +45,7 @@ use std::time::Duration;
 use iso_specs::{Mti, Spec};
 use switch::cards::CardStatus;
 use switch::clock::Timestamp;
-use switch::control::Outcome;
+use switch::control;
 use switch::store::Store;
 use switch::store::record::{Event, Part};
 use tokio::io::DuplexStream;
@@ -282,8 +282,8 @@ impl Player {
         assert_eq!(found, expected, "{}", self.at);
     }
 
-    fn check_outcome(&self, outcome: &Outcome, expected: &[&str]) {
-        let refused = matches!(outcome, Outcome::Refused(_));
+    fn check_outcome(&self, outcome: &control::Reply, expected: &[&str]) {
+        let refused = matches!(outcome, control::Reply::Refused(_));
         assert_eq!(refused, expected == ["refused"], "{}: {outcome:?}", self.at);
     }
 

@@ -10,20 +10,20 @@ use switch::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic, StatusRea
 use switch::clock::{Clock, SystemClock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
-use switch::control::{self, Command, Outcome};
+use switch::control::{self, Command, Reply};
+use switch::event::Actor;
 use switch::hsm::software::SoftwareHsm;
-use switch::hsm::software::keys::{KeyChanges, KeysError};
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
     IssuerAuthenticate, Verification, VerifyPin,
 };
-use switch::issuer::PinText;
+use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
 use switch::run::{PinSwitch, open};
 use switch::session::Session;
 use switch::shutdown::Shutdown;
 use switch::store::{Commit, Store};
-use switch::switch::Switch;
+use switch::switch::{Seams, Switch};
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -163,10 +163,6 @@ impl Hsm for TestHsm {
         self.inner.issuer_authenticate(call).await
     }
 
-    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
-        self.inner.reload_keys()
-    }
-
     async fn health(&self) -> Result<(), HsmUnavailable> {
         self.inner.health().await
     }
@@ -263,13 +259,18 @@ impl SwitchUnderTest {
     }
 
     /// `pinswitch card activate`.
-    pub async fn activate(&self, token: &str) -> Outcome {
-        control::execute(&self.switch, Command::Activate { token: token.to_owned() }).await
+    pub async fn activate(&self, token: &str) -> Reply {
+        execute(&self.switch, Command::Activate { token: token.to_owned() }).await
     }
 
     /// `pinswitch card set-pin`.
-    pub async fn set_pin(&self, token: &str, pin: &str) -> Outcome {
+    pub async fn set_pin(&self, token: &str, pin: &str) -> Reply {
         let pin = PinText::new(Zeroizing::new(pin.to_owned()));
-        control::execute(&self.switch, Command::SetPin { token: token.to_owned(), pin }).await
+        execute(&self.switch, Command::SetPin { token: token.to_owned(), pin }).await
     }
+}
+
+/// Carries out a command of the command line.
+pub async fn execute<W: Seams>(switch: &Switch<W>, command: Command) -> Reply {
+    control::execute(switch, &Actor::user(0), command).await
 }

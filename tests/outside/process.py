@@ -244,7 +244,7 @@ class Switch:
         assert outcome != "done", command
         ((kind, said),) = outcome.items()
         assert kind in ("card", "refused"), kind
-        return said
+        return said["text"] if kind == "refused" else said
 
     def asked(self, command):
         said = self.ask(command)

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use switch::hsm::software::keys::{KeyChanges, KeysError};
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
     IssuerAuthenticate, Kcv, KeptPin, NewPin, PinBlock, PinReference, ReferenceValue, Verification,
@@ -118,10 +117,6 @@ impl Hsm for SimulatedHsm {
         _: IssuerAuthenticate<'_>,
     ) -> Result<Authenticated, HsmUnavailable> {
         Err(HsmUnavailable("the simulation has no chips".to_owned()))
-    }
-
-    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
-        Ok(KeyChanges { added: Vec::new(), removed: Vec::new() })
     }
 
     async fn health(&self) -> Result<(), HsmUnavailable> {

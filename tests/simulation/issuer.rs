@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use switch::control::{Command, Outcome, execute};
-use switch::issuer::{AddCard, NewState, PinText};
+use switch::control::{CardForm, Command, NewState, Reply as Told, execute};
+use switch::event::Actor;
+use switch::issuing::Code;
+use switch::issuing::secret::PinText;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
@@ -37,7 +39,7 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
     let (serving, asked) = (Arc::clone(&running), command(card, call));
     running.spawn(async move {
         // Who asked waits for it.
-        let _ = sender.send(execute(&serving.switch, asked).await);
+        let _ = sender.send(execute(&serving.switch, &Actor::user(0), asked).await);
     });
     let heard = outcome.await.ok().and_then(heard);
     let mut history = world.history();
@@ -46,15 +48,15 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
 }
 
 /// What a clerk was told; nothing, where nobody knows whether it was carried out.
-fn heard(outcome: Outcome) -> Option<Heard> {
+fn heard(outcome: Told) -> Option<Heard> {
     match outcome {
-        Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Values(_) | Outcome::Done => {
+        Told::Card(_) | Told::Transactions(_) | Told::Values(_) | Told::Done => {
             Some(Heard::Reply(Reply::Done))
         }
-        Outcome::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
-        Outcome::Each { .. } => Some(Heard::Refused),
-        Outcome::Refused(why) if why.starts_with("the store has failed") => None,
-        Outcome::Refused(_) => Some(Heard::Refused),
+        Told::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
+        Told::Each { .. } => Some(Heard::Refused),
+        Told::Refused(why) if why.code == Code::StoreUnavailable => None,
+        Told::Refused(_) => Some(Heard::Refused),
     }
 }
 
@@ -64,7 +66,7 @@ fn command(card: usize, call: Call) -> Command {
         Call::SetPin(pin) => Command::SetPin { token, pin: text(pin) },
         Call::Activate => Command::Activate { token },
         Call::Remove => Command::Remove { tokens: vec![token] },
-        Call::Add(pin) => Command::Add(Box::new(AddCard {
+        Call::Add(pin) => Command::Add(Box::new(CardForm {
             token,
             pan: Zeroizing::new(pan(card)),
             expiration: "2912".to_owned(),
@@ -91,8 +93,9 @@ pub async fn show_all(world: &Arc<World>) {
     for card in 0..CARDS.len() {
         let running = world.running().expect("a switch that runs at the end");
         let begin = world.history().note("show", &format!("card {card}"));
-        let shown = match execute(&running.switch, command(card, Call::Show)).await {
-            Outcome::Card(view) => {
+        let shown = match execute(&running.switch, &Actor::user(0), command(card, Call::Show)).await
+        {
+            Told::Card(view) => {
                 let status = match (&*view.state, &*view.reason_code) {
                     ("ACTIVE", _) => Status::Active,
                     ("SUSPENDED", "22") => Status::Suspended,

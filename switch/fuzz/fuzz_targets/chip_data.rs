@@ -11,12 +11,12 @@ use switch::authorization::cvn::{CvnRow, built_in};
 use switch::authorization::decision::check_of;
 use switch::authorization::iad::{Iad, Scheme};
 use switch::authorization::{ChipData, ChipRules};
-use switch::config::Config;
-use switch::demo;
+use switch::config::{Config, DEMO};
+
 
 /// Those of the demo, which knows all built-in shapes.
 static RULES: LazyLock<ChipRules> = LazyLock::new(|| {
-    let config = Config::parse(demo::CONFIG, "demo.toml", Path::new(".")).expect("the demo");
+    let config = Config::parse(DEMO, "demo.toml", Path::new(".")).expect("the demo");
     config.products.iter().find_map(|product| product.chip.clone()).expect("a product with chips")
 });
 

@@ -10,11 +10,11 @@ use csv_core::ReadRecordResult;
 use indicatif::{ProgressBar, ProgressStyle};
 use zeroize::Zeroizing;
 
-use switch::cards::cache::Taken;
 use switch::config::Config;
-use switch::control::{self, Command, Outcome};
+use switch::control::{self, CardForm, Command, NewState, Refusal, Reply};
 use switch::demo;
-use switch::issuer::{AddCard, NO_CARD, NewState, PinText};
+use switch::issuing::Code;
+use switch::issuing::secret::PinText;
 
 use super::{CliError, Target, no_store, refused};
 
@@ -63,7 +63,10 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
         batch.bytes += bytes;
         match line.ok().and_then(|line| read_card(&line, head.as_ref(), &mut csv)) {
             Some(card) => batch.cards.push((number, card)),
-            None => batch.refused.push((number, EXPECTED.to_owned())),
+            None => {
+                let (code, text) = (Code::InvalidField, EXPECTED.to_owned());
+                batch.refused.push((number, Refusal { code, text }));
+            }
         }
     }
     let mut work = match begun {
@@ -75,7 +78,7 @@ pub(super) fn import(config: &Config, path: &Path) -> Result<(), CliError> {
     work.end("added")
 }
 
-fn read_card(line: &str, head: Option<&Fields>, csv: &mut csv_core::Reader) -> Option<AddCard> {
+fn read_card(line: &str, head: Option<&Fields>, csv: &mut csv_core::Reader) -> Option<CardForm> {
     // As JSON they would take six bytes each.
     if line.contains(char::is_control) {
         return None;
@@ -90,7 +93,7 @@ fn read_card(line: &str, head: Option<&Fields>, csv: &mut csv_core::Reader) -> O
 }
 
 /// The card of a line whose fields have these names; nothing of it is kept elsewhere.
-fn of_fields(head: &Fields, fields: &Fields) -> Option<AddCard> {
+fn of_fields(head: &Fields, fields: &Fields) -> Option<CardForm> {
     let field = |name: &str| {
         let (_, value) = head.iter().zip(fields.iter()).find(|(own, _)| *own == name)?;
         Some(value)
@@ -105,7 +108,7 @@ fn of_fields(head: &Fields, fields: &Fields) -> Option<AddCard> {
         Some("ACTIVE") => Some(NewState::Active),
         Some(_) => return None,
     };
-    Some(AddCard {
+    Some(CardForm {
         token: text("token")?,
         pan: field("pan").map(secret)?,
         expiration: text("expiration")?,
@@ -221,7 +224,7 @@ pub(super) fn seed(config: &Config, count: u32) -> Result<(), CliError> {
         return Err(CliError::Refused(text));
     }
     let mut work = Work::begin(config, "card".to_owned(), true)?;
-    work.known = Some((Taken::Pan.to_string(), "there already"));
+    work.known = Some((Code::PanTaken, "there already"));
     work.each_batch(count, |indices| Command::AddMany(indices.map(demo::seed_card).collect()))?;
     work.end("added")
 }
@@ -229,7 +232,7 @@ pub(super) fn seed(config: &Config, count: u32) -> Result<(), CliError> {
 /// Removes them again.
 pub(super) fn remove_seeds(config: &Config, count: u32) -> Result<(), CliError> {
     let mut work = Work::begin(config, "card".to_owned(), false)?;
-    work.known = Some((NO_CARD.to_owned(), "not there"));
+    work.known = Some((Code::NoSuchCard, "not there"));
     work.each_batch(count, |indices| Command::Remove {
         tokens: indices.map(demo::seed_token).collect(),
     })?;
@@ -249,8 +252,8 @@ pub(super) fn remove(config: &Config, tokens: &[String]) -> Result<(), CliError>
 /// Lines of a file that go together.
 #[derive(Default)]
 struct Batch {
-    cards: Vec<(u64, AddCard)>,
-    refused: Vec<(u64, String)>,
+    cards: Vec<(u64, CardForm)>,
+    refused: Vec<(u64, Refusal)>,
     bytes: usize,
 }
 
@@ -260,7 +263,7 @@ struct Work {
     /// What the places are places of.
     source: String,
     /// A refusal that is none here, and what it says.
-    known: Option<(String, &'static str)>,
+    known: Option<(Code, &'static str)>,
     known_count: usize,
     done: usize,
     refused: usize,
@@ -273,7 +276,7 @@ impl Work {
     }
 
     fn add(&mut self, batch: Batch) -> Result<(), CliError> {
-        let (places, cards): (Vec<u64>, Vec<AddCard>) = batch.cards.into_iter().unzip();
+        let (places, cards): (Vec<u64>, Vec<CardForm>) = batch.cards.into_iter().unzip();
         self.ask(Command::AddMany(cards), &places, batch.refused)
     }
 
@@ -301,16 +304,13 @@ impl Work {
         &mut self,
         command: Command,
         places: &[u64],
-        mut refused: Vec<(u64, String)>,
+        mut refused: Vec<(u64, Refusal)>,
     ) -> Result<(), CliError> {
         if !places.is_empty() {
             let outcome = match self.target.ask(command)? {
-                Outcome::Each { refused } => refused,
-                Outcome::Refused(refusal) => return Err(CliError::Refused(refusal)),
-                Outcome::Card(_)
-                | Outcome::Transactions(_)
-                | Outcome::Values(_)
-                | Outcome::Done => {
+                Reply::Each { refused } => refused,
+                Reply::Refused(refusal) => return Err(refusal.into()),
+                Reply::Card(_) | Reply::Transactions(_) | Reply::Values(_) | Reply::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }
             };
@@ -326,15 +326,15 @@ impl Work {
         Ok(())
     }
 
-    fn refuse(&mut self, place: u64, why: &str) {
-        if self.known.as_ref().is_some_and(|(known, _)| known == why) {
+    fn refuse(&mut self, place: u64, why: &Refusal) {
+        if self.known.is_some_and(|(known, _)| known == why.code) {
             self.known_count += 1;
             return;
         }
         self.refused += 1;
         if self.refused <= SHOWN_MAX {
             // Nobody is left to tell if this fails.
-            let _ = writeln!(io::stderr(), "{}:{place}: {why}", self.source);
+            let _ = writeln!(io::stderr(), "{}:{place}: {}", self.source, why.text);
         }
     }
 

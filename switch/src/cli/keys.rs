@@ -9,7 +9,7 @@ use rustix::process::getuid;
 
 use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
-use switch::control::{self, Command, Outcome};
+use switch::control::{self, Command, Reply, SoftwareCommand};
 use switch::hex::from_hex;
 use switch::hsm::KeyName;
 use switch::hsm::software::components::{Combined, Component};
@@ -393,16 +393,17 @@ impl<'a> Directory<'a> {
     /// A key that made PIN references stays as long as a card has one.
     fn check_unused(&self, key: &Key) -> Result<(), CliError> {
         match ask(self.config, Command::CheckUnused { kcv: key.kcv().to_string() })? {
-            Some(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal)),
+            Some(Reply::Refused(refusal)) => Err(refusal.into()),
             _ => Ok(()),
         }
     }
 
     /// Lets the running switch read the keys; whether there is one.
     fn reload(&self) -> Result<bool, CliError> {
-        match control::ask(&self.config.data_dir, &Command::ReloadKeys)? {
-            Some(Outcome::Refused(refusal)) => Err(CliError::Refused(format!(
-                "the running switch does not take the keys of the directory into use: {refusal}"
+        match control::ask(&self.config.data_dir, &SoftwareCommand::ReloadKeys.into())? {
+            Some(Reply::Refused(refusal)) => Err(CliError::Refused(format!(
+                "the running switch does not take the keys of the directory into use: {}",
+                refusal.text
             ))),
             Some(_) => Ok(true),
             None => Ok(false),

@@ -480,14 +480,6 @@ impl Hsm for SoftwareHsm {
         self.ring.load().verify_arqc(&call)
     }
 
-    fn explain_arqc(&self, call: ChipCall<'_>) -> Option<Vec<(String, String)>> {
-        SoftwareHsm::explain_arqc(self, call)
-    }
-
-    fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
-        SoftwareHsm::reload_keys(self)
-    }
-
     async fn issuer_authenticate(
         &self,
         call: IssuerAuthenticate<'_>,

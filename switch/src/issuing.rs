@@ -1,0 +1,17 @@
+//! The service behind every door: what the issuer does with cards. A door parses what it got, calls
+//! one of these, and renders what comes back; it touches neither store nor HSM nor the state of a
+//! card. Each call names its [`Actor`](crate::event::Actor), leaves its audit line, and commits its
+//! events together with the change.
+
+pub mod refused;
+pub mod audit;
+pub mod secret;
+pub mod cards;
+pub mod pins;
+pub mod history;
+pub mod cryptogram;
+pub mod keys;
+pub mod views;
+
+pub use refused::{Code, Refused};
+pub use views::{CardView, TransactionView};

@@ -1,0 +1,45 @@
+//! The audit (PCI DSS 10.2): a line for each thing that somebody did, with who it was and to which
+//! card, and no secret. Lines of the target `audit` are never dropped.
+
+use super::Refused;
+use crate::event::Actor;
+use crate::hsm::software::keys::KeyVersion;
+use crate::store::Store;
+use crate::switch::{Seams, Switch};
+
+/// A line for a call about one card, whether it was done or refused. What is no card's token may be
+/// anything, even a PAN, and is left out.
+pub(super) async fn of_card<W: Seams, T>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    (action, token): (&str, &str),
+    done: Result<T, Refused>,
+) -> Result<T, Refused> {
+    let known = switch.store.load_by_token(token).await.ok().flatten();
+    let token = known.map(|card| card.entry.identity.token.to_string());
+    let refused = done.as_ref().err().map(tracing::field::display);
+    tracing::info!(target: "audit", action, token, done = done.is_ok(), %actor, refused);
+    done
+}
+
+/// A line for a call about many cards; for each of them whether it was done.
+pub(super) fn of_cards(
+    actor: &Actor,
+    action: &str,
+    asked: usize,
+    done: &Result<Vec<Result<(), Refused>>, Refused>,
+) {
+    let (cards, failed) = match done {
+        Ok(each) => (each.iter().filter(|done| done.is_ok()).count(), None),
+        Err(failed) => (0, Some(tracing::field::display(failed))),
+    };
+    let refused = asked - cards;
+    tracing::info!(target: "audit", action, cards, refused, %actor, failed);
+}
+
+/// A line for each key that is in use, has come into use, or has gone.
+pub fn of_keys(actor: &Actor, action: &str, keys: &[KeyVersion]) {
+    for KeyVersion { name, version, kcv } in keys {
+        tracing::info!(target: "audit", action, name, version, %kcv, %actor);
+    }
+}

@@ -1,0 +1,42 @@
+//! Keys of a running switch: take those of the key directory into use, and see whether one is still
+//! needed. What the keys are is administered in the directory, by the command line.
+
+use super::{Refused, audit};
+use crate::event::Actor;
+use crate::hsm::software::SoftwareHsm;
+use crate::hsm::software::keys::KeyChanges;
+use crate::key::Kcv;
+use crate::store::Store;
+use crate::switch::{Seams, Switch};
+
+/// Takes the keys of the key directory into use.
+///
+/// # Errors
+/// If a key that is needed is missing or not usable; those in use stay then.
+pub fn reload<W: Seams<Hsm = SoftwareHsm>>(
+    switch: &Switch<W>,
+    actor: &Actor,
+) -> Result<(), Refused> {
+    let reloaded = switch.hsm.reload_keys();
+    let refused = reloaded.as_ref().err().map(tracing::field::display);
+    let done = reloaded.is_ok();
+    tracing::info!(target: "audit", action = "reload keys", done, %actor, refused);
+    let KeyChanges { added, removed } = reloaded?;
+    audit::of_keys(actor, "key added", &added);
+    audit::of_keys(actor, "key removed", &removed);
+    Ok(())
+}
+
+/// Whether no card's PIN reference, and no PIN that waits for a chip, was made with the key of this
+/// check value.
+///
+/// # Errors
+/// [`Refused::KeyInUse`], or the store has failed.
+pub async fn check_unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> {
+    let expected = Refused::Field { name: "kcv", expected: "six hexadecimal digits" };
+    let kcv = Kcv::parse(kcv).ok_or(expected)?;
+    match switch.store.references_made_with(kcv).await? {
+        0 => Ok(()),
+        cards => Err(Refused::KeyInUse { cards, kcv }),
+    }
+}

@@ -1,0 +1,159 @@
+//! PINs: set one, unblock the chip's, and end the changes that no chip has taken in time.
+
+use std::sync::Arc;
+
+use super::cards::{Change, GivenPin, change, commit, load};
+use super::{CardView, Refused, audit, views};
+use crate::authorization::Product;
+use crate::cards::{Card, CardEntry, CardState, Pan};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Actor, EventKind};
+use crate::hsm::{AcceptPin, AcceptedPin, Hsm, NewPin};
+use crate::pin::ClearPin;
+use crate::store::{CommitError, Store};
+use crate::switch::{Seams, Switch};
+
+impl GivenPin {
+    pub(super) const fn as_new(&self) -> NewPin<'_> {
+        match self {
+            GivenPin::Clear(pin) => NewPin::Clear(pin),
+            GivenPin::Pvv(pvv, pvki) => NewPin::Pvv(*pvv, *pvki),
+            GivenPin::Offset(digits) => NewPin::Offset(*digits),
+        }
+    }
+}
+
+/// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
+/// A suspension stays.
+///
+/// # Errors
+/// Why not.
+pub async fn set<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    pin: &ClearPin,
+) -> Result<CardView, Refused> {
+    let set = set_unaudited(switch, actor, token, pin).await;
+    let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
+    Ok(views::card(switch, &card))
+}
+
+async fn set_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    pin: &ClearPin,
+) -> Result<Card, Refused> {
+    let CardEntry { identity, product, .. } = &*load(switch, token).await?.entry;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+    let pan = pan.map_err(Refused::SealedPan)?;
+    let accepted = accept(switch, product, &pan, NewPin::Clear(pin)).await?;
+    let now = switch.clock.now();
+    change(switch, actor, token, |card| {
+        // Meanwhile the token may stand for another card, of another PAN.
+        let is_same = card.entry.identity.key == identity.key;
+        let AcceptedPin { reference, kept } = &accepted;
+        let changed =
+            is_same.then(|| card.state.with_pin(*reference)).ok_or(Refused::NoSuchCard)?;
+        let state = match kept.as_ref().filter(|_| has_offline_pin(product)) {
+            Some(kept) => changed.with_pin_for_chips(kept, now),
+            None => changed,
+        };
+        Ok(Change { state, event: EventKind::PinChanged })
+    })
+    .await
+}
+
+/// Queues a script that sets the PIN try counter of the card's chips back.
+///
+/// # Errors
+/// Why not.
+pub async fn unblock<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+) -> Result<CardView, Refused> {
+    let now = switch.clock.now();
+    let queued = change(switch, actor, token, |card| {
+        if !has_offline_pin(&card.entry.product) {
+            return Err(Refused::ChipHoldsNoPin);
+        }
+        // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
+        if let Some((_, Some(_))) = ended(&card.entry, &card.state, now) {
+            return Err(Refused::ClockNotSettled);
+        }
+        Ok(Change { state: card.state.with_unblock(now), event: EventKind::PinUnblockQueued })
+    });
+    let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
+    Ok(views::card(switch, &card))
+}
+
+fn has_offline_pin(product: &Product) -> bool {
+    product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
+}
+
+pub(super) async fn accept<W: Seams>(
+    switch: &Switch<W>,
+    product: &Product,
+    pan: &Pan,
+    pin: NewPin<'_>,
+) -> Result<AcceptedPin, Refused> {
+    let call = AcceptPin { pin, pan, method: &product.pin_methods.current };
+    Ok(switch.hsm.accept_pin(call).await?)
+}
+
+/// Gives up the changes that no chip took within OFPBE, and raises an event for each card whose
+/// PIN block is deleted with them; how many cards. A first PIN that waits since nobody knows when
+/// waits from now on.
+///
+/// # Errors
+/// If the store has failed.
+pub async fn expire_changes<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    cards: &[Arc<CardEntry>],
+) -> Result<usize, Refused> {
+    let now = switch.clock.now();
+    let mut count = 0;
+    let is_due = |entry: &&Arc<CardEntry>| {
+        let state = entry.state();
+        ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
+    };
+    for entry in cards.iter().filter(is_due) {
+        // If it changes meanwhile, its turn comes again.
+        let Some(card) = switch.store.load(&entry.identity.key).await? else { continue };
+        let ended = ended(&card.entry, &card.state, now);
+        let ends = usize::from(ended.is_some());
+        let dated = || card.state.with_dated_changes(now).map(|dated| (dated, None));
+        let Some((changed, event)) = ended.or_else(dated) else { continue };
+        match commit(switch, actor, (&card, changed), event).await {
+            Ok(()) => count += ends,
+            Err(CommitError::Changed) => {}
+            Err(CommitError::Failed(failed)) => return Err(failed.into()),
+        }
+    }
+    Ok(count)
+}
+
+/// A card without the changes whose time is over, and what others are told of it; `None` where
+/// there are none of these.
+fn ended(
+    entry: &CardEntry,
+    state: &CardState,
+    now: Timestamp,
+) -> Option<(CardState, Option<EventKind>)> {
+    let (state, is_of_pin) = state.with_expired_changes(entry.product.retention(), now)?;
+    Some((state, is_of_pin.then_some(EventKind::PinChangeExpired)))
+}
+
+/// The card without the changes whose time is over, and what others are told when it is committed.
+/// They end for every call at once, and not only when they are looked for; but while the clock is
+/// not believed none of them does.
+pub(super) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Option<EventKind>) {
+    let is_believed = switch.store.may_forget();
+    match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
+        Some((state, event)) => (Card { state: Arc::new(state), ..card.clone() }, event),
+        None => (card.clone(), None),
+    }
+}

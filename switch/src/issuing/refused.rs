@@ -1,0 +1,146 @@
+//! Why a call was refused. The text is for people and holds no secret; who has to act on it
+//! compares the code.
+
+use serde::{Deserialize, Serialize};
+
+use crate::authorization::trail::Note;
+use crate::cards::cache::Taken;
+use crate::hsm::AcceptPinError;
+use crate::hsm::software::key::KeyFault;
+use crate::hsm::software::keys::KeysError;
+use crate::key::Kcv;
+use crate::store::StoreFailed;
+
+/// Why a call was refused. Nothing has changed then, but for [`Refused::Store`].
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// No card has this token.
+    #[error("there is no card with this token")]
+    NoSuchCard,
+    /// No product has this name.
+    #[error("card_product_token: there is no such product")]
+    NoSuchProduct,
+    /// Another card has the PAN or the token.
+    #[error(transparent)]
+    Taken(Taken),
+    /// What can no longer be done with a card that is TERMINATED.
+    #[error("the card is TERMINATED, which is final")]
+    CardTerminated,
+    /// The product has no offline PIN, so there is nothing to unblock.
+    #[error("the chips of this product hold no PIN")]
+    ChipHoldsNoPin,
+    /// Nobody knows whether the PIN that waits for the chip is over.
+    #[error(
+        "the PIN that waits for the chip is over, but the clock was set lately and is not believed \
+         yet (clock_settle_seconds): try again later, or set the PIN"
+    )]
+    ClockNotSettled,
+    /// A field is not what it may be.
+    #[error("{name}: expected {expected}")]
+    Field {
+        /// Its name.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Fields that cannot stand together, or one that is missing.
+    #[error("expected {0}")]
+    Fields(&'static str),
+    /// The HSM did not take the PIN over.
+    #[error(transparent)]
+    Pin(#[from] AcceptPinError),
+    /// The card was changed by somebody else each time.
+    #[error("the card is changing all the time; try again")]
+    Busy,
+    /// The cryptogram of chip data cannot be checked, and why.
+    #[error("{0}")]
+    Cryptogram(Note),
+    /// Calculations are shown under public test keys only.
+    #[error("the issuer master key is no public test key")]
+    KeyIsSecret,
+    /// A key that is still needed.
+    #[error("{cards} cards have a PIN reference under the key {kcv}")]
+    KeyInUse {
+        /// How many cards need it.
+        cards: usize,
+        /// Its check value.
+        kcv: Kcv,
+    },
+    /// The key directory cannot be taken into use.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A stored PAN does not open: it was altered, or belongs to another store.
+    #[error("the PAN of the card: {0}")]
+    SealedPan(KeyFault),
+    /// The store has failed: nobody knows whether the change was kept.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// The name of a refusal: what programs compare. The names are part of every door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// [`Refused::NoSuchCard`].
+    NoSuchCard,
+    /// [`Refused::NoSuchProduct`].
+    NoSuchProduct,
+    /// Another card has the PAN.
+    PanTaken,
+    /// Another card has the token.
+    TokenTaken,
+    /// [`Refused::CardTerminated`].
+    CardTerminated,
+    /// [`Refused::ChipHoldsNoPin`].
+    ChipHoldsNoPin,
+    /// [`Refused::ClockNotSettled`].
+    ClockNotSettled,
+    /// [`Refused::Field`] and [`Refused::Fields`].
+    InvalidField,
+    /// [`Refused::Pin`], but for an HSM that gives no answer.
+    PinNotAccepted,
+    /// The HSM gives no answer.
+    HsmUnavailable,
+    /// [`Refused::Busy`].
+    Busy,
+    /// [`Refused::Cryptogram`].
+    CryptogramNotChecked,
+    /// [`Refused::KeyIsSecret`].
+    KeyIsSecret,
+    /// [`Refused::KeyInUse`].
+    KeyInUse,
+    /// [`Refused::Keys`].
+    KeysNotUsable,
+    /// [`Refused::SealedPan`].
+    SealedPan,
+    /// [`Refused::Store`].
+    StoreUnavailable,
+}
+
+impl Refused {
+    /// Its name.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Refused::NoSuchCard => Code::NoSuchCard,
+            Refused::NoSuchProduct => Code::NoSuchProduct,
+            Refused::Taken(Taken::Pan) => Code::PanTaken,
+            Refused::Taken(Taken::Token) => Code::TokenTaken,
+            Refused::CardTerminated => Code::CardTerminated,
+            Refused::ChipHoldsNoPin => Code::ChipHoldsNoPin,
+            Refused::ClockNotSettled => Code::ClockNotSettled,
+            Refused::Field { .. } | Refused::Fields(_) => Code::InvalidField,
+            Refused::Pin(AcceptPinError::Unavailable) => Code::HsmUnavailable,
+            Refused::Pin(
+                AcceptPinError::PanTooShort | AcceptPinError::OtherMethod | AcceptPinError::Key(_),
+            ) => Code::PinNotAccepted,
+            Refused::Busy => Code::Busy,
+            Refused::Cryptogram(_) => Code::CryptogramNotChecked,
+            Refused::KeyIsSecret => Code::KeyIsSecret,
+            Refused::KeyInUse { .. } => Code::KeyInUse,
+            Refused::Keys(_) => Code::KeysNotUsable,
+            Refused::SealedPan(_) => Code::SealedPan,
+            Refused::Store(_) => Code::StoreUnavailable,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What is shown of a card and of a transaction: the same at every door.
+
+use serde::{Deserialize, Serialize};
+
+use super::pins;
+use crate::cards::Card;
+use crate::cards::chip::ChipSync;
+use crate::hsm::Verification;
+use crate::hsm::software::PanVault;
+use crate::store::record::{RecordId, TransactionRecord};
+use crate::switch::{Seams, Switch};
+
+/// A card as it counts now: without the changes whose time is over.
+pub(super) fn card<W: Seams>(switch: &Switch<W>, card: &Card) -> CardView {
+    let (card, _) = pins::as_it_counts(switch, card);
+    CardView::of(&switch.vault, &card)
+}
+
+/// A card with the names of GET /cards/{token}, as far as a card has these things yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CardView {
+    /// The issuer's name for it.
+    pub token: String,
+    /// Its product.
+    pub card_product_token: String,
+    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED.
+    pub state: String,
+    /// Why it is in that state: two digits.
+    pub reason_code: String,
+    /// Whether a PIN is set.
+    pub pin_is_set: bool,
+    /// Consecutive wrong PINs.
+    pub pin_try_counter: u32,
+    /// First six digits, six underscores, last four.
+    pub pan: String,
+    /// Last four digits.
+    pub last_four: String,
+    /// YYMM of the newest plastic.
+    pub expiration: String,
+    /// PAN sequence number of the newest plastic.
+    pub pan_sequence_number: String,
+    /// What the host believes that the chip of the newest plastic holds: in_sync, pending, sent,
+    /// failed or expired, with the change.
+    pub chip_sync: String,
+}
+
+/// A transaction record, masked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionView {
+    /// By which audit lines name it: twice eight hexadecimal digits, later ones higher.
+    pub id: String,
+    /// When it was decided, RFC 3339 in UTC.
+    pub time: String,
+    /// The network it came from.
+    pub network: String,
+    /// Its message type.
+    pub mti: String,
+    /// First six digits, six underscores, last four.
+    pub pan: String,
+    /// DE3.
+    pub processing_code: String,
+    /// DE4, in minor units.
+    pub amount: u64,
+    /// DE49: ISO 4217 numeric code.
+    pub currency: u16,
+    /// DE11.
+    pub stan: String,
+    /// DE37.
+    pub rrn: Option<String>,
+    /// The four-digit code of what was answered.
+    pub reason_code: String,
+    /// The same in words.
+    pub memo: String,
+    /// DE38.
+    pub approval_code: Option<String>,
+    /// What the HSM said of the PIN.
+    pub pin: Option<String>,
+    /// What the HSM said of the cryptogram.
+    pub cryptogram: Option<String>,
+    /// Why, step by step.
+    pub trail: Vec<String>,
+}
+
+impl TransactionView {
+    pub(super) fn of((id, record): &(RecordId, TransactionRecord)) -> TransactionView {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let name = |outcome: Verification| outcome.name().to_owned();
+        TransactionView {
+            id: id.to_string(),
+            time: record.time.to_string(),
+            network: record.network.to_string(),
+            mti: record.mti.to_string(),
+            pan: record.masked_pan.to_string(),
+            processing_code: text(&record.processing_code),
+            amount: record.amount.minor_units,
+            currency: record.amount.currency,
+            stan: text(&record.stan),
+            rrn: record.rrn.map(|rrn| text(&rrn)),
+            reason_code: record.answer.reason.code().to_owned(),
+            memo: record.answer.reason.memo().to_owned(),
+            approval_code: record.answer.approval_code.map(|code| text(&code)),
+            pin: record.verification.map(name),
+            cryptogram: record.cryptogram.map(name),
+            trail: record.trail.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl CardView {
+    fn of(vault: &PanVault, Card { entry, state }: &Card) -> CardView {
+        let plastic = state.plastics.last();
+        let identity = &entry.identity;
+        let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
+        CardView {
+            token: entry.identity.token.to_string(),
+            card_product_token: entry.product.name.to_string(),
+            state: state.status.name().to_owned(),
+            reason_code: state.status_reason.to_string(),
+            pin_is_set: state.pin.reference.is_some(),
+            pin_try_counter: state.pin.tries,
+            pan: pan.map(|pan| pan.to_string()).unwrap_or_default(),
+            last_four: pan.map(|pan| pan.last_four().to_owned()).unwrap_or_default(),
+            expiration: plastic.map(|plastic| plastic.expiry.to_string()).unwrap_or_default(),
+            pan_sequence_number: plastic
+                .map(|plastic| format!("{:02}", plastic.sequence))
+                .unwrap_or_default(),
+            chip_sync: plastic
+                .and_then(|plastic| plastic.chip.as_ref())
+                .map_or_else(|| ChipSync::InSync.to_string(), |chip| chip.sync.to_string()),
+        }
+    }
+}
