@@ -14,8 +14,9 @@ use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
-use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
+use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue};
 use switch::issuer::{self, PinText};
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
@@ -245,12 +246,12 @@ fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Deci
         RequiredChecks::Verify { pin, cryptogram } => {
             assert_eq!(cryptogram, cryptogram_of(request, &card, product));
             let verified = match line.get("online") {
-                Some("ok") => Verification::Ok,
-                _ => Verification::Mismatch,
+                Some("ok") => PinOutcome::Right,
+                _ => PinOutcome::Wrong,
             };
             let outcomes = Outcomes {
                 pin: pin.map(|_| verified),
-                cryptogram: cryptogram.map(|check| (check, Verification::Ok)),
+                cryptogram: cryptogram.map(|check| (check, CryptogramOutcome::Right)),
             };
             decide(request, &card, product, outcomes, circumstances)
         }

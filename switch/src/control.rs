@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::cards::chip::ChipSync;
 use crate::cards::{Card, PanVault};
 use crate::hsm::keys::{KeyChanges, KeyVersion};
-use crate::hsm::{Hsm, Kcv, Verification};
+use crate::hsm::{Hsm, Kcv};
 use crate::issuer::{self, AddCard, PinText, Refusal};
 use crate::listener::Door;
 use crate::place::{self, at};
@@ -177,7 +177,6 @@ pub struct TransactionView {
 impl TransactionView {
     fn of((id, record): &(RecordId, TransactionRecord)) -> TransactionView {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let name = |outcome: Verification| outcome.name().to_owned();
         TransactionView {
             id: id.to_string(),
             time: record.time.to_string(),
@@ -192,8 +191,8 @@ impl TransactionView {
             reason_code: record.answer.reason.code().to_owned(),
             memo: record.answer.reason.memo().to_owned(),
             approval_code: record.answer.approval_code.map(|code| text(&code)),
-            pin: record.verification.map(name),
-            cryptogram: record.cryptogram.map(name),
+            pin: record.verification.map(|outcome| outcome.name().to_owned()),
+            cryptogram: record.cryptogram.map(|outcome| outcome.name().to_owned()),
             trail: record.trail.iter().map(ToString::to_string).collect(),
         }
     }

@@ -11,9 +11,10 @@ use crate::cards::pan::PAN_DIGITS_MAX;
 use crate::cards::{Card, PanVault};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Limits;
-use crate::hsm::{Hsm, Verification};
+use crate::hsm::Hsm;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::outcome::PinOutcome;
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::duplicates::DuplicateHasher;
@@ -104,11 +105,11 @@ impl<W: Seams> Switch<W> {
         &self,
         session: &Session,
         card: &Card,
-        verification: Verification,
+        verification: PinOutcome,
         now: Timestamp,
     ) {
         self.metrics.verified(verification);
-        if verification == Verification::BadPinBlock {
+        if verification == PinOutcome::BadPinBlock {
             session.metrics.bad_pin_block();
             session.bad_pin_blocks.add(&card.entry, now);
         }

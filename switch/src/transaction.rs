@@ -31,7 +31,8 @@ use crate::cards::{Card, CardKey};
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::frame::{self, Frame};
-use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
+use crate::hsm::{Hsm, PinReference, VerifyPin};
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::session::Session;
 use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
@@ -389,14 +390,14 @@ impl<W: Seams> Switch<W> {
         card: &Card,
         reference: &PinReference,
         time: &mut HsmTime,
-    ) -> Verification {
+    ) -> PinOutcome {
         let Attempt { session, request: Request { pan, pin_block, .. }, .. } = attempt;
-        let (Some(pan), Some(block)) = (pan, pin_block) else { return Verification::BadPinBlock };
+        let (Some(pan), Some(block)) = (pan, pin_block) else { return PinOutcome::BadPinBlock };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*session.link;
         let methods = &card.entry.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
-        answered.unwrap_or(Verification::Unavailable)
+        answered.unwrap_or(PinOutcome::Unavailable)
     }
 
     /// What the HSM gives in time. A part of the time is kept for the answer that says 91, so that
@@ -446,14 +447,14 @@ struct Attempt<'a> {
 #[derive(Clone, Copy, Default)]
 struct Known {
     pin: Option<VerifiedPin>,
-    cryptogram: Option<(CryptogramCheck, Verification)>,
+    cryptogram: Option<(CryptogramCheck, CryptogramOutcome)>,
 }
 
 #[derive(Clone, Copy)]
 struct VerifiedPin {
     pin_version: u32,
     reference: PinReference,
-    verification: Verification,
+    verification: PinOutcome,
 }
 
 impl Known {

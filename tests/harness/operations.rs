@@ -19,11 +19,10 @@ use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
 use switch::frame::Frame;
 use switch::hsm::emv::IssuerAnswer;
-use switch::hsm::{
-    ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, Verification, VerifyPin,
-};
+use switch::hsm::{ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin};
 use switch::issuer::{AddCard, NewState, PinText};
 use switch::metrics::LinkMetrics;
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::run::{PinSwitch, open};
 use switch::session::Session;
 use switch::store::Store;
@@ -162,7 +161,7 @@ impl Operations {
             atc: self.chip_data.atc.unwrap(),
             unpredictable: self.chip_data.unpredictable.unwrap(),
         };
-        assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), Verification::Ok);
+        assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), CryptogramOutcome::Right);
         let answer = IssuerAnswer::Code(*b"00");
         let call = IssuerAuthenticate { chip, answer, script: with_script.then_some(&self.change) };
         let authenticated = block_on(self.switch.hsm.issuer_authenticate(call)).unwrap();
@@ -242,7 +241,7 @@ impl Operations {
             reference: &self.reference,
             methods,
         };
-        assert_eq!(block_on(self.switch.hsm.verify_pin(call)), Verification::Ok);
+        assert_eq!(block_on(self.switch.hsm.verify_pin(call)), PinOutcome::Right);
     }
 
     /// A whole transaction, from the frame to the frame of its approval; every so many of them

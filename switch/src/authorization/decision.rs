@@ -13,8 +13,9 @@ use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
 use crate::cards::chip::{AtcFault, AtcWindow, ChangeKind, Chip, ChipSync, ScriptId, Sent};
 use crate::clock::Timestamp;
+use crate::hsm::PinReference;
 use crate::hsm::emv::{IssuerAnswer, SessionKeyMethod};
-use crate::hsm::{PinReference, Verification};
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 
 /// What must be verified before a decision can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +60,9 @@ impl CryptogramCheck {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
     /// The PIN.
-    pub pin: Option<Verification>,
+    pub pin: Option<PinOutcome>,
     /// The cryptogram.
-    pub cryptogram: Option<(CryptogramCheck, Verification)>,
+    pub cryptogram: Option<(CryptogramCheck, CryptogramOutcome)>,
 }
 
 /// Where a decision came from besides request, card and product.
@@ -349,7 +350,7 @@ pub fn conclude(
 ) -> Decision {
     let mut trail = Trail::new();
     let Some(rules) = &product.chip else { return Decision::unchanged(reason) };
-    let right = outcomes.cryptogram.filter(|(_, outcome)| *outcome == Verification::Ok);
+    let right = outcomes.cryptogram.filter(|(_, outcome)| *outcome == CryptogramOutcome::Right);
     let is_right = right.is_some();
     let data = request.chip.as_deref();
     let covers_tvr = right.is_some_and(|(check, _)| check.cvn.covers.has(0x95));
@@ -418,7 +419,7 @@ pub fn decide(
 pub fn accepts_cryptogram(
     request: &Request,
     card: &CardState,
-    (check, verification): &(CryptogramCheck, Verification),
+    (check, verification): &(CryptogramCheck, CryptogramOutcome),
     now: Timestamp,
 ) -> bool {
     let none = AtcWindow::default();
@@ -434,19 +435,19 @@ pub fn accepts_cryptogram(
 fn accept(
     (request, now): (&Request, Timestamp),
     check: &CryptogramCheck,
-    verification: Verification,
+    verification: CryptogramOutcome,
     known: &AtcWindow,
     trail: &mut Trail,
 ) -> Result<(AtcWindow, bool), Reason> {
     let atc = check.atc;
     let cryptogram = request.chip.as_ref().and_then(|chip| chip.cryptogram).unwrap_or_default();
     match verification {
-        Verification::Ok => trail.push(Note::of(Finding::CryptogramRight, atc.into(), 0)),
-        Verification::Unavailable => {
+        CryptogramOutcome::Right => trail.push(Note::of(Finding::CryptogramRight, atc.into(), 0)),
+        CryptogramOutcome::Unavailable => {
             trail.push(Finding::ChipUnavailable.into());
             return Err(Reason::Unavailable);
         }
-        Verification::Mismatch | Verification::BadPinBlock => {
+        CryptogramOutcome::Wrong => {
             trail.push(Note::of(Finding::CryptogramWrong, atc.into(), 0));
             return Err(Reason::BadCryptogram);
         }
@@ -476,26 +477,26 @@ pub(super) fn by_pin(
     request: &Request,
     card: &CardState,
     product: &Product,
-    verification: Option<Verification>,
+    verification: Option<PinOutcome>,
     trail: &mut Trail,
 ) -> (Reason, Option<CardState>) {
     match verification {
         None => (without_verified_pin(request, card, product, false, trail), None),
-        Some(Verification::Unavailable) => {
+        Some(PinOutcome::Unavailable) => {
             trail.push(Finding::PinUnavailable.into());
             (Reason::Unavailable, None)
         }
-        Some(Verification::BadPinBlock) => {
+        Some(PinOutcome::BadPinBlock) => {
             trail.push(Finding::PinBlockUnusable.into());
             (Reason::BadPinBlock, None)
         }
-        Some(Verification::Mismatch) => {
+        Some(PinOutcome::Wrong) => {
             let (reason, card) = pin::wrong(card, product);
             let limit = product.pin_retry_limit.map_or(0, u32::from);
             trail.push(Note::of(Finding::WrongPin, card.pin.tries.into(), limit.into()));
             (reason, Some(card))
         }
-        Some(Verification::Ok) => {
+        Some(PinOutcome::Right) => {
             trail.push(Finding::RightPin.into());
             (limits::check(request, product, trail), pin::right(card))
         }

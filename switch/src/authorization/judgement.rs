@@ -12,7 +12,7 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::card::CardState;
 use crate::cards::chip::{AtcWindow, Chip, ChipSync};
-use crate::hsm::Verification;
+use crate::outcome::PinOutcome;
 
 /// A transaction whose cryptogram is right.
 pub(super) struct Judgement<'a> {
@@ -27,7 +27,7 @@ pub(super) struct Judgement<'a> {
 impl Judgement<'_> {
     pub(super) fn decide(
         &self,
-        pin: Option<Verification>,
+        pin: Option<PinOutcome>,
         sync: ChipSync,
         (counters, is_retry): (AtcWindow, bool),
         mut trail: Trail,

@@ -20,10 +20,10 @@ use super::pin_method::{Ibm3624, VisaPvv, ibm3624_offset, visa_pvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, EntryKey,
     GivenReference, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, PinBlockFormat,
-    PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue, Verification, VerifyPin,
-    pin_block,
+    PinBlockFormats, PinMethod, PinMethods, PinReference, ReferenceValue, VerifyPin, pin_block,
 };
 use crate::cards::Pan;
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 
 /// A published test key (NIST SP 800-67 style, no key of anybody), for the health check.
 const KNOWN_ANSWER_KEY: [u8; 16] = [
@@ -205,9 +205,9 @@ impl Ring {
         pin: &ClearPin,
         format: PinBlockFormat,
         call: &VerifyPin<'_>,
-    ) -> Result<Verification, KeyFault> {
+    ) -> Result<PinOutcome, KeyFault> {
         let (pan, made_with) = (call.pan, call.reference.key);
-        let unavailable = Ok(Verification::Unavailable);
+        let unavailable = Ok(PinOutcome::Unavailable);
         let is_equal = match call.reference.value {
             ReferenceValue::Block(kept) => {
                 let pek = self.peks.iter().find(|key| key.kcv == made_with);
@@ -232,9 +232,9 @@ impl Ring {
             }
         };
         Ok(match is_equal.map(bool::from) {
-            Some(true) => Verification::Ok,
-            Some(false) => Verification::Mismatch,
-            None => Verification::BadPinBlock,
+            Some(true) => PinOutcome::Right,
+            Some(false) => PinOutcome::Wrong,
+            None => PinOutcome::BadPinBlock,
         })
     }
 
@@ -360,27 +360,27 @@ impl SoftwareHsm {
     /// Reads the block under each live version of the zone key, the newest first: the PIN is
     /// right if it is right under one of them. A block read under the wrong version is garbage,
     /// which a format without fixed fill may take for a wrong PIN.
-    fn verify(&self, call: VerifyPin<'_>) -> Verification {
+    fn verify(&self, call: VerifyPin<'_>) -> PinOutcome {
         let ring = self.ring.load();
-        let Some(zone) = ring.zone_keys.get(call.zpk) else { return Verification::Unavailable };
-        let mut outcome = Verification::BadPinBlock;
+        let Some(zone) = ring.zone_keys.get(call.zpk) else { return PinOutcome::Unavailable };
+        let mut outcome = PinOutcome::BadPinBlock;
         for (age, key) in zone.versions.iter().rev().enumerate() {
             let read = match read_block(key, &call) {
                 Ok(read) => read,
-                Err(_) => return Verification::Unavailable,
+                Err(_) => return PinOutcome::Unavailable,
             };
             let Some((pin, format)) = read else { continue };
-            let compared = ring.compare(&pin, format, &call).unwrap_or(Verification::Unavailable);
+            let compared = ring.compare(&pin, format, &call).unwrap_or(PinOutcome::Unavailable);
             let tells_more = match compared {
-                Verification::Ok | Verification::Unavailable => true,
-                Verification::Mismatch => outcome == Verification::BadPinBlock,
-                Verification::BadPinBlock => false,
+                PinOutcome::Right | PinOutcome::Unavailable => true,
+                PinOutcome::Wrong => outcome == PinOutcome::BadPinBlock,
+                PinOutcome::BadPinBlock => false,
             };
             if tells_more {
                 outcome = compared;
                 zone.under_older.increment(u64::from(age > 0));
             }
-            if matches!(outcome, Verification::Ok | Verification::Unavailable) {
+            if matches!(outcome, PinOutcome::Right | PinOutcome::Unavailable) {
                 break;
             }
         }
@@ -442,7 +442,7 @@ fn read_block(
 }
 
 impl Hsm for SoftwareHsm {
-    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> PinOutcome {
         self.verify(call)
     }
 
@@ -450,7 +450,7 @@ impl Hsm for SoftwareHsm {
         self.accept(call)
     }
 
-    async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+    async fn verify_arqc(&self, call: ChipCall<'_>) -> CryptogramOutcome {
         self.ring.load().verify_arqc(&call)
     }
 

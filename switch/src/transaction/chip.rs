@@ -12,7 +12,8 @@ use crate::authorization::{
 use crate::cards::chip::{ChangeKind, ScriptId};
 use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::hsm::emv::IssuerAnswer;
-use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
+use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate};
+use crate::outcome::CryptogramOutcome;
 use crate::session::Session;
 use crate::store::StoreFailed;
 use crate::switch::{Seams, Switch};
@@ -23,10 +24,10 @@ impl<W: Seams> Switch<W> {
         (request, time): (&Request, &mut HsmTime),
         card: &Card,
         check: &CryptogramCheck,
-    ) -> Verification {
-        let Some(call) = call_of(request, card, check) else { return Verification::Mismatch };
+    ) -> CryptogramOutcome {
+        let Some(call) = call_of(request, card, check) else { return CryptogramOutcome::Wrong };
         let answered = self.in_time(time, self.hsm.verify_arqc(call)).await;
-        let verification = answered.unwrap_or(Verification::Unavailable);
+        let verification = answered.unwrap_or(CryptogramOutcome::Unavailable);
         self.metrics.cryptogram_verified(verification);
         verification
     }

@@ -10,8 +10,9 @@ use crate::hsm::emv::{IssuerAnswer, cryptogram, script};
 use crate::hsm::key::{KeyFault, KeyUsage, Operation, hex};
 use crate::hsm::{
     Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat,
-    PinBlockFormats, Verification, pin_block,
+    PinBlockFormats, pin_block,
 };
+use crate::outcome::CryptogramOutcome;
 
 /// PIN CHANGE/UNBLOCK with a MAC (EMV Book 3, 6.5.10).
 const CLA: u8 = 0x84;
@@ -30,11 +31,11 @@ struct Keys {
 }
 
 impl Ring {
-    pub(super) fn verify_arqc(&self, call: &ChipCall<'_>) -> Verification {
+    pub(super) fn verify_arqc(&self, call: &ChipCall<'_>) -> CryptogramOutcome {
         match self.chip_keys(call) {
-            Ok(Some(_)) => Verification::Ok,
-            Ok(None) => Verification::Mismatch,
-            Err(_) => Verification::Unavailable,
+            Ok(Some(_)) => CryptogramOutcome::Right,
+            Ok(None) => CryptogramOutcome::Wrong,
+            Err(_) => CryptogramOutcome::Unavailable,
         }
     }
 
