@@ -9,7 +9,7 @@ use switch::authorization::decision::cryptogram_of;
 use switch::authorization::{
     Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide, required_checks,
 };
-use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
+use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;

@@ -2,7 +2,7 @@
 //! these steps run is in `transaction.rs`.
 
 pub mod request;
-pub mod chip;
+pub mod icc_data;
 pub mod currency;
 pub mod iad;
 pub mod cvn;
@@ -23,11 +23,11 @@ pub mod network_management;
 pub mod response;
 pub mod response_code;
 
-pub use chip::ChipData;
 pub use decision::{
     Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, accepts_cryptogram, decide,
     required_checks,
 };
+pub use icc_data::ChipData;
 pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};
 pub use response::Answer;

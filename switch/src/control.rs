@@ -15,7 +15,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::cards::chip::ChipSync;
+use crate::cards::chip_state::ChipSync;
 use crate::cards::{Card, PanVault};
 use crate::hsm::keys::{KeyChanges, KeyVersion};
 use crate::hsm::{Hsm, Kcv};

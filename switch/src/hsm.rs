@@ -24,7 +24,7 @@ pub use key::{Kcv, KeyFault};
 pub use pin_block::{PinBlockFormat, PinBlockFormats};
 pub use pin_method::{PinMethod, PinMethods, PinReference, ReferenceValue};
 
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
 use crate::cards::pan::Pan;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use cipher::TdesKey;

@@ -12,7 +12,7 @@ use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
 use switch::authorization::decision::check_of;
 use switch::authorization::{Answer, ChipData, Reason, response};
 use switch::cards::cache::NewCard;
-use switch::cards::chip::ChangeKind;
+use switch::cards::chip_state::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
 use switch::clock::SystemClock;
 use switch::config::Config;

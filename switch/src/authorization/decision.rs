@@ -1,8 +1,8 @@
 //! The decision: one synchronous function of request, card, product, outcomes and time.
 
-use super::chip::ChipData;
 use super::cvn::{self, CvnRow};
 use super::iad::Cvr;
+use super::icc_data::ChipData;
 use super::issuer_script::{self, Evidence};
 use super::judgement::Judgement;
 use super::product::{ChipRules, Fallback, Product};
@@ -11,7 +11,7 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use super::{card_status, limits, pin};
 use crate::cards::card::CardState;
-use crate::cards::chip::{AtcFault, AtcWindow, ChangeKind, Chip, ChipSync, ScriptId, Sent};
+use crate::cards::chip_state::{AtcFault, AtcWindow, ChangeKind, Chip, ChipSync, ScriptId, Sent};
 use crate::clock::Timestamp;
 use crate::hsm::PinReference;
 use crate::hsm::emv::{IssuerAnswer, SessionKeyMethod};

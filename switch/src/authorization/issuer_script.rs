@@ -1,10 +1,10 @@
 //! Issuer scripts: what became of the one that was sent, and the one that the next answer carries.
 
-use super::chip::{ChipData, ScriptOutcome};
 use super::decision::CryptogramCheck;
+use super::icc_data::{ChipData, ScriptOutcome};
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
+use crate::cards::chip_state::{Change, ChangeKind, ChipSync, ScriptId, Sent};
 
 /// Set in the first byte of the id of a script that only unblocks.
 const UNBLOCKS: u8 = 0x80;

@@ -11,7 +11,7 @@ use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::card::CardState;
-use crate::cards::chip::{AtcWindow, Chip, ChipSync};
+use crate::cards::chip_state::{AtcWindow, Chip, ChipSync};
 use crate::outcome::PinOutcome;
 
 /// A transaction whose cryptogram is right.

@@ -2,8 +2,8 @@
 //! after a PIN change (FTPAM, FTPDY). The chip's counter is not the host's: nothing here moves the
 //! online counter or suspends the card.
 
-use super::chip::{ChipData, OfflinePin, Tvr};
 use super::decision::CryptogramCheck;
+use super::icc_data::{ChipData, OfflinePin, Tvr};
 use super::pin::is_cash;
 use super::product::{
     BypassMode, ChipRules, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered, Product,
@@ -11,7 +11,7 @@ use super::product::{
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip::{Change, ChipSync};
+use crate::cards::chip_state::{Change, ChipSync};
 use crate::clock::Timestamp;
 
 const DAY_SECONDS: u64 = 24 * 3_600;

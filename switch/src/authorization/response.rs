@@ -5,7 +5,7 @@ use iso_specs::{ChipTag, ElementSet, EncodeError, Message, Mti, OutgoingMessage,
 
 use super::request::FormatError;
 use super::response_code::Reason;
-use crate::cards::chip::ScriptId;
+use crate::cards::chip_state::ScriptId;
 use crate::hsm::Authenticated;
 
 /// DE44 carries the number of a wrong element, in every dialect.

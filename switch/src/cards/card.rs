@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
-use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync, Retention};
+use crate::cards::chip_state::{Change, ChangeKind, Chip, ChipSync, Retention};
 use crate::cards::vault::{CardKey, SealedPan};
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, KeptPin, PinReference};
@@ -364,7 +364,7 @@ pub struct CardIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cards::chip::Sent;
+    use crate::cards::chip_state::Sent;
     use crate::hsm::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {

@@ -9,7 +9,7 @@ use crate::authorization::{
     Answer, ChipData, ChipRules, CryptogramCheck, Decision, Outcomes, Reason, Request, decision,
     response,
 };
-use crate::cards::chip::{ChangeKind, ScriptId};
+use crate::cards::chip_state::{ChangeKind, ScriptId};
 use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate};

@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Loaded, Ring};
 use crate::cards::Pan;
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
 use crate::hsm::emv::derive::{self, DerivedKey};
 use crate::hsm::emv::{IssuerAnswer, cryptogram, script};
 use crate::hsm::key::{KeyFault, KeyUsage, Operation, hex};

@@ -1,7 +1,7 @@
 //! The software HSM with keys of a directory.
 
 use super::*;
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod, derive,
