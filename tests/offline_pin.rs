@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use iso_specs::{Spec, decode, tlv};
-use switch::authorization::decision::cryptogram_of;
 use switch::authorization::{
-    Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide, required_checks,
+    Checks, Circumstances, Conclusion, CryptogramCheck, Decision, Evidence, Product, Reason,
+    Request, RequiredChecks, VerifiedCryptogram, conclude, decide, required_checks,
 };
 use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
@@ -243,17 +243,18 @@ fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Deci
     let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
     match required_checks(request, &card, product, circumstances) {
         RequiredChecks::None(decision) => *decision,
-        RequiredChecks::Verify { pin, cryptogram } => {
-            assert_eq!(cryptogram, cryptogram_of(request, &card, product));
+        RequiredChecks::Verify(Checks { pin, cryptogram }) => {
+            assert_eq!(cryptogram, CryptogramCheck::of_request(request, &card, product));
             let verified = match line.get("online") {
                 Some("ok") => PinOutcome::Right,
                 _ => PinOutcome::Wrong,
             };
-            let outcomes = Outcomes {
+            let outcome = CryptogramOutcome::Right;
+            let evidence = Evidence {
                 pin: pin.map(|_| verified),
-                cryptogram: cryptogram.map(|check| (check, CryptogramOutcome::Right)),
+                cryptogram: cryptogram.map(|check| VerifiedCryptogram { check, outcome }),
             };
-            decide(request, &card, product, outcomes, circumstances)
+            decide(request, &card, product, evidence, circumstances)
         }
     }
 }
@@ -295,7 +296,7 @@ fn every_line_of_the_table() {
         let decision = judged(&Line::read(given), &rules, &dialect);
         let said = outcome(&decision, &dialect, &wanted);
         if said != wanted {
-            let trail: Vec<String> = decision.trail.iter().map(ToString::to_string).collect();
+            let trail: Vec<String> = decision.trail().map(ToString::to_string).collect();
             let number = number + 1;
             wrong.push(format!("line {number}: {text}\n    {}: {trail:?}", said.join(" ")));
         }
@@ -470,8 +471,6 @@ async fn a_change_that_is_over_is_over_for_every_command() {
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
 #[test]
 fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
-    use switch::authorization::{Reason, decision::conclude};
-
     let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
     let rules = product("");
     let expiry = |yymm: &[u8; 4]| Expiry::parse(yymm).unwrap();
@@ -486,8 +485,9 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
         let request = request(&Line::read(line), &dialect);
         let chip = request.chip.clone().filter(|_| reversed.is_none());
         let request = Request { expiry: named.0.map(expiry), sequence: named.1, chip, ..request };
-        let of = (&request, Reason::Approved);
-        let decision = conclude(of, &card, &rules, Outcomes::default(), (reversed, true));
+        let reason = Reason::Approved;
+        let of = Conclusion { reason, cryptogram: None, reversed, is_signed_on: true };
+        let decision = conclude(&request, &card, &rules, of);
         decision.change.unwrap_or_else(|| card.clone())
     };
     let told = |line: &str, named, reversed| {
@@ -591,7 +591,8 @@ fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
         let apart = Request::parse(&decode(&dialect, &frame[2..]).unwrap()).unwrap();
         let said = |request| {
             let decision = judged_request(&line, &request, &rules);
-            (decision.reason, decision.trail.to_vec(), decision.chip.map(|chip| chip.after))
+            let trail: Vec<_> = decision.trail().copied().collect();
+            (decision.reason, trail, decision.chip.map(|chip| chip.after))
         };
         assert_eq!(said(apart), said(request(&line, &ascii)), "{text}");
     }

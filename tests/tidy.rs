@@ -113,9 +113,15 @@ fn layers_point_one_way() {
 /// Where each concept lives; nowhere else.
 #[test]
 fn one_concept_one_place() {
-    let places: [(&[&str], &[&str]); 5] = [
+    let places: [(&[&str], &[&str]); 7] = [
         // The order of the steps.
-        (&["required_checks(", ".verify_pin("], &["authorization/decision.rs", "transaction.rs"]),
+        (
+            &["required_checks(", "::of_decision("],
+            &["authorization/decide.rs", "src/transaction.rs"],
+        ),
+        // What the HSM is asked in it.
+        (&["hsm.verify_pin(", "hsm.verify_arqc("], &["transaction/verify.rs"]),
+        (&["hsm.issuer_authenticate("], &["transaction/issuer_authenticate.rs"]),
         // Metric names.
         (&["\"pinswitch_"], &["metrics.rs"]),
         // DE39.

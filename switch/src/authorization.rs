@@ -9,8 +9,11 @@ pub mod cvn;
 pub mod trusted;
 pub mod routing;
 pub mod product;
+pub mod decide;
 pub mod decision;
-pub mod judgement;
+pub mod cryptogram;
+pub mod chip_transaction;
+pub mod conclusion;
 pub mod dialect;
 pub mod card_status;
 pub mod pin;
@@ -23,10 +26,10 @@ pub mod network_management;
 pub mod response;
 pub mod response_code;
 
-pub use decision::{
-    Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, accepts_cryptogram, decide,
-    required_checks,
-};
+pub use conclusion::{Conclusion, conclude, concluding_cryptogram};
+pub use cryptogram::{CryptogramCheck, VerifiedCryptogram, accepts_cryptogram};
+pub use decide::{Checks, RequiredChecks, decide, required_checks};
+pub use decision::{Bypass, Circumstances, Cryptogram, Decision, Evidence};
 pub use icc_data::ChipData;
 pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};

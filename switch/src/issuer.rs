@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::authorization::{ChipData, Product, decision};
+use crate::authorization::{ChipData, CryptogramCheck, Product};
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
@@ -18,7 +18,6 @@ use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinRefer
 use crate::store::record::Event;
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
-use crate::transaction::chip_call;
 
 /// Why a change was refused.
 pub type Refusal = String;
@@ -233,9 +232,9 @@ pub(crate) async fn explain_cryptogram<W: Seams>(
     let rules = product.chip.as_ref().ok_or("the product has no keys for chips")?;
     let (_, plastic) = card.state.plastic(None, chip.sequence).ok_or("no plastic has this 5F34")?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);
-    let check = decision::check_of(&chip, rules, (0, sequence));
+    let check = CryptogramCheck::of(&chip, rules, 0, sequence);
     let check = check.map_err(|note| note.to_string())?;
-    let call = chip_call(rules, &chip, &pan, &check);
+    let call = check.call(&chip, rules, &pan);
     let call = call.ok_or("DE55 lacks what its cryptogram covers")?;
     let explained = switch.hsm.explain_arqc(call);
     let explained = explained.ok_or("the issuer master key is no public test key")?;

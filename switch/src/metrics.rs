@@ -126,7 +126,7 @@ impl Metrics {
     }
 
     /// Counts what a decision did with its chip.
-    pub fn decided(&self, is_bypass: bool, trail: &[Note]) {
+    pub fn decided<'a>(&self, is_bypass: bool, trail: impl Iterator<Item = &'a Note>) {
         self.bypasses.increment(u64::from(is_bypass));
         for note in trail {
             let counter = self.scripts.iter().find(|(known, _)| *known == note.finding);

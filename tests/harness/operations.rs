@@ -9,8 +9,7 @@ use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
 use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
-use switch::authorization::decision::check_of;
-use switch::authorization::{Answer, ChipData, Reason, response};
+use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason, response};
 use switch::cards::cache::NewCard;
 use switch::cards::chip_state::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
@@ -19,7 +18,7 @@ use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
 use switch::frame::Frame;
 use switch::hsm::emv::IssuerAnswer;
-use switch::hsm::{ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin};
+use switch::hsm::{Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin};
 use switch::issuer::{AddCard, NewState, PinText};
 use switch::metrics::LinkMetrics;
 use switch::outcome::{CryptogramOutcome, PinOutcome};
@@ -149,18 +148,8 @@ impl Operations {
     pub fn chip(&mut self, with_script: bool) {
         let pan = Pan::parse(pan(CHIP_BIN, 0).as_bytes()).unwrap();
         let rules = self.switch.products[1].chip.as_ref().unwrap();
-        let check = check_of(&self.chip_data, rules, (0, 1)).unwrap();
-        let view = self.chip_data.iad.as_ref().unwrap().view(&rules.iads).unwrap();
-        let chip = ChipCall {
-            keys: &rules.keys,
-            profile: &check.cvn.profile,
-            pan: &pan,
-            sequence: 1,
-            covered: check.cvn.covers.data(&self.chip_data, &view).unwrap(),
-            arqc: self.chip_data.cryptogram.unwrap(),
-            atc: self.chip_data.atc.unwrap(),
-            unpredictable: self.chip_data.unpredictable.unwrap(),
-        };
+        let check = CryptogramCheck::of(&self.chip_data, rules, 0, 1).unwrap();
+        let chip = check.call(&self.chip_data, rules, &pan).unwrap();
         assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), CryptogramOutcome::Right);
         let answer = IssuerAnswer::Code(*b"00");
         let call = IssuerAuthenticate { chip, answer, script: with_script.then_some(&self.change) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use iso_specs::Mti;
 
 use crate::authorization::trail::Trail;
-use crate::authorization::{Answer, Money, Outcomes, Request};
+use crate::authorization::{Answer, Decision, Money, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan, Pan};
 use crate::clock::Timestamp;
@@ -104,7 +104,7 @@ impl TransactionRecord {
         request: &Request,
         place: Place<'_>,
         answer: Answer,
-        (outcomes, trail): (Outcomes, Trail),
+        decision: &Decision,
         time: Timestamp,
     ) -> TransactionRecord {
         TransactionRecord {
@@ -120,9 +120,9 @@ impl TransactionRecord {
             acquirer: request.acquirer,
             rrn: request.rrn,
             answer,
-            verification: outcomes.pin,
-            cryptogram: outcomes.cryptogram.map(|(_, verification)| verification),
-            trail,
+            verification: decision.cryptogram.pin(),
+            cryptogram: decision.cryptogram.outcome(),
+            trail: decision.trail().copied().collect(),
             is_kept: answer.reason.is_kept(),
             duplicate_key: place.key,
             body: place.body,
