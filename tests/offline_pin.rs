@@ -5,22 +5,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use iso_specs::{Spec, decode, tlv};
-use switch::authorization::decision::cryptogram_of;
 use switch::authorization::{
-    Circumstances, Decision, Outcomes, Product, Request, RequiredChecks, decide, required_checks,
+    Checks, Circumstances, Conclusion, CryptogramCheck, Decision, Evidence, Product, Reason,
+    Request, RequiredChecks, VerifiedCryptogram, conclude, decide, required_checks,
 };
-use switch::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
+use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Reply};
 use switch::event::Actor;
-use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
-use switch::issuing::secret::PinText;
-use switch::issuing::{Code, pins};
+use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue};
+use switch::issuing::{Code, pins, secret::PinText};
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::store::{Commit, Store};
-use tests::switch_under_test::execute;
-use tests::switch_under_test::{SwitchUnderTest, TestClock};
+use tests::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
@@ -245,17 +244,18 @@ fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Deci
     let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
     match required_checks(request, &card, product, circumstances) {
         RequiredChecks::None(decision) => *decision,
-        RequiredChecks::Verify { pin, cryptogram } => {
-            assert_eq!(cryptogram, cryptogram_of(request, &card, product));
+        RequiredChecks::Verify(Checks { pin, cryptogram }) => {
+            assert_eq!(cryptogram, CryptogramCheck::of_request(request, &card, product));
             let verified = match line.get("online") {
-                Some("ok") => Verification::Ok,
-                _ => Verification::Mismatch,
+                Some("ok") => PinOutcome::Right,
+                _ => PinOutcome::Wrong,
             };
-            let outcomes = Outcomes {
+            let outcome = CryptogramOutcome::Right;
+            let evidence = Evidence {
                 pin: pin.map(|_| verified),
-                cryptogram: cryptogram.map(|check| (check, Verification::Ok)),
+                cryptogram: cryptogram.map(|check| VerifiedCryptogram { check, outcome }),
             };
-            decide(request, &card, product, outcomes, circumstances)
+            decide(request, &card, product, evidence, circumstances)
         }
     }
 }
@@ -297,7 +297,7 @@ fn every_line_of_the_table() {
         let decision = judged(&Line::read(given), &rules, &dialect);
         let said = outcome(&decision, &dialect, &wanted);
         if said != wanted {
-            let trail: Vec<String> = decision.trail.iter().map(ToString::to_string).collect();
+            let trail: Vec<String> = decision.trail().map(ToString::to_string).collect();
             let number = number + 1;
             wrong.push(format!("line {number}: {text}\n    {}: {trail:?}", said.join(" ")));
         }
@@ -430,19 +430,19 @@ async fn a_first_pin_of_which_nobody_knows_the_time_is_given_up_too() {
     assert_eq!(told_expired(&test, "idle").await, 1);
 }
 
-fn new_pin() -> PinText {
-    PinText::new(Zeroizing::new("4712".to_owned()))
-}
-
 /// What is over is over for every command at once, and others are told of it once.
 #[tokio::test]
 async fn a_change_that_is_over_is_over_for_every_command() {
     type Asked = fn(&str) -> Command;
+    let set_pin: Asked = |card| {
+        let pin = PinText::new(Zeroizing::new("4712".to_owned()));
+        Command::SetPin { token: card.to_owned(), pin }
+    };
     let commands: [(Asked, &str, bool); 4] = [
         (|card| Command::Show { token: card.to_owned() }, "expired", false),
         (|card| Command::Unblock { token: card.to_owned() }, "pending {unblock, attempts 0}", true),
         (|card| Command::Activate { token: card.to_owned() }, "expired", true),
-        (|card| Command::SetPin { token: card.to_owned(), pin: new_pin() }, PENDING, true),
+        (set_pin, PENDING, true),
     ];
     for (command, wanted, commits) in commands {
         let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::default());
@@ -472,8 +472,6 @@ async fn a_change_that_is_over_is_over_for_every_command() {
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
 #[test]
 fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
-    use switch::authorization::{Reason, decision::conclude};
-
     let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
     let rules = product("");
     let expiry = |yymm: &[u8; 4]| Expiry::parse(yymm).unwrap();
@@ -488,8 +486,9 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
         let request = request(&Line::read(line), &dialect);
         let chip = request.chip.clone().filter(|_| reversed.is_none());
         let request = Request { expiry: named.0.map(expiry), sequence: named.1, chip, ..request };
-        let of = (&request, Reason::Approved);
-        let decision = conclude(of, &card, &rules, Outcomes::default(), (reversed, true));
+        let reason = Reason::Approved;
+        let of = Conclusion { reason, cryptogram: None, reversed, is_signed_on: true };
+        let decision = conclude(&request, &card, &rules, of);
         decision.change.unwrap_or_else(|| card.clone())
     };
     let told = |line: &str, named, reversed| {
@@ -593,7 +592,8 @@ fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
         let apart = Request::parse(&decode(&dialect, &frame[2..]).unwrap()).unwrap();
         let said = |request| {
             let decision = judged_request(&line, &request, &rules);
-            (decision.reason, decision.trail.to_vec(), decision.chip.map(|chip| chip.after))
+            let trail: Vec<_> = decision.trail().copied().collect();
+            (decision.reason, trail, decision.chip.map(|chip| chip.after))
         };
         assert_eq!(said(apart), said(request(&line, &ascii)), "{text}");
     }

@@ -2,15 +2,18 @@
 //! these steps run is in `transaction.rs`.
 
 pub mod request;
-pub mod chip;
+pub mod icc_data;
 pub mod currency;
 pub mod iad;
 pub mod cvn;
 pub mod trusted;
 pub mod routing;
 pub mod product;
+pub mod decide;
 pub mod decision;
-pub mod judgement;
+pub mod cryptogram;
+pub mod chip_transaction;
+pub mod conclusion;
 pub mod dialect;
 pub mod card_status;
 pub mod pin;
@@ -23,11 +26,11 @@ pub mod network_management;
 pub mod response;
 pub mod response_code;
 
-pub use chip::ChipData;
-pub use decision::{
-    Circumstances, CryptogramCheck, Decision, Outcomes, RequiredChecks, accepts_cryptogram, decide,
-    required_checks,
-};
+pub use conclusion::{Conclusion, conclude, concluding_cryptogram};
+pub use cryptogram::{CryptogramCheck, VerifiedCryptogram, accepts_cryptogram};
+pub use decide::{Checks, RequiredChecks, decide, required_checks};
+pub use decision::{Bypass, Circumstances, Cryptogram, Decision, Evidence};
+pub use icc_data::ChipData;
 pub use product::{ChipRules, PinRequired, Product};
 pub use request::{FormatError, Money, Request};
 pub use response::Answer;

@@ -1,7 +1,7 @@
 //! Cards: what they are, how their PANs rest, and the cache that holds them.
 
 pub mod card;
-pub mod chip;
+pub mod chip_state;
 pub mod pan;
 pub mod card_key;
 pub mod cache;

@@ -16,14 +16,15 @@ pub use crate::pin::{
 pub use pin_method::{PinMethod, PinMethods};
 
 use crate::cards::Pan;
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::pin::PVV_DIGITS;
 use emv::{CryptogramProfile, IssuerAnswer};
 
 /// The calls of the switch to its HSM.
 pub trait Hsm: Send + Sync + 'static {
     /// Verifies the PIN of a request against the card's reference.
-    fn verify_pin(&self, call: VerifyPin<'_>) -> impl Future<Output = Verification> + Send;
+    fn verify_pin(&self, call: VerifyPin<'_>) -> impl Future<Output = PinOutcome> + Send;
 
     /// Takes over a new PIN: the answer is what later PINs are compared with.
     ///
@@ -35,7 +36,7 @@ pub trait Hsm: Send + Sync + 'static {
     ) -> impl Future<Output = Result<AcceptedPin, AcceptPinError>> + Send;
 
     /// Verifies the application cryptogram of a request: right, wrong, or no answer.
-    fn verify_arqc(&self, call: ChipCall<'_>) -> impl Future<Output = Verification> + Send;
+    fn verify_arqc(&self, call: ChipCall<'_>) -> impl Future<Output = CryptogramOutcome> + Send;
 
     /// Makes the issuer's answer to a cryptogram that is right, and the command of a script.
     ///
@@ -48,40 +49,6 @@ pub trait Hsm: Send + Sync + 'static {
 
     /// Whether the HSM can verify PINs now.
     fn health(&self) -> impl Future<Output = Result<(), HsmUnavailable>> + Send;
-}
-
-/// What came out of a verification. Only [`Verification::Mismatch`] counts as a wrong PIN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verification {
-    /// The PIN is right.
-    Ok,
-    /// The PIN is wrong.
-    Mismatch,
-    /// The block could not be read as a PIN: another key, another format, damaged.
-    BadPinBlock,
-    /// The HSM gave no answer.
-    Unavailable,
-}
-
-impl Verification {
-    /// All outcomes.
-    pub const ALL: [Verification; 4] = [
-        Verification::Ok,
-        Verification::Mismatch,
-        Verification::BadPinBlock,
-        Verification::Unavailable,
-    ];
-
-    /// The name in metrics and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verification::Ok => "ok",
-            Verification::Mismatch => "mismatch",
-            Verification::BadPinBlock => "bad_pin_block",
-            Verification::Unavailable => "unavailable",
-        }
-    }
 }
 
 /// A request to verify a PIN.

@@ -21,6 +21,8 @@ pub mod in_flight;
 pub mod authorization;
 // Cards, their PANs at rest, and the cache that holds them.
 pub mod cards;
+// What an HSM can say of a PIN and of a cryptogram.
+pub mod outcome;
 // PIN verification and keys.
 pub mod hsm;
 // Journal, snapshots, answers already given.

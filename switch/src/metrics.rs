@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 
 use crate::authorization::Reason;
 use crate::authorization::trail::{Finding, Note};
-use crate::hsm::Verification;
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 
 /// Buckets in seconds, at the edges that service levels are set at.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -38,8 +38,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 /// Metrics of the whole process.
 pub struct Metrics {
-    verifications: Vec<(Verification, Counter)>,
-    cryptograms: Vec<(Verification, Counter)>,
+    verifications: Vec<(PinOutcome, Counter)>,
+    cryptograms: Vec<(CryptogramOutcome, Counter)>,
     suspensions: Counter,
     bypasses: Counter,
     scripts: Vec<(Finding, Counter)>,
@@ -77,23 +77,22 @@ impl Metrics {
             "rustc" => env!("PINSWITCH_RUSTC"),
         )
         .set(1.0);
-        let verification = |outcome: Verification| {
+        let verification = |outcome: PinOutcome| {
             let result = outcome.name();
             (outcome, counter!("pinswitch_pin_verifications_total", "result" => result))
         };
-        let cryptogram = |outcome: Verification| {
+        let cryptogram = |outcome: CryptogramOutcome| {
             let result = outcome.name();
             (outcome, counter!("pinswitch_cryptogram_verifications_total", "result" => result))
         };
         let script = |(finding, state): (Finding, &'static str)| {
             (finding, counter!("pinswitch_issuer_scripts_total", "state" => state))
         };
-        let outcomes = [Verification::Ok, Verification::Mismatch, Verification::Unavailable];
         let reversals =
             |original: &'static str| counter!("pinswitch_reversals_total", "original" => original);
         Metrics {
-            verifications: Verification::ALL.into_iter().map(verification).collect(),
-            cryptograms: outcomes.into_iter().map(cryptogram).collect(),
+            verifications: PinOutcome::ALL.into_iter().map(verification).collect(),
+            cryptograms: CryptogramOutcome::ALL.into_iter().map(cryptogram).collect(),
             suspensions: counter!("pinswitch_pin_suspensions_total"),
             bypasses: counter!("pinswitch_offline_pin_bypasses_total"),
             scripts: SCRIPT_STATES.into_iter().map(script).collect(),
@@ -113,19 +112,19 @@ impl Metrics {
     }
 
     /// Counts one verification.
-    pub fn verified(&self, outcome: Verification) {
+    pub fn verified(&self, outcome: PinOutcome) {
         let counter = self.verifications.iter().find(|(known, _)| *known == outcome);
         counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 
     /// Counts one verification of a cryptogram.
-    pub fn cryptogram_verified(&self, outcome: Verification) {
+    pub fn cryptogram_verified(&self, outcome: CryptogramOutcome) {
         let counter = self.cryptograms.iter().find(|(known, _)| *known == outcome);
         counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 
     /// Counts what a decision did with its chip.
-    pub fn decided(&self, is_bypass: bool, trail: &[Note]) {
+    pub fn decided<'a>(&self, is_bypass: bool, trail: impl Iterator<Item = &'a Note>) {
         self.bypasses.increment(u64::from(is_bypass));
         for note in trail {
             let counter = self.scripts.iter().find(|(known, _)| *known == note.finding);

@@ -9,7 +9,7 @@ pub mod record;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::authorization::Answer;
+use crate::authorization::{Answer, Decision};
 use crate::cards::cache::{NewCard, Taken};
 use crate::cards::{Card, CardKey, CardState};
 use crate::hsm::Kcv;
@@ -193,6 +193,27 @@ impl<'a> Commit<'a> {
     #[must_use]
     pub fn by_issuer(card: &'a Card, change: CardState) -> Commit<'a> {
         Commit { card: Some(card), change: Some(change), ..Commit::default() }
+    }
+
+    /// A decision on a card, or on a request that has none: what it changes, its record, and what
+    /// others are to be told.
+    #[must_use]
+    pub fn of_decision(
+        card: Option<&'a Card>,
+        decision: &Decision,
+        transaction: TransactionRecord,
+        reverses: Option<Reversal>,
+    ) -> Commit<'a> {
+        let state = card.map(|card| &*card.state);
+        let suspends = state.is_some_and(|state| decision.suspends(state));
+        let event = Event::StateSuspended { time: transaction.time, card: transaction.card };
+        Commit {
+            card,
+            change: state.and_then(|state| decision.after(state)),
+            transaction: Some(transaction),
+            event: suspends.then_some(event),
+            reverses,
+        }
     }
 }
 

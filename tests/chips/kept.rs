@@ -1,6 +1,6 @@
 //! What the switch keeps of a chip, beside what the model has.
 
-use switch::cards::chip::{self, ChangeKind, ChipSync};
+use switch::cards::chip_state::{self, ChangeKind, ChipSync};
 use switch::clock::Timestamp;
 
 use super::wait::{Carrier, Change, Report, Wait};
@@ -11,7 +11,7 @@ fn told(report: &Report) -> u8 {
     scripts | u8::from(report.script_failed) << 1 | u8::from(report.authentication_failed)
 }
 
-fn is_carrier(carrier: &Carrier, sent: &chip::Sent) -> bool {
+fn is_carrier(carrier: &Carrier, sent: &chip_state::Sent) -> bool {
     carrier.atc == sent.atc
         && told(&carrier.told) == sent.told
         && carrier.is_reversed == sent.transaction.is_none()
@@ -24,7 +24,7 @@ fn is_at(seconds: Option<u64>, time: Option<Timestamp>) -> bool {
 
 /// Whether the switch keeps of a chip what the model has of it.
 pub fn is_same(wait: &Wait, sync: &ChipSync) -> bool {
-    let same = |change: &Change, kept: &chip::Change| {
+    let same = |change: &Change, kept: &chip_state::Change| {
         change.is_pin == matches!(kept.kind, ChangeKind::Pin { .. })
             && change.sends == kept.attempts
             && change.was_refused == kept.was_refused

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use fastrand::Rng;
 use loadtest::chip_card::{Application, ChipCard};
 use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry};
-use switch::cards::chip::AtcWindow;
+use switch::cards::chip_state::AtcWindow;
 use switch::cards::{CardState, CardStatus};
 use switch::control::Command;
 use switch::issuing::secret::PinText;

@@ -10,22 +10,19 @@ use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
 use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
-use switch::authorization::decision::check_of;
-use switch::authorization::{Answer, ChipData, Reason, response};
+use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason, response};
 use switch::cards::cache::NewCard;
-use switch::cards::chip::ChangeKind;
+use switch::cards::chip_state::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
 use switch::clock::SystemClock;
 use switch::config::Config;
-use switch::control::{CardForm, NewState};
-use switch::control::{Command, Reply};
+use switch::control::{CardForm, Command, NewState, Reply};
 use switch::frame::Frame;
 use switch::hsm::emv::IssuerAnswer;
-use switch::hsm::{
-    ChipCall, Hsm, IssuerAuthenticate, PinBlock, PinReference, Verification, VerifyPin,
-};
+use switch::hsm::{Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin};
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::run::{PinSwitch, open};
 use switch::session::Session;
 use switch::store::Store;
@@ -152,19 +149,9 @@ impl Operations {
     pub fn chip(&mut self, with_script: bool) {
         let pan = Pan::parse(pan(CHIP_BIN, 0).as_bytes()).unwrap();
         let rules = self.switch.products[1].chip.as_ref().unwrap();
-        let check = check_of(&self.chip_data, rules, (0, 1)).unwrap();
-        let view = self.chip_data.iad.as_ref().unwrap().view(&rules.iads).unwrap();
-        let chip = ChipCall {
-            keys: &rules.keys,
-            profile: &check.cvn.profile,
-            pan: &pan,
-            sequence: 1,
-            covered: check.cvn.covers.data(&self.chip_data, &view).unwrap(),
-            arqc: self.chip_data.cryptogram.unwrap(),
-            atc: self.chip_data.atc.unwrap(),
-            unpredictable: self.chip_data.unpredictable.unwrap(),
-        };
-        assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), Verification::Ok);
+        let check = CryptogramCheck::of(&self.chip_data, rules, 0, 1).unwrap();
+        let chip = check.call(&self.chip_data, rules, &pan).unwrap();
+        assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), CryptogramOutcome::Right);
         let answer = IssuerAnswer::Code(*b"00");
         let call = IssuerAuthenticate { chip, answer, script: with_script.then_some(&self.change) };
         let authenticated = block_on(self.switch.hsm.issuer_authenticate(call)).unwrap();
@@ -244,7 +231,7 @@ impl Operations {
             reference: &self.reference,
             methods,
         };
-        assert_eq!(block_on(self.switch.hsm.verify_pin(call)), Verification::Ok);
+        assert_eq!(block_on(self.switch.hsm.verify_pin(call)), PinOutcome::Right);
     }
 
     /// A whole transaction, from the frame to the frame of its approval; every so many of them

@@ -15,10 +15,11 @@ use switch::event::Actor;
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
-    IssuerAuthenticate, Verification, VerifyPin,
+    IssuerAuthenticate, VerifyPin,
 };
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::run::{PinSwitch, open};
 use switch::session::Session;
 use switch::shutdown::Shutdown;
@@ -126,11 +127,11 @@ impl HsmDoor {
 }
 
 impl Hsm for TestHsm {
-    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> PinOutcome {
         self.door.pins_asked.fetch_add(1, Ordering::SeqCst);
         self.door.take_time().await;
         if self.door.down.load(Ordering::SeqCst) {
-            return Verification::Unavailable;
+            return PinOutcome::Unavailable;
         }
         // The answer is the one of the moment when it was asked for.
         let verification = self.inner.verify_pin(call).await;
@@ -144,10 +145,10 @@ impl Hsm for TestHsm {
         self.inner.accept_pin(call).await
     }
 
-    async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+    async fn verify_arqc(&self, call: ChipCall<'_>) -> CryptogramOutcome {
         self.door.take_time().await;
         if self.door.down.load(Ordering::SeqCst) {
-            return Verification::Unavailable;
+            return CryptogramOutcome::Unavailable;
         }
         self.inner.verify_arqc(call).await
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
-    IssuerAuthenticate, Kcv, KeptPin, NewPin, PinBlock, PinReference, ReferenceValue, Verification,
-    VerifyPin,
+    IssuerAuthenticate, Kcv, KeptPin, NewPin, PinBlock, PinReference, ReferenceValue, VerifyPin,
 };
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use tokio::time::sleep;
 
 use super::model::Pin;
@@ -83,18 +83,18 @@ impl SimulatedHsm {
 }
 
 impl Hsm for SimulatedHsm {
-    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> PinOutcome {
         let pan = call.pan.digits();
         let entered = (0..PINS.len() as Pin).map(|pin| block(pin, pan));
         let entered = entered
             .into_iter()
             .find(|known| PinBlock::new(known).is_some_and(|known| known == *call.block));
         let verification = match (entered, call.reference.value) {
-            (None, _) => Verification::BadPinBlock,
-            (Some(block), ReferenceValue::Block(right)) if block == right => Verification::Ok,
-            (Some(_), _) => Verification::Mismatch,
+            (None, _) => PinOutcome::BadPinBlock,
+            (Some(block), ReferenceValue::Block(right)) if block == right => PinOutcome::Right,
+            (Some(_), _) => PinOutcome::Wrong,
         };
-        if self.answers().await { verification } else { Verification::Unavailable }
+        if self.answers().await { verification } else { PinOutcome::Unavailable }
     }
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
@@ -108,8 +108,8 @@ impl Hsm for SimulatedHsm {
         Ok(AcceptedPin { reference: reference(pin as Pin, call.pan.digits()), kept: Some(kept) })
     }
 
-    async fn verify_arqc(&self, _: ChipCall<'_>) -> Verification {
-        Verification::Unavailable
+    async fn verify_arqc(&self, _: ChipCall<'_>) -> CryptogramOutcome {
+        CryptogramOutcome::Unavailable
     }
 
     async fn issuer_authenticate(

@@ -8,11 +8,9 @@ use std::sync::LazyLock;
 use iso_specs::tlv::{self, Object, Reader};
 use libfuzzer_sys::fuzz_target;
 use switch::authorization::cvn::{CvnRow, built_in};
-use switch::authorization::decision::check_of;
 use switch::authorization::iad::{Iad, Scheme};
-use switch::authorization::{ChipData, ChipRules};
+use switch::authorization::{ChipData, ChipRules, CryptogramCheck};
 use switch::config::{Config, DEMO};
-
 
 /// Those of the demo, which knows all built-in shapes.
 static RULES: LazyLock<ChipRules> = LazyLock::new(|| {
@@ -69,7 +67,7 @@ fuzz_target!(|data: &[u8]| {
 
     let view = chip.iad.as_ref().and_then(|iad| iad.view(&RULES.iads));
     let known = view.as_ref().and_then(|view| built_in(view.scheme, view.cvn));
-    match check_of(&chip, &RULES, (0, 1)) {
+    match CryptogramCheck::of(&chip, &RULES, 0, 1) {
         Ok(check) => {
             assert_eq!(Some(check.cvn), known);
             assert_eq!(Some(&check.atc.to_be_bytes()[..]), value(0x9F36));
@@ -82,7 +80,7 @@ fuzz_target!(|data: &[u8]| {
     let row = built_in(Scheme::Visa, 0x0A).expect("Visa CVN 0A");
     let own = view.map(|view| CvnRow { scheme: view.scheme, cvn: view.cvn, ..row });
     let rules = ChipRules { cvns: own.into_iter().collect(), ..RULES.clone() };
-    if let Ok(check) = check_of(&chip, &rules, (0, 1)) {
+    if let Ok(check) = CryptogramCheck::of(&chip, &rules, 0, 1) {
         assert_eq!(Some(check.cvn), own);
     }
 });

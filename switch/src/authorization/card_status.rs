@@ -4,20 +4,20 @@ use super::product::Product;
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::Finding;
-use crate::cards::card::{CardState, CardStatus};
+use crate::cards::card::{CardState, CardStatus, Plastic};
 use crate::clock::Timestamp;
 
-/// The place of the plastic that the request speaks of; or a decline for the card itself, in the
+/// The plastic that the request speaks of, with its place; or a decline for the card itself, in the
 /// order of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
 ///
 /// # Errors
 /// The reason of the decline.
-pub(super) fn check(
+pub(super) fn check<'a>(
     request: &Request,
-    card: &CardState,
+    card: &'a CardState,
     product: &Product,
     now: Timestamp,
-) -> Result<usize, (Reason, Finding)> {
+) -> Result<(usize, &'a Plastic), (Reason, Finding)> {
     let found = card.plastic(request.expiry, request.sequence);
     let (place, plastic) = found.ok_or((Reason::ExpiredCard, Finding::NoSuchPlastic))?;
     if plastic.expiry.is_past(now, product.utc_offset) {
@@ -27,7 +27,7 @@ pub(super) fn check(
         return Err((Reason::PinTryLimitExceeded, Finding::SuspendedForPinTries));
     }
     match card.status {
-        CardStatus::Active => Ok(place),
+        CardStatus::Active => Ok((place, plastic)),
         CardStatus::Unactivated => Err((Reason::CardNotActive, Finding::CardNotActive)),
         CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {
             Err((Reason::CardBlocked, Finding::CardBlocked))

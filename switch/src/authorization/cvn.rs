@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::chip::ChipData;
 use super::iad::{Bytes, IadShape, IadView, Scheme, Shapes};
+use super::icc_data::ChipData;
 use crate::hsm::CoveredData;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,

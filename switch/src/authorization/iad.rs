@@ -8,7 +8,7 @@
 //! for right and read it differently: [`super::cvn::is_mistakable`] finds them, and the file is
 //! refused.
 
-use super::chip::OfflinePin;
+use super::icc_data::OfflinePin;
 
 /// A kind of card, by the shape of its issuer application data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

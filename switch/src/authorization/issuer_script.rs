@@ -1,20 +1,46 @@
 //! Issuer scripts: what became of the one that was sent, and the one that the next answer carries.
 
-use super::chip::{ChipData, ScriptOutcome};
-use super::decision::CryptogramCheck;
+use super::cryptogram::CryptogramCheck;
+use super::icc_data::{ChipData, ScriptOutcome};
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip::{Change, ChangeKind, ChipSync, ScriptId, Sent};
+use crate::cards::chip_state::{Change, ChangeKind, ChipSync, ScriptId, Sent};
 
 /// Set in the first byte of the id of a script that only unblocks.
 const UNBLOCKS: u8 = 0x80;
 
+/// What became of a script that was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The chip has done it.
+    Done,
+    /// The chip has refused it, or the answer that it came with.
+    NotDone,
+    /// It did not reach the chip.
+    Lost,
+    /// The chip may have done it, and nobody will know.
+    InDoubt,
+}
+
+impl Fate {
+    const fn finding(self) -> Finding {
+        match self {
+            Fate::Done => Finding::ScriptConfirmed,
+            Fate::NotDone => Finding::ScriptNotDone,
+            Fate::Lost => Finding::ScriptLost,
+            Fate::InDoubt => Finding::ScriptInDoubt,
+        }
+    }
+}
+
 /// What the host believes of the chip, with what a transaction tells whose cryptogram is right. Its
 /// CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
-/// asked. That no script is told of says something only if DE22 tells of a contact chip.
+/// asked. Only in a transaction of a contact chip by DE22 does silence mean that the script was
+/// lost.
 pub(super) fn observe(
     sync: ChipSync,
-    (check, is_contact): (&CryptogramCheck, bool),
+    check: &CryptogramCheck,
+    is_contact: bool,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
@@ -27,33 +53,33 @@ pub(super) fn observe(
     // the one with the script, if the chip told something else in its request.
     let is_older = cvr.last_online_not_completed && cvr.last_online() == sent.told;
     let is_done = cvr.scripts_processed > 0 && !cvr.script_failed;
-    let finding = if is_done && (is_older || cvr.issuer_authentication_failed) {
+    let fate = if is_done && (is_older || cvr.issuer_authentication_failed) {
         // An answer that was not the issuer's may have come after the script.
-        Finding::ScriptInDoubt
+        Fate::InDoubt
     } else if is_older {
-        Finding::ScriptLost
+        Fate::Lost
     } else if cvr.issuer_authentication_failed || cvr.script_failed {
-        Finding::ScriptNotDone
+        Fate::NotDone
     } else if is_done {
-        Finding::ScriptConfirmed
+        Fate::Done
     } else {
-        Finding::ScriptLost
+        Fate::Lost
     };
-    match finding {
-        Finding::ScriptLost if !is_contact => sync,
-        finding => settle(finding, sync, sent, rules, trail),
+    match fate {
+        Fate::Lost if !is_contact => sync,
+        fate => settle(fate, sync, sent, rules, trail),
     }
 }
 
 /// Chip data of a message about a transaction that is over.
 #[derive(Clone, Copy)]
-pub(super) struct Evidence<'a> {
+pub(super) struct Told<'a> {
     pub(super) data: Option<&'a ChipData>,
     /// Whether its cryptogram is right.
     pub(super) is_right: bool,
-    /// Whether it covers the terminal verification results (95).
+    /// Whether that covers the terminal verification results (95).
     pub(super) covers_tvr: bool,
-    /// The link that it came over has signed on.
+    /// Whether the link that it came over has signed on.
     pub(super) is_signed_on: bool,
 }
 
@@ -61,33 +87,32 @@ pub(super) struct Evidence<'a> {
 /// whose answer carried the script: its completion, or its reversal. What it says of the script by
 /// name is believed on a link that has signed on, and under a right cryptogram of that transaction;
 /// the rest of it only under that.
-pub(super) fn conclude(
+pub(super) fn observe_end(
     sync: ChipSync,
-    evidence: Evidence<'_>,
+    told: Told<'_>,
     is_reversed: impl Fn(&Sent) -> bool,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
     let Some(sent) = sync.on_its_way() else { return sync };
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
-    let right = evidence.data.filter(|_| evidence.is_right).filter(of_this);
+    let right = told.data.filter(|_| told.is_right).filter(of_this);
     // Ids can come twice: on two plastics, and after a change was given up and sent anew.
     let is_other = |chip: &&ChipData| chip.atc.is_some_and(|atc| atc != sent.atc.to_be_bytes());
-    let named =
-        evidence.data.filter(|_| evidence.is_signed_on).filter(|chip| !is_other(chip)).or(right);
+    let named = told.data.filter(|_| told.is_signed_on).filter(|chip| !is_other(chip)).or(right);
     let failed = |chip: &ChipData| {
-        let tvr = chip.tvr.filter(|_| evidence.covers_tvr).unwrap_or_default();
-        tvr.issuer_authentication_failed() || tvr.script_failed()
+        let tvr = chip.tvr.filter(|_| told.covers_tvr);
+        tvr.is_some_and(|tvr| tvr.issuer_authentication_failed() || tvr.script_failed())
     };
-    let finding = match named.and_then(|chip| chip.script_result(sent.script)) {
-        Some(ScriptOutcome::Successful) => Finding::ScriptConfirmed,
-        Some(ScriptOutcome::Failed) => Finding::ScriptNotDone,
-        Some(ScriptOutcome::NotPerformed) => Finding::ScriptLost,
-        None if right.is_some_and(failed) => Finding::ScriptNotDone,
+    let fate = match named.and_then(|chip| chip.script_result(sent.script)) {
+        Some(ScriptOutcome::Successful) => Fate::Done,
+        Some(ScriptOutcome::Failed) => Fate::NotDone,
+        Some(ScriptOutcome::NotPerformed) => Fate::Lost,
+        None if right.is_some_and(failed) => Fate::NotDone,
         None if is_reversed(&sent) => return reversed(sync, trail),
         None => return sync,
     };
-    settle(finding, sync, sent, rules, trail)
+    settle(fate, sync, sent, rules, trail)
 }
 
 /// Notes that the answer with the script may have been lost.
@@ -99,19 +124,19 @@ fn reversed(sync: ChipSync, trail: &mut Trail) -> ChipSync {
 
 /// Notes what became of a script: it is done, sent again, or given up.
 fn settle(
-    finding: Finding,
+    fate: Fate,
     sync: ChipSync,
     sent: Sent,
     rules: &ChipRules,
     trail: &mut Trail,
 ) -> ChipSync {
-    trail.push(Note::of(finding, sent.atc.into(), 0));
-    let is_done = finding == Finding::ScriptConfirmed;
+    trail.push(Note::of(fate.finding(), sent.atc.into(), 0));
+    let is_done = fate == Fate::Done;
     let next = match sync {
         ChipSync::Sent(change, _) if is_done => ChipSync::done(&change),
         ChipSync::Sent(change, _) => {
-            let was_refused = change.was_refused || finding == Finding::ScriptNotDone;
-            let is_doubtful = change.is_doubtful || finding == Finding::ScriptInDoubt;
+            let was_refused = change.was_refused || fate == Fate::NotDone;
+            let is_doubtful = change.is_doubtful || fate == Fate::InDoubt;
             let change = Change { was_refused, is_doubtful, ..change };
             ChipSync::not_done(change, rules.script_sends_max)
         }

@@ -2,40 +2,32 @@
 //! after a PIN change (FTPAM, FTPDY). The chip's counter is not the host's: nothing here moves the
 //! online counter or suspends the card.
 
-use super::chip::{ChipData, OfflinePin, Tvr};
-use super::decision::CryptogramCheck;
+use super::chip_transaction::{ChipTransaction, told};
+use super::decision::Bypass;
+use super::icc_data::{OfflinePin, Tvr};
 use super::pin::is_cash;
-use super::product::{
-    BypassMode, ChipRules, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered, Product,
-};
-use super::request::Request;
+use super::product::{BypassMode, ExhaustedPolicy, LockedChip, NoPinPolicy, PinNotEntered};
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip::{Change, ChipSync};
+use crate::cards::chip_state::{Change, ChipSync};
 use crate::clock::Timestamp;
 
 const DAY_SECONDS: u64 = 24 * 3_600;
 
-/// A transaction whose cryptogram is right, as the chip's evidence of it is judged.
-pub(super) struct Transaction<'a> {
-    pub(super) request: &'a Request,
-    pub(super) chip: &'a ChipData,
-    pub(super) tvr: Tvr,
-    pub(super) check: &'a CryptogramCheck,
-    pub(super) product: &'a Product,
-    pub(super) rules: &'a ChipRules,
-    /// As it is with what this transaction told of it.
-    pub(super) sync: &'a ChipSync,
-    pub(super) now: Timestamp,
-    /// Whether an approval can bring the chip a script. Without it nothing passes because a change
-    /// waits: it would pass again and again.
-    pub(super) can_carry: bool,
-}
+/// Whether a transaction passes without an online PIN, and what it was let pass for where that is a
+/// change of the PIN; or the reason of the decline.
+type Judged = Result<Option<Bypass>, Reason>;
 
-impl Transaction<'_> {
+impl ChipTransaction<'_> {
+    /// The terminal verification results. A transaction without them tells of no failure; that of
+    /// a contact chip has them under its cryptogram.
+    fn tvr(&self) -> Tvr {
+        self.data.tvr.unwrap_or_default()
+    }
+
     /// Whether the chip has no PIN try left.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.check.results.try_limit_exceeded || self.tvr.try_limit_exceeded()
+        self.check.results.try_limit_exceeded || self.tvr().try_limit_exceeded()
     }
 
     /// Whether the chip has verified an offline PIN.
@@ -45,7 +37,7 @@ impl Transaction<'_> {
 
     /// The terminal says that an offline PIN is right, and the chip does not.
     fn is_contradictory(&self) -> bool {
-        let terminal = self.chip.cvm_results.is_some_and(|cvm| cvm.says_offline_pin_ok());
+        let terminal = self.data.cvm_results.is_some_and(|cvm| cvm.says_offline_pin_ok());
         self.check.results.terminal_erroneously_ok
             || terminal && self.check.results.offline_pin != OfflinePin::Successful
     }
@@ -53,14 +45,14 @@ impl Transaction<'_> {
     /// How many PIN tries the chip says it has left.
     fn tries_left(&self) -> Option<Note> {
         // What the CVR says is under the cryptogram, 9F17 is not.
-        let left = self.check.results.tries_left.or(self.chip.tries_left)?;
+        let left = self.check.results.tries_left.or(self.data.tries_left)?;
         Some(Note::of(Finding::ChipTriesLeft, left.into(), 0))
     }
 
     /// The terminal says that a PIN went online.
     fn claims_online_pin(&self) -> bool {
-        self.tvr.online_pin_captured()
-            || self.chip.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
+        self.tvr().online_pin_captured()
+            || self.data.cvm_results.is_some_and(|cvm| cvm.says_online_pin())
     }
 
     /// A chip that holds no PIN, for a request without DE52: who takes it out on the way must gain
@@ -71,7 +63,7 @@ impl Transaction<'_> {
     pub(super) fn judge_without_offline_pin(&self, trail: &mut Trail) -> Result<(), Reason> {
         let finding = if self.claims_online_pin() {
             Finding::OnlinePinMissing
-        } else if self.tvr.verification_failed() && !self.request.is_contactless() {
+        } else if self.tvr().verification_failed() && !self.request.is_contactless() {
             Finding::VerificationFailed
         } else {
             return Ok(());
@@ -88,7 +80,7 @@ impl Transaction<'_> {
     /// # Errors
     /// The reason of the decline.
     pub(super) fn judge_contactless(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let tvr = self.tvr;
+        let tvr = self.tvr();
         let is_required = self.rules.no_pin_policy == NoPinPolicy::Required;
         let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         let (finding, reason) = if self.check.results.terminal_erroneously_ok {
@@ -118,7 +110,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// The reason of the decline.
-    pub(super) fn judge(&self, trail: &mut Trail) -> Result<(), Reason> {
+    pub(super) fn judge(&self, trail: &mut Trail) -> Judged {
         if self.is_contradictory() {
             trail.push(Finding::OfflinePinContradicted.into());
             return Err(Reason::BadCryptogram);
@@ -129,7 +121,7 @@ impl Transaction<'_> {
         }
         if self.check.results.offline_pin == OfflinePin::Successful {
             trail.push(Finding::OfflinePinRight.into());
-            return Ok(());
+            return Ok(None);
         }
         if self.is_exhausted() {
             trail.push(Finding::ChipTryLimitExceeded.into());
@@ -142,33 +134,57 @@ impl Transaction<'_> {
     }
 
     /// A chip without a PIN try left; `None` where it is judged like any other.
-    fn judge_exhausted(&self, trail: &mut Trail) -> Option<Result<(), Reason>> {
-        let finding = match self.sync.change() {
-            Some(change) if change.is_doubtful => Finding::ChangeInDoubt,
-            Some(_) if self.can_carry => Finding::ChangePending,
-            Some(_) => Finding::CannotCarry,
-            None => Finding::NoChangePending,
-        };
-        trail.push(finding.into());
-        match finding {
-            Finding::ChangePending if self.may_pass_exhausted(trail) => return Some(Ok(())),
-            Finding::NoChangePending
-                if self.rules.locked_chip == LockedChip::WherePinRequired && !self.wants_pin() =>
-            {
-                trail.push(Finding::NoPinWanted.into());
-                return None;
+    fn judge_exhausted(&self, trail: &mut Trail) -> Option<Judged> {
+        match self.change() {
+            Some(change) if change.is_doubtful => trail.push(Finding::ChangeInDoubt.into()),
+            Some(_) if !self.takes_script => trail.push(Finding::CannotCarry.into()),
+            Some(_) => {
+                trail.push(Finding::ChangePending.into());
+                return Some(self.judge_exhausted_with_change(trail));
             }
-            _ => {}
+            None => {
+                trail.push(Finding::NoChangePending.into());
+                if self.rules.locked_chip == LockedChip::WherePinRequired && !self.wants_pin() {
+                    trail.push(Finding::NoPinWanted.into());
+                    return None;
+                }
+            }
         }
         Some(Err(Reason::PinTryLimitExceeded))
+    }
+
+    /// A chip without a PIN try left that gets a script with the approval, which unblocks it.
+    fn judge_exhausted_with_change(&self, trail: &mut Trail) -> Judged {
+        let exceeded = Reason::PinTryLimitExceeded;
+        match (self.rules.approve_exhausted, self.rules.ftpam) {
+            (ExhaustedPolicy::NextCvm, _) => {
+                let held = self.data.cvm_results.is_some_and(|cvm| cvm.other_method_held())
+                    && !self.tvr().verification_failed();
+                held.then_some(None).ok_or(exceeded)
+            }
+            (ExhaustedPolicy::Always, None) => {
+                trail.push(Finding::ExhaustedAlways.into());
+                Ok(Some(Bypass::NoTryLeft))
+            }
+            (ExhaustedPolicy::Always, Some(threshold)) => match self.below(threshold) {
+                Ok(note) => {
+                    trail.push(Note { finding: Finding::ExhaustedBelow, ..note });
+                    Ok(Some(Bypass::NoTryLeft))
+                }
+                Err(note) => {
+                    trail.push(note);
+                    Err(exceeded)
+                }
+            },
+        }
     }
 
     /// Whether the chip or the terminal says that a PIN was wanted, or the terminal does not say
     /// that no verification was needed.
     fn wants_pin(&self) -> bool {
-        let none_was_needed = self.chip.cvm_results.is_some_and(|cvm| cvm.none_was_needed());
+        let none_was_needed = self.data.cvm_results.is_some_and(|cvm| cvm.none_was_needed());
         !none_was_needed
-            || self.tvr.wants_pin()
+            || self.tvr().wants_pin()
             || self.check.results.offline_pin != OfflinePin::NotPerformed
     }
 
@@ -179,8 +195,8 @@ impl Transaction<'_> {
     }
 
     /// The rows of a chip that has verified no PIN, and could have.
-    fn judge_other_methods(&self, trail: &mut Trail) -> Result<(), Reason> {
-        let (tvr, cvm) = (self.tvr, self.chip.cvm_results);
+    fn judge_other_methods(&self, trail: &mut Trail) -> Judged {
+        let (tvr, cvm) = (self.tvr(), self.data.cvm_results);
         let declines_not_entered = self.rules.pin_not_entered == PinNotEntered::Decline;
         // What says neither that a PIN was right nor why there was none is not believed: also where
         // DE22 is left out or says nothing, since anybody on the way can do that.
@@ -203,52 +219,29 @@ impl Transaction<'_> {
             trail.push(Finding::PinNotEntered.into());
         } else if self.rules.no_pin_policy == NoPinPolicy::CvmList {
             trail.push(Finding::OtherVerification.into());
-            return Ok(());
+            return Ok(None);
         } else {
             trail.push(Finding::OfflinePinRequired.into());
         }
-        match self.is_bypassed(trail) {
-            true => Ok(()),
-            false => Err(Reason::InvalidPin),
-        }
+        // The PIN was changed, and the chip does not know it yet.
+        self.bypass(trail).map(Some).map_err(|note| {
+            trail.push(note);
+            Reason::InvalidPin
+        })
     }
 
-    fn may_pass_exhausted(&self, trail: &mut Trail) -> bool {
-        match self.rules.approve_exhausted {
-            ExhaustedPolicy::Always => {
-                let Some(threshold) = self.rules.ftpam else {
-                    trail.push(Finding::ExhaustedAlways.into());
-                    return true;
-                };
-                let below = self.below(threshold);
-                let passes = |note| Note { finding: Finding::ExhaustedBelow, ..note };
-                let is_below = below.is_ok();
-                trail.push(below.map_or_else(|note| note, passes));
-                is_below
-            }
-            ExhaustedPolicy::NextCvm => {
-                self.chip.cvm_results.is_some_and(|cvm| cvm.other_method_held())
-                    && !self.tvr.verification_failed()
-            }
-        }
-    }
-
-    /// Whether the transaction passes without an offline PIN, because the PIN was changed and the
-    /// chip does not know it yet.
-    fn is_bypassed(&self, trail: &mut Trail) -> bool {
-        let bypass = self.bypass(trail);
-        trail.extend(bypass.err());
-        bypass.is_ok()
-    }
-
-    fn bypass(&self, trail: &mut Trail) -> Result<(), Note> {
+    /// Whether the transaction passes without an offline PIN.
+    ///
+    /// # Errors
+    /// Why not.
+    fn bypass(&self, trail: &mut Trail) -> Result<Bypass, Note> {
         // An unblock is no reason to trust whoever enters a wrong PIN.
-        let change = self.sync.change().filter(|change| change.is_of_pin());
+        let change = self.change().filter(|change| change.is_of_pin());
         let change = change.ok_or(Finding::NoChangePending)?;
         if change.is_doubtful {
             return Err(Finding::ChangeInDoubt.into());
         }
-        if !self.can_carry {
+        if !self.takes_script {
             return Err(Finding::CannotCarry.into());
         }
         let is_purchase = matches!(&self.request.processing_code.transaction_type(), b"00" | b"09");
@@ -269,16 +262,16 @@ impl Transaction<'_> {
         if let Some(threshold) = self.rules.ftpam {
             trail.push(self.below(threshold)?);
         }
-        Ok(())
+        Ok(Bypass::PinNotOnChip)
     }
 
     /// When the change began to count; not if that is to come.
     fn begun(&self, change: &Change) -> Option<Timestamp> {
-        change.since.filter(|since| *since <= self.now)
+        change.since.filter(|since| *since <= self.circumstances.now)
     }
 
     fn within_days(&self, since: Timestamp, days: u32) -> Result<Note, Note> {
-        let passed = self.now.since(since);
+        let passed = self.circumstances.now.since(since);
         let is_within = passed.as_micros() < u128::from(days) * u128::from(DAY_SECONDS) * 1_000_000;
         let note = |finding| Note::of(finding, passed.as_secs(), u64::from(days));
         if is_within { Ok(note(Finding::WithinDays)) } else { Err(note(Finding::DaysPassed)) }
@@ -287,7 +280,7 @@ impl Transaction<'_> {
     fn below(&self, threshold: u64) -> Result<Note, Note> {
         let requested = self.request.amount.minor_units;
         let incomparable = Finding::AmountNotComparable;
-        let authorized = self.chip.amount().unwrap_or_default();
+        let authorized = told(self.data.amount());
         let amount = self.amount().ok_or(Note::of(incomparable, requested, authorized))?;
         let note = |finding| Note::of(finding, amount, threshold);
         match amount < threshold {
@@ -305,8 +298,8 @@ impl Transaction<'_> {
         if !covers.has(0x9F02) || !covers.has(0x5F2A) {
             return None;
         }
-        let (requested, authorized) = (self.request.amount, self.chip.amount()?);
-        if self.chip.currency() != Some(requested.currency) {
+        let (requested, authorized) = (self.request.amount, self.data.amount()?);
+        if self.data.currency() != Some(requested.currency) {
             return None;
         }
         let own = self.product.currency;

@@ -2,10 +2,13 @@
 //! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
 
 use super::cvn::Covers;
+use super::limits;
 use super::product::{Fallback, PinRequired, Product};
 use super::request::Request;
 use super::response_code::Reason;
+use super::trail::{Finding, Note, Trail};
 use crate::cards::card::{CardState, CardStatus, OnlinePin, StatusReason};
+use crate::outcome::PinOutcome;
 
 /// Whether this request must bring a PIN.
 pub(super) fn is_required(request: &Request, product: &Product) -> bool {
@@ -47,6 +50,64 @@ fn is_cash_by_chip(request: &Request) -> bool {
 /// Read at a terminal by contact chip or magnetic stripe; contactless (07, 91) does not count.
 fn is_card_present(request: &Request) -> bool {
     matches!(request.pan_entry().as_ref(), Some(b"02" | b"05" | b"90" | b"95"))
+}
+
+/// What a request comes to by its PIN, and by the limits behind it; and the card, if that changes.
+pub(super) fn judge(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    outcome: Option<PinOutcome>,
+    trail: &mut Trail,
+) -> (Reason, Option<CardState>) {
+    match outcome {
+        None => (unverified(request, card, product, trail), None),
+        Some(PinOutcome::Unavailable) => {
+            trail.push(Finding::PinUnavailable.into());
+            (Reason::Unavailable, None)
+        }
+        Some(PinOutcome::BadPinBlock) => {
+            trail.push(Finding::PinBlockUnusable.into());
+            (Reason::BadPinBlock, None)
+        }
+        Some(PinOutcome::Wrong) => {
+            let (reason, card_after) = wrong(card, product);
+            // 0 stands for a product without a limit, which is never 0.
+            let limit = product.pin_retry_limit.map_or(0, u32::from);
+            trail.push(Note::of(Finding::WrongPin, card_after.pin.tries.into(), limit.into()));
+            (reason, Some(card_after))
+        }
+        Some(PinOutcome::Right) => {
+            trail.push(Finding::RightPin.into());
+            (limits::check(request, product, trail), right(card))
+        }
+    }
+}
+
+/// What a request comes to whose PIN the HSM was not asked about.
+pub(super) fn unverified(
+    request: &Request,
+    card: &CardState,
+    product: &Product,
+    trail: &mut Trail,
+) -> Reason {
+    let (reason, finding) = match (&request.pin_block, card.pin.reference) {
+        // The card has had its number of unusable PIN blocks for this minute on this link.
+        (Some(_), Some(_)) => (Reason::BadPinBlock, Finding::PinBlockUnusable),
+        (Some(_), None) => (Reason::PinRequired, Finding::NoPinSet),
+        (None, _) if is_required(request, product) => {
+            if is_required_by_fallback(request, product) {
+                trail.push(Finding::StripeOfChip.into());
+            }
+            (Reason::PinRequired, Finding::PinMissing)
+        }
+        (None, _) => {
+            trail.push(Finding::NoPinRequired.into());
+            return limits::check(request, product, trail);
+        }
+    };
+    trail.push(finding.into());
+    reason
 }
 
 /// A wrong PIN: one more try, and the suspension when the limit is reached.

@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 use super::cvn::CvnRow;
 use super::iad::Shapes;
 use crate::cards::Pan;
-use crate::cards::chip::Retention;
+use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
 
 /// When a PIN must come with the request.

@@ -3,8 +3,8 @@
 
 use iso_specs::{ChipTag, Decoded, Message, Mti, tlv};
 
-use super::chip::ChipData;
 use super::currency;
+use super::icc_data::ChipData;
 use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
 use crate::cards::card::Expiry;

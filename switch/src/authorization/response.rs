@@ -3,9 +3,10 @@
 use iso_specs::tlv::{self, Reader};
 use iso_specs::{ChipTag, ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec};
 
+use super::decision::{ChipOutcome, Decision};
 use super::request::FormatError;
 use super::response_code::Reason;
-use crate::cards::chip::ScriptId;
+use crate::cards::chip_state::ScriptId;
 use crate::hsm::Authenticated;
 
 /// DE44 carries the number of a wrong element, in every dialect.
@@ -40,6 +41,31 @@ impl Answer {
     pub const fn new(reason: Reason) -> Answer {
         Answer { reason, approval_code: None, chip: ChipAnswer::Nothing }
     }
+
+    /// The answer of a decision. DE38 of an approval is made of `approval_number`, where there is
+    /// one.
+    #[must_use]
+    pub fn of(decision: &Decision, approval_number: Option<u128>) -> Answer {
+        let reason = decision.reason;
+        let number = approval_number.filter(|_| reason == Reason::Approved);
+        let chip = match decision.chip.as_ref().map(ChipOutcome::script) {
+            None => ChipAnswer::Nothing,
+            Some(None) => ChipAnswer::Authentication,
+            Some(Some((id, _))) => ChipAnswer::Script(id),
+        };
+        Answer { reason, approval_code: number.map(last_six_digits), chip }
+    }
+}
+
+/// The last six decimal digits of a number, in ASCII.
+fn last_six_digits(mut number: u128) -> [u8; 6] {
+    let mut digits = [b'0'; 6];
+    for digit in digits.iter_mut().rev() {
+        let [last, ..] = (number % 10).to_le_bytes();
+        *digit += last;
+        number /= 10;
+    }
+    digits
 }
 
 /// Longest chip data of an answer, in bytes: 91 with 16 bytes, 8A, and a template with the id of a

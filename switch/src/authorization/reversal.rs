@@ -146,7 +146,7 @@ pub enum UnknownOriginal {
 
 /// What is answered to a reversal. It gives no PIN try back, so no card changes.
 #[must_use]
-pub fn acknowledge(is_known: bool, unknown: UnknownOriginal) -> Reason {
+pub fn reason(is_known: bool, unknown: UnknownOriginal) -> Reason {
     match (is_known, unknown) {
         (false, UnknownOriginal::Refuse) => Reason::OriginalNotFound,
         (true, _) | (_, UnknownOriginal::Accept) => Reason::Approved,

@@ -172,22 +172,6 @@ findings! {
 use Finding as F;
 
 impl Finding {
-    /// Whether it tells of what the chip holds, or is to hold.
-    #[must_use]
-    pub const fn is_of_chip_state(self) -> bool {
-        matches!(
-            self,
-            F::ScriptConfirmed
-                | F::ScriptNotDone
-                | F::ScriptLost
-                | F::ScriptReversed
-                | F::ScriptInDoubt
-                | F::ScriptGivenUp
-                | F::ScriptAttached
-                | F::UnblockQueued
-        )
-    }
-
     /// The number it is stored by.
     #[must_use]
     pub fn number(self) -> u8 {

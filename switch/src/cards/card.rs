@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
 use crate::cards::card_key::{CardKey, SealedPan};
-use crate::cards::chip::{Change, ChangeKind, Chip, ChipSync, Retention};
+use crate::cards::chip_state::{Change, ChangeKind, Chip, ChipSync, Retention};
 use crate::clock::Timestamp;
 use crate::key::Kcv;
 use crate::pin::{KeptPin, PinReference};
@@ -365,7 +365,7 @@ pub struct CardIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cards::chip::Sent;
+    use crate::cards::chip_state::Sent;
     use crate::pin::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {

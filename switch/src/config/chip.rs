@@ -8,7 +8,7 @@ use crate::authorization::ChipRules;
 use crate::authorization::product::{
     BypassMode, ExhaustedPolicy, Fallback, LockedChip, NoPinPolicy, PinNotEntered,
 };
-use crate::cards::chip::Retention;
+use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, KeyName};
 
 /// Longest time that a change of a PIN may wait for the chip, in days.

@@ -31,9 +31,10 @@ use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
     HsmUnavailable, IssuerAuthenticate, KeyName, NewPin, PinBlockFormat, PinMethod, PinMethods,
-    PinReference, ReferenceValue, Verification, VerifyPin,
+    PinReference, ReferenceValue, VerifyPin,
 };
 use crate::key::Kcv;
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 use cipher::{AesKey, TdesKey};
 use key::{Algorithm, Key, KeyAttributes, KeyFault, KeyUsage, Operation};
 use keys::{KeyChanges, KeySource, KeyVersion, Keys, KeysError, PEK};
@@ -216,9 +217,9 @@ impl Ring {
         pin: &ClearPin,
         format: PinBlockFormat,
         call: &VerifyPin<'_>,
-    ) -> Result<Verification, KeyFault> {
+    ) -> Result<PinOutcome, KeyFault> {
         let (pan, made_with) = (call.pan, call.reference.key);
-        let unavailable = Ok(Verification::Unavailable);
+        let unavailable = Ok(PinOutcome::Unavailable);
         let is_equal = match call.reference.value {
             ReferenceValue::Block(kept) => {
                 let pek = self.peks.iter().find(|key| key.kcv == made_with);
@@ -243,9 +244,9 @@ impl Ring {
             }
         };
         Ok(match is_equal.map(bool::from) {
-            Some(true) => Verification::Ok,
-            Some(false) => Verification::Mismatch,
-            None => Verification::BadPinBlock,
+            Some(true) => PinOutcome::Right,
+            Some(false) => PinOutcome::Wrong,
+            None => PinOutcome::BadPinBlock,
         })
     }
 
@@ -393,27 +394,27 @@ impl SoftwareHsm {
     /// Reads the block under each live version of the zone key, the newest first: the PIN is
     /// right if it is right under one of them. A block read under the wrong version is garbage,
     /// which a format without fixed fill may take for a wrong PIN.
-    fn verify(&self, call: VerifyPin<'_>) -> Verification {
+    fn verify(&self, call: VerifyPin<'_>) -> PinOutcome {
         let ring = self.ring.load();
-        let Some(zone) = ring.zone_keys.get(call.zpk) else { return Verification::Unavailable };
-        let mut outcome = Verification::BadPinBlock;
+        let Some(zone) = ring.zone_keys.get(call.zpk) else { return PinOutcome::Unavailable };
+        let mut outcome = PinOutcome::BadPinBlock;
         for (age, key) in zone.versions.iter().rev().enumerate() {
             let read = match read_block(key, &call) {
                 Ok(read) => read,
-                Err(_) => return Verification::Unavailable,
+                Err(_) => return PinOutcome::Unavailable,
             };
             let Some((pin, format)) = read else { continue };
-            let compared = ring.compare(&pin, format, &call).unwrap_or(Verification::Unavailable);
+            let compared = ring.compare(&pin, format, &call).unwrap_or(PinOutcome::Unavailable);
             let tells_more = match compared {
-                Verification::Ok | Verification::Unavailable => true,
-                Verification::Mismatch => outcome == Verification::BadPinBlock,
-                Verification::BadPinBlock => false,
+                PinOutcome::Right | PinOutcome::Unavailable => true,
+                PinOutcome::Wrong => outcome == PinOutcome::BadPinBlock,
+                PinOutcome::BadPinBlock => false,
             };
             if tells_more {
                 outcome = compared;
                 zone.under_older.increment(u64::from(age > 0));
             }
-            if matches!(outcome, Verification::Ok | Verification::Unavailable) {
+            if matches!(outcome, PinOutcome::Right | PinOutcome::Unavailable) {
                 break;
             }
         }
@@ -468,7 +469,7 @@ fn read_block(
 }
 
 impl Hsm for SoftwareHsm {
-    async fn verify_pin(&self, call: VerifyPin<'_>) -> Verification {
+    async fn verify_pin(&self, call: VerifyPin<'_>) -> PinOutcome {
         self.verify(call)
     }
 
@@ -476,7 +477,7 @@ impl Hsm for SoftwareHsm {
         self.accept(&call)
     }
 
-    async fn verify_arqc(&self, call: ChipCall<'_>) -> Verification {
+    async fn verify_arqc(&self, call: ChipCall<'_>) -> CryptogramOutcome {
         self.ring.load().verify_arqc(&call)
     }
 

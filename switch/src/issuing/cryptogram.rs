@@ -2,12 +2,11 @@
 
 use super::Refused;
 use super::cards::load;
-use crate::authorization::{ChipData, decision};
+use crate::authorization::{ChipData, CryptogramCheck};
 use crate::cards::CardEntry;
 use crate::hex::from_hex;
 use crate::hsm::software::SoftwareHsm;
 use crate::switch::{Seams, Switch};
-use crate::transaction::chip_call;
 
 /// The values of the cryptogram in a DE55 of a card (hexadecimal digits), by name, in order. Under
 /// public test keys only: who can ask for cryptograms under an issuer's keys can forge its cards.
@@ -31,8 +30,8 @@ pub async fn explain<W: Seams<Hsm = SoftwareHsm>>(
     let plastic = card.state.plastic(None, chip.sequence);
     let (_, plastic) = plastic.ok_or(wrong("the 5F34 of a plastic of this card"))?;
     let sequence = chip.sequence.unwrap_or(plastic.sequence);
-    let check = decision::check_of(&chip, rules, (0, sequence)).map_err(Refused::Cryptogram)?;
-    let call = chip_call(rules, &chip, &pan, &check);
+    let check = CryptogramCheck::of(&chip, rules, 0, sequence).map_err(Refused::Cryptogram)?;
+    let call = check.call(&chip, rules, &pan);
     let call = call.ok_or(wrong("all that its cryptogram covers"))?;
     let explained = switch.hsm.explain_arqc(call).ok_or(Refused::KeyIsSecret)?;
     let covers: Vec<String> = check.cvn.covers.parts().map(|part| part.to_string()).collect();

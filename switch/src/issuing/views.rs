@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pins;
 use crate::cards::Card;
-use crate::cards::chip::ChipSync;
-use crate::hsm::Verification;
+use crate::cards::chip_state::ChipSync;
 use crate::hsm::software::PanVault;
 use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
@@ -84,7 +83,6 @@ pub struct TransactionView {
 impl TransactionView {
     pub(super) fn of((id, record): &(RecordId, TransactionRecord)) -> TransactionView {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let name = |outcome: Verification| outcome.name().to_owned();
         TransactionView {
             id: id.to_string(),
             time: record.time.to_string(),
@@ -99,8 +97,8 @@ impl TransactionView {
             reason_code: record.answer.reason.code().to_owned(),
             memo: record.answer.reason.memo().to_owned(),
             approval_code: record.answer.approval_code.map(|code| text(&code)),
-            pin: record.verification.map(name),
-            cryptogram: record.cryptogram.map(name),
+            pin: record.verification.map(|outcome| outcome.name().to_owned()),
+            cryptogram: record.cryptogram.map(|outcome| outcome.name().to_owned()),
             trail: record.trail.iter().map(ToString::to_string).collect(),
         }
     }

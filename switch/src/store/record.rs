@@ -9,11 +9,12 @@ use std::sync::Arc;
 use iso_specs::Mti;
 
 use crate::authorization::trail::Trail;
-use crate::authorization::{Answer, Money, Outcomes, Request};
+use crate::authorization::{Answer, Decision, Money, Request};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, MaskedPan, Pan};
 use crate::clock::Timestamp;
-use crate::hsm::{Kcv, Verification};
+use crate::hsm::Kcv;
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, Original, Sought};
 pub use bytes::{
     Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
@@ -49,9 +50,9 @@ pub struct TransactionRecord {
     /// What was answered.
     pub answer: Answer,
     /// What the HSM said of the PIN.
-    pub verification: Option<Verification>,
+    pub verification: Option<PinOutcome>,
     /// What the HSM said of the cryptogram.
-    pub cryptogram: Option<Verification>,
+    pub cryptogram: Option<CryptogramOutcome>,
     /// Why it came out as it did.
     pub trail: Trail,
     /// Whether a repeat gets this answer.
@@ -103,7 +104,7 @@ impl TransactionRecord {
         request: &Request,
         place: Place<'_>,
         answer: Answer,
-        (outcomes, trail): (Outcomes, Trail),
+        decision: &Decision,
         time: Timestamp,
     ) -> TransactionRecord {
         TransactionRecord {
@@ -119,9 +120,9 @@ impl TransactionRecord {
             acquirer: request.acquirer,
             rrn: request.rrn,
             answer,
-            verification: outcomes.pin,
-            cryptogram: outcomes.cryptogram.map(|(_, verification)| verification),
-            trail,
+            verification: decision.cryptogram.pin(),
+            cryptogram: decision.cryptogram.outcome(),
+            trail: decision.trail().copied().collect(),
             is_kept: answer.reason.is_kept(),
             duplicate_key: place.key,
             body: place.body,

@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Loaded, Ring};
 use crate::cards::Pan;
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
 use crate::hex::hex;
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::software::emv::derive::{self, DerivedKey};
@@ -12,9 +12,9 @@ use crate::hsm::software::emv::{cryptogram, script};
 use crate::hsm::software::key::{KeyFault, KeyUsage, Operation};
 use crate::hsm::software::pin_block;
 use crate::hsm::{
-    Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat,
-    PinBlockFormats, Verification,
+    Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat, PinBlockFormats,
 };
+use crate::outcome::CryptogramOutcome;
 
 /// PIN CHANGE/UNBLOCK with a MAC (EMV Book 3, 6.5.10).
 const CLA: u8 = 0x84;
@@ -33,11 +33,11 @@ struct Keys {
 }
 
 impl Ring {
-    pub(super) fn verify_arqc(&self, call: &ChipCall<'_>) -> Verification {
+    pub(super) fn verify_arqc(&self, call: &ChipCall<'_>) -> CryptogramOutcome {
         match self.chip_keys(call) {
-            Ok(Some(_)) => Verification::Ok,
-            Ok(None) => Verification::Mismatch,
-            Err(_) => Verification::Unavailable,
+            Ok(Some(_)) => CryptogramOutcome::Right,
+            Ok(None) => CryptogramOutcome::Wrong,
+            Err(_) => CryptogramOutcome::Unavailable,
         }
     }
 

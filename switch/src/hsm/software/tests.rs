@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cards::Pan;
-use crate::cards::chip::ChangeKind;
+use crate::cards::chip_state::ChangeKind;
 use crate::hex::from_hex;
 use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
@@ -56,7 +56,7 @@ fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
     hsm.accept(&call).unwrap().reference
 }
 
-fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> Verification {
+fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> PinOutcome {
     let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
     hsm.verify(VerifyPin {
         block: &PinBlock::new(&from_hex(block).unwrap()).unwrap(),
@@ -76,13 +76,13 @@ fn verifies_a_block_made_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let hsm = hsm(&directory);
     let (right, wrong) = (accept(&hsm, "8245"), accept(&hsm, "8246"));
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &wrong), Verification::Mismatch);
-    assert_eq!(verify(&hsm, "no-key", BLOCK_OF_8245, &right), Verification::Unavailable);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), PinOutcome::Right);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &wrong), PinOutcome::Wrong);
+    assert_eq!(verify(&hsm, "no-key", BLOCK_OF_8245, &right), PinOutcome::Unavailable);
     let damaged = verify(&hsm, "zpk", "BBB1A378AD8325EE", &right);
-    assert_eq!(damaged, Verification::BadPinBlock);
+    assert_eq!(damaged, PinOutcome::BadPinBlock);
     let long = format!("{BLOCK_OF_8245}{BLOCK_OF_8245}");
-    assert_eq!(verify(&hsm, "zpk", &long, &right), Verification::BadPinBlock);
+    assert_eq!(verify(&hsm, "zpk", &long, &right), PinOutcome::BadPinBlock);
 }
 
 /// Under another key a comparison says nothing: that must not count as a wrong PIN.
@@ -91,10 +91,10 @@ fn a_reference_under_another_key_is_no_mismatch() {
     let directory = tempfile::tempdir().unwrap();
     let hsm = hsm(&directory);
     let reference = PinReference { key: Kcv([0; 3]), ..accept(&hsm, "8245") };
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), PinOutcome::Unavailable);
     let pvv = ReferenceValue::Pvv { pvv: [1; 4], pvki: 1 };
     let reference = PinReference { value: pvv, ..reference };
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), Verification::Unavailable);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &reference), PinOutcome::Unavailable);
 }
 
 #[test]
@@ -115,17 +115,17 @@ fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
     let under_new = TdesKey::new(&from_hex(OTHER_ZPK).unwrap()).unwrap();
     let clear = pin_block::iso0(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
     let under_new = crate::hex::hex(&under_new.encrypt(&clear));
-    assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::BadPinBlock);
+    assert_eq!(verify(&hsm, "zpk", &under_new, &right), PinOutcome::BadPinBlock);
     keys.add("zpk", zpk, Addition::Rotation).unwrap();
     hsm.reload_keys().unwrap();
     for block in [BLOCK_OF_8245, &under_new] {
-        assert_eq!(verify(&hsm, "zpk", block, &right), Verification::Ok);
-        assert_eq!(verify(&hsm, "zpk", block, &wrong), Verification::Mismatch);
+        assert_eq!(verify(&hsm, "zpk", block, &right), PinOutcome::Right);
+        assert_eq!(verify(&hsm, "zpk", block, &wrong), PinOutcome::Wrong);
     }
     keys.retire("zpk", Retire::Older).unwrap();
     hsm.reload_keys().unwrap();
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::BadPinBlock);
-    assert_eq!(verify(&hsm, "zpk", &under_new, &right), Verification::Ok);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), PinOutcome::BadPinBlock);
+    assert_eq!(verify(&hsm, "zpk", &under_new, &right), PinOutcome::Right);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_reload_that_fails_changes_nothing() {
     let right = accept(&hsm, "8245");
     std::fs::remove_file(directory.path().join("zpk.key")).unwrap();
     assert!(hsm.reload_keys().is_err());
-    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), Verification::Ok);
+    assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), PinOutcome::Right);
 }
 
 #[test]

@@ -66,7 +66,8 @@ use crate::cards::{
     StatusReason,
 };
 use crate::clock::Timestamp;
-use crate::hsm::{Kcv, PinReference, ReferenceValue, Verification};
+use crate::hsm::{Kcv, PinReference, ReferenceValue};
+use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::pin::Digits;
 use crate::store::duplicates::{BodyDigest, DuplicateKey, MessageKind, Original, Trace};
 
@@ -153,8 +154,8 @@ pub fn put_transaction(out: &mut Vec<u8>, record: &TransactionRecord, previous: 
     put_optional(out, record.rrn.as_ref());
     out.put_u16_le(record.answer.reason.number());
     put_optional(out, record.answer.approval_code.as_ref());
-    out.put_u8(verification_code(record.verification));
-    out.put_u8(verification_code(record.cryptogram));
+    out.put_u8(record.verification.map_or(0, PinOutcome::number));
+    out.put_u8(record.cryptogram.map_or(0, CryptogramOutcome::number));
     let (chip, script) = match record.answer.chip {
         ChipAnswer::Nothing => (0, [0; 4]),
         ChipAnswer::Authentication => (ANSWER_HAS_ARPC, [0; 4]),
@@ -363,8 +364,8 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
             approval_code: optional(bytes)?,
             chip: ChipAnswer::Nothing,
         },
-        verification: read_verification(bytes.try_get_u8()?)?,
-        cryptogram: read_verification(bytes.try_get_u8()?)?,
+        verification: read_outcome(bytes, PinOutcome::from_number)?,
+        cryptogram: read_outcome(bytes, CryptogramOutcome::from_number)?,
         trail: Trail::new(),
         is_kept: false,
         duplicate_key: Original::NOTHING.to_key(),
@@ -482,20 +483,15 @@ fn read_plastic(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
     Ok(Plastic { expiry, sequence, chip })
 }
 
-fn verification_code(verification: Option<Verification>) -> u8 {
-    match verification {
-        None => 0,
-        Some(Verification::Ok) => 1,
-        Some(Verification::Mismatch) => 2,
-        Some(Verification::BadPinBlock) => 3,
-        Some(Verification::Unavailable) => 4,
+/// The number of an outcome, which is never 0; 0 where there is none.
+fn read_outcome<T>(
+    bytes: &mut &[u8],
+    from_number: impl Fn(u8) -> Option<T>,
+) -> Result<Option<T>, Unreadable> {
+    match bytes.try_get_u8()? {
+        0 => Ok(None),
+        number => from_number(number).map(Some).ok_or(Unreadable("unknown verification")),
     }
-}
-
-fn read_verification(code: u8) -> Result<Option<Verification>, Unreadable> {
-    let known = [None].into_iter().chain(Verification::ALL.map(Some));
-    let mut known = known.filter(|outcome| verification_code(*outcome) == code);
-    known.next().ok_or(Unreadable("unknown verification"))
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {

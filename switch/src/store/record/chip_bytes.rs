@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut};
 
 use super::bytes::{Unreadable, array};
-use crate::cards::chip::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Retry, Sent};
+use crate::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Retry, Sent};
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, KeptPin};
 

@@ -31,8 +31,8 @@ fn record() -> TransactionRecord {
             approval_code: Some(*b"123456"),
             chip: ChipAnswer::Script([1, 0, 0, 7]),
         },
-        verification: Some(Verification::Ok),
-        cryptogram: Some(Verification::Mismatch),
+        verification: Some(PinOutcome::Right),
+        cryptogram: Some(CryptogramOutcome::Wrong),
         trail: Trail::from_iter(Finding::ALL.iter().map(|finding| Note::of(*finding, 7, u64::MAX))),
         is_kept: true,
         duplicate_key: DuplicateKey {

@@ -5,7 +5,7 @@ use std::fmt;
 use iso_specs::tlv::{self, Reader};
 
 use super::iad::Iad;
-use crate::cards::chip::ScriptId;
+use crate::cards::chip_state::ScriptId;
 
 /// What the chip says of an offline PIN in this transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

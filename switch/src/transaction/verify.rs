@@ -1,0 +1,154 @@
+//! The step that asks the HSM: the cryptogram first, and the PIN only if that is accepted.
+
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use crate::authorization::{
+    Checks, CryptogramCheck, Evidence, VerifiedCryptogram, accepts_cryptogram,
+};
+use crate::cards::Card;
+use crate::clock::{Clock, Timestamp, within};
+use crate::config::LinkConfig;
+use crate::hsm::{ChipCall, Hsm, PinReference, VerifyPin};
+use crate::outcome::{CryptogramOutcome, PinOutcome};
+use crate::switch::{Seams, Switch};
+
+/// A tenth of the answer time stays reserved, so that a 91 still leaves in time.
+const RESERVED_PART: u32 = 10;
+
+/// What the HSM said in an earlier round: of use only while PIN, key and the rest are the same.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Known {
+    pin: Option<VerifiedPin>,
+    cryptogram: Option<VerifiedCryptogram>,
+}
+
+#[derive(Clone, Copy)]
+struct VerifiedPin {
+    version: u32,
+    reference: PinReference,
+    outcome: PinOutcome,
+}
+
+impl<W: Seams> Switch<W> {
+    /// What the HSM says, now or in an earlier round. It is asked about the PIN only where no
+    /// cryptogram is needed, or the one that came is accepted: who has no card could otherwise try
+    /// PINs that no counter counts, or learn from the time of an answer whether a PIN block is one.
+    pub(super) async fn verify(
+        &self,
+        work: &mut Attempt<'_>,
+        card: &Card,
+        checks: Checks,
+        now: Timestamp,
+    ) -> Evidence {
+        let mut time = HsmTime::of(work);
+        let cryptogram = match checks.cryptogram {
+            None => None,
+            Some(check) => match work.known.cryptogram.filter(|known| known.check == check) {
+                Some(known) => Some(known),
+                None => Some(self.verify_arqc(work, card, check, &mut time).await),
+            },
+        };
+        work.known.cryptogram = cryptogram;
+        let accepts = |it: &_| accepts_cryptogram(&work.request, &card.state, it, now);
+        let reference = checks.pin.filter(|_| cryptogram.as_ref().is_none_or(accepts));
+        let Some(reference) = reference else { return Evidence { pin: None, cryptogram } };
+        let version = card.state.pin.version;
+        let is_same = |of: &VerifiedPin| of.reference == reference && of.version == version;
+        if let Some(VerifiedPin { outcome, .. }) = work.known.pin.filter(is_same) {
+            return Evidence { pin: Some(outcome), cryptogram };
+        }
+        let outcome = self.verify_pin(work, card, &reference, &mut time).await;
+        work.known.pin = Some(VerifiedPin { version, reference, outcome });
+        self.count_pin(work, card, outcome, now);
+        Evidence { pin: Some(outcome), cryptogram }
+    }
+
+    /// Counts a PIN that a decision is made by, and notes a PIN block that could not be read:
+    /// before the decision is committed, so that the next one of the same read meets the limit.
+    fn count_pin(&self, work: &Attempt<'_>, card: &Card, outcome: PinOutcome, now: Timestamp) {
+        self.metrics.verified(outcome);
+        if outcome == PinOutcome::BadPinBlock {
+            work.session.metrics.bad_pin_block();
+            work.session.bad_pin_blocks.add(&card.entry, now);
+        }
+    }
+
+    async fn verify_pin(
+        &self,
+        work: &Attempt<'_>,
+        card: &Card,
+        reference: &PinReference,
+        time: &mut HsmTime,
+    ) -> PinOutcome {
+        let (Some(pan), Some(block)) = (&work.request.pan, &work.request.pin_block) else {
+            return PinOutcome::BadPinBlock;
+        };
+        let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
+        let methods = &card.entry.product.pin_methods;
+        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
+        let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
+        answered.unwrap_or(PinOutcome::Unavailable)
+    }
+
+    /// What the HSM says of a cryptogram. One that lacks what it covers is none of this card's.
+    pub(super) async fn verify_arqc(
+        &self,
+        work: &Attempt<'_>,
+        card: &Card,
+        check: CryptogramCheck,
+        time: &mut HsmTime,
+    ) -> VerifiedCryptogram {
+        let outcome = match call(work, card, &check) {
+            None => CryptogramOutcome::Wrong,
+            Some(call) => {
+                let answered = self.in_time(time, self.hsm.verify_arqc(call)).await;
+                let outcome = answered.unwrap_or(CryptogramOutcome::Unavailable);
+                self.metrics.cryptogram_verified(outcome);
+                outcome
+            }
+        };
+        VerifiedCryptogram { check, outcome }
+    }
+
+    /// What the HSM gives in time.
+    pub(super) async fn in_time<T>(
+        &self,
+        time: &mut HsmTime,
+        call: impl Future<Output = T>,
+    ) -> Option<T> {
+        let now = self.clock.monotonic();
+        let until = *time.until.get_or_insert_with(|| {
+            let answer_in = self.limits.answer_milliseconds_max;
+            let leaves = time.arrived.saturating_add(answer_in - answer_in / RESERVED_PART);
+            leaves.min(now.saturating_add(self.limits.hsm_milliseconds_max))
+        });
+        let left = until.saturating_sub(now);
+        if left.is_zero() { None } else { within(left, call).await }
+    }
+}
+
+/// What the HSM is asked about the cryptogram of a request; `None` where something of it is
+/// missing.
+pub(super) fn call<'a>(
+    work: &'a Attempt<'_>,
+    card: &'a Card,
+    check: &'a CryptogramCheck,
+) -> Option<ChipCall<'a>> {
+    let (chip, pan) = (work.request.chip.as_ref()?, work.request.pan.as_ref()?);
+    check.call(chip, card.entry.product.chip.as_ref()?, pan)
+}
+
+/// The time that the HSM has for what it is asked one after the other.
+pub(super) struct HsmTime {
+    /// When the request was read, on the monotonic clock.
+    arrived: Duration,
+    /// The end of it, on the same clock, from the first call on.
+    until: Option<Duration>,
+}
+
+impl HsmTime {
+    pub(super) const fn of(work: &Attempt<'_>) -> HsmTime {
+        HsmTime { arrived: work.arrived, until: None }
+    }
+}
