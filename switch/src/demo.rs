@@ -98,8 +98,7 @@ pub const KEYS: [(&str, KeyUsage, &str); 8] = [
 /// Which card was refused, and why.
 pub async fn add_cards<W: Seams>(switch: &Switch<W>) -> Result<(), String> {
     // A configuration that was made from the demo's may have fewer products.
-    let has_product =
-        |card: &DemoCard| switch.products.iter().any(|product| *product.name == *card.product);
+    let has_product = |card: &DemoCard| switch.products.product(card.product).is_some();
     for card in CARDS.into_iter().filter(has_product) {
         let added = add_card(switch, &card).await;
         added.map_err(|refusal| format!("demo card {}: {refusal}", card.token))?;

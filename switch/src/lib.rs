@@ -19,8 +19,10 @@ pub mod session;
 pub mod in_flight;
 // The rules: request and card in, decision out.
 pub mod authorization;
-// Cards, their PANs at rest, and the cache that holds them.
+// Cards, and their PANs at rest.
 pub mod cards;
+// All cards and products in memory, as they are at this moment.
+pub mod cache;
 // What an HSM can say of a PIN and of a cryptogram.
 pub mod outcome;
 // PIN verification and keys.

@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-use crate::cards::BadPinBlocks;
+use crate::cache::BadPinBlocks;
 use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::connection::serve_and_log;

@@ -8,7 +8,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::cards::CardEntry;
+use crate::authorization::Product;
+use crate::cache::{CardEntry, Products};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, Config, LinkConfig};
 use crate::control::{self, ControlListener};
@@ -155,10 +156,12 @@ pub fn open<C: Clock + Clone>(
     }
     let metrics = Metrics::new();
     let (sync, synced_records) = metrics.sync();
+    let products = config.products.iter().map(|product| Product::clone(product));
+    let products = Arc::new(Products::new(products));
     let options = OpenOptions {
         data_dir: config.data_dir.clone(),
         config: config.store,
-        products: config.products.clone(),
+        products: Arc::clone(&products),
         networks: config.networks(),
         clock: Arc::new(clock.clone()),
         monotonic: || SystemClock.monotonic(),
@@ -196,7 +199,7 @@ pub fn open<C: Clock + Clone>(
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
-        products: config.products.clone(),
+        products,
         limits: config.limits,
         in_flight: InFlight::default(),
         log_transactions: config.log.transactions,
@@ -405,7 +408,8 @@ fn warn_of_places(config: &Config) {
 fn warn_of_lost_references(switch: &PinSwitch) {
     let is_lost = |entry: &CardEntry| {
         let reference = entry.state().pin.reference;
-        reference.is_some_and(|known| !switch.hsm.knows(&known, &entry.product.pin_methods))
+        let methods = &entry.product.rules().pin_methods;
+        reference.is_some_and(|known| !switch.hsm.knows(&known, methods))
     };
     let cards = switch.store.cards().count(is_lost);
     if cards > 0 {

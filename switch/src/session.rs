@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cards::BadPinBlocks;
+use crate::cache::BadPinBlocks;
 use crate::config::LinkConfig;
 use crate::in_flight::InFlight;
 use crate::metrics::LinkMetrics;

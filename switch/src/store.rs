@@ -10,8 +10,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::authorization::{Answer, Decision};
-use crate::cards::cache::{NewCard, Taken};
-use crate::cards::{Card, CardKey, CardState};
+use crate::cache::Card;
+use crate::cache::{NewCard, Taken};
+use crate::cards::{CardKey, CardState};
 use crate::hsm::Kcv;
 use record::{Event, RecordId, TransactionRecord};
 

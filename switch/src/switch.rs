@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::authorization::Product;
+use crate::cache::Products;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::hsm::Hsm;
@@ -43,7 +43,7 @@ pub struct Switch<W: Seams> {
     /// Digests by which repeats are recognised.
     pub duplicates: DuplicateHasher,
     /// The issuer's products.
-    pub products: Vec<Arc<Product>>,
+    pub products: Arc<Products>,
     /// Limits of connections and requests.
     pub limits: Limits,
     /// Requests of all links that wait for HSM or store.

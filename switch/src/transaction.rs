@@ -38,7 +38,7 @@ use crate::authorization::trail::Finding;
 use crate::authorization::{
     Answer, Decision, Reason, RequiredChecks, Route, decide, required_checks, reversal, route,
 };
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::clock::{Clock, Timestamp};
 use crate::frame::Frame;
 use crate::session::Session;
@@ -134,7 +134,7 @@ impl<W: Seams> Switch<W> {
             let decision = Decision::unchanged(Reason::NoSuchCard);
             return Ok(Decided { card: None, decision, de55: None, reversal: None });
         };
-        let (state, product) = (&*card.state, &*card.entry.product);
+        let (state, product) = (&*card.state, &*card.product);
         let circumstances = self.circumstances(work, &card, now);
         let decision = match required_checks(&work.request, state, product, circumstances) {
             RequiredChecks::None(decision) => *decision,

@@ -11,7 +11,7 @@ use iso_specs::{ElementSet, Spec, decode};
 use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
 use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason, response};
-use switch::cards::cache::NewCard;
+use switch::cache::NewCard;
 use switch::cards::chip_state::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
 use switch::clock::SystemClock;
@@ -148,7 +148,8 @@ impl Operations {
     /// without.
     pub fn chip(&mut self, with_script: bool) {
         let pan = Pan::parse(pan(CHIP_BIN, 0).as_bytes()).unwrap();
-        let rules = self.switch.products[1].chip.as_ref().unwrap();
+        let product = self.switch.products.product("chip").unwrap();
+        let rules = product.chip.as_ref().unwrap();
         let check = CryptogramCheck::of(&self.chip_data, rules, 0, 1).unwrap();
         let chip = check.call(&self.chip_data, rules, &pan).unwrap();
         assert_eq!(block_on(self.switch.hsm.verify_arqc(chip)), CryptogramOutcome::Right);
@@ -221,7 +222,7 @@ impl Operations {
 
     /// Verifies a right PIN.
     pub fn verify_pin(&mut self) {
-        let methods = &self.switch.products[0].pin_methods;
+        let methods = &self.switch.products.product("debit").unwrap().pin_methods;
         let link = &self.session.link;
         let call = VerifyPin {
             block: &self.block,
@@ -309,7 +310,7 @@ fn add_cards(switch: &PinSwitch, config: &Config, count: usize) -> Vec<CardKey> 
     let card = |index: usize| {
         let pan = Pan::parse(pan(BIN, index).as_bytes()).unwrap();
         let identity = switch.vault.identify(&format!("card-{index}"), &pan).unwrap();
-        let product = Arc::clone(&config.products[0]);
+        let product = switch.products.get(&config.products[0].name).expect("a product");
         NewCard { identity, product, state: CardState::new(plastic()) }
     };
     runtime.block_on(async {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use switch::cards::cache::NewCard;
-use switch::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
+use switch::cache::Card;
+use switch::cache::NewCard;
+use switch::cards::{CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
 use switch::clock::{Clock, SystemClock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
@@ -239,7 +240,7 @@ impl SwitchUnderTest {
         let expiry = Expiry::parse(plastic.0.as_bytes()).unwrap();
         let state = CardState::new(Plastic::new(expiry, plastic.1));
         let identity = self.switch.vault.identify(token, &pan).unwrap();
-        let product = Arc::clone(self.config.product(product).expect("a product of the table"));
+        let product = self.switch.products.get(product).expect("a product of the table");
         let card = NewCard { identity, product, state };
         let added = self.switch.store.add_cards(vec![card]).await.unwrap();
         assert_eq!(added, [Ok(())]);

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fastrand::Rng;
-use switch::cards::cache::{NewCard, Taken};
-use switch::cards::{Card, CardKey, Cards};
+use switch::cache::{Card, Cards};
+use switch::cache::{NewCard, Taken};
+use switch::cards::CardKey;
 use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
@@ -131,8 +132,8 @@ impl Shared {
     fn recover(&self, sequence: u64, part: Part) {
         match part {
             Part::CardAdded(card) => {
-                let product = self.world.config.product(&card.product).expect("a product");
-                let (product, mut state) = (Arc::clone(product), card.state);
+                let product = self.world.products.entry(&card.product);
+                let mut state = card.state;
                 state.version = sequence;
                 let card = NewCard { identity: card.identity, product, state };
                 self.cards.add(card).expect("room for a card");
@@ -387,7 +388,7 @@ impl Shared {
     fn append_card(&self, mut card: NewCard) -> Result<Result<u64, Taken>, StoreFailed> {
         let mut entry = Vec::new();
         record::begin_entry(&mut entry);
-        record::put_card_added(&mut entry, &card.identity, &card.product, &card.state);
+        record::put_card_added(&mut entry, &card.identity, card.product.name(), &card.state);
         let mut disk = self.disk();
         disk.failed()?;
         if let Err(taken) = self.cards.is_free(&card.identity) {

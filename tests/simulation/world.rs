@@ -103,6 +103,7 @@ pub struct World {
     pub plan: Plan,
     pub mutation: Option<Mutation>,
     pub config: &'static Config,
+    pub products: Arc<Products>,
     pub clock: SimulatedClock,
     history: Mutex<History>,
     running: Mutex<Option<Arc<Running>>>,
@@ -118,6 +119,9 @@ impl World {
             plan,
             mutation,
             config: config(),
+            products: Arc::new(Products::new(
+                config().products.iter().map(|it| Product::clone(it)),
+            )),
             clock: SimulatedClock { start, ahead_millis: Arc::default() },
             running: Mutex::default(),
             calm: AtomicBool::new(false),
@@ -233,7 +237,7 @@ impl World {
             store,
             duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
             vault,
-            products: self.config.products.clone(),
+            products: Arc::clone(&self.products),
             limits: Limits {
                 in_flight_per_connection_max: self.plan.links.in_flight_max,
                 answer_milliseconds_max: Duration::from_millis(self.plan.links.answer_millis_max),
@@ -297,7 +301,7 @@ fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
         let product = config().product(CARDS[number].0).expect("a product");
         let mut entry = Vec::new();
         record::begin_entry(&mut entry);
-        record::put_card_added(&mut entry, &identity, product, &state);
+        record::put_card_added(&mut entry, &identity, &product.name, &state);
         entry
     };
     plan.cards.iter().enumerate().map(entry).collect()

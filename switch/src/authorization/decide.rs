@@ -43,6 +43,9 @@ pub fn required_checks(
     let decided = |reason, note: Note| {
         RequiredChecks::None(Decision::because(reason, Trail::from_iter([note])).into())
     };
+    if !product.is_known() {
+        return decided(Reason::FunctionNotSupported, Finding::ProductUnknown.into());
+    }
     let plastic = match card_status::check(request, card, product, circumstances.now) {
         Ok(plastic) => plastic,
         Err((reason, finding)) => return decided(reason, finding.into()),

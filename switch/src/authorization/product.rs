@@ -128,6 +128,8 @@ pub struct ChipRules {
 pub struct Product {
     /// Its name, which cards refer to.
     pub name: Box<str>,
+    /// Goes up with every change of its rules; 0 where there is no such product.
+    pub version: u64,
     /// Leading digits of the PANs of its cards.
     pub bins: Vec<Box<str>>,
     /// ISO 4217 numeric code of the accounts behind the cards.
@@ -149,6 +151,30 @@ pub struct Product {
 }
 
 impl Product {
+    /// What stands for a product that is gone: a card that still refers to it is declined.
+    #[must_use]
+    pub fn unknown(name: &str) -> Product {
+        Product {
+            name: name.into(),
+            version: 0,
+            bins: Vec::new(),
+            currency: 0,
+            utc_offset: Offset::UTC,
+            pin_required: PinRequired::default(),
+            pin_methods: PinMethods::default(),
+            pin_retry_limit: None,
+            limit_per_transaction: None,
+            allowed_currencies: Vec::new(),
+            chip: None,
+        }
+    }
+
+    /// Whether there is such a product.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.version > 0
+    }
+
     /// How long a change of a PIN waits for the chips of its cards.
     #[must_use]
     pub fn retention(&self) -> Retention {

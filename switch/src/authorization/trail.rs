@@ -167,6 +167,7 @@ findings! {
     OriginalUnknown: "original unknown";
     ExhaustedAlways: "passes while the change waits: FTPAM is not set";
     AmountNotCovered: "the amount that the chip saw is not under its cryptogram";
+    ProductUnknown: "the product of the card is gone";
 }
 
 use Finding as F;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iso_specs::toml_keys::Keys;
 
-use crate::cards::BadPinBlocks;
+use crate::cache::BadPinBlocks;
 
 /// Limits of connections and requests. The units are in the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
     keys.finish();
     Some(Product {
         name: name?.into(),
+        version: 1,
         bins: bins?,
         currency: currency?,
         utc_offset: utc_offset.unwrap_or(Offset::UTC),

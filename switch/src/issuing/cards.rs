@@ -5,9 +5,10 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::{CardView, Refused, audit, pins, views};
-use crate::cards::cache::NewCard;
+use crate::cache::Card;
+use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{Card, CardState, CardStatus, Expiry, Pan, Plastic};
+use crate::cards::{CardState, CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
@@ -151,20 +152,23 @@ async fn new_card<W: Seams>(switch: &Switch<W>, card: AddCard) -> Result<NewCard
         let expected = "13 to 19 digits with a right check digit";
         return Err(Refused::Field { name: "pan", expected });
     }
-    let product = switch.products.iter().find(|known| *known.name == *product);
-    let product = product.ok_or(Refused::NoSuchProduct)?;
-    if !product.has_bin_of(&pan) {
+    let product = switch.products.get(&product).ok_or(Refused::NoSuchProduct)?;
+    let rules = product.rules();
+    if !rules.is_known() {
+        return Err(Refused::NoSuchProduct);
+    }
+    if !rules.has_bin_of(&pan) {
         return Err(Refused::Field { name: "pan", expected: "a BIN of the product" });
     }
     let mut state = CardState::new(Plastic::new(expiry, sequence));
     if let Some(pin) = pin {
-        state = state.with_pin(pins::accept(switch, product, &pan, pin.as_new()).await?.reference);
+        state = state.with_pin(pins::accept(switch, &rules, &pan, pin.as_new()).await?.reference);
     }
     if is_active {
         state.status = CardStatus::Active;
     }
     let identity = switch.vault.identify(&token, &pan).map_err(Refused::SealedPan)?;
-    Ok(NewCard { identity, product: Arc::clone(product), state })
+    Ok(NewCard { identity, product, state })
 }
 
 /// Tokens are shown and stored in clear, so none may be a PAN.

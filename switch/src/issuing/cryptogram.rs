@@ -3,7 +3,6 @@
 use super::Refused;
 use super::cards::load;
 use crate::authorization::{ChipData, CryptogramCheck};
-use crate::cards::CardEntry;
 use crate::hex::from_hex;
 use crate::hsm::software::SoftwareHsm;
 use crate::switch::{Seams, Switch};
@@ -20,7 +19,7 @@ pub async fn explain<W: Seams<Hsm = SoftwareHsm>>(
 ) -> Result<Vec<(String, String)>, Refused> {
     let wrong = |expected| Refused::Field { name: "DE55", expected };
     let card = load(switch, token).await?;
-    let CardEntry { identity, product, .. } = &*card.entry;
+    let (identity, product) = (&card.entry.identity, &card.product);
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
     let bytes = from_hex(de55.trim()).ok_or(wrong("hexadecimal digits"))?;

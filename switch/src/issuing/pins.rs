@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::cards::{Change, GivenPin, change, commit, load};
 use super::{CardView, Refused, audit, views};
 use crate::authorization::Product;
-use crate::cards::{Card, CardEntry, CardState, Pan};
+use crate::cache::{Card, CardEntry};
+use crate::cards::{CardState, Pan};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::{AcceptPin, AcceptedPin, Hsm, NewPin};
@@ -45,10 +46,11 @@ async fn set_unaudited<W: Seams>(
     token: &str,
     pin: &ClearPin,
 ) -> Result<Card, Refused> {
-    let CardEntry { identity, product, .. } = &*load(switch, token).await?.entry;
+    let Card { entry, product, .. } = load(switch, token).await?;
+    let identity = &entry.identity;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
-    let accepted = accept(switch, product, &pan, NewPin::Clear(pin)).await?;
+    let accepted = accept(switch, &product, &pan, NewPin::Clear(pin)).await?;
     let now = switch.clock.now();
     change(switch, actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
@@ -56,7 +58,7 @@ async fn set_unaudited<W: Seams>(
         let AcceptedPin { reference, kept } = &accepted;
         let changed =
             is_same.then(|| card.state.with_pin(*reference)).ok_or(Refused::NoSuchCard)?;
-        let state = match kept.as_ref().filter(|_| has_offline_pin(product)) {
+        let state = match kept.as_ref().filter(|_| has_offline_pin(&product)) {
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
@@ -76,7 +78,7 @@ pub async fn unblock<W: Seams>(
 ) -> Result<CardView, Refused> {
     let now = switch.clock.now();
     let queued = change(switch, actor, token, |card| {
-        if !has_offline_pin(&card.entry.product) {
+        if !has_offline_pin(&card.product) {
             return Err(Refused::ChipHoldsNoPin);
         }
         // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
@@ -143,7 +145,7 @@ fn ended(
     state: &CardState,
     now: Timestamp,
 ) -> Option<(CardState, Option<EventKind>)> {
-    let (state, is_of_pin) = state.with_expired_changes(entry.product.retention(), now)?;
+    let (state, is_of_pin) = state.with_expired_changes(entry.product.rules().retention(), now)?;
     Some((state, is_of_pin.then_some(EventKind::PinChangeExpired)))
 }
 

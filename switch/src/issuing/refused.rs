@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authorization::trail::Note;
-use crate::cards::cache::Taken;
+use crate::cache::Taken;
 use crate::hsm::AcceptPinError;
 use crate::hsm::software::key::KeyFault;
 use crate::hsm::software::keys::KeysError;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pins;
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::cards::chip_state::ChipSync;
 use crate::hsm::software::PanVault;
 use crate::store::record::{RecordId, TransactionRecord};
@@ -105,13 +105,13 @@ impl TransactionView {
 }
 
 impl CardView {
-    fn of(vault: &PanVault, Card { entry, state }: &Card) -> CardView {
+    fn of(vault: &PanVault, Card { entry, state, .. }: &Card) -> CardView {
         let plastic = state.plastics.last();
         let identity = &entry.identity;
         let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
         CardView {
             token: entry.identity.token.to_string(),
-            card_product_token: entry.product.name.to_string(),
+            card_product_token: entry.product.name().to_owned(),
             state: state.status.name().to_owned(),
             reason_code: state.status_reason.to_string(),
             pin_is_set: state.pin.reference.is_some(),

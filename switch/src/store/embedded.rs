@@ -57,8 +57,9 @@ use super::duplicates::{
 };
 use super::record::{self, OwnKeys, Part, RecordId, TransactionRecord};
 use super::{Claimed, Commit, CommitError, Found, Reversal, Store, StoreFailed};
-use crate::cards::cache::{NewCard, Taken};
-use crate::cards::{Card, CardEntry, CardKey, Cards};
+use crate::cache::{Card, CardEntry, Cards};
+use crate::cache::{NewCard, Taken};
+use crate::cards::CardKey;
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::SyncMode;
 use crate::hsm::Kcv;
@@ -353,7 +354,8 @@ impl Shared {
     fn append_card(&self, mut card: NewCard) -> Result<Result<Sequence, Taken>, StoreFailed> {
         let mut payload = Vec::with_capacity(ENTRY_BYTES);
         record::begin_entry(&mut payload);
-        record::put_card_added(&mut payload, &card.identity, &card.product, &card.state);
+        let product = card.product.name();
+        record::put_card_added(&mut payload, &card.identity, product, &card.state);
         let mut tail = self.journal.lock();
         if let Err(taken) = self.cards.is_free(&card.identity) {
             return Ok(Err(taken));

@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use crate::authorization::Circumstances;
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::clock::Timestamp;
 use crate::store::{Store, StoreFailed};
 use crate::switch::{Seams, Switch};
@@ -12,8 +12,11 @@ impl<W: Seams> Switch<W> {
     /// looked up.
     pub(super) async fn card_of(&self, work: &Attempt<'_>) -> Result<Option<Card>, StoreFailed> {
         let Some(pan) = &work.request.pan else { return Ok(None) };
-        let is_ours = self.products.iter().any(|product| product.has_bin_of(pan));
-        if is_ours { self.store.load(&work.place.card).await } else { Ok(None) }
+        if self.products.have_bin_of(pan) {
+            self.store.load(&work.place.card).await
+        } else {
+            Ok(None)
+        }
     }
 
     /// What a decision on this card rests on besides.

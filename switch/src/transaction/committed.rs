@@ -4,7 +4,7 @@ use super::Decided;
 use super::attempt::Attempt;
 use super::reply::Answered;
 use crate::authorization::Answer;
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::session::Session;
 use crate::store::record::RecordId;
 use crate::switch::{Seams, Switch};

@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::verify::HsmTime;
 use crate::authorization::{Conclusion, Decision, Reason, conclude, concluding_cryptogram};
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::switch::{Seams, Switch};
 
 impl<W: Seams> Switch<W> {
@@ -17,7 +17,7 @@ impl<W: Seams> Switch<W> {
         reversed: Option<u128>,
     ) -> Decision {
         let Some(card) = card else { return Decision::unchanged(reason) };
-        let (state, product) = (&*card.state, &*card.entry.product);
+        let (state, product) = (&*card.state, &*card.product);
         let cryptogram = match concluding_cryptogram(&work.request, state, product) {
             Some(check) => Some(self.verify_arqc(work, card, check, &mut HsmTime::of(work)).await),
             None => None,

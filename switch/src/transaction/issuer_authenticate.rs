@@ -5,7 +5,7 @@ use super::verify::{HsmTime, call};
 use crate::authorization::issuer_script;
 use crate::authorization::response::{self, ChipAnswer};
 use crate::authorization::{Answer, CryptogramCheck, Decision, Reason};
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::cards::chip_state::{ChangeKind, ScriptId};
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{Hsm, IssuerAuthenticate};
@@ -46,7 +46,7 @@ impl<W: Seams> Switch<W> {
         given: Answer,
     ) -> Result<Option<Vec<u8>>, StoreFailed> {
         let Some(card) = self.card_of(work).await? else { return Ok(None) };
-        let (state, product) = (&card.state, &card.entry.product);
+        let (state, product) = (&card.state, &card.product);
         let Some(check) = CryptogramCheck::of_request(&work.request, state, product) else {
             return Ok(None);
         };
@@ -63,7 +63,7 @@ impl<W: Seams> Switch<W> {
     }
 
     async fn tell_chip(&self, work: &Attempt<'_>, card: &Card, told: Told<'_>) -> Option<Vec<u8>> {
-        let rules = card.entry.product.chip.as_ref()?;
+        let rules = card.product.chip.as_ref()?;
         let (script, answer) = (told.script.map(|(_, kind)| kind), told.answer);
         let call = IssuerAuthenticate { chip: call(work, card, told.check)?, answer, script };
         let mut time = HsmTime::of(work);

@@ -6,7 +6,7 @@ use super::attempt::Attempt;
 use crate::authorization::{
     Checks, CryptogramCheck, Evidence, VerifiedCryptogram, accepts_cryptogram,
 };
-use crate::cards::Card;
+use crate::cache::Card;
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
 use crate::hsm::{ChipCall, Hsm, PinReference, VerifyPin};
@@ -85,7 +85,7 @@ impl<W: Seams> Switch<W> {
             return PinOutcome::BadPinBlock;
         };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
-        let methods = &card.entry.product.pin_methods;
+        let methods = &card.product.pin_methods;
         let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(PinOutcome::Unavailable)
@@ -136,7 +136,7 @@ pub(super) fn call<'a>(
     check: &'a CryptogramCheck,
 ) -> Option<ChipCall<'a>> {
     let (chip, pan) = (work.request.chip.as_ref()?, work.request.pan.as_ref()?);
-    check.call(chip, card.entry.product.chip.as_ref()?, pan)
+    check.call(chip, card.product.chip.as_ref()?, pan)
 }
 
 /// The time that the HSM has for what it is asked one after the other.

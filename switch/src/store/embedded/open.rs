@@ -15,9 +15,10 @@ use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
 use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
-use crate::authorization::Product;
-use crate::cards::cache::NewCard;
-use crate::cards::{CardEntry, CardKey, CardState, Cards};
+use crate::cache::NewCard;
+use crate::cache::Products;
+use crate::cache::{CardEntry, Cards};
+use crate::cards::{CardKey, CardState};
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::StoreConfig;
 use crate::store::duplicates::{ByNetwork, Kept, Restored, WINDOW};
@@ -30,8 +31,8 @@ pub struct OpenOptions {
     pub data_dir: PathBuf,
     /// Its settings.
     pub config: StoreConfig,
-    /// Products that cards may refer to.
-    pub products: Vec<Arc<Product>>,
+    /// The products that cards refer to.
+    pub products: Arc<Products>,
     /// The networks of all links, each once.
     pub networks: Vec<Arc<str>>,
     /// Time.
@@ -287,7 +288,7 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
 struct Loading<'a> {
     cards: Cards,
     duplicates: ByNetwork,
-    products: &'a [Arc<Product>],
+    products: &'a Products,
     now: Timestamp,
     /// The snapshot has the cards as they were before this record.
     start: Sequence,
@@ -484,13 +485,8 @@ impl Loading<'_> {
     }
 
     fn add(&self, card: StoredCard) -> Result<Arc<CardEntry>, String> {
-        let product = self.products.iter().find(|product| product.name == card.product);
-        let product = product.ok_or_else(|| {
-            let (token, product) = (&card.identity.token, &card.product);
-            format!("card {token} is of product {product}, which the configuration does not have")
-        })?;
-        let StoredCard { identity, state, .. } = card;
-        let card = NewCard { identity, product: Arc::clone(product), state };
+        let StoredCard { identity, product, state } = card;
+        let card = NewCard { identity, product: self.products.entry(&product), state };
         self.cards.add(card).map_err(|taken| taken.to_string())
     }
 }

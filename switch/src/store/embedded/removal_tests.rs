@@ -7,8 +7,8 @@ use super::EmbeddedStore;
 use super::snapshot::SnapshotWriter;
 use super::store_tests::{add, count, new_card, open, options, states};
 use super::types::Sequence;
+use crate::cache::{NewCard, Taken};
 use crate::cards::CardKey;
-use crate::cards::cache::{NewCard, Taken};
 use crate::store::{Commit, CommitError, Store, record};
 
 async fn remove(store: &EmbeddedStore, number: u8) {

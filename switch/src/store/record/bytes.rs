@@ -59,11 +59,11 @@ use super::chip_bytes::{put_chip, read_chip};
 use super::{Event, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::trail::{Finding, Note, Trail};
-use crate::authorization::{Answer, Money, Product, Reason};
+use crate::authorization::{Answer, Money, Reason};
+use crate::cache::CardEntry;
 use crate::cards::card::CardIdentity;
 use crate::cards::{
-    CardEntry, CardKey, CardState, CardStatus, Expiry, MaskedPan, OnlinePin, Plastic, SealedPan,
-    StatusReason,
+    CardKey, CardState, CardStatus, Expiry, MaskedPan, OnlinePin, Plastic, SealedPan, StatusReason,
 };
 use crate::clock::Timestamp;
 use crate::hsm::{Kcv, PinReference, ReferenceValue};
@@ -113,14 +113,14 @@ pub fn begin_entry(out: &mut Vec<u8>) {
 pub fn put_card_added(
     out: &mut Vec<u8>,
     identity: &CardIdentity,
-    product: &Product,
+    product: &str,
     state: &CardState,
 ) {
     out.put_u8(CARD_ADDED);
     out.put_slice(&identity.key.0);
     put_text(out, &identity.token);
     out.put_slice(&identity.sealed_pan.0);
-    put_text(out, &product.name);
+    put_text(out, product);
     put_state(out, state);
 }
 
@@ -222,7 +222,7 @@ pub fn put_snapshot_card(out: &mut Vec<u8>, entry: &CardEntry) {
     out.put_u8(SNAPSHOT_CARD);
     out.put_u64_le(state.version);
     out.put_u64_le(last_record);
-    put_card_added(out, &entry.identity, &entry.product, &state);
+    put_card_added(out, &entry.identity, entry.product.name(), &state);
 }
 
 /// The record of the own keys in a snapshot.

@@ -1,9 +1,12 @@
-//! All cards in memory, found by card key or token. The state of a card is one immutable
-//! snapshot, moved by compare-and-swap only; reading takes no lock and no map guard leaves
-//! this file.
+//! The cache: all cards in memory, found by card key or token, each with the product whose rules it
+//! follows. The state of a card is one immutable snapshot, moved by compare-and-swap only; reading
+//! takes no lock and no map guard leaves this file.
 //!
 //! A card takes about 250 bytes: two allocations, entry and state, and a pointer in each of two
 //! tables. So what is rare is not here, and small things are small.
+
+mod bad_pin_blocks;
+mod products;
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -14,18 +17,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashSet;
 
-use super::card::{CardIdentity, CardState};
 use crate::authorization::Product;
-use crate::cards::card_key::CardKey;
+use crate::cards::CardKey;
+use crate::cards::card::{CardIdentity, CardState};
 use crate::clock::Timestamp;
+pub use bad_pin_blocks::BadPinBlocks;
+pub use products::{ProductEntry, Products};
 
 /// A card in the cache.
 #[derive(Debug)]
 pub struct CardEntry {
     /// What never changes of it.
     pub identity: CardIdentity,
-    /// The rules it follows.
-    pub product: Arc<Product>,
+    /// The product whose rules it follows.
+    pub product: Arc<ProductEntry>,
     state: ArcSwap<CardState>,
     /// Where its last transaction record stands; 0 for none.
     last_record: AtomicU64,
@@ -40,27 +45,39 @@ pub struct CardEntry {
 pub struct NewCard {
     /// What never changes of it.
     pub identity: CardIdentity,
-    /// The rules it follows.
-    pub product: Arc<Product>,
+    /// The product whose rules it follows.
+    pub product: Arc<ProductEntry>,
     /// Its first state.
     pub state: CardState,
 }
 
-/// A card as it was at one moment: every decision is made on one of these, and committed only
-/// if the card is still the same.
+/// A card as it was at one moment: every decision is made on one of these, and committed only if
+/// the card and the rules of its product are still the same.
 #[derive(Clone, Debug)]
 pub struct Card {
     /// The card.
     pub entry: Arc<CardEntry>,
     /// Its state at that moment.
     pub state: Arc<CardState>,
+    /// The rules of its product at that moment.
+    pub product: Arc<Product>,
 }
 
 impl Card {
-    /// Whether the card is still there and has the state that was read.
+    /// An entry as it is now.
+    #[must_use]
+    pub fn of(entry: Arc<CardEntry>) -> Card {
+        let (state, product) = (entry.state(), entry.product.rules());
+        Card { entry, state, product }
+    }
+
+    /// Whether the card is still there, and its state and the rules of its product are those that
+    /// were read.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        Arc::ptr_eq(&self.state, &self.entry.state.load()) && !self.entry.is_removed()
+        Arc::ptr_eq(&self.state, &self.entry.state.load())
+            && self.entry.product.has(&self.product)
+            && !self.entry.is_removed()
     }
 }
 
@@ -188,9 +205,7 @@ impl Cards {
     /// The card with this key as it is now.
     #[must_use]
     pub fn load(&self, key: &CardKey) -> Option<Card> {
-        let entry = self.by_key.get(key).map(|entry| Arc::clone(&entry.0))?;
-        let state = entry.state();
-        Some(Card { entry, state })
+        self.by_key.get(key).map(|entry| Arc::clone(&entry.0)).map(Card::of)
     }
 
     /// The entry of the card with this key.
@@ -202,9 +217,7 @@ impl Cards {
     /// The card with this token as it is now.
     #[must_use]
     pub fn load_by_token(&self, token: &str) -> Option<Card> {
-        let entry = self.by_token.get(token).map(|entry| Arc::clone(&entry.0))?;
-        let state = entry.state();
-        Some(Card { entry, state })
+        self.by_token.get(token).map(|entry| Arc::clone(&entry.0)).map(Card::of)
     }
 
     /// Whether a card with this key and token can be added.

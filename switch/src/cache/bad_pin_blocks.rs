@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::cache::CardEntry;
-use crate::cards::card_key::CardKey;
+use super::CardEntry;
+use crate::cards::CardKey;
 use crate::clock::Timestamp;
 
 /// How long a card's count lasts from its first one on.
