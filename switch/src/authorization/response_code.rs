@@ -7,7 +7,9 @@ use iso_specs::{ResponseCodeColumn, Spec};
 /// Makes [`Reason`] of a table with a line for each: its number; its code; DE39 of ISO 8583:1987,
 /// 1993 and 2003; its words.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $number:literal: $code:literal, $de39:tt, $memo:literal;)*) => {
+    ($(
+        $(#[$doc:meta])* $name:ident = $number:literal: $code:literal, $de39:tt, $memo:literal;
+    )*) => {
         /// What came out, as a four-digit code. 1809 and 1872 are the product's own, the others
         /// follow the open jPOS-CMF numbering. Its number is the code, and is stored.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

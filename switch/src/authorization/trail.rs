@@ -172,7 +172,8 @@ findings! {
     62, NoPinWanted: "no verification was needed, and nobody asked for a PIN";
     63, ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
     64, IadUnknown: "the shape of 9F10 is not known", "it begins with";
-    65, CvnNotInTable: "9F10 has a cryptogram version that is not known", "version", "it begins with";
+    65, CvnNotInTable: "9F10 has a cryptogram version that is not known", "version",
+        "it begins with";
     66, CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
     67, OriginalUnknown: "original unknown";
     68, ExhaustedAlways: "passes while the change waits: FTPAM is not set";
