@@ -1,6 +1,7 @@
 //! The rules of authorization. Pure: no async, no clock, no logging, no I/O; the order in which
 //! these steps run is in `transaction.rs`.
 
+pub mod format_error;
 pub mod request;
 pub mod icc_data;
 pub mod currency;
@@ -30,9 +31,10 @@ pub use conclusion::{Conclusion, conclude, concluding_cryptogram};
 pub use cryptogram::{CryptogramCheck, VerifiedCryptogram, accepts_cryptogram};
 pub use decide::{Checks, RequiredChecks, decide, required_checks};
 pub use decision::{Bypass, Circumstances, Cryptogram, Decision, Evidence};
+pub use format_error::{FormatError, FormatFault};
 pub use icc_data::ChipData;
 pub use product::{ChipRules, PinRequired, Product};
-pub use request::{FormatError, Money, Request};
+pub use request::{Money, Request};
 pub use response::Answer;
 pub use response_code::Reason;
 pub use routing::{Route, route};

@@ -9,7 +9,7 @@ import time
 import messages
 import pytest
 from link import Link, frame
-from messages import CARD_1, CARD_4, authorization, network_management, other_pin
+from messages import CARD_1, CARD_2, CARD_4, authorization, network_management, other_pin
 from process import BINARY, STOP_SECONDS, Switch
 from test_admin import Metrics
 
@@ -53,7 +53,14 @@ def test_a_line_says_why_a_message_cannot_be_read_and_where(make_switch):
         (whole + b"00", 52, "bytes left over after the last element", len(whole)),
         (whole[:place] + b"G" + whole[place + 1:], 52, "character not allowed by the type", place),
         (messages.encode(request | {"7": "1321210000"}), 7, "not a date or time", None),
-        (messages.encode(request | {"49": "XYZ"}), 49, None, None),
+        (messages.encode(request | {"49": "XYZ"}), 49, "not what it may be", None),
+        (messages.encode(request | {"35": f"{CARD_2.pan}=2912"}), 35, "another PAN than in DE2", None),
+        (messages.encode(request | {"22": "051", "55": "9F3601"}), 55,
+         "chip data that cannot be read", None),
+        (messages.encode(request | {"22": "901", "55": "9F36020001"}), 55,
+         "chip data, and by DE22 no chip was read", None),
+        (messages.encode(request | {"22": "051", "23": "002", "55": "5F340101"}), 23,
+         "another sequence number than in 5F34", None),
     ]
     with switch.connect() as link:
         for body, element, _, _ in cases:

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use switch::authorization::Product;
+use switch::cache::Products;
 use switch::cards::{CardState, CardStatus, Expiry, Pan, Plastic};
-
 use switch::clock::{Clock, Timestamp};
 use switch::config::{Config, Limits};
 use switch::connection::serve;

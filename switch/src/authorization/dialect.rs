@@ -5,8 +5,9 @@ use iso_specs::{
     DataElement, EncodeError, FieldError, FramingError, Mti, OutgoingMessage, Spec, decode, tlv,
 };
 
+use super::format_error::FormatError;
 use super::network_management::NetworkManagement;
-use super::request::{FormatError, Request, VALUE_BYTES_MAX};
+use super::request::{Request, VALUE_BYTES_MAX};
 use super::response::check_answers;
 use crate::cards::pan::PAN_DIGITS_MAX;
 use crate::hsm::PinBlock;
@@ -88,7 +89,7 @@ fn check_network_management(dialect: &Spec) -> Result<(), DialectError> {
     decoded.fault.map_or(Ok(()), |fault| Err(DialectError::Decode(fault)))?;
     match NetworkManagement::parse(&decoded).map_err(DialectError::Format)? {
         NetworkManagement::SignOn => Ok(()),
-        _ => Err(DialectError::Format(FormatError { element: 70 })),
+        _ => Err(DialectError::Format(FormatError::value(70))),
     }
 }
 

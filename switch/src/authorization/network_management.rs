@@ -2,7 +2,8 @@
 
 use iso_specs::Decoded;
 
-use super::request::{FormatError, check_elements};
+use super::format_error::FormatError;
+use super::request::check_elements;
 
 /// What a network management request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl NetworkManagement {
             Some(301 | 270 | 3) => NetworkManagement::Echo,
             _ if is_advice => NetworkManagement::Told,
             Some(_) => NetworkManagement::NotSupported,
-            None => return Err(FormatError { element: 70 }),
+            None => return Err(FormatError::value(70)),
         })
     }
 }

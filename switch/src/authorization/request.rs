@@ -4,6 +4,7 @@
 use iso_specs::{ChipTag, Decoded, Message, Mti, tlv};
 
 use super::currency;
+use super::format_error::{FormatError, FormatFault};
 use super::icc_data::ChipData;
 use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
@@ -16,13 +17,6 @@ pub(super) const VALUE_BYTES_MAX: usize = 999;
 
 /// Longest element that is read as text here, in bytes: DE90.
 const TEXT_BYTES_MAX: usize = 42;
-
-/// The request cannot be processed because of this data element (reason 9904).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FormatError {
-    /// Number of the data element.
-    pub element: u8,
-}
 
 /// An amount in the minor units of a currency, with its ISO 4217 numeric code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,13 +208,13 @@ impl Request {
 /// The element in the order of [`Request::parse`].
 pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), FormatError> {
     let message = &decoded.message;
+    let fault = decoded.fault.map(FormatError::from);
     let no_stan = !message.has(11);
-    let fault = decoded.fault.as_ref().map(|fault| fault.element);
-    let missing = mandatory.iter().copied().find(|element| !message.has(*element));
-    match no_stan.then_some(11).or(fault).or(missing) {
-        Some(element) => Err(FormatError { element }),
-        None => Ok(()),
+    if no_stan && fault.is_none_or(|fault| fault.element != 11) {
+        return Err(FormatError::missing(11));
     }
+    let missing = || mandatory.iter().copied().find(|element| !message.has(*element));
+    fault.or_else(|| missing().map(FormatError::missing)).map_or(Ok(()), Err)
 }
 
 /// Elements of a request that must be there; DE35 may stand for DE2. A balance inquiry has no
@@ -273,7 +267,9 @@ impl Track2 {
 fn pan(message: &Message<'_>, track2: Option<&Track2>) -> Result<Option<Pan>, FormatError> {
     let pan = optional(message, 2, Pan::parse)?;
     match (pan, track2) {
-        (Some(pan), Some(track2)) if pan != track2.pan => Err(FormatError { element: 35 }),
+        (Some(pan), Some(track2)) if pan != track2.pan => {
+            Err(FormatError { element: 35, fault: FormatFault::OtherPan })
+        }
         (pan, track2) => Ok(pan.or(track2.map(|track2| track2.pan.clone()))),
     }
 }
@@ -295,14 +291,14 @@ fn currency(message: &Message<'_>, element: u8) -> Result<Option<u16>, FormatErr
 
 fn number(message: &Message<'_>, element: u8) -> Result<Option<u64>, FormatError> {
     let Some(field) = message.field(element) else { return Ok(None) };
-    field.number().map(Some).ok_or(FormatError { element })
+    field.number().map(Some).ok_or(FormatError::value(element))
 }
 
 fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
     let Some(field) = message.field(52) else { return Ok(None) };
     let mut buffer = [0; PinBlock::BYTES_MAX];
     let block = field.bytes(&mut buffer).and_then(PinBlock::new);
-    block.map(Some).ok_or(FormatError { element: 52 })
+    block.map(Some).ok_or(FormatError::value(52))
 }
 
 /// What was typed, or read from a stripe, has no chip data; and 5F34 says the same as DE23, which
@@ -322,13 +318,14 @@ fn chip_data(
             None => return Ok(None),
         },
     };
-    let wrong = FormatError { element };
     if matches!(entry_mode, Some([b'0', b'1' | b'2', _] | [b'9', b'0', _])) {
-        return Err(wrong);
+        return Err(FormatError { element, fault: FormatFault::NoChipRead });
     }
-    let data = data.ok_or(wrong)?;
+    let data = data.ok_or(FormatError { element, fault: FormatFault::ChipData })?;
     match sequence.filter(|given| *given != 0).zip(data.sequence) {
-        Some((given, of_chip)) if given != of_chip => Err(FormatError { element: 23 }),
+        Some((given, of_chip)) if given != of_chip => {
+            Err(FormatError { element: 23, fault: FormatFault::OtherSequence })
+        }
         _ => Ok(Some(Box::new(data))),
     }
 }
@@ -340,7 +337,7 @@ fn chip_elements(message: &Message<'_>) -> Result<Option<(u8, Vec<u8>)>, FormatE
     for (element, tag) in message.spec().chip_elements() {
         let ChipTag::Value(tag) = *tag else { continue };
         let Some(field) = message.field(*element) else { continue };
-        let wrong = FormatError { element: *element };
+        let wrong = FormatError { element: *element, fault: FormatFault::ChipData };
         let (mut buffer, start) = ([0; VALUE_BYTES_MAX], data.len());
         match field.bytes(&mut buffer) {
             Some(bytes) => tlv::push(&mut data, tag, bytes).map_err(|_| wrong)?,
@@ -383,7 +380,7 @@ pub(super) fn required<const N: usize>(
     message: &Message<'_>,
     element: u8,
 ) -> Result<[u8; N], FormatError> {
-    optional(message, element, exactly)?.ok_or(FormatError { element })
+    optional(message, element, exactly)?.ok_or(FormatError::missing(element))
 }
 
 /// Reads the text of an element if it is there; what `read` does not take is a format error.
@@ -396,7 +393,7 @@ fn optional<T>(
     let mut buffer = [0; TEXT_BYTES_MAX];
     // What a rule reads is never free text, whatever its dialect says.
     let text = field.text(&mut buffer).filter(|_| field.is_plain());
-    text.and_then(read).map(Some).ok_or(FormatError { element })
+    text.and_then(read).map(Some).ok_or(FormatError::value(element))
 }
 
 fn exactly<const N: usize>(text: &[u8]) -> Option<[u8; N]> {

@@ -4,7 +4,7 @@ use iso_specs::tlv::{self, Reader};
 use iso_specs::{ChipTag, ElementSet, EncodeError, Message, Mti, OutgoingMessage, Spec};
 
 use super::decision::{ChipOutcome, Decision};
-use super::request::FormatError;
+use super::format_error::FormatError;
 use super::response_code::Reason;
 use crate::cards::chip_state::ScriptId;
 use crate::hsm::Authenticated;

@@ -4,105 +4,101 @@ use std::fmt;
 
 use iso_specs::{ResponseCodeColumn, Spec};
 
-/// What came out, as a four-digit code. 1809 and 1872 are the product's own, the others follow
-/// the open jPOS-CMF numbering. Its number is the code, and is what the store keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum Reason {
+/// Makes [`Reason`] of a table with a line for each: its number; its code; DE39 of ISO 8583:1987,
+/// 1993 and 2003; its words.
+macro_rules! reasons {
+    ($(
+        $(#[$doc:meta])* $name:ident = $number:literal: $code:literal, $de39:tt, $memo:literal;
+    )*) => {
+        /// What came out, as a four-digit code. 1809 and 1872 are the product's own, the others
+        /// follow the open jPOS-CMF numbering. Its number is the code, and is stored.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their codes.
+            pub const ALL: [Reason; [$(Reason::$name),*].len()] = [$(Reason::$name),*];
+
+            /// The four-digit code, as in logs and metrics.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $code,)*
+                }
+            }
+
+            /// DE39 of ISO 8583:1987, 1993 and 2003.
+            const fn de39(self) -> [&'static str; 3] {
+                match self {
+                    $(Reason::$name => $de39,)*
+                }
+            }
+
+            /// The reason in words. Those of 1809 and 1872 are in the documents of issuers'
+            /// processors, letter by letter, and clients compare them.
+            #[must_use]
+            pub const fn memo(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $memo,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// 0000: approved.
-    Approved = 0,
+    Approved = 0: "0000", ["00", "000", "0000"], "Approved";
     /// 1001: the card has expired, or the request does not speak of one of its plastics.
-    ExpiredCard = 1001,
+    ExpiredCard = 1001: "1001", ["54", "101", "1001"], "Expired card";
     /// 1004: suspended for another reason than PIN tries, limited or terminated.
-    CardBlocked = 1004,
+    CardBlocked = 1004: "1004", ["62", "104", "1004"], "Card suspended, limited or terminated";
     /// 1011: no such card.
-    NoSuchCard = 1011,
+    NoSuchCard = 1011: "1011", ["14", "111", "1011"], "No such card";
     /// 1012: a PIN is required and absent, or no PIN is set.
-    PinRequired = 1012,
+    PinRequired = 1012: "1012", ["70", "112", "1012"], "PIN required, or no PIN set";
     /// 1015: MTI, network management code or processing code not supported.
-    FunctionNotSupported = 1015,
+    FunctionNotSupported = 1015: "1015", ["40", "115", "1015"], "Function not supported";
     /// 1021: above the product's limit.
-    AboveLimit = 1021,
+    AboveLimit = 1021: "1021", ["61", "121", "1021"], "Above the limit";
     /// 1025: not active yet.
-    CardNotActive = 1025,
+    CardNotActive = 1025: "1025", ["78", "125", "1025"], "Card not active";
     /// 1026: PIN block unusable.
-    BadPinBlock = 1026,
+    BadPinBlock = 1026: "1026", ["81", "126", "1026"], "PIN block unusable";
     /// 1029: cryptogram wrong or not checked.
-    BadCryptogram = 1029,
+    BadCryptogram = 1029: "1029", ["59", "129", "1029"], "Cryptogram wrong or not checked";
     /// 1809: invalid PIN.
-    InvalidPin = 1809,
+    InvalidPin = 1809: "1809", ["55", "117", "1017"], "Invalid Pin";
     /// 1872: PIN try limit exceeded.
-    PinTryLimitExceeded = 1872,
+    PinTryLimitExceeded = 1872: "1872", ["75", "106", "1006"], "Pin try limit exceeded";
     /// 9904: format error.
-    FormatError = 9904,
+    FormatError = 9904: "9904", ["30", "904", "9904"], "Format error";
     /// 9907: HSM or store unavailable, or not signed on.
-    Unavailable = 9907,
+    Unavailable = 9907: "9907", ["91", "907", "9907"], "Issuer or HSM unavailable";
     /// 9909: system malfunction.
-    SystemMalfunction = 9909,
+    SystemMalfunction = 9909: "9909", ["96", "909", "9909"], "System malfunction";
     /// 9913: the key of an earlier request, another body; or that request was reversed.
-    DuplicateConflict = 9913,
+    DuplicateConflict = 9913: "9913", ["94", "913", "9913"],
+        "Same key as an earlier request, another body; or reversed";
     /// 9914: a reversal whose original is unknown, on a link that is to be told.
-    OriginalNotFound = 9914,
+    OriginalNotFound = 9914: "9914", ["25", "914", "9914"], "Original not found";
 }
 
 impl Reason {
-    /// All reasons, in the order of their codes.
-    pub const ALL: [Reason; 17] = [
-        Reason::Approved,
-        Reason::ExpiredCard,
-        Reason::CardBlocked,
-        Reason::NoSuchCard,
-        Reason::PinRequired,
-        Reason::FunctionNotSupported,
-        Reason::AboveLimit,
-        Reason::CardNotActive,
-        Reason::BadPinBlock,
-        Reason::BadCryptogram,
-        Reason::InvalidPin,
-        Reason::PinTryLimitExceeded,
-        Reason::FormatError,
-        Reason::Unavailable,
-        Reason::SystemMalfunction,
-        Reason::DuplicateConflict,
-        Reason::OriginalNotFound,
-    ];
-
-    /// Four-digit code, then DE39 of ISO 8583:1987, 1993 and 2003.
-    const fn row(self) -> [&'static str; 4] {
-        match self {
-            Reason::Approved => ["0000", "00", "000", "0000"],
-            Reason::ExpiredCard => ["1001", "54", "101", "1001"],
-            Reason::CardBlocked => ["1004", "62", "104", "1004"],
-            Reason::NoSuchCard => ["1011", "14", "111", "1011"],
-            Reason::PinRequired => ["1012", "70", "112", "1012"],
-            Reason::FunctionNotSupported => ["1015", "40", "115", "1015"],
-            Reason::AboveLimit => ["1021", "61", "121", "1021"],
-            Reason::CardNotActive => ["1025", "78", "125", "1025"],
-            Reason::BadPinBlock => ["1026", "81", "126", "1026"],
-            Reason::BadCryptogram => ["1029", "59", "129", "1029"],
-            Reason::InvalidPin => ["1809", "55", "117", "1017"],
-            Reason::PinTryLimitExceeded => ["1872", "75", "106", "1006"],
-            Reason::FormatError => ["9904", "30", "904", "9904"],
-            Reason::Unavailable => ["9907", "91", "907", "9907"],
-            Reason::SystemMalfunction => ["9909", "96", "909", "9909"],
-            Reason::DuplicateConflict => ["9913", "94", "913", "9913"],
-            Reason::OriginalNotFound => ["9914", "25", "914", "9914"],
-        }
-    }
-
-    /// The four-digit code, as in logs and metrics.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        let [code, ..] = self.row();
-        code
-    }
-
     /// The authorization response code that a chip of Visa is told (8A): two ASCII digits, those of
     /// ISO 8583:1987.
     #[must_use]
     pub fn arc(self) -> [u8; 2] {
-        let [_, code, ..] = self.row();
-        code.as_bytes().try_into().unwrap_or(*b"05")
+        let [y1987, ..] = self.de39();
+        if let [tens, ones] = *y1987.as_bytes() {
+            return [tens, ones];
+        }
+        debug_assert!(false, "the table has two digits for each");
+        // Do not honour.
+        *b"05"
     }
 
     /// The code as a number.
@@ -120,45 +116,20 @@ impl Reason {
     /// DE39 in this dialect; a dialect's file may override the table.
     #[must_use]
     pub fn response_code(self, dialect: &Spec) -> &str {
-        let [code, y1987, y1993, y2003] = self.row();
-        dialect.response_code_override(code).unwrap_or(match dialect.response_code_column() {
-            ResponseCodeColumn::Y1987 => y1987,
-            ResponseCodeColumn::Y1993 => y1993,
-            ResponseCodeColumn::Y2003 => y2003,
-        })
+        let [y1987, y1993, y2003] = self.de39();
+        dialect.response_code_override(self.code()).unwrap_or(
+            match dialect.response_code_column() {
+                ResponseCodeColumn::Y1987 => y1987,
+                ResponseCodeColumn::Y1993 => y1993,
+                ResponseCodeColumn::Y2003 => y2003,
+            },
+        )
     }
 
     /// What this DE39 means in a dialect; `None` where the switch never says it.
     #[must_use]
     pub fn from_response_code(code: &str, dialect: &Spec) -> Option<Reason> {
         Reason::ALL.into_iter().find(|reason| Reason::response_code(*reason, dialect) == code)
-    }
-
-    /// The reason in words. Those of 1809 and 1872 are in the documents of issuers' processors,
-    /// letter by letter, and clients compare them.
-    #[must_use]
-    pub const fn memo(self) -> &'static str {
-        match self {
-            Reason::Approved => "Approved",
-            Reason::ExpiredCard => "Expired card",
-            Reason::CardBlocked => "Card suspended, limited or terminated",
-            Reason::NoSuchCard => "No such card",
-            Reason::PinRequired => "PIN required, or no PIN set",
-            Reason::FunctionNotSupported => "Function not supported",
-            Reason::AboveLimit => "Above the limit",
-            Reason::CardNotActive => "Card not active",
-            Reason::BadPinBlock => "PIN block unusable",
-            Reason::BadCryptogram => "Cryptogram wrong or not checked",
-            Reason::InvalidPin => "Invalid Pin",
-            Reason::PinTryLimitExceeded => "Pin try limit exceeded",
-            Reason::FormatError => "Format error",
-            Reason::Unavailable => "Issuer or HSM unavailable",
-            Reason::SystemMalfunction => "System malfunction",
-            Reason::DuplicateConflict => {
-                "Same key as an earlier request, another body; or reversed"
-            }
-            Reason::OriginalNotFound => "Original not found",
-        }
     }
 
     /// Whether the answer is kept and given again to a repeat. A system fault is not: a repeat

@@ -2,7 +2,8 @@
 
 use iso_specs::{DataElement, Message, Mti};
 
-use super::request::{FormatError, required};
+use super::format_error::FormatError;
+use super::request::required;
 use super::response_code::Reason;
 use super::routing::{Route, route};
 
@@ -38,7 +39,7 @@ impl OriginalElements {
     /// acquirer. The reversal must not be acknowledged then: nothing would be reversed.
     pub(super) fn read(message: &Message<'_>, acquirer: [u8; 11]) -> Result<Readings, FormatError> {
         let text: [u8; 42] = required(message, 90)?;
-        let wrong = FormatError { element: 90 };
+        let wrong = FormatError::original();
         let (mti, rest) = text.split_first_chunk().ok_or(wrong)?;
         let mti = Mti::new(*mti).filter(|mti| is_reversible(*mti)).ok_or(wrong)?;
         let time = message.spec().element(7).and_then(DataElement::pattern);

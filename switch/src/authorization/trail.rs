@@ -38,8 +38,8 @@ impl fmt::Display for Note {
         let (words, value, parameter) = self.finding.row();
         f.write_str(words)?;
         match self.finding {
-            F::IadUnknown => return write!(f, " ({value} {})", Head(self.value)),
-            F::CvnNotInTable => {
+            Finding::IadUnknown => return write!(f, " ({value} {})", Head(self.value)),
+            Finding::CvnNotInTable => {
                 let head = Head(self.parameter);
                 return write!(f, " ({value} {:02X}, {parameter} {head})", self.value);
             }
@@ -68,20 +68,30 @@ impl fmt::Display for Head {
     }
 }
 
-/// Makes [`Finding`] of a table with a line for each: its words, then what its value and its
-/// parameter are, where it has them.
+/// Makes [`Finding`] of a table with a line for each: its stored number, its words, then what its
+/// value and its parameter are, where it has them.
 macro_rules! findings {
-    ($($name:ident: $words:literal $(, $value:literal $(, $parameter:literal)?)?;)*) => {
-        /// What a step of a decision can find. Stored by its place here: new ones go to the end.
+    ($(
+        $number:literal, $name:ident: $words:literal $(, $value:literal $(, $parameter:literal)?)?;
+    )*) => {
+        /// What a step of a decision can find. The numbers are stored: a new finding gets a new
+        /// one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
         #[allow(missing_docs, reason = "the words of each are in the table")]
         pub enum Finding {
-            $($name,)*
+            $($name = $number,)*
         }
 
         impl Finding {
-            /// All of them, in the order of their stored numbers.
-            pub const ALL: &[Finding] = &[$(Finding::$name,)*];
+            /// The finding with a stored number; `None` for a number that none has.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Finding> {
+                match number {
+                    $($number => Some(Finding::$name),)*
+                    _ => None,
+                }
+            }
 
             /// In words; then what its value and its parameter are, nothing where it has none.
             #[must_use]
@@ -97,86 +107,101 @@ macro_rules! findings {
 }
 
 findings! {
-    RightPin: "online PIN right";
-    WrongPin: "online PIN wrong", "consecutive", "limit";
-    ChipDataMissing: "a chip without DE55, and no PIN";
-    ChipDataIncomplete: "DE55 lacks what its cryptogram covers";
-    NotAnArqc: "the chip did not ask to go online";
-    CvnUnknown: "issuer data or cryptogram version not known", "CVN";
-    CryptogramRight: "cryptogram right", "ATC";
-    CryptogramWrong: "cryptogram wrong", "ATC";
-    CryptogramAgain: "the same cryptogram, after the PIN was asked for", "ATC";
-    AtcOutOfRange: "ATC out of range", "ATC";
-    AtcReplayed: "ATC seen before", "ATC", "highest";
-    AtcTooOld: "ATC below the window", "ATC", "highest";
-    AmountsDiffer: "DE4 and 9F02 differ", "DE4", "9F02";
-    OfflinePinContradicted: "the terminal says offline PIN right, the chip does not";
-    OnlinePinMissing: "the terminal says online PIN, and there is no DE52";
-    OfflinePinRight: "offline PIN right";
-    ChipTryLimitExceeded: "no PIN try left on the chip";
-    OfflinePinWrong: "offline PIN wrong";
-    VerificationFailed: "no cardholder verification held";
-    OtherVerification: "no PIN was needed, or none could be entered";
-    OfflinePinRequired: "the product requires an offline PIN";
-    ChangePending: "a change waits for the chip";
-    NoChangePending: "no change waits for the chip";
-    BelowThreshold: "bypass: below FTPAM", "amount", "FTPAM";
-    NotBelowThreshold: "no bypass: not below FTPAM", "amount", "FTPAM";
-    NoThreshold: "no bypass: FTPAM is not set";
-    AmountNotComparable: "no bypass: no amount in the product's currency", "DE4", "9F02";
-    WithinDays: "bypass: within FTPDY", "seconds since the change", "FTPDY";
-    DaysPassed: "no bypass: FTPDY is over", "seconds since the change", "FTPDY";
-    TypeWithoutBypass: "no bypass: cash, or another type";
-    ScriptSentAlready: "no bypass: the chip may have had the script";
-    ChangeNotBegun: "no bypass: the change does not count yet";
-    ScriptConfirmed: "the chip has done the script", "ATC of the script";
-    ScriptNotDone: "the script did not work", "ATC of the script";
-    ScriptLost: "the script did not reach the chip", "ATC of the script";
-    ScriptGivenUp: "the script is given up", "sent";
-    ChangeExpired: "the change was not carried within OFPBE";
-    ScriptAttached: "the answer carries a script", "sent";
-    UnblockQueued: "an unblock is queued for the chip";
-    ChipUnavailable: "the HSM gave no answer for the chip";
-    ChipTriesLeft: "the chip's PIN try counter", "left";
-    CannotCarry: "no script can go: no contact chip, or not its newest transaction";
-    Contactless: "a contactless chip that tells of no failure";
-    NoSuchPlastic: "no plastic has this expiry and sequence number";
-    PlasticExpired: "the plastic has expired";
-    SuspendedForPinTries: "suspended for wrong PINs";
-    CardNotActive: "not activated";
-    CardBlocked: "limited, suspended or terminated";
-    NoChipKeys: "the product has no keys for chips";
-    PinBlockUnusable: "the PIN block cannot be used";
-    NoPinSet: "no PIN is set";
-    PinMissing: "a PIN is required, and there is none";
-    NoPinRequired: "no PIN is required";
-    PinUnavailable: "the HSM gave no answer for the PIN";
-    CurrencyNotAllowed: "currency not allowed", "DE49";
-    LimitNotComparable: "not comparable with the limit", "DE49", "limit";
-    AboveLimit: "above the limit", "amount", "limit";
-    ScriptReversed: "the script's answer was reversed", "ATC of the script";
-    ScriptInDoubt: "the script may have reached the chip", "ATC of the script";
-    ChangeInDoubt: "the chip may have made the change that waits";
-    StripeOfChip: "the stripe of a card with a chip was read";
-    PinNotEntered: "a PIN was asked for, and none was entered";
-    NoPinWanted: "no verification was needed, and nobody asked for a PIN";
-    ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
-    IadUnknown: "the shape of 9F10 is not known", "it begins with";
-    CvnNotInTable: "9F10 has a cryptogram version that is not known", "version", "it begins with";
-    CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
-    OriginalUnknown: "original unknown";
-    ExhaustedAlways: "passes while the change waits: FTPAM is not set";
-    AmountNotCovered: "the amount that the chip saw is not under its cryptogram";
-    ProductUnknown: "the product of the card is gone";
+    0, RightPin: "online PIN right";
+    1, WrongPin: "online PIN wrong", "consecutive", "limit";
+    2, ChipDataMissing: "a chip without DE55, and no PIN";
+    3, ChipDataIncomplete: "DE55 lacks what its cryptogram covers";
+    4, NotAnArqc: "the chip did not ask to go online";
+    5, CvnUnknown: "issuer data or cryptogram version not known", "CVN";
+    6, CryptogramRight: "cryptogram right", "ATC";
+    7, CryptogramWrong: "cryptogram wrong", "ATC";
+    8, CryptogramAgain: "the same cryptogram, after the PIN was asked for", "ATC";
+    9, AtcOutOfRange: "ATC out of range", "ATC";
+    10, AtcReplayed: "ATC seen before", "ATC", "highest";
+    11, AtcTooOld: "ATC below the window", "ATC", "highest";
+    12, AmountsDiffer: "DE4 and 9F02 differ", "DE4", "9F02";
+    13, OfflinePinContradicted: "the terminal says offline PIN right, the chip does not";
+    14, OnlinePinMissing: "the terminal says online PIN, and there is no DE52";
+    15, OfflinePinRight: "offline PIN right";
+    16, ChipTryLimitExceeded: "no PIN try left on the chip";
+    17, OfflinePinWrong: "offline PIN wrong";
+    18, VerificationFailed: "no cardholder verification held";
+    19, OtherVerification: "no PIN was needed, or none could be entered";
+    20, OfflinePinRequired: "the product requires an offline PIN";
+    21, ChangePending: "a change waits for the chip";
+    22, NoChangePending: "no change waits for the chip";
+    23, BelowThreshold: "bypass: below FTPAM", "amount", "FTPAM";
+    24, NotBelowThreshold: "no bypass: not below FTPAM", "amount", "FTPAM";
+    25, NoThreshold: "no bypass: FTPAM is not set";
+    26, AmountNotComparable: "no bypass: no amount in the product's currency", "DE4", "9F02";
+    27, WithinDays: "bypass: within FTPDY", "seconds since the change", "FTPDY";
+    28, DaysPassed: "no bypass: FTPDY is over", "seconds since the change", "FTPDY";
+    29, TypeWithoutBypass: "no bypass: cash, or another type";
+    30, ScriptSentAlready: "no bypass: the chip may have had the script";
+    31, ChangeNotBegun: "no bypass: the change does not count yet";
+    32, ScriptConfirmed: "the chip has done the script", "ATC of the script";
+    33, ScriptNotDone: "the script did not work", "ATC of the script";
+    34, ScriptLost: "the script did not reach the chip", "ATC of the script";
+    35, ScriptGivenUp: "the script is given up", "sent";
+    36, ChangeExpired: "the change was not carried within OFPBE";
+    37, ScriptAttached: "the answer carries a script", "sent";
+    38, UnblockQueued: "an unblock is queued for the chip";
+    39, ChipUnavailable: "the HSM gave no answer for the chip";
+    40, ChipTriesLeft: "the chip's PIN try counter", "left";
+    41, CannotCarry: "no script can go: no contact chip, or not its newest transaction";
+    42, Contactless: "a contactless chip that tells of no failure";
+    43, NoSuchPlastic: "no plastic has this expiry and sequence number";
+    44, PlasticExpired: "the plastic has expired";
+    45, SuspendedForPinTries: "suspended for wrong PINs";
+    46, CardNotActive: "not activated";
+    47, CardBlocked: "limited, suspended or terminated";
+    48, NoChipKeys: "the product has no keys for chips";
+    49, PinBlockUnusable: "the PIN block cannot be used";
+    50, NoPinSet: "no PIN is set";
+    51, PinMissing: "a PIN is required, and there is none";
+    52, NoPinRequired: "no PIN is required";
+    53, PinUnavailable: "the HSM gave no answer for the PIN";
+    54, CurrencyNotAllowed: "currency not allowed", "DE49";
+    55, LimitNotComparable: "not comparable with the limit", "DE49", "limit";
+    56, AboveLimit: "above the limit", "amount", "limit";
+    57, ScriptReversed: "the script's answer was reversed", "ATC of the script";
+    58, ScriptInDoubt: "the script may have reached the chip", "ATC of the script";
+    59, ChangeInDoubt: "the chip may have made the change that waits";
+    60, StripeOfChip: "the stripe of a card with a chip was read";
+    61, PinNotEntered: "a PIN was asked for, and none was entered";
+    62, NoPinWanted: "no verification was needed, and nobody asked for a PIN";
+    63, ExhaustedBelow: "passes while the change waits: below FTPAM", "amount", "FTPAM";
+    64, IadUnknown: "the shape of 9F10 is not known", "it begins with";
+    65, CvnNotInTable: "9F10 has a cryptogram version that is not known", "version",
+        "it begins with";
+    66, CoversTooLittle: "the cryptogram covers too little: it is of chips without contact";
+    67, OriginalUnknown: "original unknown";
+    68, ExhaustedAlways: "passes while the change waits: FTPAM is not set";
+    69, AmountNotCovered: "the amount that the chip saw is not under its cryptogram";
+    70, ProductUnknown: "the product of the card is gone";
 }
 
-use Finding as F;
-
 impl Finding {
-    /// The number it is stored by.
+    /// The stored number.
     #[must_use]
-    pub fn number(self) -> u8 {
-        let place = Finding::ALL.iter().position(|known| *known == self);
-        place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_number_is_of_one_finding() {
+        let known =
+            (0..=u8::MAX).filter_map(|number| Some((number, Finding::from_number(number)?)));
+        let known: Vec<_> = known.collect();
+        assert!(known.len() >= 70, "none is ever taken away");
+        assert!(known.iter().all(|(number, finding)| finding.number() == *number));
+        // Of the first and the last that were stored before the numbers stood in the table.
+        assert_eq!(Finding::from_number(0), Some(Finding::RightPin));
+        assert_eq!(Finding::from_number(69), Some(Finding::AmountNotCovered));
     }
 }

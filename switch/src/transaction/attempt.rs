@@ -98,7 +98,7 @@ impl<W: Seams> Switch<W> {
 pub(super) enum NotDecided {
     /// What a reversal says of its original fits more than one request: none is reversed. Or it
     /// fits none that is known, and could not be refused if it still came.
-    Original,
+    Original(FormatError),
     /// The store has failed.
     Failed(StoreFailed),
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use iso_specs::ElementSet;
 use iso_specs::redact::mask_pan;
-use iso_specs::{Decoded, ElementSet};
 
 use super::attempt::Received;
 use super::reply::Answered;
-use crate::authorization::{Answer, FormatError};
+use crate::authorization::Answer;
 use crate::cards::pan::PAN_DIGITS_MAX;
 use crate::switch::{Seams, Switch};
 
@@ -45,7 +45,6 @@ impl<W: Seams> Switch<W> {
         let pan = is_whole(2).then(|| message.text::<PAN_DIGITS_MAX>(2)).flatten();
         let stan = (trusts(11) && is_plain(11)).then(|| message.text::<6>(11)).flatten();
         let rrn = (is_whole(37) && is_plain(37)).then(|| message.text::<12>(37)).flatten();
-        let (why, offset) = fault.map(|fault| reason_of(decoded, fault)).unzip();
         tracing::info!(
             target: "transaction",
             network = &*session.link.network,
@@ -60,24 +59,9 @@ impl<W: Seams> Switch<W> {
             repeat = is_repeat,
             late = is_late,
             element = fault.map(|fault| fault.element),
-            why,
-            offset = offset.flatten(),
+            why = fault.map(|fault| tracing::field::display(fault.fault)),
+            offset = fault.and_then(|fault| fault.fault.offset()),
             took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         );
-    }
-}
-
-/// What is wrong with an element, and at which byte of the frame the decoder found it.
-fn reason_of(decoded: &Decoded<'_>, fault: FormatError) -> (String, Option<usize>) {
-    match decoded.fault.filter(|found| found.element == fault.element) {
-        Some(found) => (found.kind.to_string(), Some(found.offset)),
-        None if decoded.message.has(fault.element) => {
-            let why = match fault.element {
-                90 => "names no request, or more than one",
-                _ => "not what it may be",
-            };
-            (why.to_owned(), None)
-        }
-        None => ("missing".to_owned(), None),
     }
 }

@@ -1,9 +1,9 @@
 //! The steps of a reversal that find its original.
 
 use super::attempt::{Attempt, NotDecided};
-use crate::authorization::Route;
 use crate::authorization::request::ProcessingCode;
 use crate::authorization::reversal::institution;
+use crate::authorization::{FormatError, Route};
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store};
 use crate::switch::{Seams, Switch};
@@ -12,51 +12,51 @@ impl<W: Seams> Switch<W> {
     /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names: they are
     /// those of the original then, if that is known.
     pub(super) async fn complete(&self, work: &mut Attempt<'_>) -> Result<(), NotDecided> {
-        let Attempt { route, request, place, .. } = work;
+        let request = &work.request;
         let lacks_all = request.pan.is_none();
         let is_complete = !lacks_all && request.amount.currency != 0;
-        if *route != Route::Reversal || request.original.is_empty() || is_complete {
+        if work.route != Route::Reversal || request.original.is_empty() || is_complete {
             return Ok(());
         }
-        let all = Sought::all(request, Some(place.card).filter(|_| !lacks_all));
-        let found = self.found(place.network, &all, RecordId::NONE).await?;
-        let Ok(found) = found else { return Ok(()) };
+        let all = Sought::all(request, Some(work.place.card).filter(|_| !lacks_all));
+        let Search::Found(found) = self.search(work, &all).await? else { return Ok(()) };
         if lacks_all {
             let Some(card) = self.store.load(&found.card).await? else { return Ok(()) };
             let identity = &card.entry.identity;
-            request.pan = self.vault.open(&identity.key, &identity.sealed_pan).ok();
+            match self.vault.open(&identity.key, &identity.sealed_pan) {
+                Ok(pan) => work.request.pan = Some(pan),
+                Err(fault) => {
+                    // The original is reversed all the same, and what a chip tells is not read.
+                    let token = &*identity.token;
+                    tracing::error!(target: "transaction", token, %fault, "a PAN is not readable");
+                }
+            }
         }
-        request.processing_code = ProcessingCode(found.processing_code);
-        request.amount = found.amount;
-        place.card = found.card;
+        work.request.processing_code = ProcessingCode(found.processing_code);
+        work.request.amount = found.amount;
+        work.place.card = found.card;
         work.original = Some(named(&found, false));
         Ok(())
     }
 
-    /// The answered request that a reversal speaks of; where there is none, the newest record
-    /// when the search began.
-    async fn found(
-        &self,
-        network: &str,
-        all: &[Sought],
-        after: RecordId,
-    ) -> Result<Result<Box<TransactionRecord>, RecordId>, NotDecided> {
-        let mut searched = None;
+    /// Looks for the answered request that a reversal speaks of.
+    async fn search(&self, work: &Attempt<'_>, all: &[Sought]) -> Result<Search, NotDecided> {
+        let mut newest = None;
         for sought in all {
-            match self.store.find(network, (sought, after)).await? {
-                Found::One(found) => return Ok(Ok(found)),
-                Found::Several => return Err(NotDecided::Original),
-                Found::Nothing(newest) => searched = searched.or(Some(newest)),
+            match self.store.find(work.place.network, (sought, work.searched)).await? {
+                Found::One(found) => return Ok(Search::Found(found)),
+                Found::Several => return Err(not_named(work)),
+                Found::Nothing(through) => newest = newest.or(Some(through)),
             }
         }
-        searched.map(Err).ok_or(NotDecided::Original)
+        newest.map(Search::Nothing).ok_or_else(|| not_named(work))
     }
 
     /// What a reversal takes back, once the original is answered.
     pub(super) async fn original_of(&self, work: &Attempt<'_>) -> Result<Reversal, NotDecided> {
         let Attempt { request, place: Place { network, card, .. }, original, .. } = work;
         let all = Sought::all(request, request.pan.as_ref().map(|_| *card));
-        let Some(likeliest) = all.first() else { return Err(NotDecided::Original) };
+        let Some(likeliest) = all.first() else { return Err(not_named(work)) };
         let whole = original.or_else(|| self.duplicates.named(network, likeliest));
         if let Some(named) = whole {
             let is_known = self.store.knows(network, named).await?;
@@ -65,22 +65,37 @@ impl<W: Seams> Switch<W> {
                 return Ok(Reversal::Whole(named, is_known));
             }
         }
-        match self.found(network, &all, work.searched).await? {
-            Ok(found) => {
+        match self.search(work, &all).await? {
+            Search::Found(found) => {
                 let named = named(&found, likeliest.rrn.is_some());
                 // It may have been dropped from the index since.
                 let is_known = self.store.knows(network, named).await?;
                 Ok(Reversal::Whole(named, is_known))
             }
             // Of two meanings, only the one that is found is right.
-            Err(_) if all.len() > 1 => Err(NotDecided::Original),
-            Err(RecordId(searched)) => {
+            Search::Nothing(_) if all.len() > 1 => Err(not_named(work)),
+            Search::Nothing(RecordId(searched)) => {
                 let original = self.duplicates.named_in_part(network, likeliest);
-                let original = original.ok_or(NotDecided::Original)?;
+                let original = original.ok_or_else(|| not_named(work))?;
                 Ok(Reversal::InPart(InPart { original, sought: *likeliest, searched }))
             }
         }
     }
+}
+
+/// What a search for an original came to.
+enum Search {
+    Found(Box<TransactionRecord>),
+    /// Nothing, up to the record that was the newest when the search began.
+    Nothing(RecordId),
+}
+
+/// Nobody knows which request a reversal means.
+fn not_named(work: &Attempt<'_>) -> NotDecided {
+    NotDecided::Original(match work.request.original.is_empty() {
+        true => FormatError::missing(90),
+        false => FormatError::original(),
+    })
 }
 
 /// What reverses a transaction, and whatever else has its key; DE37 too, where it counts.

@@ -87,7 +87,7 @@ impl Answered {
 impl From<NotDecided> for Answered {
     fn from(why: NotDecided) -> Answered {
         match why {
-            NotDecided::Original => Answered::malformed(FormatError { element: 90 }),
+            NotDecided::Original(fault) => Answered::malformed(fault),
             // The store says itself why it failed, once; here it is one more 9907.
             NotDecided::Failed(StoreFailed(_)) => Answered::of(Reason::Unavailable),
         }

@@ -391,7 +391,7 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<TransactionRecord, Unreadable> 
 }
 
 fn read_note(bytes: &mut &[u8]) -> Result<Note, Unreadable> {
-    let finding = Finding::ALL.get(usize::from(bytes.try_get_u8()?)).copied();
+    let finding = Finding::from_number(bytes.try_get_u8()?);
     Ok(Note {
         finding: finding.ok_or(Unreadable("unknown note"))?,
         value: bytes.try_get_u64_le()?,

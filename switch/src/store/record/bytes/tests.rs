@@ -14,6 +14,7 @@ fn state() -> CardState {
 }
 
 fn record() -> TransactionRecord {
+    let findings = (0..=u8::MAX).filter_map(Finding::from_number);
     TransactionRecord {
         time: Timestamp::from_seconds(1_800_000_000),
         card: CardKey([7; 16]),
@@ -33,7 +34,7 @@ fn record() -> TransactionRecord {
         },
         verification: Some(PinOutcome::Right),
         cryptogram: Some(CryptogramOutcome::Wrong),
-        trail: Trail::from_iter(Finding::ALL.iter().map(|finding| Note::of(*finding, 7, u64::MAX))),
+        trail: findings.map(|finding| Note::of(finding, 7, u64::MAX)).collect(),
         is_kept: true,
         duplicate_key: DuplicateKey {
             digest: 5,
