@@ -149,7 +149,8 @@ impl SpecErrors {
     /// For a file that could not be read although nothing was found wrong.
     pub(crate) fn unreadable() -> Self {
         let expected = "cannot be read".to_owned();
-        Self(vec![Mistake { line: None, place: "file".to_owned(), expected }])
+        let (place, pointer) = ("file".to_owned(), String::new());
+        Self(vec![Mistake { line: None, place, pointer, expected }])
     }
 
     /// The mistakes; at least one.

@@ -40,6 +40,8 @@ pub struct Mistake {
     pub line: Option<usize>,
     /// The tables and the key, such as `element 4, max`.
     pub place: String,
+    /// The same as a JSON pointer (RFC 6901) from the file as a whole, such as `/element/3/max`.
+    pub pointer: String,
     /// What is wrong and what was expected.
     pub expected: String,
 }
@@ -58,6 +60,7 @@ impl Display for Mistake {
 pub struct Place {
     span: Option<Range<usize>>,
     name: String,
+    pointer: String,
 }
 
 /// What was found wrong so far. Shared by all tables of a file, hence the cell.
@@ -74,25 +77,18 @@ impl<'t> Mistakes<'t> {
         let (root, syntax) = DeTable::parse_recoverable(text);
         let mistakes = Self { text, found: RefCell::default() };
         for error in syntax {
-            mistakes.push(error.span(), "syntax", error.message());
+            let place = Place { span: error.span(), name: "syntax".into(), pointer: String::new() };
+            mistakes.add(&place, error.message());
         }
         (root.into_inner(), mistakes)
     }
 
     /// A mistake at a place.
     pub fn add(&self, place: &Place, expected: impl Into<String>) {
-        self.push(place.span.clone(), place.name.as_str(), expected);
-    }
-
-    fn push(
-        &self,
-        span: Option<Range<usize>>,
-        place: impl Into<String>,
-        expected: impl Into<String>,
-    ) {
+        let Place { span, name, pointer } = place.clone();
         let before = span.and_then(|span| self.text.as_bytes().get(..span.start));
         let line = before.map(|before| before.iter().filter(|&&byte| byte == b'\n').count() + 1);
-        let mistake = Mistake { line, place: place.into(), expected: expected.into() };
+        let mistake = Mistake { line, place: name, pointer, expected: expected.into() };
         self.found.borrow_mut().push(mistake);
     }
 
@@ -121,9 +117,8 @@ pub struct Keys<'k, 't> {
     /// Absent for a table that the file leaves out.
     table: Option<&'k DeTable<'t>>,
     mistakes: &'k Mistakes<'t>,
-    /// What a mistake calls the table; empty for the file itself.
-    place: String,
-    span: Option<Range<usize>>,
+    /// Where the table stands; without a name for the file itself.
+    place: Place,
     asked: Vec<&'static str>,
 }
 
@@ -131,22 +126,18 @@ impl<'k, 't> Keys<'k, 't> {
     /// The keys of the file itself.
     #[must_use]
     pub const fn of_file(table: &'k DeTable<'t>, mistakes: &'k Mistakes<'t>) -> Self {
-        Self { table: Some(table), mistakes, place: String::new(), span: None, asked: Vec::new() }
+        let place = Place { span: None, name: String::new(), pointer: String::new() };
+        Self { table: Some(table), mistakes, place, asked: Vec::new() }
     }
 
     /// The table at `node`; `None` and a mistake where it is none.
-    pub fn of(
-        node: &'k Node<'t>,
-        place: impl Into<String>,
-        mistakes: &'k Mistakes<'t>,
-    ) -> Option<Self> {
-        let (place, span) = (place.into(), Some(node.span()));
+    fn of(node: &'k Node<'t>, place: Place, mistakes: &'k Mistakes<'t>) -> Option<Self> {
         let table = node.get_ref().as_table();
         if table.is_none() {
-            mistakes.push(span, place, "expected a table");
+            mistakes.add(&place, "expected a table");
             return None;
         }
-        Some(Self { table, mistakes, place, span, asked: Vec::new() })
+        Some(Self { table, mistakes, place, asked: Vec::new() })
     }
 
     /// Every key with its value.
@@ -154,14 +145,20 @@ impl<'k, 't> Keys<'k, 't> {
         self.table.into_iter().flatten().map(|(key, node)| (key.get_ref().as_ref(), node))
     }
 
+    /// The table at an entry whose key is not known before; a mistake calls it by `name`.
+    pub fn entry_table(&self, key: &str, node: &'k Node<'t>, name: String) -> Option<Self> {
+        let place = Place { name, ..self.place_at(key, Some(node.span())) };
+        Self::of(node, place, self.mistakes)
+    }
+
     /// A mistake of the table as a whole.
     pub fn mistake(&self, expected: impl Into<String>) {
-        self.mistakes.push(self.span.clone(), self.place.as_str(), expected);
+        self.mistakes.add(&self.place, expected);
     }
 
     /// A mistake of one value.
     pub fn mistake_at(&self, key: &str, node: &Node<'_>, expected: impl Into<String>) {
-        self.mistakes.push(Some(node.span()), self.name_of(key), expected);
+        self.mistakes.add(&self.place_at(key, Some(node.span())), expected);
     }
 
     /// A mistake of the value of a key; of its table where the key is not there.
@@ -172,13 +169,22 @@ impl<'k, 't> Keys<'k, 't> {
     /// Where the value of a key stands; its table where the key is not there.
     #[must_use]
     pub fn place(&self, key: &str) -> Place {
-        let span = self.find(key).map(Spanned::span).or_else(|| self.span.clone());
-        Place { span, name: self.name_of(key) }
+        let span = self.find(key).map(Spanned::span).or_else(|| self.place.span.clone());
+        self.place_at(key, span)
+    }
+
+    fn place_at(&self, key: &str, span: Option<Range<usize>>) -> Place {
+        let pointer =
+            format!("{}/{}", self.place.pointer, key.replace('~', "~0").replace('/', "~1"));
+        Place { span, name: self.name_of(key), pointer }
     }
 
     fn name_of(&self, key: &str) -> String {
         let key = key.escape_debug();
-        if self.place.is_empty() { key.to_string() } else { format!("{}, {key}", self.place) }
+        match self.place.name.as_str() {
+            "" => key.to_string(),
+            place => format!("{place}, {key}"),
+        }
     }
 
     fn find(&self, key: &str) -> Option<&'k Node<'t>> {
@@ -201,18 +207,18 @@ impl<'k, 't> Keys<'k, 't> {
 
     /// A table that must be there.
     pub fn table(&mut self, key: &'static str) -> Option<Self> {
-        Self::of(self.require(key)?, self.name_of(key), self.mistakes)
+        Self::of(self.require(key)?, self.place(key), self.mistakes)
     }
 
     /// A table that may be absent.
     pub fn optional_table(&mut self, key: &'static str) -> Option<Self> {
-        Self::of(self.get(key)?, self.name_of(key), self.mistakes)
+        Self::of(self.get(key)?, self.place(key), self.mistakes)
     }
 
     /// A table whose keys all have defaults: where it is absent, it has none of them.
     pub fn table_or_empty(&mut self, key: &'static str) -> Self {
-        let (place, mistakes) = (self.name_of(key), self.mistakes);
-        let absent = Self { table: None, mistakes, place, span: None, asked: Vec::new() };
+        let place = self.place_at(key, None);
+        let absent = Self { table: None, mistakes: self.mistakes, place, asked: Vec::new() };
         self.optional_table(key).unwrap_or(absent)
     }
 
@@ -235,11 +241,13 @@ impl<'k, 't> Keys<'k, 't> {
                 return Vec::new();
             }
         };
-        let numbered = nodes.iter().zip(1..);
-        let place = self.name_of(name);
-        let of =
-            |(node, number): (_, u32)| Self::of(node, format!("{place} {number}"), self.mistakes);
-        numbered.filter_map(of).collect()
+        let list = self.place(key);
+        let of = |(index, node): (usize, &'k Node<'t>)| {
+            let name = format!("{} {}", self.name_of(name), index + 1);
+            let pointer = format!("{}/{index}", list.pointer);
+            Self::of(node, Place { span: Some(node.span()), name, pointer }, self.mistakes)
+        };
+        nodes.iter().enumerate().filter_map(of).collect()
     }
 
     /// A list that must be there.
@@ -435,6 +443,21 @@ mod tests {
                 "line 8: thing 2, n: is missing",
             ]
         );
+    }
+
+    #[test]
+    fn a_mistake_has_a_json_pointer() {
+        let text = "t = [{n = 1}, {n = 2, \"a/b~c\" = 3}]\n[o]\nl = 1\n";
+        let (root, mistakes) = Mistakes::parse(text);
+        let mut keys = Keys::of_file(&root, &mistakes);
+        for mut table in keys.tables("t", "thing") {
+            table.number("n", 1..=1_u8);
+            table.finish();
+        }
+        keys.table_or_empty("o").optional_boolean("l");
+        keys.text("gone");
+        let found: Vec<_> = mistakes.into_list().into_iter().map(|it| it.pointer).collect();
+        assert_eq!(found, ["/gone", "/t/1/n", "/t/1/a~1b~0c", "/o/l"]);
     }
 
     #[test]

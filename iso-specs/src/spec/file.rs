@@ -105,7 +105,7 @@ impl Elements {
                 keys.mistake_at(key, node, "stands for the third bitmap and is no element");
             }
             elements.listed.insert(number);
-            let line = Keys::of(node, format!("element {number}"), mistakes);
+            let line = keys.entry_table(key, node, format!("element {number}"));
             let before = mistakes.count();
             let element = line.and_then(|mut line| element::read(&mut line, number, defaults));
             let (element, tag) = element.filter(|_| mistakes.count() == before).unzip();
