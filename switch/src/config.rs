@@ -6,6 +6,7 @@ mod cvn;
 mod limits;
 mod link;
 mod product;
+mod product_settings;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::place;
 pub use limits::{DoorLimits, Limits};
 use link::Links;
 pub use link::{LinkConfig, Peers};
+pub use product_settings::{ProductSettings, WrongSetting};
 
 /// The demo's configuration; it is also the commented example of all settings.
 pub const DEMO: &str = include_str!("../demo.toml");
@@ -45,6 +47,8 @@ pub struct Config {
     pub links: Vec<Arc<LinkConfig>>,
     /// The issuer's products.
     pub products: Vec<Arc<Product>>,
+    /// Their settings, in the same order.
+    pub product_settings: Vec<ProductSettings>,
 }
 
 /// The embedded store.
@@ -203,7 +207,9 @@ impl<'a, 't> File<'a, 't> {
         let addresses = admin_listen.clone().into_iter().collect();
         let links =
             Links::new(self, is_demo, addresses).read(&limits, keys.tables("links", "link"));
-        let products = self.products(keys.tables("products", "product"));
+        let tables = keys.tables("products", "product");
+        let product_settings = tables.iter().map(ProductSettings::of_table).collect();
+        let products = self.products(tables);
         hsm.iter().chain(&admin).chain([&*keys]).for_each(Keys::finish);
         Some(Config {
             data_dir: self.directory.join(data_dir?),
@@ -215,6 +221,7 @@ impl<'a, 't> File<'a, 't> {
             log,
             links,
             products,
+            product_settings,
         })
     }
 
