@@ -310,7 +310,7 @@ const PENDING: &str = "pending {change, attempts 0}";
 
 /// Looks for changes that are over: of how many cards.
 async fn expired(test: &SwitchUnderTest) -> usize {
-    let cards = test.switch.store.cards().entries();
+    let cards = test.switch.store.cache().entries();
     issuer::expire_changes(&test.switch, &cards).await.unwrap()
 }
 

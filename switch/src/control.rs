@@ -24,6 +24,7 @@ use crate::listener::Door;
 use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::store::page::TransactionFilter;
 use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
 
@@ -208,9 +209,10 @@ async fn transactions<W: Seams>(
     count: usize,
 ) -> Result<Outcome, Refusal> {
     let card = issuer::load(switch, token).await?;
-    let records = switch.store.history(&card, count.min(TRANSACTIONS_MAX)).await;
-    let records = records.map_err(|failed| failed.to_string())?;
-    Ok(Outcome::Transactions(records.iter().map(TransactionView::of).collect()))
+    let filter = TransactionFilter::of_card(card.entry.identity.key);
+    let page = switch.store.transactions(filter, None, count.min(TRANSACTIONS_MAX)).await;
+    let page = page.map_err(|failed| failed.to_string())?;
+    Ok(Outcome::Transactions(page.items.iter().map(TransactionView::of).collect()))
 }
 
 impl CardView {

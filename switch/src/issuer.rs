@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use crate::authorization::{ChipData, Product, decision};
 use crate::cards::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, Pan, Plastic};
+use crate::cards::{Card, CardEntry, CardState, CardStatus, Expiry, MaskedPan, Pan, Plastic};
 use crate::clock::{Clock, Timestamp};
+use crate::event::{Actor, EventKind};
 use crate::hsm::key::from_hex;
 use crate::hsm::pin_method::{Digits, PVKI, PVV_DIGITS};
 use crate::hsm::{AcceptPin, AcceptedPin, ClearPin, GivenReference, Hsm, PinReference};
@@ -154,22 +155,18 @@ pub async fn expire_changes<W: Seams>(
 ) -> Result<usize, Refusal> {
     let now = switch.clock.now();
     let mut count = 0;
-    let is_due = |entry: &&Arc<CardEntry>| {
-        let state = entry.state();
-        ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
-    };
-    for entry in cards.iter().filter(is_due) {
+    for entry in cards.iter().filter(|entry| is_due(entry, now)) {
         // If it changes meanwhile, its turn comes again.
         let card = switch.store.load(&entry.identity.key).await;
         let Some(card) = card.map_err(|failed| failed.to_string())? else { continue };
-        let ended = ended(&card.entry, &card.state, now);
+        let ended = ended(switch, &card.entry, &card.state, now);
         let ends = usize::from(ended.is_some());
         let dated = || card.state.with_dated_changes(now).map(|dated| (dated, None));
         let Some((changed, event)) = ended.or_else(dated) else { continue };
         match commit(switch, &card, changed, event).await {
             Ok(()) => count += ends,
-            Err(CommitError::Changed) => {}
-            Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
+            Err(CommitError::Changed(_)) => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
     Ok(count)
@@ -182,9 +179,11 @@ async fn commit<W: Seams>(
     changed: CardState,
     event: Option<Event>,
 ) -> Result<(), CommitError> {
-    let commit = Commit { event, ..Commit::by_issuer(card, changed) };
+    let is_told = event.is_some();
+    let events = event.into_iter().collect();
+    let commit = Commit { events, ..Commit::by_issuer(card, changed) };
     let id = switch.store.commit(commit, &mut None).await?;
-    if event.is_some() {
+    if is_told {
         let token = &*card.entry.identity.token;
         tracing::info!(target: "audit", action = "PIN change expired", token, id = %id);
     }
@@ -193,14 +192,29 @@ async fn commit<W: Seams>(
 
 /// A card without the changes whose time is over, and what others are told of it; `None` where
 /// there are none of these.
-fn ended(
+fn ended<W: Seams>(
+    switch: &Switch<W>,
     entry: &CardEntry,
     state: &CardState,
     now: Timestamp,
 ) -> Option<(CardState, Option<Event>)> {
-    let (state, is_of_pin) = state.with_expired_changes(entry.product.retention(), now)?;
-    let event = Event::PinChangeExpired { time: now, card: entry.identity.key };
-    Some((state, is_of_pin.then_some(event)))
+    let (after, is_of_pin) = state.with_expired_changes(entry.product.retention(), now)?;
+    let event = is_of_pin.then(|| {
+        let identity = &entry.identity;
+        let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+        let pan = pan.map_or(MaskedPan::NONE, |pan| pan.masked());
+        let (kind, who) = (EventKind::PinChangeExpired, (now, Actor::switch("expiry")));
+        Event::of_card(kind, who, (identity, pan), Some(state), Some(&after))
+    });
+    Some((after, event))
+}
+
+/// Whether [`expire_changes`] has something to do on a card.
+#[must_use]
+pub fn is_due(entry: &CardEntry, now: Timestamp) -> bool {
+    let state = entry.state();
+    let retention = entry.product.retention();
+    state.with_expired_changes(retention, now).is_some() || state.with_dated_changes(now).is_some()
 }
 
 /// The card without the changes whose time is over, and what others are told when it is committed.
@@ -208,7 +222,7 @@ fn ended(
 /// is not believed none of them does.
 pub(crate) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Option<Event>) {
     let is_believed = switch.store.may_forget();
-    match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
+    match ended(switch, &card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
         Some((state, event)) => (Card { state: Arc::new(state), ..card.clone() }, event),
         None => (card.clone(), None),
     }
@@ -252,7 +266,7 @@ pub(crate) async fn unblock<W: Seams>(switch: &Switch<W>, token: &str) -> Result
             return Err("the chips of this product hold no PIN".to_owned());
         }
         // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
-        if let Some((_, Some(_))) = ended(&card.entry, &card.state, now) {
+        if let Some((_, Some(_))) = ended(switch, &card.entry, &card.state, now) {
             return Err(CLOCK_NOT_SETTLED.to_owned());
         }
         Ok(card.state.with_unblock(now))
@@ -286,8 +300,8 @@ async fn change<W: Seams>(
         match commit(switch, &card, changed.clone(), event).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(changed), ..card }),
-            Err(CommitError::Changed) => {}
-            Err(CommitError::Failed(failed)) => return Err(failed.to_string()),
+            Err(CommitError::Changed(_)) => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
     Err("the card is changing all the time; try again".to_owned())
@@ -321,12 +335,12 @@ pub(crate) async fn add<W: Seams>(
     let mut outcomes = Vec::with_capacity(requests.len());
     for request in requests {
         let card = new_card(switch, request).await;
-        outcomes.push(card.map(|card| cards.push(card)));
+        outcomes.push(card.map(|card| cards.push(card.into())));
     }
     let added = switch.store.add_cards(cards).await.map_err(|failed| failed.to_string())?;
     let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
     accepted.zip(added).for_each(|(outcome, added)| {
-        *outcome = added.map_err(|taken| taken.to_string());
+        *outcome = added.map_err(|refused| refused.to_string());
     });
     Ok(outcomes)
 }
@@ -390,12 +404,12 @@ pub(crate) async fn remove<W: Seams>(
     let mut outcomes = Vec::with_capacity(tokens.len());
     for token in tokens {
         let card = load(switch, token).await;
-        outcomes.push(card.map(|card| cards.push(card)));
+        outcomes.push(card.map(|card| cards.push(card.into())));
     }
-    let removed = switch.store.remove_cards(&cards).await.map_err(|failed| failed.to_string())?;
+    let removed = switch.store.remove_cards(cards).await.map_err(|failed| failed.to_string())?;
     let found = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
     // One that is named twice is there once.
-    found.zip(removed).filter(|(_, removed)| !removed).for_each(|(outcome, _)| {
+    found.zip(removed).filter(|(_, removed)| removed.is_err()).for_each(|(outcome, _)| {
         *outcome = Err(no_card());
     });
     Ok(outcomes)

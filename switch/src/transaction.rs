@@ -27,16 +27,17 @@ use crate::authorization::{
     RequiredChecks, Route, accepts_cryptogram, decide, required_checks, response, reversal, route,
     trusted,
 };
-use crate::cards::{Card, CardKey};
+use crate::cards::{Card, CardKey, CardState, MaskedPan, Pan};
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
+use crate::event::{Actor, EventKind};
 use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::session::Session;
 use crate::store::record::{Event, Place, RecordId, TransactionRecord};
 use crate::store::{
     Asked, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named, Reversal, Store,
-    StoreFailed,
+    StoreError,
 };
 use crate::switch::{Accounted, Seams, Switch};
 
@@ -184,7 +185,9 @@ impl<W: Seams> Switch<W> {
         answered.unwrap_or_else(|refused| match refused {
             Refused::Original => Outcome::malformed(FormatError { element: 90 }),
             // The store says itself why it failed, once; here it is one more 9907.
-            Refused::Failed(StoreFailed(_)) => Outcome::of(Reason::Unavailable),
+            Refused::Failed(StoreError::Unavailable(_) | StoreError::Failed(_)) => {
+                Outcome::of(Reason::Unavailable)
+            }
         })
     }
 
@@ -239,9 +242,12 @@ impl<W: Seams> Switch<W> {
             let suspends = state.is_some_and(|state| decision.suspends(state));
             let is_bypass = decision.is_bypass();
             let trail = decision.trail.clone();
+            let change = state.and_then(|state| decision.after(state));
+            let suspended = card.as_ref().zip(change.as_ref()).filter(|_| suspends);
+            let events = suspended.map(|(card, after)| suspension(&attempt, card, after, now));
             let commit = Commit {
                 card: card.as_ref(),
-                change: state.and_then(|state| decision.after(state)),
+                change,
                 transaction: Some(TransactionRecord::new(
                     request,
                     place,
@@ -249,17 +255,22 @@ impl<W: Seams> Switch<W> {
                     (attempt.known.outcomes(), decision.trail),
                     now,
                 )),
-                event: suspends.then_some(Event::StateSuspended { time: now, card: place.card }),
+                events: events.into_iter().collect(),
+                documents: Vec::new(),
                 reverses,
             };
             match self.store.commit(commit, &mut claim).await {
-                Err(CommitError::Changed) => {
+                Err(CommitError::Changed(_)) => {
                     if let Some(Reversal::InPart(in_part)) = reverses {
                         attempt.searched = RecordId(in_part.searched);
                     }
                     continue;
                 }
-                Err(CommitError::Failed(failed)) => return Err(failed.into()),
+                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::Limit(_)) => {
+                    debug_assert!(false, "without documents a record has room");
+                    return Ok(Outcome::of(Reason::SystemMalfunction));
+                }
                 Ok(id) => {
                     let audits = [
                         ("offline PIN bypassed", is_bypass),
@@ -324,7 +335,7 @@ impl<W: Seams> Switch<W> {
     }
 
     /// The card of a request; a PAN that no product of this issuer has is not even looked up.
-    async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
+    async fn load(&self, request: &Request, key: &CardKey) -> Result<Option<Card>, StoreError> {
         let Some(pan) = &request.pan else { return Ok(None) };
         let is_ours = self.products.iter().any(|product| product.has_bin_of(pan));
         if is_ours { self.store.load(key).await } else { Ok(None) }
@@ -460,6 +471,14 @@ impl Known {
     fn outcomes(&self) -> Outcomes {
         Outcomes { pin: self.pin.map(|known| known.verification), cryptogram: self.cryptogram }
     }
+}
+
+/// What others are told of a card that a transaction suspends.
+fn suspension(of: &Attempt<'_>, card: &Card, after: &CardState, now: Timestamp) -> Event {
+    let who = (now, Actor::network(&of.session.link.network));
+    let pan = of.request.pan.as_ref().map_or(MaskedPan::NONE, Pan::masked);
+    let card_of = (&card.entry.identity, pan);
+    Event::of_card(EventKind::StateSuspended, who, card_of, Some(&card.state), Some(after))
 }
 
 /// A line for each of these that a transaction did to a card.

@@ -270,7 +270,7 @@ impl World {
         if self.dice.u8(0..6) > 0 {
             return Ok(());
         }
-        let cards = self.test().switch.store.cards().entries();
+        let cards = self.test().switch.store.cache().entries();
         let expired = issuer::expire_changes(&self.test().switch, &cards).await;
         let mut expected = 0;
         for number in 0..self.sequences.len() {

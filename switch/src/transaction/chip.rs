@@ -14,7 +14,7 @@ use crate::cards::{Card, CardKey, Pan, Plastic};
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{ChipCall, Hsm, IssuerAuthenticate, Verification};
 use crate::session::Session;
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 use crate::switch::{Seams, Switch};
 
 impl<W: Seams> Switch<W> {
@@ -55,7 +55,7 @@ impl<W: Seams> Switch<W> {
         of: (&Session, &Request, Duration),
         key: &CardKey,
         answer: Answer,
-    ) -> Result<Option<Vec<u8>>, StoreFailed> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let (_, request, _) = of;
         let Some(card) = self.load(request, key).await? else { return Ok(None) };
         let Some(check) = decision::cryptogram_of(request, &card.state, &card.entry.product) else {

@@ -8,7 +8,7 @@ use crate::cards::CardKey;
 use crate::session::Session;
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{
-    DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreFailed,
+    DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreError,
 };
 use crate::switch::{Seams, Switch};
 
@@ -18,11 +18,11 @@ pub(super) enum Refused {
     /// known, and could not be refused if it still came.
     Original,
     /// The store has failed.
-    Failed(StoreFailed),
+    Failed(StoreError),
 }
 
-impl From<StoreFailed> for Refused {
-    fn from(failed: StoreFailed) -> Refused {
+impl From<StoreError> for Refused {
+    fn from(failed: StoreError) -> Refused {
         Refused::Failed(failed)
     }
 }
