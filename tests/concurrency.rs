@@ -15,6 +15,7 @@ use switch::control::{self, CardForm, Command};
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
 use switch::store::Store;
+use switch::store::page::TransactionFilter;
 use tests::switch_under_test::execute;
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::{Fields, Reply, Terminal, ZPK, pin_block};
@@ -136,7 +137,9 @@ async fn storm(limit: &str, seed: u32) {
     shutdown.stop.cancel();
 
     let card = test.card("card").await;
-    let mut records = test.switch.store.history(&card, 10_000).await.unwrap();
+    let filter = TransactionFilter::of_card(card.entry.identity.key);
+    let page = test.switch.store.transactions(filter, None, 10_000).await.unwrap();
+    let mut records = page.items;
     records.reverse();
     let order: Vec<&Exchange> = records
         .iter()
@@ -190,7 +193,9 @@ async fn a_request_that_comes_eight_times_counts_once() {
     }
     shutdown.stop.cancel();
     let card = test.card("card").await;
-    let records = test.switch.store.history(&card, 10_000).await.unwrap();
+    let filter = TransactionFilter::of_card(card.entry.identity.key);
+    let page = test.switch.store.transactions(filter, None, 10_000).await.unwrap();
+    let records = page.items;
     assert_eq!(records.len(), REQUESTS as usize, "one record for each request");
 }
 

@@ -14,11 +14,11 @@ use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Reply};
-use switch::event::Actor;
+use switch::event::{Actor, EventKind};
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue};
 use switch::issuing::{Code, pins, secret::PinText};
 use switch::outcome::{CryptogramOutcome, PinOutcome};
-use switch::store::{Commit, Store};
+use switch::store::{Commit, Store, record::EventId, record::Told};
 use tests::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
@@ -313,7 +313,7 @@ const PENDING: &str = "pending {change, attempts 0}";
 
 /// Looks for changes that are over: of how many cards.
 async fn expired(test: &SwitchUnderTest) -> usize {
-    let cards = test.switch.store.cards().entries();
+    let cards = test.switch.store.cache().entries();
     pins::expire_changes(&test.switch, &Actor::switch("expiry"), &cards).await.unwrap()
 }
 
@@ -327,13 +327,14 @@ async fn show(test: &SwitchUnderTest, token: &str) -> String {
     chip_sync(&outcome).to_owned()
 }
 
-/// How often `pin_change.expired` of a card stands in the journal: part 4, kind 2, time, key.
+/// How often readers of events are told that a change of a card has expired.
 async fn told_expired(test: &SwitchUnderTest, token: &str) -> usize {
-    let key = test.card(token).await.entry.identity.key.0;
-    let is_event = |bytes: &[u8]| bytes.starts_with(&[4, 2]) && bytes.ends_with(&key);
-    let journal = std::fs::read_dir(test.config.data_dir.join("journal")).unwrap();
-    let segments = journal.map(|file| std::fs::read(file.unwrap().path()).unwrap());
-    segments.map(|bytes| bytes.windows(26).filter(|bytes| is_event(bytes)).count()).sum()
+    let page = test.switch.store.events(EventId::NONE, 1_000).await.unwrap();
+    let told = page.items.iter().filter(|(_, told)| {
+        matches!(told, Told::Event(event, None)
+        if event.kind == EventKind::PinChangeExpired && event.card_token == token)
+    });
+    told.count()
 }
 
 /// OFPBE counts from the change, and that of a first PIN from the activation of its card.

@@ -5,11 +5,12 @@
 //! one and prints what happened in it.
 //!
 //! Reading order: `plan` (what a seed decides), `world` (the switch put together, its lives from
-//! start to crash), `hsm`, `disk` and `store`, `terminal` and `issuer` (who asks), `history` (what
+//! start to crash), `hsm`, `disk`, `store` and `commits`, `terminal`, `issuer` and `reader` (who asks), `history` (what
 //! was seen), `judge`, `model` and `linearizability` (whether it may be seen).
 
 /// Its parts, in the folder of the same name.
 mod simulation {
+    pub mod commits;
     pub mod disk;
     pub mod history;
     pub mod hsm;
@@ -18,6 +19,7 @@ mod simulation {
     pub mod linearizability;
     pub mod model;
     pub mod plan;
+    pub mod reader;
     pub mod run;
     pub mod store;
     pub mod terminal;
@@ -90,7 +92,7 @@ fn everything_happens_in_some_seed() {
     let codes = ["00", "14", "25", "55", "70", "75", "78", "81", "91", "94"];
     let codes = codes.map(|code| format!("answer {code}"));
     let kinds = ["Killed", "PowerLost", "DiskFailed", "cut", "slow reader", "hsm late"];
-    let others = ["hsm unavailable", "jump", "outcome"];
+    let others = ["hsm unavailable", "jump", "outcome", "told", "told again"];
     let wanted = kinds.into_iter().chain(others).chain(codes.iter().map(String::as_str));
     let rare: Vec<&str> = wanted
         .filter(|kind| tally.get(*kind).is_none_or(|count| *count < TALLY_SEEDS / 10))

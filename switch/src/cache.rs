@@ -9,6 +9,7 @@ mod bad_pin_blocks;
 mod products;
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -275,6 +276,34 @@ impl Cards {
     #[must_use]
     pub fn count(&self, is_true: impl Fn(&CardEntry) -> bool) -> usize {
         self.by_key.iter().filter(|entry| is_true(&entry.0)).count()
+    }
+
+    /// The cards of which this is true, as [`Cards::count`] asks it.
+    #[must_use]
+    pub fn those(&self, is_true: impl Fn(&CardEntry) -> bool) -> Vec<Arc<CardEntry>> {
+        let those = self.by_key.iter().filter(|entry| is_true(&entry.0));
+        those.map(|entry| Arc::clone(&entry.0)).collect()
+    }
+
+    /// Up to `max` cards in the order of their keys, from behind this one on. Each page is one pass
+    /// over all cards (some 50 ns for each), since the tables have no order; it holds the lock of a
+    /// part of them at a time, and no more pointers than `max`.
+    #[must_use]
+    pub fn page(&self, after: Option<CardKey>, max: usize) -> Vec<Arc<CardEntry>> {
+        let mut first: BTreeMap<CardKey, Arc<CardEntry>> = BTreeMap::new();
+        for entry in self.by_key.iter() {
+            let key = entry.0.identity.key;
+            let is_full = first.len() >= max;
+            let is_before = after.is_some_and(|after| key <= after);
+            if is_before || is_full && first.last_key_value().is_none_or(|(last, _)| key > *last) {
+                continue;
+            }
+            first.insert(key, Arc::clone(&entry.0));
+            if is_full {
+                first.pop_last();
+            }
+        }
+        first.into_values().collect()
     }
 
     /// Every card; one that is added meanwhile may be among them or not.

@@ -52,7 +52,7 @@ pub struct Config {
 }
 
 /// The embedded store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// Which replies wait until the disk has their record.
     pub sync: SyncMode,
@@ -64,6 +64,14 @@ pub struct StoreConfig {
     pub retention_days: u32,
     /// Size of the journal above which the oldest segments go, kept for days or not.
     pub retention_bytes: u64,
+    /// How much larger the journal may be for events that a reader has not acknowledged.
+    pub unread_bytes_max: u64,
+    /// How much of the journal one page of transactions or events reads.
+    pub page_scan_bytes_max: u64,
+    /// Longest document, as it is stored.
+    pub document_bytes_max: usize,
+    /// All documents together, each with its token and 256 bytes.
+    pub documents_bytes_max: usize,
     /// Memory of the index of answers already given.
     pub duplicate_index_bytes_max: usize,
     /// How long nothing is deleted by its age after the civil time has jumped.
@@ -324,6 +332,21 @@ impl StoreConfig {
             snapshot_bytes: u64::from(count("snapshot_mb", 1_048_576, 256)) << 20,
             retention_days: count("retention_days", 3_650, 7),
             retention_bytes: u64::from(count("retention_gb", 1_048_576, 64)) << 30,
+            unread_bytes_max: keys
+                .optional_number("unread_events_gb_max", 0..=1_048_576_u64)
+                .unwrap_or(16)
+                .saturating_mul(1 << 30),
+            page_scan_bytes_max: keys
+                .optional_number("page_scan_mb_max", 1..=65_536_u64)
+                .unwrap_or(64)
+                .saturating_mul(1 << 20),
+            document_bytes_max: keys
+                .optional_number("document_bytes_max", 1_024..=32_768)
+                .unwrap_or(16_384),
+            documents_bytes_max: keys
+                .optional_number("documents_mb_max", 1..=1_048_576_usize)
+                .unwrap_or(1_024)
+                .saturating_mul(1 << 20),
             duplicate_index_bytes_max: keys
                 .optional_number("duplicate_index_mb_max", 1..=4_096_usize)
                 .unwrap_or(256)

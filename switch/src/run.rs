@@ -35,7 +35,7 @@ use crate::shutdown::{Shutdown, StopSignals};
 use crate::store::duplicates::DuplicateHasher;
 use crate::store::embedded::{EmbeddedStore, OpenOptions, OpenStoreError, Recovery};
 use crate::store::record::OwnKeys;
-use crate::store::{Store, StoreFailed};
+use crate::store::{Store, StoreError};
 use crate::switch::Switch;
 
 /// The switch as it is put together here.
@@ -99,7 +99,7 @@ pub enum RunError {
     DemoCard(String),
     /// The store failed while running. Nothing that was answered is lost.
     #[error("stopped: {0}")]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
 }
 
 impl From<KeyFault> for RunError {
@@ -160,7 +160,7 @@ pub fn open<C: Clock + Clone>(
     let products = Arc::new(Products::new(products));
     let options = OpenOptions {
         data_dir: config.data_dir.clone(),
-        config: config.store,
+        config: config.store.clone(),
         products: Arc::clone(&products),
         networks: config.networks(),
         clock: Arc::new(clock.clone()),
@@ -411,7 +411,7 @@ fn warn_of_lost_references(switch: &PinSwitch) {
         let methods = &entry.product.rules().pin_methods;
         reference.is_some_and(|known| !switch.hsm.knows(&known, methods))
     };
-    let cards = switch.store.cards().count(is_lost);
+    let cards = switch.store.cache().count(is_lost);
     if cards > 0 {
         tracing::error!(
             cards,
@@ -433,7 +433,10 @@ async fn expire(switch: Arc<PinSwitch>) {
         if !switch.store.may_forget() {
             continue;
         }
-        let cards = switch.store.cards().entries();
+        // All cards are looked at: on a thread where that stops nobody.
+        let (of, now) = (Arc::clone(&switch), switch.clock.now());
+        let due = move || of.store.cache().those(|entry| pins::is_due(entry, now));
+        let Ok(cards) = tokio::task::spawn_blocking(due).await else { continue };
         if let Err(error) = pins::expire_changes(&switch, &actor, &cards).await {
             tracing::error!(%error, "no PIN change was ended");
         }

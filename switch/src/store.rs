@@ -1,20 +1,31 @@
-//! The store, the third of the four seams: cards, transaction records and events, and the index
-//! of answers already given. One commit holds the change of a card, the record and the events
-//! together; it happens whole or not at all.
+//! The store, the third of the four seams: cards, transaction records, events and documents, and
+//! the index of answers already given. One commit holds the change of a card, the record, the events
+//! and the documents together; it happens whole or not at all.
 
+pub mod document;
+pub mod documents;
 pub mod duplicates;
 pub mod embedded;
+pub mod page;
+pub mod readers;
 pub mod record;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
 use crate::authorization::{Answer, Decision};
-use crate::cache::Card;
-use crate::cache::{NewCard, Taken};
+use crate::cache::{Card, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
+use crate::event::{Actor, EventKind};
 use crate::hsm::Kcv;
-use record::{Event, RecordId, TransactionRecord};
+use document::{Document, DocumentChange, DocumentKind};
+use page::{Page, TransactionFilter};
+use readers::{AcknowledgeError, ReaderName};
+use record::{Event, EventId, RecordId, Told, TransactionRecord};
 
 pub use duplicates::{Asked, BodyDigest, DuplicateKey, InPart, Named, Original, Sought};
 
@@ -36,7 +47,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         network: &str,
         asked: Asked<impl Fn() -> [DuplicateKey; 3] + Send>,
-    ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Claimed<Self::Claim>, StoreError>> + Send;
 
     /// Whether the original of a reversal is known: answered, reversed since or not. While it is
     /// being answered, this waits for its answer.
@@ -47,7 +58,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         network: &str,
         named: Named,
-    ) -> impl Future<Output = Result<bool, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The answered request that a reversal may speak of, among the records after one: up to there
     /// it was looked for before. While one that may be it is being answered, this waits for its
@@ -59,7 +70,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         network: &str,
         sought: (&Sought, RecordId),
-    ) -> impl Future<Output = Result<Found, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Found, StoreError>> + Send;
 
     /// How far back the repeats of a network are recognised now.
     fn duplicate_window(&self, network: &str) -> Duration;
@@ -68,8 +79,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the store has failed.
-    fn load(&self, key: &CardKey)
-    -> impl Future<Output = Result<Option<Card>, StoreFailed>> + Send;
+    fn load(&self, key: &CardKey) -> impl Future<Output = Result<Option<Card>, StoreError>> + Send;
 
     /// The card with this token as it is now.
     ///
@@ -78,7 +88,7 @@ pub trait Store: Send + Sync + 'static {
     fn load_by_token(
         &self,
         token: &str,
-    ) -> impl Future<Output = Result<Option<Card>, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<Option<Card>, StoreError>> + Send;
 
     /// Commits a decision, and says where its record stands. When it returns, the commit survives
     /// whatever this kind of commit must survive, provided that [`Store::flush`] is called before
@@ -87,7 +97,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CommitError`]; nothing has changed then, except that after
-    /// [`CommitError::Failed`] nobody knows whether it was kept, and no reply may leave.
+    /// [`StoreError::Failed`] nobody knows whether it was kept, and no reply may leave.
     fn commit(
         &self,
         commit: Commit<'_>,
@@ -100,29 +110,95 @@ pub trait Store: Send + Sync + 'static {
     /// If the store has failed: nobody knows which were kept.
     fn add_cards(
         &self,
-        cards: Vec<NewCard>,
-    ) -> impl Future<Output = Result<Vec<Result<(), Taken>>, StoreFailed>> + Send;
+        cards: Vec<Addition>,
+    ) -> impl Future<Output = Result<Vec<Result<(), NotDone>>, StoreError>> + Send;
 
-    /// Removes cards, durably, with one sync for all; says of each whether it was still there.
-    /// What was read of one before can be committed no more. Its transaction records stay as long
-    /// as others.
+    /// Removes cards, each or not, durably, with one sync for all; says of each whether it was
+    /// still there. What was read of one before can be committed no more. Its transaction records
+    /// stay as long as others.
     ///
     /// # Errors
     /// If the store has failed: nobody knows which are gone.
     fn remove_cards(
         &self,
-        cards: &[Card],
-    ) -> impl Future<Output = Result<Vec<bool>, StoreFailed>> + Send;
+        cards: Vec<Removal>,
+    ) -> impl Future<Output = Result<Vec<Result<(), NotDone>>, StoreError>> + Send;
 
-    /// The transactions of a card, newest first, as far back as they are kept.
+    /// Transactions, the newest first unless the filter says otherwise, from behind this one on.
+    /// With a card, and the newest first, only that card's are read; otherwise whole stretches of
+    /// what is kept.
     ///
     /// # Errors
-    /// If a record cannot be read.
-    fn history(
+    /// If they cannot be read.
+    fn transactions(
         &self,
-        card: &Card,
-        records_max: usize,
-    ) -> impl Future<Output = Result<Vec<(RecordId, TransactionRecord)>, StoreFailed>> + Send;
+        filter: TransactionFilter,
+        after: Option<RecordId>,
+        items_max: usize,
+    ) -> impl Future<Output = Result<Page<RecordId, TransactionRecord>, StoreError>> + Send;
+
+    /// Events and transactions in the order in which they happened, from behind this one on: none
+    /// that a power failure could take back.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn events(
+        &self,
+        after: EventId,
+        items_max: usize,
+    ) -> impl Future<Output = Result<Page<EventId, Told>, StoreError>> + Send;
+
+    /// A reader has the events up to this one, durably. One that was acknowledged before changes
+    /// nothing. The first call makes the reader known: from then on what it has not acknowledged is
+    /// kept for it, within limits.
+    ///
+    /// # Errors
+    /// [`AcknowledgeError`]; nothing has changed then.
+    fn acknowledge(
+        &self,
+        reader: &ReaderName,
+        through: EventId,
+    ) -> impl Future<Output = Result<(), AcknowledgeError>> + Send;
+
+    /// There is no such reader any more, durably: nothing is kept for it.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn forget_reader(
+        &self,
+        reader: &ReaderName,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Cards in the order of their keys, from behind this one on.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn cards(
+        &self,
+        after: Option<CardKey>,
+        items_max: usize,
+    ) -> impl Future<Output = Result<Page<CardKey, Card>, StoreError>> + Send;
+
+    /// The document of this kind with this token; none whose time is over.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn document(
+        &self,
+        kind: DocumentKind,
+        token: &str,
+    ) -> impl Future<Output = Result<Option<Arc<Document>>, StoreError>> + Send;
+
+    /// Documents of a kind in the order of their tokens, from behind this one on.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn documents(
+        &self,
+        kind: DocumentKind,
+        after: Option<&str>,
+        items_max: usize,
+    ) -> impl Future<Output = Result<Page<CompactString, Arc<Document>>, StoreError>> + Send;
 
     /// How many cards have a PIN reference, or a PIN that waits for a chip, that was made with the
     /// key of this check value.
@@ -132,14 +208,14 @@ pub trait Store: Send + Sync + 'static {
     fn references_made_with(
         &self,
         kcv: Kcv,
-    ) -> impl Future<Output = Result<usize, StoreFailed>> + Send;
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Writes what commits left in memory, so that it survives the end of this process. Called
     /// once per batch of replies, before they leave.
     ///
     /// # Errors
     /// If the store has failed: no reply of the batch may leave.
-    fn flush(&self) -> Result<(), StoreFailed>;
+    fn flush(&self) -> Result<(), StoreError>;
 
     /// Whether the civil time can be believed where something is deleted by its age: it has not
     /// jumped lately.
@@ -149,7 +225,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not.
-    fn health(&self) -> Result<(), StoreFailed>;
+    fn health(&self) -> Result<(), StoreError>;
 }
 
 /// What a claim came to.
@@ -184,10 +260,15 @@ pub struct Commit<'a> {
     /// The transaction; `None` for a change by the issuer.
     pub transaction: Option<TransactionRecord>,
     /// What others are to be told.
-    pub event: Option<Event>,
+    pub events: Events,
+    /// Documents that change with it.
+    pub documents: Vec<DocumentChange>,
     /// What the transaction reverses.
     pub reverses: Option<Reversal>,
 }
+
+/// The events of a commit: mostly none.
+pub type Events = SmallVec<[Event; 1]>;
 
 impl<'a> Commit<'a> {
     /// A change of a card by its issuer.
@@ -206,13 +287,20 @@ impl<'a> Commit<'a> {
         reverses: Option<Reversal>,
     ) -> Commit<'a> {
         let state = card.map(|card| &*card.state);
+        let change = state.and_then(|state| decision.after(state));
         let suspends = state.is_some_and(|state| decision.suspends(state));
-        let event = Event::StateSuspended { time: transaction.time, card: transaction.card };
+        let suspended = card.zip(change.as_ref()).filter(|_| suspends);
+        let events = suspended.map(|(card, after)| {
+            let who = (transaction.time, Actor::network(&transaction.network));
+            let of = (&card.entry.identity, transaction.masked_pan);
+            Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
+        });
         Commit {
             card,
-            change: state.and_then(|state| decision.after(state)),
+            change,
             transaction: Some(transaction),
-            event: suspends.then_some(event),
+            events: events.into_iter().collect(),
+            documents: Vec::new(),
             reverses,
         }
     }
@@ -244,18 +332,109 @@ impl Reversal {
     }
 }
 
-/// The store has failed and stays failed; the text names file and cause.
+/// A card that is added, with what is told and kept of it in the same record.
+#[derive(Debug)]
+pub struct Addition {
+    /// The card.
+    pub card: NewCard,
+    /// What others are to be told.
+    pub events: Events,
+    /// Documents that change with it.
+    pub documents: Vec<DocumentChange>,
+}
+
+impl From<NewCard> for Addition {
+    fn from(card: NewCard) -> Addition {
+        Addition { card, events: Events::new(), documents: Vec::new() }
+    }
+}
+
+/// A card that is removed, with what is told and kept of it in the same record.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// The card.
+    pub card: Card,
+    /// What others are to be told.
+    pub events: Events,
+    /// Documents that change with it.
+    pub documents: Vec<DocumentChange>,
+}
+
+impl From<Card> for Removal {
+    fn from(card: Card) -> Removal {
+        Removal { card, events: Events::new(), documents: Vec::new() }
+    }
+}
+
+/// The store has not done what it was asked for; the text names what and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store has failed: {0}")]
-pub struct StoreFailed(pub String);
+pub enum StoreError {
+    /// Not now: nothing has changed, and a later call may work.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// It has failed and stays failed: nobody knows what was kept.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+}
 
 /// Why a decision was not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The card, or what is known of an original, has changed since it was read: decide again.
-    #[error("the card or the original has changed meanwhile")]
-    Changed,
-    /// The store has failed.
+    /// Something that it rests on has changed since it was read: decide again.
     #[error(transparent)]
-    Failed(#[from] StoreFailed),
+    Changed(#[from] Changed),
+    /// A limit is reached: it cannot be kept.
+    #[error(transparent)]
+    Limit(#[from] Limit),
+    /// The store is not there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What has changed since it was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Changed {
+    /// The card.
+    #[error("the card has changed meanwhile")]
+    Card,
+    /// What is known of the original of a reversal.
+    #[error("the original has changed meanwhile")]
+    Original,
+    /// A document.
+    #[error("the {kind} {token} has changed meanwhile", kind = .0.name(), token = .1)]
+    Document(DocumentKind, CompactString),
+}
+
+/// A limit of what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// A token of a document is empty or too long.
+    #[error("the token of a document has 1 to 128 bytes")]
+    Token,
+    /// A document.
+    #[error("the document is longer than document_bytes_max")]
+    Document,
+    /// All documents together.
+    #[error("all documents together have reached documents_mb_max")]
+    Documents,
+    /// Everything that is committed at once.
+    #[error("what is committed at once is longer than a record of the journal")]
+    Record,
+}
+
+/// Why a card was not added or removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// Another card has its PAN or token.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// It was removed before.
+    #[error("there is no such card any more")]
+    Gone,
+    /// A document that changes with it has changed meanwhile.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+    /// A limit is reached.
+    #[error(transparent)]
+    Limit(#[from] Limit),
 }

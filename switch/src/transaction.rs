@@ -43,7 +43,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::frame::Frame;
 use crate::session::Session;
 use crate::store::record::TransactionRecord;
-use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Reversal, Store, StoreFailed};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Reversal, Store, StoreError};
 use crate::switch::{Seams, Switch};
 use attempt::{Attempt, NotDecided, Received};
 use claim::Claim;
@@ -117,8 +117,12 @@ impl<W: Seams> Switch<W> {
             let commit = Commit::of_decision(card.as_ref(), decision, record, *reversal);
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
-                Err(CommitError::Changed) => work.has_searched(reversal.as_ref()),
-                Err(CommitError::Failed(failed)) => return Err(failed.into()),
+                Err(CommitError::Changed(_)) => work.has_searched(reversal.as_ref()),
+                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::Limit(_)) => {
+                    debug_assert!(false, "without documents a record has room");
+                    return Ok(Answered::of(Reason::SystemMalfunction));
+                }
             }
         }
         Ok(Answered::of(Reason::SystemMalfunction))
@@ -129,7 +133,7 @@ impl<W: Seams> Switch<W> {
         &self,
         work: &mut Attempt<'_>,
         now: Timestamp,
-    ) -> Result<Decided, StoreFailed> {
+    ) -> Result<Decided, StoreError> {
         let Some(card) = self.card_of(work).await? else {
             let decision = Decision::unchanged(Reason::NoSuchCard);
             return Ok(Decided { card: None, decision, de55: None, reversal: None });
@@ -148,7 +152,7 @@ impl<W: Seams> Switch<W> {
     }
 
     /// An advice: what was decided elsewhere is acknowledged, whatever it was.
-    async fn acknowledge(&self, work: &Attempt<'_>) -> Result<Decided, StoreFailed> {
+    async fn acknowledge(&self, work: &Attempt<'_>) -> Result<Decided, StoreError> {
         let card = self.card_of(work).await?;
         let decision = self.conclude(work, card.as_ref(), Reason::Approved, None).await;
         Ok(Decided { card, decision, de55: None, reversal: None })

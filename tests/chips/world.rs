@@ -273,7 +273,7 @@ impl World {
         if self.dice.u8(0..6) > 0 {
             return Ok(());
         }
-        let cards = self.test().switch.store.cards().entries();
+        let cards = self.test().switch.store.cache().entries();
         let expired =
             pins::expire_changes(&self.test().switch, &Actor::switch("expiry"), &cards).await;
         let mut expected = 0;

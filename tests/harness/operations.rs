@@ -318,6 +318,7 @@ fn add_cards(switch: &PinSwitch, config: &Config, count: usize) -> Vec<CardKey> 
         for start in (0..count).step_by(10_000) {
             let cards: Vec<_> = (start..count.min(start + 10_000)).map(card).collect();
             keys.extend(cards.iter().map(|card| card.identity.key));
+            let cards = cards.into_iter().map(Into::into).collect();
             assert!(switch.store.add_cards(cards).await.unwrap().iter().all(Result::is_ok));
         }
         for index in 0..FRAMES {

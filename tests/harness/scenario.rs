@@ -46,8 +46,10 @@ use iso_specs::{Mti, Spec};
 use switch::cards::CardStatus;
 use switch::clock::Timestamp;
 use switch::control;
+use switch::event::EventKind;
 use switch::store::Store;
-use switch::store::record::{Event, Part};
+use switch::store::page::TransactionFilter;
+use switch::store::record::Part;
 use tokio::io::DuplexStream;
 
 use crate::chip::{forge_cryptogram, is_believed, set_chip_data};
@@ -268,7 +270,7 @@ impl Player {
     async fn event(&mut self, card: &str, expected: &[&str]) {
         let position = self.switch().card(card).await.entry.last_record();
         let parts = self.switch().switch.store.entry(position).unwrap();
-        let suspended = |part: &Part| matches!(part, Part::Event(Event::StateSuspended { .. }));
+        let suspended = |part: &Part| matches!(part, Part::Event(event) if event.kind == EventKind::StateSuspended);
         let found = if parts.iter().any(suspended) { "state.suspended" } else { "none" };
         assert_eq!(expected, [found], "{}", self.at);
     }
@@ -276,7 +278,9 @@ impl Player {
     /// The reasons of a card's transactions, oldest first.
     async fn history(&mut self, card: &str, expected: &[&str]) {
         let card = self.switch().card(card).await;
-        let records = self.switch().switch.store.history(&card, 1_000).await.unwrap();
+        let filter = TransactionFilter::of_card(card.entry.identity.key);
+        let page = self.switch().switch.store.transactions(filter, None, 1_000).await.unwrap();
+        let records = page.items;
         let found: Vec<_> =
             records.iter().rev().map(|(_, record)| record.answer.reason.code()).collect();
         assert_eq!(found, expected, "{}", self.at);

@@ -242,7 +242,7 @@ impl SwitchUnderTest {
         let identity = self.switch.vault.identify(token, &pan).unwrap();
         let product = self.switch.products.get(product).expect("a product of the table");
         let card = NewCard { identity, product, state };
-        let added = self.switch.store.add_cards(vec![card]).await.unwrap();
+        let added = self.switch.store.add_cards(vec![card.into()]).await.unwrap();
         assert_eq!(added, [Ok(())]);
     }
 

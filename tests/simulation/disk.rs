@@ -2,13 +2,13 @@
 //! and what a crash leaves of them.
 
 use fastrand::Rng;
-use switch::store::StoreFailed;
+use switch::store::StoreError;
 use tokio::sync::oneshot;
 
 use super::plan::{Ending, Moment, When};
 
 /// What is told to those who wait for a sync.
-pub type Synced = Result<(), StoreFailed>;
+pub type Synced = Result<(), StoreError>;
 
 /// Whether it still works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Disk {
     pub fn failed(&self) -> Synced {
         match self.condition {
             Condition::Working => Ok(()),
-            _ => Err(StoreFailed("the simulated disk".to_owned())),
+            _ => Err(StoreError::Failed("the simulated disk".to_owned())),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
+use switch::store::record::EventId;
 use tests::terminal::Fields;
 use tokio::time::Instant;
 
@@ -106,6 +107,8 @@ pub struct History {
     pub wrongs: Vec<String>,
     /// Whether the power has failed once more at the end.
     pub had_last_power_failure: bool,
+    /// What the reader of events was told, by its id.
+    pub told: BTreeMap<EventId, String>,
 }
 
 impl History {
@@ -123,6 +126,7 @@ impl History {
             hsm_unavailable: Vec::new(),
             wrongs: Vec::new(),
             had_last_power_failure: false,
+            told: BTreeMap::new(),
         }
     }
 
@@ -140,6 +144,20 @@ impl History {
             None => drop(self.tally.insert(kind.to_owned(), 1)),
         }
         self.order
+    }
+
+    /// The reader of events was told something. An id has one content for ever.
+    pub fn told(&mut self, id: EventId, what: String) {
+        match self.told.get(&id) {
+            Some(known) if *known == what => {
+                self.note("told again", &format!("{id}: {what}"));
+            }
+            Some(known) => self.wrong(format!("{id} was {known:?} and is {what:?}")),
+            None => {
+                self.note("told", &format!("{id}: {what}"));
+                self.told.insert(id, what);
+            }
+        }
     }
 
     pub fn wrong(&mut self, what: String) {

@@ -55,7 +55,7 @@ fn heard(outcome: Told) -> Option<Heard> {
         }
         Told::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
         Told::Each { .. } => Some(Heard::Refused),
-        Told::Refused(why) if why.code == Code::StoreUnavailable => None,
+        Told::Refused(why) if why.code == Code::StoreFailed => None,
         Told::Refused(_) => Some(Heard::Refused),
     }
 }

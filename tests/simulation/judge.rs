@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use switch::config::SyncMode;
+use switch::event::EventKind;
 
 use super::history::{Answer, Command, End, Heard, History, Life, Request, Sending};
 use super::linearizability::{Earlier, Step, is_linearizable};
 use super::model::{Call, Entered, Reply};
 use super::plan::{CARDS, Ending, Plan, REFUSING_LINKS};
+use super::world::token;
 
 /// What is wrong with a run, if anything is.
 pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
@@ -31,6 +33,7 @@ pub fn judge(plan: &Plan, history: &History) -> Result<(), String> {
             check.map_err(|why| format!("request {number}: {why}"))?;
         }
     }
+    (0..CARDS.len()).try_for_each(|card| judge.suspensions_are_told(card))?;
     (0..CARDS.len()).try_for_each(|card| judge.card_is_linearizable(card))
 }
 
@@ -40,6 +43,21 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Where somebody was answered that a card is suspended for wrong PINs, a reader was told.
+    fn suspensions_are_told(&self, card: usize) -> Result<(), String> {
+        let told = format!("{} of {}", EventKind::StateSuspended, token(card));
+        let count = self.history.told.values().filter(|what| **what == told).count();
+        let of_card = |request: &&Request| request.plan.card == card;
+        let answered = self.history.requests.iter().filter(of_card).filter(|request| {
+            let mut answers = request.sendings.iter().filter_map(|sending| sending.answer.as_ref());
+            answers.any(|answer| &answer.code == b"75")
+        });
+        match (answered.count(), count) {
+            (1.., 0) => Err(format!("card {card} was suspended, and no reader was told")),
+            _ => Ok(()),
+        }
+    }
+
     /// As many answers as sendings on a connection that nothing ended before its time, but those
     /// that would have been too late; more than one was found out when it came.
     fn each_sending_has_its_answer(&self) -> Result<(), String> {

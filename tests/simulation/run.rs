@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::judge::judge;
 use super::plan::TERMINALS;
 use super::store::Mutation;
-use super::world::World;
-use super::{issuer, terminal};
+use super::world::{World, end};
+use super::{issuer, reader, terminal};
 
 /// Simulated time after which a run hangs: far more than the slowest takes.
 const HANGS_AFTER: Duration = Duration::from_secs(600);
@@ -42,6 +42,7 @@ pub fn run(seed: u64, mutation: Option<Mutation>) -> Verdict {
 
 async fn play(world: &Arc<World>) {
     let lives = tokio::spawn(Arc::clone(world).live());
+    let reading = tokio::spawn(reader::play(Arc::clone(world)));
     let jumps = tokio::spawn(Arc::clone(world).jump());
     let terminals =
         (0..TERMINALS.len()).map(|number| tokio::spawn(terminal::play(Arc::clone(world), number)));
@@ -53,6 +54,8 @@ async fn play(world: &Arc<World>) {
     }
     world.calm_down();
     lives.await.expect("a switch that comes back");
+    end(reading).await;
     issuer::show_all(world).await;
+    reader::read_all(world).await;
     world.close().await;
 }

@@ -3,21 +3,30 @@
 //! functions. It can be told to break one of its rules, so that the judge is judged too. Whether
 //! the embedded store follows the same rules is for its own tests, and for those from outside.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use compact_str::CompactString;
 use fastrand::Rng;
-use switch::cache::{Card, Cards};
-use switch::cache::{NewCard, Taken};
+use switch::cache::{Card, Cards, NewCard};
 use switch::cards::CardKey;
-use switch::clock::{Clock, Timestamp};
-use switch::config::SyncMode;
+use switch::clock::Clock;
 use switch::hsm::Kcv;
+use switch::store::document::{Document, DocumentKind};
+use switch::store::documents::{DocumentLimits, Documents};
 use switch::store::duplicates::{
-    Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored, Sought,
+    Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Restored, Sought,
 };
-use switch::store::record::{self, Part, RecordId};
-use switch::store::{Claimed, Commit, CommitError, Found, Named, Reversal, Store, StoreFailed};
+use switch::store::page::{Page, TransactionFilter};
+use switch::store::readers::{AcknowledgeError, ReaderName, Readers};
+use switch::store::record::{
+    self, Acknowledged, CardChanged, CardRemoved, EventId, Part, Reads, RecordId, Reversed, Told,
+    TransactionRecord,
+};
+use switch::store::{
+    Addition, Claimed, Commit, CommitError, Found, Named, NotDone, Removal, Store, StoreError,
+};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -52,10 +61,12 @@ pub enum Mutation {
     ReverseInFlight,
     /// Gives a PIN try back with a reversal.
     ReverseTheCount,
+    /// Lets events that nobody has read go with a snapshot.
+    LoseEventsAtSnapshot,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 12] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::CountWithoutComparing,
         Mutation::ReplyBeforeSync,
         Mutation::ReplyOnUnsyncedState,
@@ -68,11 +79,17 @@ impl Mutation {
         Mutation::ForgetReversals,
         Mutation::ReverseInFlight,
         Mutation::ReverseTheCount,
+        Mutation::LoseEventsAtSnapshot,
     ];
 }
 
 /// Memory for answers: far more than a run has, and so little that it costs nothing.
 const DUPLICATES_BYTES: usize = 4 << 20;
+/// Limits that no run reaches.
+const DOCUMENTS: DocumentLimits =
+    DocumentLimits { document_bytes_max: 1 << 10, all_bytes_max: 1 << 20 };
+/// Records after which a snapshot is taken.
+const SNAPSHOT_RECORDS: u64 = 8;
 /// As of the embedded store.
 const SYNC_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -82,12 +99,14 @@ pub struct SimulatedStore {
 
 /// What the store and its syncing share.
 pub struct Shared {
-    world: Arc<World>,
-    cards: Cards,
-    duplicates: Duplicates,
+    pub world: Arc<World>,
+    pub cards: Cards,
+    pub duplicates: Duplicates,
+    pub documents: Documents,
+    pub readers: Readers,
     disk: Mutex<Disk>,
     /// There is something to sync, or somebody waits.
-    wake: Notify,
+    pub wake: Notify,
     /// It failed, or the process ended.
     over: Notify,
     pauses: Mutex<Rng>,
@@ -106,6 +125,8 @@ impl SimulatedStore {
             world: Arc::clone(world),
             cards: Cards::default(),
             duplicates: Duplicates::new(DUPLICATES_BYTES),
+            documents: Documents::new(DOCUMENTS),
+            readers: Readers::default(),
             disk: Mutex::new(Disk::new(Vec::new(), None, of("disk"))),
             wake: Notify::new(),
             over: Notify::new(),
@@ -113,7 +134,7 @@ impl SimulatedStore {
         };
         for (place, bytes) in records.iter().enumerate() {
             let visit = |part| store.recover(place as u64 + 1, part);
-            record::read_entry(bytes, visit).expect("a record as it was written");
+            record::read_entry(bytes, Reads::State, visit).expect("a record as it was written");
         }
         *store.disk() = Disk::new(records, stop, of("disk"));
         SimulatedStore { shared: Arc::new(store) }
@@ -121,24 +142,25 @@ impl SimulatedStore {
 }
 
 impl Shared {
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    pub fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.try_lock().expect("one thread, and nobody holds it")
     }
 
-    fn breaks(&self, mutation: Mutation) -> bool {
+    pub fn breaks(&self, mutation: Mutation) -> bool {
         self.world.mutation == Some(mutation)
     }
 
-    fn recover(&self, sequence: u64, part: Part) {
+    pub fn recover(&self, sequence: u64, part: Part) {
         match part {
             Part::CardAdded(card) => {
                 let product = self.world.products.entry(&card.product);
-                let mut state = card.state;
+                let mut state = card.state.into_owned();
                 state.version = sequence;
-                let card = NewCard { identity: card.identity, product, state };
+                let card = NewCard { identity: card.identity.into_owned(), product, state };
                 self.cards.add(card).expect("room for a card");
             }
-            Part::CardChanged(key, mut state) => {
+            Part::CardChanged(CardChanged { key, state }) => {
+                let mut state = state.into_owned();
                 let card = self.cards.load(&key).expect("a card that was added");
                 state.version = sequence;
                 if self.breaks(Mutation::GiveTriesBack) {
@@ -146,11 +168,12 @@ impl Shared {
                 }
                 card.entry.restore(state);
             }
-            Part::CardRemoved(key) => {
+            Part::CardRemoved(CardRemoved { key }) => {
                 let card = self.cards.load(&key).expect("a card that was added");
                 self.cards.remove(&card.entry);
             }
-            Part::Transaction(transaction) => {
+            Part::Transaction(found) => {
+                let transaction = found.record.into_owned();
                 if transaction.is_kept && !self.breaks(Mutation::ForgetAnswers) {
                     let kept = Kept { answer: transaction.answer, durable_at: 0, position: 0 };
                     let (key, body) = (transaction.duplicate_key, transaction.body);
@@ -158,11 +181,16 @@ impl Shared {
                     self.duplicates.restore(&mut vec![answer], transaction.time);
                 }
             }
-            Part::Reversal(..) if self.breaks(Mutation::ForgetReversals) => {}
-            Part::Reversal(original, time) => {
+            Part::Reversal(_) if self.breaks(Mutation::ForgetReversals) => {}
+            Part::Reversal(Reversed { time, original }) => {
                 self.duplicates.restore(&mut vec![Restored::Reversal { original, at: time }], time);
             }
-            Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(..) => {}
+            Part::Document(document) => self.documents.put(document.written_by(sequence)),
+            Part::DocumentRemoved(removed) => {
+                self.documents.remove(removed.kind, &removed.token, sequence);
+            }
+            Part::Acknowledged(acknowledged) => self.readers.note(&acknowledged),
+            Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(_) => {}
         }
     }
 
@@ -189,7 +217,7 @@ impl Shared {
     }
 
     /// Tells the disk what has just happened; it may be the last thing.
-    fn reach(&self, disk: &mut Disk, moment: Moment) {
+    pub fn reach(&self, disk: &mut Disk, moment: Moment) {
         if let Some(ending) = disk.ends_at(moment).filter(|_| !self.world.is_calm()) {
             self.end_locked(disk, ending);
         }
@@ -234,7 +262,7 @@ impl Shared {
     }
 
     /// Resolves when a record is synced. Never in a process that has ended.
-    async fn synced(&self, record: u64) -> Synced {
+    pub async fn synced(&self, record: u64) -> Synced {
         let waiting = {
             let mut disk = self.disk();
             let (sender, receiver) = oneshot::channel();
@@ -301,119 +329,23 @@ impl Shared {
         self.reach(&mut disk, Moment::Synced);
         disk.failed()?;
         disk.answer(through, &Ok(()));
+        self.take_snapshot(through);
         Ok(())
     }
 
-    /// The record of the commit, and whether its reply waits for a sync.
-    fn append_commit(
-        &self,
-        commit: Commit<'_>,
-        claim: &mut Option<Claim>,
-    ) -> Result<(u64, bool), CommitError> {
-        let mut entry = Vec::new();
-        record::begin_entry(&mut entry);
-        if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
-            record::put_card_changed(&mut entry, &card.entry.identity.key, state);
+    /// A snapshot now and then. What a reader has behind it goes with it, and no event that one
+    /// still wants.
+    fn take_snapshot(&self, synced: u64) {
+        let from = &self.world.events_from;
+        if synced < from.load(Ordering::Relaxed) + SNAPSHOT_RECORDS {
+            return;
         }
-        if let Some(event) = &commit.event {
-            record::put_event(&mut entry, event);
-        }
-        let mut disk = self.disk();
-        disk.failed()?;
-        let is_stale = commit.card.is_some_and(|card| !card.is_current());
-        if is_stale && !self.breaks(Mutation::CountWithoutComparing) {
-            return Err(CommitError::Changed);
-        }
-        let time = commit.transaction.as_ref().map(|transaction| transaction.time);
-        let reverses = commit.reverses.zip(time);
-        let reversed = reverses.map(|(reversal, time)| self.held(reversal, time)).transpose()?;
-        if let Some(transaction) = &commit.transaction {
-            let previous = commit.card.map(|card| card.entry.last_record());
-            record::put_transaction(&mut entry, transaction, previous);
-        }
-        if let Some((reversal, time)) = reverses {
-            record::put_reversal(&mut entry, &reversal.original(), time);
-        }
-        let sequence = disk.append(entry);
-        let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
-        let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
-        let reverses = commit.reverses.is_some() && !self.breaks(Mutation::ReversalBeforeSync);
-        let changes = commit.change.is_some() || reverses;
-        let mut waits = self.world.plan.store.sync == SyncMode::All || changes || on_unsynced;
-        waits = waits && !self.breaks(Mutation::ReplyBeforeSync);
-        if let Some((card, mut state)) = commit.card.zip(commit.change) {
-            state.version = sequence;
-            card.entry.restore(state);
-        }
-        if let Some(card) = commit.card.filter(|_| self.breaks(Mutation::ReverseTheCount)) {
-            let tries = card.state.pin.tries.saturating_sub(1);
-            if commit.reverses.is_some() {
-                card.entry.restore(card.state.with_tries(tries));
-            }
-        }
-        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
-            card.entry.set_last_record(sequence);
-        }
-        // Before the claim below takes the same lock.
-        reversed.into_iter().for_each(|originals| originals.reverse(sequence));
-        let kept = commit.transaction.filter(|transaction| transaction.is_kept);
-        if let Some(transaction) = kept.filter(|_| !self.breaks(Mutation::NoRepeats)) {
-            let durable_at = if waits { sequence } else { 0 };
-            let kept = Kept { answer: transaction.answer, durable_at, position: sequence };
-            claim.take().into_iter().for_each(|claim| claim.answered(kept, transaction.time));
-        }
-        self.appended(&mut disk);
-        Ok((sequence, waits))
-    }
-
-    /// The originals of a reversal, if they are still what its answer was decided on.
-    fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
-        let Reversal::Whole(named, is_known) = reversal else {
-            panic!("every reversal here names its original exactly")
+        let kept = match self.breaks(Mutation::LoseEventsAtSnapshot) {
+            true => synced + 1,
+            // Without a reader they are kept for days, which no run lasts.
+            false => self.readers.slowest().map_or(0, |slowest| slowest.record.0),
         };
-        let mut originals = self.duplicates.originals(named, time);
-        let waits = originals.in_flight().is_some();
-        let changed = waits || originals.is_known() != is_known;
-        if changed && !self.breaks(Mutation::ReverseInFlight) {
-            return Err(CommitError::Changed);
-        }
-        Ok(originals)
-    }
-
-    fn appended(&self, disk: &mut Disk) {
-        self.wake.notify_one();
-        self.reach(disk, Moment::Appended);
-    }
-
-    fn append_card(&self, mut card: NewCard) -> Result<Result<u64, Taken>, StoreFailed> {
-        let mut entry = Vec::new();
-        record::begin_entry(&mut entry);
-        record::put_card_added(&mut entry, &card.identity, card.product.name(), &card.state);
-        let mut disk = self.disk();
-        disk.failed()?;
-        if let Err(taken) = self.cards.is_free(&card.identity) {
-            return Ok(Err(taken));
-        }
-        let sequence = disk.append(entry);
-        card.state.version = sequence;
-        let added = self.cards.add(card);
-        self.appended(&mut disk);
-        Ok(added.map(|_| sequence))
-    }
-
-    fn append_removal(&self, card: &Card) -> Result<Option<u64>, StoreFailed> {
-        let mut entry = Vec::new();
-        record::begin_entry(&mut entry);
-        record::put_card_removed(&mut entry, &card.entry.identity.key);
-        let mut disk = self.disk();
-        disk.failed()?;
-        if card.entry.is_removed() {
-            return Ok(None);
-        }
-        disk.last_removal = disk.append(entry);
-        self.cards.remove(&card.entry);
-        self.appended(&mut disk);
-        Ok(Some(disk.last_removal))
+        from.fetch_max(kept.max(1), Ordering::Relaxed);
     }
 }
 
@@ -424,7 +356,7 @@ impl Store for SimulatedStore {
         &self,
         _network: &str,
         asked: Asked<impl Fn() -> [DuplicateKey; 3] + Send>,
-    ) -> Result<Claimed<Claim>, StoreFailed> {
+    ) -> Result<Claimed<Claim>, StoreError> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
@@ -452,7 +384,7 @@ impl Store for SimulatedStore {
         self.shared.duplicates.window(self.shared.world.clock.now())
     }
 
-    async fn knows(&self, _network: &str, named: Named) -> Result<bool, StoreFailed> {
+    async fn knows(&self, _network: &str, named: Named) -> Result<bool, StoreError> {
         let shared = &self.shared;
         shared.pause().await;
         loop {
@@ -468,16 +400,16 @@ impl Store for SimulatedStore {
         }
     }
 
-    async fn find(&self, _: &str, _: (&Sought, RecordId)) -> Result<Found, StoreFailed> {
-        Err(StoreFailed("every reversal here names its original exactly".to_owned()))
+    async fn find(&self, _: &str, _: (&Sought, RecordId)) -> Result<Found, StoreError> {
+        Err(StoreError::Failed("every reversal here names its original exactly".to_owned()))
     }
 
-    async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreFailed> {
+    async fn load(&self, key: &CardKey) -> Result<Option<Card>, StoreError> {
         self.shared.pause().await;
         Ok(self.shared.cards.load(key))
     }
 
-    async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreFailed> {
+    async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreError> {
         self.shared.pause().await;
         Ok(self.shared.cards.load_by_token(token))
     }
@@ -495,48 +427,112 @@ impl Store for SimulatedStore {
         Ok(RecordId(sequence))
     }
 
-    async fn add_cards(&self, cards: Vec<NewCard>) -> Result<Vec<Result<(), Taken>>, StoreFailed> {
-        self.shared.pause().await;
-        let mut added = Vec::new();
-        for card in cards {
-            added.push(self.shared.append_card(card)?);
-        }
-        let last = added.iter().filter_map(|card| card.ok()).max().unwrap_or(0);
-        self.shared.synced(last).await?;
-        Ok(added.into_iter().map(|card| card.map(drop)).collect())
-    }
-
-    async fn remove_cards(&self, cards: &[Card]) -> Result<Vec<bool>, StoreFailed> {
-        self.shared.pause().await;
-        let mut removed = Vec::new();
-        for card in cards {
-            removed.push(self.shared.append_removal(card)?);
-        }
-        let last = removed.iter().copied().flatten().max().unwrap_or(0);
-        self.shared.synced(last).await?;
-        Ok(removed.iter().map(Option::is_some).collect())
-    }
-
-    async fn history(
+    async fn add_cards(
         &self,
-        _: &Card,
-        _: usize,
-    ) -> Result<Vec<(RecordId, record::TransactionRecord)>, StoreFailed> {
-        Err(StoreFailed("nobody asks for it here".to_owned()))
+        cards: Vec<Addition>,
+    ) -> Result<Vec<Result<(), NotDone>>, StoreError> {
+        self.shared.pause().await;
+        let appended = cards.into_iter().map(|card| self.shared.append_card(card));
+        self.shared.all_synced(appended.collect::<Result<_, StoreError>>()?).await
     }
 
-    async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreFailed> {
+    async fn remove_cards(
+        &self,
+        cards: Vec<Removal>,
+    ) -> Result<Vec<Result<(), NotDone>>, StoreError> {
+        self.shared.pause().await;
+        let appended = cards.into_iter().map(|card| self.shared.append_removal(card));
+        self.shared.all_synced(appended.collect::<Result<_, StoreError>>()?).await
+    }
+
+    async fn transactions(
+        &self,
+        _: TransactionFilter,
+        _: Option<RecordId>,
+        _: usize,
+    ) -> Result<Page<RecordId, TransactionRecord>, StoreError> {
+        Err(StoreError::Unavailable("nobody asks for it here".to_owned()))
+    }
+
+    async fn events(&self, after: EventId, max: usize) -> Result<Page<EventId, Told>, StoreError> {
+        self.shared.pause().await;
+        let disk = self.shared.disk();
+        disk.failed()?;
+        let from = after.record.0.max(self.shared.world.events_from.load(Ordering::Relaxed)).max(1);
+        let told = (from..=disk.synced).flat_map(|number| {
+            let entry = &disk.records[number as usize - 1];
+            record::told(RecordId(number), entry).expect("a record as it was written")
+        });
+        Ok(Page::first(told.filter(|(id, _)| *id > after).take(max + 1).collect(), max))
+    }
+
+    async fn acknowledge(
+        &self,
+        reader: &ReaderName,
+        through: EventId,
+    ) -> Result<(), AcknowledgeError> {
+        self.shared.pause().await;
+        if through.record.0 > self.shared.disk().appended() {
+            return Err(AcknowledgeError::NotThere(through));
+        }
+        if self.shared.readers.is_new(reader, through)? {
+            let (reader, is_forgotten) = (reader.as_str().into(), false);
+            let sequence =
+                self.shared.append_reader(Acknowledged { reader, is_forgotten, through })?;
+            self.shared.synced(sequence).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_reader(&self, reader: &ReaderName) -> Result<(), StoreError> {
+        let (reader, through) = (reader.as_str().into(), EventId::NONE);
+        let gone = Acknowledged { reader, is_forgotten: true, through };
+        self.shared.synced(self.shared.append_reader(gone)?).await
+    }
+
+    async fn cards(
+        &self,
+        after: Option<CardKey>,
+        max: usize,
+    ) -> Result<Page<CardKey, Card>, StoreError> {
+        let entries = self.shared.cards.page(after, max + 1).into_iter();
+        let cards = entries.filter_map(|entry| {
+            Some((entry.identity.key, self.shared.cards.load(&entry.identity.key)?))
+        });
+        Ok(Page::first(cards.collect(), max))
+    }
+
+    async fn document(
+        &self,
+        kind: DocumentKind,
+        token: &str,
+    ) -> Result<Option<Arc<Document>>, StoreError> {
+        Ok(self.shared.documents.get(kind, token, self.shared.world.clock.now()))
+    }
+
+    async fn documents(
+        &self,
+        kind: DocumentKind,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Page<CompactString, Arc<Document>>, StoreError> {
+        let now = self.shared.world.clock.now();
+        let found = self.shared.documents.page(kind, after, max + 1, now).into_iter();
+        Ok(Page::first(found.map(|found| (found.token.clone(), found)).collect(), max))
+    }
+
+    async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreError> {
         Ok(self.shared.cards.len())
     }
 
-    fn flush(&self) -> Result<(), StoreFailed> {
+    fn flush(&self) -> Result<(), StoreError> {
         if self.shared.breaks(Mutation::ReplyBeforeWrite) {
             return self.shared.disk().failed();
         }
         self.shared.write(&mut self.shared.disk())
     }
 
-    fn health(&self) -> Result<(), StoreFailed> {
+    fn health(&self) -> Result<(), StoreError> {
         self.flush()
     }
 }

@@ -1,8 +1,9 @@
 //! The world of one run: the clock, the switch that is put together from its seams, and its lives
 //! from start to crash to start.
 
+use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use switch::metrics::{LinkMetrics, Metrics};
 use switch::session::Session;
 use switch::shutdown::Shutdown;
 use switch::store::duplicates::DuplicateHasher;
-use switch::store::record;
+use switch::store::record::{Entry, StoredCard};
 use switch::switch::Switch;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
@@ -108,6 +109,8 @@ pub struct World {
     pub clock: SimulatedClock,
     history: Mutex<History>,
     running: Mutex<Option<Arc<Running>>>,
+    /// The first record of which events are kept: older ones went behind a snapshot.
+    pub events_from: AtomicU64,
     calm: AtomicBool,
     done: Notify,
 }
@@ -125,6 +128,7 @@ impl World {
             )),
             clock: SimulatedClock { start, ahead_millis: Arc::default() },
             running: Mutex::default(),
+            events_from: AtomicU64::new(1),
             calm: AtomicBool::new(false),
             done: Notify::new(),
         })
@@ -300,10 +304,12 @@ fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
         }
         let identity = vault.identify(&token(number), &pan).expect("a PAN");
         let product = config().product(CARDS[number].0).expect("a product");
-        let mut entry = Vec::new();
-        record::begin_entry(&mut entry);
-        record::put_card_added(&mut entry, &identity, &product.name, &state);
-        entry
+        let card = StoredCard {
+            identity: Cow::Owned(identity),
+            product: Cow::Borrowed(&product.name),
+            state: Cow::Owned(state),
+        };
+        Entry::of(&card).bytes().to_owned()
     };
     plan.cards.iter().enumerate().map(entry).collect()
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Ended;
 use crate::clock::Clock;
-use crate::store::{Store, StoreFailed};
+use crate::store::Store;
 use crate::transaction::Reply;
 
 /// Replies that have not left yet.
@@ -49,7 +49,7 @@ impl Output {
     pub(super) fn release(&mut self, store: &impl Store) {
         match store.flush() {
             Ok(()) if !self.is_broken => self.bytes.append(&mut self.resting_on_store),
-            Ok(()) | Err(StoreFailed(_)) => self.resting_on_store.clear(),
+            Ok(()) | Err(_) => self.resting_on_store.clear(),
         }
         self.resting_on_store.shrink_to(IDLE_BYTES);
     }

@@ -18,7 +18,7 @@ mod tests;
 #[cfg(test)]
 mod vector_tests;
 
-pub use vault::PanVault;
+pub use vault::{DocumentVault, PanVault};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

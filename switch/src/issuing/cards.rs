@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use smallvec::smallvec;
 
 use super::{CardView, Refused, audit, pins, views};
 use crate::cache::Card;
 use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{CardState, CardStatus, Expiry, Pan, Plastic};
+use crate::cards::{CardState, CardStatus, Expiry, MaskedPan, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
 use crate::store::record::Event;
-use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
+use crate::store::{Addition, COMMIT_ATTEMPTS_MAX, Commit, CommitError, Events, Removal, Store};
 use crate::switch::{Seams, Switch};
 
 /// Longest token of a card, in characters.
@@ -101,7 +102,7 @@ pub async fn create<W: Seams>(
     card: AddCard,
 ) -> Result<Option<CardView>, Refused> {
     let token = card.token.clone();
-    let added = match add_each(switch, vec![Ok(card)]).await {
+    let added = match add_each(switch, actor, vec![Ok(card)]).await {
         Ok(added) => added.into_iter().collect::<Result<(), Refused>>(),
         Err(failed) => Err(failed),
     };
@@ -121,31 +122,36 @@ pub async fn add<W: Seams>(
     cards: Vec<Result<AddCard, Refused>>,
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
     let asked = cards.len();
-    let added = add_each(switch, cards).await;
+    let added = add_each(switch, actor, cards).await;
     audit::of_cards(actor, "add", asked, &added);
     added
 }
 
 async fn add_each<W: Seams>(
     switch: &Switch<W>,
+    actor: &Actor,
     cards: Vec<Result<AddCard, Refused>>,
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
-    let mut new = Vec::with_capacity(cards.len());
+    let mut additions = Vec::with_capacity(cards.len());
     let mut outcomes = Vec::with_capacity(cards.len());
     for card in cards {
         let card = match card {
-            Ok(card) => new_card(switch, card).await,
+            Ok(card) => addition(switch, actor, card).await,
             Err(refused) => Err(refused),
         };
-        outcomes.push(card.map(|card| new.push(card)));
+        outcomes.push(card.map(|card| additions.push(card)));
     }
-    let added = switch.store.add_cards(new).await?;
+    let added = switch.store.add_cards(additions).await?;
     let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
-    accepted.zip(added).for_each(|(outcome, added)| *outcome = added.map_err(Refused::Taken));
+    accepted.zip(added).for_each(|(outcome, added)| *outcome = added.map_err(Refused::from));
     Ok(outcomes)
 }
 
-async fn new_card<W: Seams>(switch: &Switch<W>, card: AddCard) -> Result<NewCard, Refused> {
+async fn addition<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    card: AddCard,
+) -> Result<Addition, Refused> {
     let AddCard { token, pan, expiry, sequence, product, is_active, pin } = card;
     check_token(&token)?;
     if !is_pan(&pan) {
@@ -168,7 +174,13 @@ async fn new_card<W: Seams>(switch: &Switch<W>, card: AddCard) -> Result<NewCard
         state.status = CardStatus::Active;
     }
     let identity = switch.vault.identify(&token, &pan).map_err(Refused::SealedPan)?;
-    Ok(NewCard { identity, product, state })
+    let who = || (switch.clock.now(), actor.clone());
+    let of = (&identity, pan.masked());
+    let tell = |kind| Event::of_card(kind, who(), of, None, Some(&state));
+    let events =
+        [EventKind::Issued].into_iter().chain(is_active.then_some(EventKind::StateActivated));
+    let events = events.map(tell).collect();
+    Ok(Addition { card: NewCard { identity, product, state }, events, documents: Vec::new() })
 }
 
 /// Tokens are shown and stored in clear, so none may be a PAN.
@@ -198,7 +210,7 @@ pub async fn remove<W: Seams>(
     actor: &Actor,
     tokens: &[String],
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
-    let removed = remove_each(switch, tokens).await;
+    let removed = remove_each(switch, actor, tokens).await;
     for (token, _) in
         tokens.iter().zip(removed.iter().flatten()).filter(|(_, removed)| removed.is_ok())
     {
@@ -210,20 +222,24 @@ pub async fn remove<W: Seams>(
 
 async fn remove_each<W: Seams>(
     switch: &Switch<W>,
+    actor: &Actor,
     tokens: &[String],
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
-    let mut cards = Vec::with_capacity(tokens.len());
+    let mut removals = Vec::with_capacity(tokens.len());
     let mut outcomes = Vec::with_capacity(tokens.len());
     for token in tokens {
         let card = load(switch, token).await;
-        outcomes.push(card.map(|card| cards.push(card)));
+        outcomes.push(card.map(|card| {
+            let who = (switch.clock.now(), actor.clone());
+            let of = (&card.entry.identity, masked_pan(switch, &card));
+            let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
+            removals.push(Removal { events: smallvec![event], ..Removal::from(card) });
+        }));
     }
-    let removed = switch.store.remove_cards(&cards).await?;
+    let removed = switch.store.remove_cards(removals).await?;
     let found = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
     // One that is named twice is there once.
-    found.zip(removed).filter(|(_, removed)| !removed).for_each(|(outcome, _)| {
-        *outcome = Err(Refused::NoSuchCard);
-    });
+    found.zip(removed).for_each(|(outcome, removed)| *outcome = removed.map_err(Refused::from));
     Ok(outcomes)
 }
 
@@ -255,8 +271,9 @@ pub(super) async fn change<W: Seams>(
         match commit(switch, actor, (&card, state.clone()), events).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
-            Err(CommitError::Changed) => {}
-            Err(CommitError::Failed(failed)) => return Err(failed.into()),
+            Err(CommitError::Changed(_)) => {}
+            Err(CommitError::Limit(limit)) => return Err(limit.into()),
+            Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
     Err(Refused::Busy)
@@ -270,15 +287,25 @@ pub(super) async fn commit<W: Seams>(
     (card, changed): (&Card, CardState),
     events: impl IntoIterator<Item = EventKind>,
 ) -> Result<(), CommitError> {
-    let expires = events.into_iter().any(|event| event == EventKind::PinChangeExpired);
-    let key = card.entry.identity.key;
-    let time = switch.clock.now();
-    let event = expires.then_some(Event::PinChangeExpired { time, card: key });
-    let commit = Commit { event, ..Commit::by_issuer(card, changed) };
+    let (time, masked_pan) = (switch.clock.now(), masked_pan(switch, card));
+    let tell = |kind| {
+        let of = (&card.entry.identity, masked_pan);
+        Event::of_card(kind, (time, actor.clone()), of, Some(&card.state), Some(&changed))
+    };
+    let events: Events = events.into_iter().map(tell).collect();
+    let expires = events.iter().any(|event| event.kind == EventKind::PinChangeExpired);
+    let commit = Commit { events, ..Commit::by_issuer(card, changed) };
     let id = switch.store.commit(commit, &mut None).await?;
     if expires {
         let token = &*card.entry.identity.token;
         tracing::info!(target: "audit", action = "PIN change expired", token, id = %id, %actor);
     }
     Ok(())
+}
+
+/// The PAN of a card as events tell it; none where it does not open.
+fn masked_pan<W: Seams>(switch: &Switch<W>, card: &Card) -> MaskedPan {
+    let identity = &card.entry.identity;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+    pan.map_or(MaskedPan::NONE, |pan| pan.masked())
 }

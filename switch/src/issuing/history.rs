@@ -3,6 +3,7 @@
 use super::cards::load;
 use super::{Refused, TransactionView};
 use crate::store::Store;
+use crate::store::page::TransactionFilter;
 use crate::switch::{Seams, Switch};
 
 /// Transactions that are shown at once.
@@ -18,6 +19,7 @@ pub async fn transactions<W: Seams>(
     count: usize,
 ) -> Result<Vec<TransactionView>, Refused> {
     let card = load(switch, token).await?;
-    let records = switch.store.history(&card, count.min(TRANSACTIONS_MAX)).await?;
-    Ok(records.iter().map(TransactionView::of).collect())
+    let filter = TransactionFilter::of_card(card.entry.identity.key);
+    let page = switch.store.transactions(filter, None, count.min(TRANSACTIONS_MAX)).await?;
+    Ok(page.items.iter().map(TransactionView::of).collect())
 }

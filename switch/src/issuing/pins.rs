@@ -118,11 +118,7 @@ pub async fn expire_changes<W: Seams>(
 ) -> Result<usize, Refused> {
     let now = switch.clock.now();
     let mut count = 0;
-    let is_due = |entry: &&Arc<CardEntry>| {
-        let state = entry.state();
-        ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
-    };
-    for entry in cards.iter().filter(is_due) {
+    for entry in cards.iter().filter(|entry| is_due(entry, now)) {
         // If it changes meanwhile, its turn comes again.
         let Some(card) = switch.store.load(&entry.identity.key).await? else { continue };
         let ended = ended(&card.entry, &card.state, now);
@@ -131,11 +127,19 @@ pub async fn expire_changes<W: Seams>(
         let Some((changed, event)) = ended.or_else(dated) else { continue };
         match commit(switch, actor, (&card, changed), event).await {
             Ok(()) => count += ends,
-            Err(CommitError::Changed) => {}
-            Err(CommitError::Failed(failed)) => return Err(failed.into()),
+            Err(CommitError::Changed(_)) => {}
+            Err(CommitError::Limit(limit)) => return Err(limit.into()),
+            Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
     Ok(count)
+}
+
+/// Whether [`expire_changes`] has something to do on a card.
+#[must_use]
+pub fn is_due(entry: &CardEntry, now: Timestamp) -> bool {
+    let state = entry.state();
+    ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
 }
 
 /// A card without the changes whose time is over, and what others are told of it; `None` where

@@ -9,9 +9,9 @@ use crate::hsm::AcceptPinError;
 use crate::hsm::software::key::KeyFault;
 use crate::hsm::software::keys::KeysError;
 use crate::key::Kcv;
-use crate::store::StoreFailed;
+use crate::store::{Limit, NotDone, StoreError};
 
-/// Why a call was refused. Nothing has changed then, but for [`Refused::Store`].
+/// Why a call was refused. Nothing has changed then; only of a store that has failed nobody knows.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// No card has this token.
@@ -72,9 +72,23 @@ pub enum Refused {
     /// A stored PAN does not open: it was altered, or belongs to another store.
     #[error("the PAN of the card: {0}")]
     SealedPan(KeyFault),
-    /// The store has failed: nobody knows whether the change was kept.
+    /// A limit of what the store keeps is reached.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Limit(#[from] Limit),
+    /// The store is not available, or has failed: then nobody knows whether the change was kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<NotDone> for Refused {
+    fn from(not_done: NotDone) -> Refused {
+        match not_done {
+            NotDone::Taken(taken) => Refused::Taken(taken),
+            NotDone::Gone => Refused::NoSuchCard,
+            NotDone::Changed(_) => Refused::Busy,
+            NotDone::Limit(limit) => Refused::Limit(limit),
+        }
+    }
 }
 
 /// The name of a refusal: what programs compare. The names are part of every door.
@@ -113,8 +127,12 @@ pub enum Code {
     KeysNotUsable,
     /// [`Refused::SealedPan`].
     SealedPan,
-    /// [`Refused::Store`].
+    /// [`Refused::Limit`].
+    LimitReached,
+    /// The store is not available now: nothing has changed.
     StoreUnavailable,
+    /// The store has failed: nobody knows whether the change was kept.
+    StoreFailed,
 }
 
 impl Refused {
@@ -140,7 +158,9 @@ impl Refused {
             Refused::KeyInUse { .. } => Code::KeyInUse,
             Refused::Keys(_) => Code::KeysNotUsable,
             Refused::SealedPan(_) => Code::SealedPan,
-            Refused::Store(_) => Code::StoreUnavailable,
+            Refused::Limit(_) => Code::LimitReached,
+            Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
+            Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,
         }
     }
 }

@@ -1,7 +1,18 @@
-//! What the store keeps: the parts of its records. Their bytes are in `bytes`.
+//! What the store keeps: the parts of its records, one file for each kind. `stored` says how a value
+//! is written and read, `entry` what is around the parts.
 
-mod bytes;
-mod chip_bytes;
+mod acknowledged;
+mod card;
+mod chip;
+mod clock_jump;
+mod document;
+mod entry;
+mod event;
+mod format_7;
+mod own_keys;
+mod reversal;
+mod stored;
+mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,17 +21,22 @@ use iso_specs::Mti;
 
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Decision, Money, Request};
-use crate::cards::card::CardIdentity;
-use crate::cards::{CardKey, CardState, MaskedPan, Pan};
+use crate::cards::{CardKey, MaskedPan, Pan};
 use crate::clock::Timestamp;
-use crate::hsm::Kcv;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
-use crate::store::duplicates::{BodyDigest, DuplicateKey, Original, Sought};
-pub use bytes::{
-    Unreadable, begin_entry, put_card_added, put_card_changed, put_card_removed, put_clock_jump,
-    put_event, put_own_keys, put_reversal, put_snapshot_card, put_snapshot_own_keys,
-    put_snapshot_reversal, put_transaction, read_entry, read_snapshot,
+use crate::store::duplicates::{BodyDigest, DuplicateKey, Sought};
+pub use acknowledged::Acknowledged;
+pub use card::{CardChanged, CardRemoved, SnapshotCard, StoredCard, snapshot_card};
+pub use clock_jump::ClockJump;
+pub use document::{DocumentRemoved, SnapshotDocument, StoredDocument};
+pub use entry::{
+    Entry, Kept, Part, Reads, SnapshotRecord, format_of, read_entry, read_snapshot, snapshot_record,
 };
+pub use event::{Event, EventId, NoId, StateAndReason, Told, told};
+pub use own_keys::OwnKeys;
+pub use reversal::{Reversed, SnapshotReversal};
+pub use stored::{Stored, Unreadable};
+pub use transaction::Transaction;
 
 /// One authorized or declined transaction, without any clear data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,14 +77,11 @@ pub struct TransactionRecord {
     pub duplicate_key: DuplicateKey,
     /// Digest of its body.
     pub body: BodyDigest,
-    /// Where the record of the card's transaction before this one stands; 0 for none. `None`:
-    /// there was no such card. The store fills it in.
-    pub previous: Option<u64>,
 }
 
 /// Where a record stands in the journal: its place for good, and the id of its transaction. Later
 /// records have higher ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
 
 impl RecordId {
@@ -126,7 +139,6 @@ impl TransactionRecord {
             is_kept: answer.reason.is_kept(),
             duplicate_key: place.key,
             body: place.body,
-            previous: None,
         }
     }
 
@@ -143,78 +155,4 @@ impl TransactionRecord {
             && sought.has_rrn(self.rrn.as_ref())
             && sought.has_acquirer(&self.acquirer)
     }
-}
-
-/// What others are to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// `state.suspended`: the PIN retry limit was reached.
-    StateSuspended {
-        /// When.
-        time: Timestamp,
-        /// Which card.
-        card: CardKey,
-    },
-    /// `pin_change.expired`: a change did not reach the chip within OFPBE, and its PIN block is
-    /// deleted.
-    PinChangeExpired {
-        /// When.
-        time: Timestamp,
-        /// Which card.
-        card: CardKey,
-    },
-}
-
-/// A card as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredCard {
-    /// What never changes of it.
-    pub identity: CardIdentity,
-    /// Name of its product.
-    pub product: Box<str>,
-    /// Its state.
-    pub state: CardState,
-}
-
-/// Check values of the keys without which no card is found and no PAN is read. They never change:
-/// a key directory that has others belongs to another store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnKeys {
-    /// Of the card-digest key.
-    pub card_digest: Kcv,
-    /// Of the PAN key.
-    pub pan: Kcv,
-}
-
-/// One record of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnapshotRecord {
-    /// A card, and where the record of its last transaction stands.
-    Card(Box<StoredCard>, u64),
-    /// The own keys.
-    OwnKeys(OwnKeys),
-    /// What was reversed on a network, and when.
-    Reversal(Box<str>, Original, Timestamp),
-}
-
-/// One part of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// A new card.
-    CardAdded(Box<StoredCard>),
-    /// A card with another state.
-    CardChanged(CardKey, CardState),
-    /// A card that is no more.
-    CardRemoved(CardKey),
-    /// A transaction.
-    Transaction(Box<TransactionRecord>),
-    /// Something to tell.
-    Event(Event),
-    /// An original was reversed, then.
-    Reversal(Original, Timestamp),
-    /// The own keys of the store.
-    OwnKeys(OwnKeys),
-    /// The civil time has jumped by so many microseconds, to this moment: what stands before it was
-    /// written with another one.
-    ClockJump(Timestamp, i64),
 }

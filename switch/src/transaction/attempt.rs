@@ -10,7 +10,7 @@ use crate::cards::CardKey;
 use crate::frame::Frame;
 use crate::session::Session;
 use crate::store::record::{Place, RecordId};
-use crate::store::{Named, Reversal, StoreFailed};
+use crate::store::{Named, Reversal, StoreError};
 use crate::switch::{Seams, Switch};
 
 /// A message as it was received.
@@ -100,11 +100,11 @@ pub(super) enum NotDecided {
     /// fits none that is known, and could not be refused if it still came.
     Original(FormatError),
     /// The store has failed.
-    Failed(StoreFailed),
+    Failed(StoreError),
 }
 
-impl From<StoreFailed> for NotDecided {
-    fn from(failed: StoreFailed) -> NotDecided {
+impl From<StoreError> for NotDecided {
+    fn from(failed: StoreError) -> NotDecided {
         NotDecided::Failed(failed)
     }
 }

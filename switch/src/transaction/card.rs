@@ -4,13 +4,13 @@ use super::attempt::Attempt;
 use crate::authorization::Circumstances;
 use crate::cache::Card;
 use crate::clock::Timestamp;
-use crate::store::{Store, StoreFailed};
+use crate::store::{Store, StoreError};
 use crate::switch::{Seams, Switch};
 
 impl<W: Seams> Switch<W> {
     /// The card of a request as it is now; a PAN that no product of this issuer has is not even
     /// looked up.
-    pub(super) async fn card_of(&self, work: &Attempt<'_>) -> Result<Option<Card>, StoreFailed> {
+    pub(super) async fn card_of(&self, work: &Attempt<'_>) -> Result<Option<Card>, StoreError> {
         let Some(pan) = &work.request.pan else { return Ok(None) };
         if self.products.have_bin_of(pan) {
             self.store.load(&work.place.card).await

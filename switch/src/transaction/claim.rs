@@ -5,7 +5,7 @@ use super::reply::Answered;
 use crate::authorization::response::ChipAnswer;
 use crate::authorization::{Reason, Route};
 use crate::clock::{Clock, Timestamp};
-use crate::store::{Asked, Claimed, Store, StoreFailed};
+use crate::store::{Asked, Claimed, Store, StoreError};
 use crate::switch::{Seams, Switch};
 
 /// What a claim came to.
@@ -20,7 +20,7 @@ impl<W: Seams> Switch<W> {
     pub(super) async fn claim(
         &self,
         work: &Attempt<'_>,
-    ) -> Result<Claim<<W::Store as Store>::Claim>, StoreFailed> {
+    ) -> Result<Claim<<W::Store as Store>::Claim>, StoreError> {
         let Attempt { session, request, place, .. } = work;
         let parts = || self.duplicates.parts(place.network, &place.card, request);
         let asked = Asked { key: place.key, body: place.body, rrn: request.rrn, parts };

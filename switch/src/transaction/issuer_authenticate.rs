@@ -9,7 +9,7 @@ use crate::cache::Card;
 use crate::cards::chip_state::{ChangeKind, ScriptId};
 use crate::hsm::emv::IssuerAnswer;
 use crate::hsm::{Hsm, IssuerAuthenticate};
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 use crate::switch::{Seams, Switch};
 
 /// What a chip is to be told.
@@ -44,7 +44,7 @@ impl<W: Seams> Switch<W> {
         &self,
         work: &Attempt<'_>,
         given: Answer,
-    ) -> Result<Option<Vec<u8>>, StoreFailed> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(card) = self.card_of(work).await? else { return Ok(None) };
         let (state, product) = (&card.state, &card.product);
         let Some(check) = CryptogramCheck::of_request(&work.request, state, product) else {

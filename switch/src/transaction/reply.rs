@@ -7,7 +7,7 @@ use crate::authorization::{Answer, FormatError, Reason, response, trusted};
 use crate::clock::Clock;
 use crate::frame;
 use crate::session::Session;
-use crate::store::StoreFailed;
+use crate::store::StoreError;
 use crate::switch::{Seams, Switch};
 
 /// Room for a usual reply, in bytes.
@@ -89,7 +89,9 @@ impl From<NotDecided> for Answered {
         match why {
             NotDecided::Original(fault) => Answered::malformed(fault),
             // The store says itself why it failed, once; here it is one more 9907.
-            NotDecided::Failed(StoreFailed(_)) => Answered::of(Reason::Unavailable),
+            NotDecided::Failed(StoreError::Unavailable(_) | StoreError::Failed(_)) => {
+                Answered::of(Reason::Unavailable)
+            }
         }
     }
 }

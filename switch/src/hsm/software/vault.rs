@@ -2,9 +2,9 @@
 //! No clear PAN and no unkeyed digest is ever stored (PCI DSS 3.5.1).
 
 use aes_gcm::aead::consts::U12;
-use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::aes::Aes256;
-use aes_gcm::{AesGcm, Nonce, Tag};
+use aes_gcm::{Aes256Gcm, AesGcm, Nonce, Tag};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -23,6 +23,8 @@ type Cipher = AesGcm<Aes256, U12, U12>;
 pub struct PanVault {
     digest: Hmac<Sha256>,
     cipher: Cipher,
+    /// For what is kept besides cards.
+    pub documents: DocumentVault,
 }
 
 impl PanVault {
@@ -36,14 +38,16 @@ impl PanVault {
             .filter(|_| digest_key.len() == 32)
             .ok_or(KeyFault::Length)?;
         let cipher = Cipher::new_from_slice(pan_key).map_err(|_| KeyFault::Length)?;
-        Ok(PanVault { digest, cipher })
+        let derived = |purpose| mac(&digest, &[b"derive:", purpose]);
+        let documents = DocumentVault::new(&derived(b"documents"), &derived(b"document nonces"))?;
+        Ok(PanVault { digest, cipher, documents })
     }
 
     /// The key of the card with this PAN.
     #[must_use]
     pub fn card_key(&self, pan: &Pan) -> CardKey {
         let mut key = [0; CardKey::BYTES];
-        let digest = self.mac(&[pan.digits()]);
+        let digest = mac(&self.digest, &[pan.digits()]);
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         CardKey(key)
     }
@@ -52,15 +56,9 @@ impl PanVault {
     #[must_use]
     pub fn derive(&self, purpose: &[u8]) -> [u8; 16] {
         let mut key = [0; 16];
-        let digest = self.mac(&[b"derive:", purpose]);
+        let digest = mac(&self.digest, &[b"derive:", purpose]);
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         key
-    }
-
-    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = self.digest.clone();
-        parts.iter().for_each(|part| mac.update(part));
-        mac.finalize().into_bytes().into()
     }
 
     /// What a new card of this PAN is stored under.
@@ -106,6 +104,56 @@ impl PanVault {
             .map_err(|_| KeyFault::Authentication)?;
         let digits = text.split(|byte| *byte == 0xFF).next().unwrap_or_default();
         Pan::parse(digits).ok_or(KeyFault::Authentication)
+    }
+}
+
+fn mac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = key.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+/// Seals documents: AES-256-GCM under a key of its own, derived from the card-digest key.
+///
+/// The nonce, in front of the ciphertext, is a keyed digest of the text and of the place that it is
+/// sealed for: one nonce never stands for two texts, and no randomness is needed.
+pub struct DocumentVault {
+    cipher: Aes256Gcm,
+    nonces: Hmac<Sha256>,
+}
+
+const NONCE_BYTES: usize = 12;
+
+impl DocumentVault {
+    fn new(key: &[u8; 32], nonces: &[u8; 32]) -> Result<DocumentVault, KeyFault> {
+        let cipher = Aes256Gcm::new_from_slice(key).map_err(|_| KeyFault::Length)?;
+        let nonces = <Hmac<Sha256> as KeyInit>::new_from_slice(nonces);
+        Ok(DocumentVault { cipher, nonces: nonces.map_err(|_| KeyFault::Length)? })
+    }
+
+    /// Seals a text for one place.
+    ///
+    /// # Errors
+    /// Never for a text that fits into memory.
+    pub fn seal(&self, place: &[u8], text: &[u8]) -> Result<Vec<u8>, KeyFault> {
+        let length = (place.len() as u64).to_be_bytes();
+        let digest = mac(&self.nonces, &[&length, place, text]);
+        let nonce = *digest.first_chunk::<NONCE_BYTES>().ok_or(KeyFault::Length)?;
+        let payload = Payload { msg: text, aad: place };
+        let sealed = self.cipher.encrypt(&nonce.into(), payload).map_err(|_| KeyFault::Length)?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// Opens what was sealed for this place.
+    ///
+    /// # Errors
+    /// If it was sealed with another key, for another place, or was altered.
+    pub fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
+        let (nonce, sealed) =
+            sealed.split_first_chunk::<NONCE_BYTES>().ok_or(KeyFault::Authentication)?;
+        let payload = Payload { msg: sealed, aad: place };
+        let text = self.cipher.decrypt(&(*nonce).into(), payload);
+        text.map(Zeroizing::new).map_err(|_| KeyFault::Authentication)
     }
 }
 

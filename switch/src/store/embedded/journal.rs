@@ -219,6 +219,16 @@ impl Journal {
         }
     }
 
+    /// The last record appended, [`Sequence::NONE`] for none. [`Self::flush`] writes all up to it.
+    pub fn appended_through(&self) -> Sequence {
+        self.shared.appended()
+    }
+
+    /// Longest payload of a record, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.shared.options.payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
     /// The last durable record, [`Sequence::NONE`] for none.
     pub fn synced_through(&self) -> Sequence {
         self.shared.durable.synced()

@@ -21,8 +21,13 @@ use crate::cache::{CardEntry, Cards};
 use crate::cards::{CardKey, CardState};
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::StoreConfig;
+use crate::store::documents::{DocumentLimits, Documents};
 use crate::store::duplicates::{ByNetwork, Kept, Restored, WINDOW};
-use crate::store::record::{self, OwnKeys, Part, SnapshotRecord, StoredCard, TransactionRecord};
+use crate::store::readers::Readers;
+use crate::store::record::{
+    self, CardChanged, ClockJump, OwnKeys, Part, Reads, Reversed, SnapshotCard, SnapshotRecord,
+    StoredCard, Transaction,
+};
 
 /// What the store is opened with.
 #[derive(Clone)]
@@ -131,6 +136,11 @@ impl EmbeddedStore {
         let mut loading = Loading {
             cards: Cards::default(),
             duplicates: duplicates.clone(),
+            documents: Documents::new(DocumentLimits {
+                document_bytes_max: options.config.document_bytes_max,
+                all_bytes_max: options.config.documents_bytes_max,
+            }),
+            readers: Readers::default(),
             products: &options.products,
             now,
             start: Sequence::FIRST,
@@ -169,6 +179,9 @@ impl EmbeddedStore {
             journal,
             cards: loading.cards,
             duplicates: loading.duplicates,
+            documents: loading.documents,
+            readers: loading.readers,
+            page_scan_bytes_max: options.config.page_scan_bytes_max,
             sync: options.config.sync,
             settled,
             age_offset_micros: loading
@@ -288,6 +301,8 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
 struct Loading<'a> {
     cards: Cards,
     duplicates: ByNetwork,
+    documents: Documents,
+    readers: Readers,
     products: &'a Products,
     now: Timestamp,
     /// The snapshot has the cards as they were before this record.
@@ -309,12 +324,19 @@ impl Loading<'_> {
     fn snapshot_record(&self, bytes: &[u8]) -> Result<(), String> {
         match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
             SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),
-            SnapshotRecord::Reversal(network, original, at) => {
-                self.answers.found(&network, Restored::Reversal { original, at });
+            SnapshotRecord::Reversal(reversal) => {
+                let Reversed { time: at, original } = reversal.reversed;
+                self.answers.found(&reversal.network, Restored::Reversal { original, at });
             }
-            SnapshotRecord::Card(card, last_record) => {
+            SnapshotRecord::Document(found) => {
+                self.documents.put(found.document.written_by(found.version));
+            }
+            SnapshotRecord::Acknowledged(acknowledged) => self.readers.note(&acknowledged),
+            SnapshotRecord::Card(found) => {
+                let SnapshotCard { version, last_record, mut card } = *found;
+                card.state.to_mut().version = version;
                 self.newest_at.set(self.newest_at.get().max(last_record));
-                self.add(*card)?.set_last_record(last_record);
+                self.add(card)?.set_last_record(last_record);
             }
         }
         Ok(())
@@ -364,13 +386,14 @@ impl Loading<'_> {
         // A reversal stands behind the record of its message.
         let mut network = None;
         let mut refused = None;
-        let read = record::read_entry(bytes, |part| match part {
+        let reads = if sequence >= self.start { Reads::State } else { Reads::History };
+        let read = record::read_entry(bytes, reads, |part| match part {
             Part::Transaction(transaction) => {
-                keeps_answer |= transaction.is_kept;
+                keeps_answer |= transaction.record.is_kept;
                 self.transaction(sequence, position, &transaction);
-                network = Some(transaction.network);
+                network = Some(Arc::clone(&transaction.record.network));
             }
-            Part::Reversal(original, time) => {
+            Part::Reversal(Reversed { time, original }) => {
                 let reversal = Restored::Reversal { original, at: time };
                 network.iter().for_each(|network| self.answers.found(network, reversal));
             }
@@ -382,27 +405,23 @@ impl Loading<'_> {
 
     fn part(&self, sequence: Sequence, position: Position, part: Part) -> Result<(), String> {
         match part {
-            Part::CardAdded(card) if sequence >= self.start => {
-                return self.card_added(sequence, position, *card);
-            }
-            Part::CardChanged(key, state) if sequence >= self.start => {
-                self.card_changed(sequence, position, key, state);
-            }
-            Part::CardRemoved(key) if sequence >= self.start => {
-                self.card_removed(sequence, position, &key);
-            }
-            Part::ClockJump(time, micros) => {
+            Part::ClockJump(ClockJump { time, micros }) => {
                 self.jumped.set(Some(time));
                 // After a way back, what was written ahead of it only seems to be still to come.
                 self.answers.shift(micros.max(0));
             }
             Part::OwnKeys(keys) => self.own_keys.set(Some(keys)),
-            Part::CardAdded(_)
-            | Part::CardChanged(..)
-            | Part::CardRemoved(_)
-            | Part::Event(_)
-            | Part::Transaction(_)
-            | Part::Reversal(..) => {}
+            // The snapshot has what came before it.
+            _ if sequence < self.start => {}
+            Part::CardAdded(card) => return self.card_added(sequence, position, *card),
+            Part::CardChanged(changed) => self.card_changed(sequence, position, changed),
+            Part::CardRemoved(removed) => self.card_removed(sequence, position, &removed.key),
+            Part::Document(document) => self.documents.put(document.written_by(sequence.get())),
+            Part::DocumentRemoved(removed) => {
+                self.documents.remove(removed.kind, &removed.token, sequence.get());
+            }
+            Part::Acknowledged(acknowledged) => self.readers.note(&acknowledged),
+            Part::Event(_) | Part::Transaction(_) | Part::Reversal(_) => {}
         }
         Ok(())
     }
@@ -411,9 +430,9 @@ impl Loading<'_> {
         &self,
         sequence: Sequence,
         position: Position,
-        mut card: StoredCard,
+        mut card: StoredCard<'_>,
     ) -> Result<(), String> {
-        card.state.version = sequence.get();
+        card.state.to_mut().version = sequence.get();
         let key = card.identity.key;
         // A snapshot taken meanwhile may have it already.
         if self.cards.load(&key).is_some() {
@@ -429,14 +448,15 @@ impl Loading<'_> {
         self.add(card).map(drop)
     }
 
-    fn card_changed(&self, sequence: Sequence, position: Position, key: CardKey, state: CardState) {
+    fn card_changed(&self, sequence: Sequence, position: Position, changed: CardChanged<'_>) {
+        let CardChanged { key, state } = changed;
         let Some(card) = self.cards.load(&key) else {
             self.to_be_removed.borrow_mut().entry(key).or_insert(position);
             return;
         };
         // The snapshot may have a later state, and every record holds a whole one.
         if card.state.version < sequence.get() {
-            card.entry.restore(CardState { version: sequence.get(), ..state });
+            card.entry.restore(CardState { version: sequence.get(), ..state.into_owned() });
         }
     }
 
@@ -465,28 +485,29 @@ impl Loading<'_> {
         }
     }
 
-    fn transaction(&self, sequence: Sequence, position: Position, transaction: &TransactionRecord) {
-        self.newest.set(Some(transaction.time));
+    fn transaction(&self, sequence: Sequence, position: Position, found: &Transaction<'_>) {
+        let Transaction { previous, record } = found;
+        self.newest.set(Some(record.time));
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
-        let is_history = sequence >= self.start && transaction.previous.is_some();
-        let entry = if is_history { self.cards.entry(&transaction.card) } else { None };
+        let is_history = sequence >= self.start && previous.is_some();
+        let entry = if is_history { self.cards.entry(&record.card) } else { None };
         if let Some(entry) = entry {
             entry.set_last_record(position.to_u64().max(entry.last_record()));
         }
         // However old it seems: the clock may be wrong now, and is asked again at every look.
-        if transaction.is_kept {
+        if record.is_kept {
             // All that is read at start is on disk: nothing to wait for.
             let position = position.to_u64();
-            let kept = Kept { answer: transaction.answer, durable_at: 0, position };
-            let TransactionRecord { duplicate_key: key, body, time: at, .. } = *transaction;
-            self.answers.found(&transaction.network, Restored::Answer { key, body, kept, at });
+            let kept = Kept { answer: record.answer, durable_at: 0, position };
+            let (key, body, at) = (record.duplicate_key, record.body, record.time);
+            self.answers.found(&record.network, Restored::Answer { key, body, kept, at });
         }
     }
 
-    fn add(&self, card: StoredCard) -> Result<Arc<CardEntry>, String> {
-        let StoredCard { identity, product, state } = card;
-        let card = NewCard { identity, product: self.products.entry(&product), state };
+    fn add(&self, card: StoredCard<'_>) -> Result<Arc<CardEntry>, String> {
+        let (identity, state) = (card.identity.into_owned(), card.state.into_owned());
+        let card = NewCard { identity, product: self.products.entry(&card.product), state };
         self.cards.add(card).map_err(|taken| taken.to_string())
     }
 }

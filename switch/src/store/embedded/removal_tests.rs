@@ -9,11 +9,11 @@ use super::store_tests::{add, count, new_card, open, options, states};
 use super::types::Sequence;
 use crate::cache::{NewCard, Taken};
 use crate::cards::CardKey;
-use crate::store::{Commit, CommitError, Store, record};
+use crate::store::{Changed, Commit, NotDone, Store, record};
 
 async fn remove(store: &EmbeddedStore, number: u8) {
     let card = store.load(&CardKey([number; 16])).await.unwrap().unwrap();
-    assert_eq!(store.remove_cards(&[card]).await, Ok(vec![true]));
+    assert_eq!(store.remove_cards(vec![card.into()]).await, Ok(vec![Ok(())]));
 }
 
 /// The card of this number under the token of another.
@@ -31,13 +31,13 @@ async fn nothing_is_committed_on_a_removed_card() {
     let read = store.load(&CardKey([1; 16])).await.unwrap().unwrap();
     remove(&store, 1).await;
     let commit = Commit::by_issuer(&read, read.state.with_tries(1));
-    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::Changed));
+    assert_eq!(store.commit(commit, &mut None).await, Err(Changed::Card.into()));
     // Nor a second time by who read it before.
-    assert_eq!(store.remove_cards(&[read]).await, Ok(vec![false]));
+    assert_eq!(store.remove_cards(vec![read.into()]).await, Ok(vec![Err(NotDone::Gone)]));
     assert!(store.load_by_token("card-1").await.unwrap().is_none());
     assert_eq!(add(&store, named(2, "card-1")).await, Ok(()));
-    assert_eq!(add(&store, new_card(2)).await, Err(Taken::Pan));
-    assert_eq!(add(&store, new_card(1)).await, Err(Taken::Token));
+    assert_eq!(add(&store, new_card(2)).await, Err(Taken::Pan.into()));
+    assert_eq!(add(&store, new_card(1)).await, Err(Taken::Token.into()));
     let expected = states(&store);
     store.close().unwrap();
     drop(store);
@@ -46,12 +46,7 @@ async fn nothing_is_committed_on_a_removed_card() {
 
 /// What a snapshot of this moment would hold.
 fn snapshot_of(store: &EmbeddedStore) -> Vec<Vec<u8>> {
-    let record = |entry: &_| {
-        let mut bytes = Vec::new();
-        record::put_snapshot_card(&mut bytes, entry);
-        bytes
-    };
-    store.cards().entries().iter().map(|entry| record(entry)).collect()
+    store.shared.cards.entries().iter().map(|entry| record::snapshot_card(entry)).collect()
 }
 
 /// Cards that come and go, with one PAN and one token more than once. One record each.

@@ -1,5 +1,6 @@
 //! The thread that takes snapshots while traffic goes on, and lets old segments go.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -7,13 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::Shared;
 use super::journal::Retention;
 use super::open::OpenOptions;
 use super::snapshot::{Finished, SnapshotWriter};
 use super::types::{Failed, Sequence};
 use crate::config::StoreConfig;
-use crate::store::record;
+use crate::store::document::DocumentKind;
+use crate::store::record::{self, Reversed, SnapshotDocument, SnapshotReversal};
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The nice value that gives way to everybody.
@@ -33,7 +37,7 @@ impl Snapshots {
     /// If the operating system gives no thread.
     pub(super) fn start(shared: Arc<Shared>, options: &OpenOptions) -> std::io::Result<Snapshots> {
         let (stop, stopped) = mpsc::channel();
-        let (directory, config) = (options.snapshots(), options.config);
+        let (directory, config) = (options.snapshots(), options.config.clone());
         let run = move || run(&shared, &directory, &config, &stopped);
         let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(run)?;
         Ok(Snapshots { stop, thread: Mutex::new(Some(thread)) })
@@ -64,6 +68,7 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // The journal says itself why it failed.
         let _ = shared.look_at_clock();
+        let _ = shared.sweep_documents();
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
         let is_large = appended - taken_at >= config.snapshot_bytes;
         // Once a day in any case: old segments go only behind a snapshot.
@@ -93,33 +98,51 @@ pub(super) fn take(shared: &Shared, directory: &Path) -> Result<Finished, Failed
     if !shared.settled.is_settled(&*shared.clock) {
         shared.append_clock_jump(0).map_err(|error| Failed::new(directory, error))?;
     }
-    let mut bytes = Vec::new();
     if let Some(keys) = shared.own_keys.get() {
-        record::put_snapshot_own_keys(&mut bytes, keys);
-        writer.push(&bytes)?;
+        writer.push(&record::snapshot_record(keys))?;
     }
     let behind = shared.clock.now().micros().saturating_sub(shared.age().micros());
     for (network, index) in shared.duplicates.iter() {
         for (original, time) in index.reversals() {
-            bytes.clear();
-            let time = time.shifted(behind);
-            record::put_snapshot_reversal(&mut bytes, network, &original, time);
-            writer.push(&bytes)?;
+            let reversed = Reversed { time: time.shifted(behind), original };
+            let network = Cow::Borrowed(&**network);
+            writer.push(&record::snapshot_record(&SnapshotReversal { network, reversed }))?;
         }
     }
+    for reader in shared.readers.all() {
+        writer.push(&record::snapshot_record(&reader))?;
+    }
+    push_documents(shared, &mut writer)?;
     for entry in shared.cards.entries() {
         // Its token may stand for another card by now, which would be in here too.
         if entry.is_removed() {
             continue;
         }
-        bytes.clear();
-        record::put_snapshot_card(&mut bytes, &entry);
-        writer.push(&bytes)?;
+        writer.push(&record::snapshot_card(&entry))?;
     }
     let next = shared.journal.lock().next();
     let through = Sequence::new(next.get() - 1);
     wait_for(shared, through)?;
     writer.finish(through)
+}
+
+/// Documents that are held at once while a snapshot is taken.
+const DOCUMENTS_AT_ONCE: usize = 1_000;
+
+/// All documents, those too whose time is over: their removal is a record of its own.
+fn push_documents(shared: &Shared, writer: &mut SnapshotWriter) -> Result<(), Failed> {
+    for kind in DocumentKind::ALL {
+        let mut after: Option<CompactString> = None;
+        loop {
+            let page = shared.documents.page_of_all(*kind, after.as_deref(), DOCUMENTS_AT_ONCE);
+            let Some(last) = page.last() else { break };
+            after = Some(last.token.clone());
+            for document in page {
+                writer.push(&record::snapshot_record(&SnapshotDocument::of(&document)))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A snapshot must hold nothing that a power failure could take from the journal.

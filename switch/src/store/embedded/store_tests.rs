@@ -10,21 +10,25 @@ use std::time::Duration;
 use iso_specs::Mti;
 
 use super::snapshot::SnapshotWriter;
-use super::types::Sequence;
+use super::types::{Position, Sequence};
 use super::{EmbeddedStore, OpenOptions, snapshots};
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Money, Product, Reason};
+use crate::cache::Card;
 use crate::cache::{NewCard, Products, Taken};
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, StoreConfig, SyncMode};
+use crate::event::{Actor, EventKind};
 use crate::store::duplicates::{MessageKind, Trace};
 use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
-use crate::store::record::{self, Event, Part, TransactionRecord};
+use crate::store::page::TransactionFilter;
+use crate::store::record::{self, Event, Part, Reads, TransactionRecord};
 use crate::store::{
-    Asked, BodyDigest, Claimed, Commit, CommitError, DuplicateKey, Named, Original, Reversal, Store,
+    Asked, BodyDigest, Changed, Claimed, Commit, CommitError, DuplicateKey, Events, Named, NotDone,
+    Original, Reversal, Store,
 };
 
 const CARDS: u8 = 40;
@@ -44,6 +48,10 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
             snapshot_bytes: u64::MAX,
             retention_days: 7,
             retention_bytes: u64::MAX,
+            unread_bytes_max: 0,
+            page_scan_bytes_max: 1 << 20,
+            document_bytes_max: 4_096,
+            documents_bytes_max: 1 << 20,
             duplicate_index_bytes_max: 1 << 20,
             clock_settle_seconds: Duration::from_secs(3_600),
             clock_behind: ClockBehind::Warn,
@@ -66,9 +74,15 @@ pub(super) fn new_card(number: u8) -> NewCard {
     NewCard { identity, product: products().entry("debit"), state: CardState::new(plastic) }
 }
 
-pub(super) async fn add(store: &EmbeddedStore, card: NewCard) -> Result<(), Taken> {
-    let [added] = store.add_cards(vec![card]).await.unwrap()[..] else { panic!() };
-    added
+pub(super) async fn add(store: &EmbeddedStore, card: NewCard) -> Result<(), NotDone> {
+    store.add_cards(vec![card.into()]).await.unwrap().pop().unwrap()
+}
+
+/// An event that tells the count of wrong PINs by its time.
+pub(super) fn event(card: &Card, after: &CardState) -> Event {
+    let who = (Timestamp::from_seconds(after.pin.tries.into()), Actor::network("net"));
+    let of = (&card.entry.identity, MaskedPan::NONE);
+    Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
 }
 
 /// One more wrong PIN; the new count.
@@ -76,20 +90,19 @@ pub(super) async fn count(store: &EmbeddedStore, number: u8) -> u32 {
     loop {
         let card = store.load(&CardKey([number; 16])).await.unwrap().unwrap();
         let tries = card.state.pin.tries + 1;
-        let time = Timestamp::from_seconds(1);
-        let event = Some(Event::StateSuspended { time, card: card.entry.identity.key });
-        let change = Commit::by_issuer(&card, card.state.with_tries(tries));
-        let commit = Commit { event, ..change };
+        let after = card.state.with_tries(tries);
+        let events = Events::from_iter([event(&card, &after)]);
+        let commit = Commit { events, ..Commit::by_issuer(&card, after) };
         match store.commit(commit, &mut None).await {
             Ok(_) => return tries,
-            Err(CommitError::Changed) => {}
+            Err(CommitError::Changed(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
 }
 
 pub(super) fn states(store: &EmbeddedStore) -> BTreeMap<String, CardState> {
-    let entries = store.cards().entries();
+    let entries = store.shared.cards.entries();
     entries
         .iter()
         .map(|entry| (entry.identity.token.to_string(), CardState::clone(&entry.state())))
@@ -149,21 +162,21 @@ async fn a_commit_is_conditional_and_one_record_holds_all_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path(), true);
     add(&store, new_card(1)).await.unwrap();
-    assert_eq!(add(&store, new_card(1)).await, Err(Taken::Pan));
+    assert_eq!(add(&store, new_card(1)).await, Err(Taken::Pan.into()));
     let stale = store.load_by_token("card-1").await.unwrap().unwrap();
     assert_eq!(count(&store, 1).await, 1);
     let commit = Commit::by_issuer(&stale, stale.state.with_tries(9));
-    assert_eq!(store.commit(commit, &mut None).await, Err(CommitError::Changed));
+    assert_eq!(store.commit(commit, &mut None).await, Err(Changed::Card.into()));
     let current = store.load_by_token("card-1").await.unwrap().unwrap();
     assert_eq!(current.state.pin.tries, 1);
 
     // Each was answered for, so each is in a sector of its own, behind that of the header.
     let offset = 2 * u32::try_from(SECTOR_BYTES).unwrap();
-    let position = super::Position { segment: 1, offset };
+    let position = Position { segment: 1, offset };
     let (sequence, payload) = store.shared.journal.read(position).unwrap();
     assert_eq!(sequence.get(), 2);
     let mut parts = Vec::new();
-    record::read_entry(&payload, |part| parts.push(part)).unwrap();
+    record::read_entry(&payload, Reads::State, |part| parts.push(part)).unwrap();
     assert!(matches!(&parts[..], [Part::CardChanged(..), Part::Event(_)]), "{parts:?}");
 }
 
@@ -186,7 +199,7 @@ fn alone(key: DuplicateKey, body: u64) -> Asked<impl Fn() -> [DuplicateKey; 3] +
     Asked { key, body: BodyDigest(body), rrn: None, parts }
 }
 
-fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
+pub(super) fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
     TransactionRecord {
         time,
         card: CardKey([1; 16]),
@@ -206,11 +219,10 @@ fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
         is_kept: true,
         duplicate_key: key(number),
         body: BodyDigest(number),
-        previous: None,
     }
 }
 
-async fn decline(store: &EmbeddedStore, number: u64) {
+pub(super) async fn decline(store: &EmbeddedStore, number: u64) {
     let Ok(Claimed::First(claim)) = store.claim("net", alone(key(number), number)).await else {
         panic!("{number}")
     };
@@ -253,12 +265,12 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
     assert!(!store.knows("net", named_by(unknown)).await.unwrap());
     let Ok(Claimed::First(claim)) = store.claim("net", alone(key(1), 1)).await else { panic!() };
     let changed = store.commit(reversing(1, unknown), &mut None).await;
-    assert_eq!(changed, Err(CommitError::Changed), "it is being answered");
+    assert_eq!(changed, Err(Changed::Original.into()), "it is being answered");
     drop(claim);
     decline(&store, 1).await;
     assert_eq!(
         store.commit(reversing(1, unknown), &mut None).await,
-        Err(CommitError::Changed),
+        Err(Changed::Original.into()),
         "it was answered"
     );
     assert!(store.knows("net", named_by(unknown)).await.unwrap());
@@ -314,8 +326,18 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
         assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
-    let history = store.history(&card, usize::MAX).await.unwrap();
-    let numbers: Vec<u64> = history.iter().map(|(_, record)| record.amount.minor_units).collect();
+    let filter = TransactionFilter::of_card(card.entry.identity.key);
+    // A page reads so many records, and the next one goes on behind them.
+    let (mut numbers, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = store.transactions(filter.clone(), after, usize::MAX).await.unwrap();
+        numbers.extend(page.items.iter().map(|(_, record)| record.amount.minor_units));
+        (after, pages) = (page.next, pages + 1);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 3, "{pages}");
     assert_eq!(numbers, (0..DECLINES).rev().collect::<Vec<_>>());
 }
 
@@ -342,7 +364,7 @@ async fn a_journal_that_ends_before_its_snapshot_is_a_refusal() {
 }
 
 /// On a thread of its own, as the store does it.
-fn take_snapshot(store: &EmbeddedStore, data_dir: &Path) {
+pub(super) fn take_snapshot(store: &EmbeddedStore, data_dir: &Path) {
     let path = options(data_dir).snapshots();
     std::thread::scope(|scope| {
         scope.spawn(|| snapshots::take(&store.shared, &path).unwrap()).join().unwrap();
@@ -357,9 +379,7 @@ async fn a_journal_without_the_last_records_of_a_snapshot_is_a_refusal() {
     add(&store, new_card(1)).await.unwrap();
     let path = options(directory.path()).snapshots();
     let mut writer = SnapshotWriter::create(&path, Sequence::FIRST).unwrap();
-    let mut bytes = Vec::new();
-    record::put_snapshot_card(&mut bytes, &store.cards().entries()[0]);
-    writer.push(&bytes).unwrap();
+    writer.push(&record::snapshot_card(&store.shared.cards.entries()[0])).unwrap();
     writer.finish(Sequence::new(2)).unwrap();
     store.close().unwrap();
     drop(store);
@@ -514,7 +534,7 @@ async fn old_segments_go_behind_snapshots() {
     store.close().unwrap();
     drop(store);
     let (store, _) = EmbeddedStore::open(&options, false).unwrap();
-    assert_eq!(store.cards().len(), 1);
+    assert_eq!(store.shared.cards.len(), 1);
 }
 
 /// Its rules are those of a product that declines everything, until there is one of its name.

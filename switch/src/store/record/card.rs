@@ -1,0 +1,290 @@
+//! The bytes of a card: the parts that add, change and remove one, and its record in a snapshot.
+//!
+//! ```text
+//! 1 card added    card
+//! 2 card changed  card key 16, state
+//! 5 card removed  card key 16
+//! 7 of a snapshot version u64, last record u64 (0: none), card
+//!
+//! card:           card key 16, token text, sealed PAN 31, product text, state
+//! state:          version u8 (1), status u8 (0 UNACTIVATED, 1 ACTIVE, 2 LIMITED, 3 SUSPENDED,
+//!                 4 TERMINATED), reason u8, PIN version u32, tries u32, reference, plastics u8
+//!                 times (expiry 4 digits, sequence u8, flag and, if it is known, chip)
+//! reference:      kind u8 (0: none) and, if there is one, check value of its key 3, then 1: PIN
+//!                 block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill), fingerprint
+//!                 of its parameters 2
+//! ```
+//!
+//! A card's version is the sequence number of the record that changed it. The state has a version
+//! of its own, since it is in three kinds of records and grows.
+
+use std::borrow::Cow;
+
+use super::entry::Kept;
+use super::stored::{Stored, Unreadable, stored_fields, stored_numbers};
+use crate::cache::CardEntry;
+use crate::cards::card::CardIdentity;
+use crate::cards::{
+    CardKey, CardState, CardStatus, Expiry, OnlinePin, Plastic, SealedPan, StatusReason,
+};
+use crate::hsm::{Kcv, PinReference, ReferenceValue};
+use crate::pin::Digits;
+
+const NO_REFERENCE: u8 = 0;
+const BLOCK: u8 = 1;
+const PVV: u8 = 2;
+const OFFSET: u8 = 3;
+
+/// A card as it is stored: a new one, if it is a part of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCard<'a> {
+    /// What never changes of it.
+    pub identity: Cow<'a, CardIdentity>,
+    /// Name of its product.
+    pub product: Cow<'a, str>,
+    /// Its state.
+    pub state: Cow<'a, CardState>,
+}
+
+/// A card with another state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardChanged<'a> {
+    /// Which card.
+    pub key: CardKey,
+    /// Its state from now on.
+    pub state: Cow<'a, CardState>,
+}
+
+/// A card that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardRemoved {
+    /// Which card.
+    pub key: CardKey,
+}
+
+/// A card in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotCard<'a> {
+    /// The record that changed it last.
+    pub version: u64,
+    /// Where the record of its last transaction stands; 0 for none.
+    pub last_record: u64,
+    /// The card.
+    pub card: StoredCard<'a>,
+}
+
+impl Kept for StoredCard<'_> {
+    const KIND: u8 = 1;
+}
+
+impl Kept for CardChanged<'_> {
+    const KIND: u8 = 2;
+}
+
+impl Kept for CardRemoved {
+    const KIND: u8 = 5;
+}
+
+impl Kept for SnapshotCard<'_> {
+    const KIND: u8 = 7;
+}
+
+stored_fields!(StoredCard<'_> { identity, product, state });
+stored_fields!(CardChanged<'_> { key, state });
+stored_fields!(CardRemoved { key });
+stored_fields!(SnapshotCard<'_> { version, last_record, card });
+stored_fields!(CardIdentity { key, token, sealed_pan });
+stored_fields!(PlasticHead { expiry, sequence });
+
+/// The version of the state's bytes.
+const STATE_VERSION: u8 = 1;
+
+impl Stored for CardState {
+    fn put(&self, out: &mut Vec<u8>) {
+        STATE_VERSION.put(out);
+        self.status.put(out);
+        self.status_reason.put(out);
+        self.pin.put(out);
+        self.plastics.put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
+        match u8::read(bytes)? {
+            STATE_VERSION => read_state_1(bytes),
+            number => {
+                Err(Unreadable::Number { what: "the version of a state", number: number.into() })
+            }
+        }
+    }
+}
+
+/// The first version, which format 7 has too, without its number.
+pub(super) fn read_state_1(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
+    Ok(CardState {
+        version: 0,
+        status: Stored::read(bytes)?,
+        status_reason: Stored::read(bytes)?,
+        pin: Stored::read(bytes)?,
+        plastics: Stored::read(bytes)?,
+    })
+}
+
+stored_numbers!(CardStatus, "the state of a card" {
+    Unactivated = 0,
+    Active = 1,
+    Limited = 2,
+    Suspended = 3,
+    Terminated = 4,
+});
+
+impl Stored for OnlinePin {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.version.put(out);
+        self.tries.put(out);
+        put_reference(out, self.reference.as_ref());
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<OnlinePin, Unreadable> {
+        let (version, tries) = (u32::read(bytes)?, u32::read(bytes)?);
+        Ok(OnlinePin { reference: read_reference(bytes)?, version, tries })
+    }
+}
+
+fn put_reference(out: &mut Vec<u8>, reference: Option<&PinReference>) {
+    let Some(PinReference { value, key }) = reference else { return NO_REFERENCE.put(out) };
+    let kind = match value {
+        ReferenceValue::Block(_) => BLOCK,
+        ReferenceValue::Pvv { .. } => PVV,
+        ReferenceValue::Offset { .. } => OFFSET,
+    };
+    kind.put(out);
+    key.put(out);
+    match value {
+        ReferenceValue::Block(block) => block.put(out),
+        ReferenceValue::Pvv { pvv, pvki } => {
+            pvv.put(out);
+            pvki.put(out);
+        }
+        ReferenceValue::Offset { digits, parameters } => {
+            digits.to_bytes().put(out);
+            parameters.put(out);
+        }
+    }
+}
+
+fn read_reference(bytes: &mut &[u8]) -> Result<Option<PinReference>, Unreadable> {
+    let kind = u8::read(bytes)?;
+    if kind == NO_REFERENCE {
+        return Ok(None);
+    }
+    let key = Kcv::read(bytes)?;
+    let value = match kind {
+        BLOCK => ReferenceValue::Block(Stored::read(bytes)?),
+        PVV => ReferenceValue::Pvv { pvv: Stored::read(bytes)?, pvki: Stored::read(bytes)? },
+        OFFSET => {
+            let digits = Digits::from_bytes(Stored::read(bytes)?);
+            let digits = digits.ok_or(Unreadable::Part("a PIN offset is no digits"))?;
+            ReferenceValue::Offset { digits, parameters: Stored::read(bytes)? }
+        }
+        number => {
+            return Err(Unreadable::Number { what: "a PIN reference", number: number.into() });
+        }
+    };
+    Ok(Some(PinReference { value, key }))
+}
+
+struct PlasticHead {
+    expiry: Expiry,
+    sequence: u8,
+}
+
+impl Stored for Plastic {
+    fn put(&self, out: &mut Vec<u8>) {
+        PlasticHead { expiry: self.expiry, sequence: self.sequence }.put(out);
+        self.chip.put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
+        let PlasticHead { expiry, sequence } = Stored::read(bytes)?;
+        Ok(Plastic { chip: Stored::read(bytes)?, ..Plastic::new(expiry, sequence) })
+    }
+}
+
+impl Stored for Expiry {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.digits().put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Expiry, Unreadable> {
+        Expiry::parse(&<[u8; 4]>::read(bytes)?).ok_or(Unreadable::Part("an expiry is no month"))
+    }
+}
+
+macro_rules! stored_inside {
+    ($($type:ident),*) => {$(
+        impl Stored for $type {
+            fn put(&self, out: &mut Vec<u8>) {
+                self.0.put(out);
+            }
+
+            fn read(bytes: &mut &[u8]) -> Result<$type, Unreadable> {
+                Stored::read(bytes).map($type)
+            }
+        }
+    )*};
+}
+
+stored_inside!(CardKey, SealedPan, StatusReason, Kcv);
+
+/// The record of a card in a snapshot, from the cache.
+#[must_use]
+pub fn snapshot_card(entry: &CardEntry) -> Vec<u8> {
+    // Before the state: what stands behind it is replayed.
+    let last_record = entry.last_record();
+    let state = entry.state();
+    let (identity, product) = (Cow::Borrowed(&entry.identity), entry.product.name().into());
+    let (version, state) = (state.version, Cow::Borrowed(&*state));
+    super::snapshot_record(&SnapshotCard {
+        version,
+        last_record,
+        card: StoredCard { identity, product, state },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stored::tests::reads_back;
+    use super::*;
+
+    fn reference(value: ReferenceValue) -> PinReference {
+        PinReference { value, key: Kcv([1, 2, 3]) }
+    }
+
+    #[test]
+    fn every_kind_of_pin_reference_reads_back() {
+        let kinds = [
+            ReferenceValue::Block([7; 8]),
+            ReferenceValue::Pvv { pvv: [0, 9, 1, 2], pvki: 6 },
+            ReferenceValue::Offset { digits: Digits::parse("12345").unwrap(), parameters: [7, 8] },
+        ];
+        for reference in kinds.map(reference).map(Some).into_iter().chain([None]) {
+            reads_back(&OnlinePin { reference, version: 7, tries: 8 });
+        }
+        assert!(read_reference(&mut &[9; 20][..]).is_err());
+    }
+
+    #[test]
+    fn every_state_reads_back_and_no_other_number_does() {
+        let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
+        for status in CardStatus::ALL {
+            let state = CardState { status, ..CardState::new(plastic.clone()) };
+            reads_back(&state);
+            let mut bytes = Vec::new();
+            state.put(&mut bytes);
+            assert_eq!(read_state_1(&mut &bytes[1..]), Ok(state));
+            bytes[0] = 2;
+            assert!(CardState::read(&mut &bytes[..]).is_err());
+        }
+        assert!(CardStatus::read(&mut &[5][..]).is_err());
+    }
+}

@@ -1,0 +1,263 @@
+//! Events: what others are told of a card, and its bytes.
+//!
+//! ```text
+//! 4 event  kind u8, time i64, who: way u8 and name text, card key 16, token text, before and after
+//!          (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4 digits), whether a PIN
+//!          is set u8
+//! ```
+//!
+//! Which transaction caused it is not stored: it stands in the same entry.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use compact_str::CompactString;
+
+use super::entry::{Kept, Part, Reads, read_entry};
+use super::stored::{Stored, Unreadable, stored_fields};
+use super::{RecordId, TransactionRecord};
+use crate::cards::card::CardIdentity;
+use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, StatusReason};
+use crate::clock::Timestamp;
+use crate::event::{Actor, ActorKind, EventKind};
+
+/// What others are told of a card. It holds all that it tells, so that it outlives its card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub time: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// Key of the card.
+    pub card: CardKey,
+    /// Token of the card; empty where a record of an earlier release tells of a card that is no
+    /// more.
+    pub card_token: CompactString,
+    /// The card's state before it; `None` for a new card.
+    pub before: Option<StateAndReason>,
+    /// The card's state after it; `None` for a card that is no more.
+    pub after: Option<StateAndReason>,
+    /// The card's PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+    /// Expiry of the card's newest plastic.
+    pub expiry: Option<Expiry>,
+    /// Whether the card has an online PIN after it, or had one when it was removed.
+    pub pin_is_set: bool,
+}
+
+/// The state of a card, and why it is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateAndReason {
+    /// The state.
+    pub status: CardStatus,
+    /// Its reason code.
+    pub reason: StatusReason,
+}
+
+impl StateAndReason {
+    /// Of a card.
+    #[must_use]
+    pub fn of(state: &CardState) -> StateAndReason {
+        StateAndReason { status: state.status, reason: state.status_reason }
+    }
+}
+
+impl Event {
+    /// An event of a card that goes from one state to another: from none if it is new, to none if
+    /// it is removed. One without both tells of no card and is never made.
+    #[must_use]
+    pub fn of_card(
+        kind: EventKind,
+        (time, actor): (Timestamp, Actor),
+        (identity, masked_pan): (&CardIdentity, MaskedPan),
+        before: Option<&CardState>,
+        after: Option<&CardState>,
+    ) -> Event {
+        let last = after.or(before);
+        debug_assert!(last.is_some(), "an event is of a card that is there before or after it");
+        Event {
+            kind,
+            time,
+            actor,
+            card: identity.key,
+            card_token: identity.token.clone(),
+            before: before.map(StateAndReason::of),
+            after: after.map(StateAndReason::of),
+            masked_pan,
+            expiry: last.and_then(|state| state.plastics.last()).map(|plastic| plastic.expiry),
+            pin_is_set: last.is_some_and(|state| state.pin.reference.is_some()),
+        }
+    }
+}
+
+/// Where an event stands: its record, and its number in that from 1 on. The transaction of a record
+/// has the number 0. Later ones have higher ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    /// The record.
+    pub record: RecordId,
+    /// The number in the record.
+    pub index: u8,
+}
+
+impl EventId {
+    /// Before all events.
+    pub const NONE: EventId = EventId { record: RecordId::NONE, index: 0 };
+
+    /// The transaction of a record.
+    #[must_use]
+    pub const fn of_transaction(record: RecordId) -> EventId {
+        EventId { record, index: 0 }
+    }
+}
+
+impl fmt::Display for EventId {
+    /// The record's id, a hyphen and two hexadecimal digits, which sort as the ids do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:02x}", self.record, self.index)
+    }
+}
+
+/// A text is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected hexadecimal digits: 8, a hyphen and 8, and of an event a hyphen and 2 more")]
+pub struct NoId;
+
+impl From<ParseIntError> for NoId {
+    fn from(_: ParseIntError) -> NoId {
+        NoId
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<RecordId, NoId> {
+        let (segment, offset) = text.split_once('-').ok_or(NoId)?;
+        Ok(RecordId(u64::from(digits(segment, 8)?) << 32 | u64::from(digits(offset, 8)?)))
+    }
+}
+
+impl FromStr for EventId {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<EventId, NoId> {
+        let (record, index) = text.rsplit_once('-').ok_or(NoId)?;
+        let index = u8::try_from(digits(index, 2)?).map_err(|_| NoId)?;
+        Ok(EventId { record: record.parse()?, index })
+    }
+}
+
+/// Exactly so many hexadecimal digits in lower case, as ids are shown.
+fn digits(text: &str, count: usize) -> Result<u32, NoId> {
+    let valid = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != count || !text.bytes().all(valid) {
+        return Err(NoId);
+    }
+    Ok(u32::from_str_radix(text, 16)?)
+}
+
+/// What a reader of events is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A transaction.
+    Transaction(Box<TransactionRecord>),
+    /// An event, and the transaction that caused it.
+    Event(Box<Event>, Option<RecordId>),
+}
+
+/// What the entry of a record tells: its transaction, then its events.
+///
+/// # Errors
+/// If the entry cannot be read.
+pub fn told(id: RecordId, entry: &[u8]) -> Result<Vec<(EventId, Told)>, Unreadable> {
+    let (mut transaction, mut events) = (None, Vec::new());
+    read_entry(entry, Reads::History, |part| match part {
+        Part::Transaction(found) => transaction = Some(found.record.into_owned()),
+        Part::Event(event) => events.push(event),
+        _ => {}
+    })?;
+    let cause = transaction.as_ref().map(|_| id);
+    let first = transaction.map(|record| Told::Transaction(Box::new(record)));
+    let first = first.map(|told| (EventId::of_transaction(id), told));
+    let events = (1..=u8::MAX)
+        .zip(events)
+        .map(|(index, event)| (EventId { record: id, index }, Told::Event(event, cause)));
+    Ok(first.into_iter().chain(events).collect())
+}
+
+impl Kept for Event {
+    const KIND: u8 = 4;
+}
+
+stored_fields!(Event {
+    kind,
+    time,
+    actor,
+    card,
+    card_token,
+    before,
+    after,
+    masked_pan,
+    expiry,
+    pin_is_set,
+});
+stored_fields!(StateAndReason { status, reason });
+stored_fields!(Actor { kind, name });
+stored_fields!(EventId { record, index });
+
+impl Stored for RecordId {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<RecordId, Unreadable> {
+        Stored::read(bytes).map(RecordId)
+    }
+}
+
+impl Stored for EventKind {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.number().put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<EventKind, Unreadable> {
+        let number = u8::read(bytes)?;
+        let unknown = Unreadable::Number { what: "an event", number: number.into() };
+        EventKind::from_number(number).ok_or(unknown)
+    }
+}
+
+impl Stored for ActorKind {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.number().put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<ActorKind, Unreadable> {
+        let number = u8::read(bytes)?;
+        let unknown = Unreadable::Number { what: "who acted", number: number.into() };
+        ActorKind::from_number(number).ok_or(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_shown() {
+        let id = EventId { record: RecordId(0x0000_0001_0000_1000), index: 2 };
+        assert_eq!(id.to_string(), "00000001-00001000-02");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.record.to_string().parse(), Ok(id.record));
+        for text in
+            ["", "1-2-3", "00000001-00001000", "00000001-00001000-+2", "0000000G-00001000-02"]
+        {
+            assert_eq!(text.parse::<EventId>(), Err(NoId), "{text}");
+        }
+        assert_eq!("00000001-0000100".parse::<RecordId>(), Err(NoId));
+    }
+}
