@@ -18,7 +18,8 @@ use switch::event::{Actor, EventKind};
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue};
 use switch::issuing::{Code, pins, secret::PinText};
 use switch::outcome::{CryptogramOutcome, PinOutcome};
-use switch::store::{Commit, Store, record::EventId, record::Told};
+use switch::store::record::{Event, EventId, Told};
+use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
@@ -330,11 +331,9 @@ async fn show(test: &SwitchUnderTest, token: &str) -> String {
 /// How often readers of events are told that a change of a card has expired.
 async fn told_expired(test: &SwitchUnderTest, token: &str) -> usize {
     let page = test.switch.store.events(EventId::NONE, 1_000).await.unwrap();
-    let told = page.items.iter().filter(|(_, told)| {
-        matches!(told, Told::Event(event, None)
-        if event.kind == EventKind::PinChangeExpired && event.card_token == token)
-    });
-    told.count()
+    let is_of = |it: &Event| it.kind == EventKind::PinChangeExpired && it.card_token == token;
+    let told = |told: &Told| matches!(told, Told::Event(event, None) if is_of(event));
+    page.items.iter().filter(|(_, it)| told(it)).count()
 }
 
 /// OFPBE counts from the change, and that of a first PIN from the activation of its card.

@@ -49,6 +49,9 @@ pub(crate) enum Action {
     /// Show and change cards, on a running switch or on its data directory.
     #[command(subcommand)]
     Card(CardAction),
+    /// Show products, add one, change its rules while cards use them.
+    #[command(subcommand)]
+    Product(ProductAction),
     /// Show every intermediate value of a cryptogram, under public test keys only.
     ExplainCryptogram {
         /// The card's token.
@@ -122,6 +125,27 @@ pub(crate) enum CardAction {
         /// Their tokens.
         #[arg(required = true)]
         tokens: Vec<String>,
+    },
+}
+
+/// On products.
+#[derive(Subcommand)]
+pub(crate) enum ProductAction {
+    /// Print all products as JSON.
+    List,
+    /// Print a product as JSON.
+    Show {
+        /// Its name.
+        token: String,
+    },
+    /// Add a product or change one, its settings read as JSON from standard input: the names of a
+    /// [[products]] table but for its name.
+    Set {
+        /// Its name.
+        token: String,
+        /// The version that was read; otherwise it is changed whatever it is now.
+        #[arg(long)]
+        version: Option<u64>,
     },
 }
 
@@ -203,6 +227,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
             let (token, de55) = (token.clone(), chip_data.clone());
             print(config, SoftwareCommand::ExplainCryptogram { token, de55 })
         }
+        Action::Product(action) => product(action, config),
         Action::Decode(words) => decode::decode(words),
         Action::Dialect(action) => dialect(action),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
@@ -224,6 +249,21 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
         CardAction::Add => Command::Add(Box::new(read_card()?)),
         CardAction::Import { file } => return bulk::import(config, file),
         CardAction::Remove { tokens } => return bulk::remove(config, tokens),
+    };
+    print(config, command)
+}
+
+fn product(action: &ProductAction, config: &Config) -> Result<(), CliError> {
+    let command = match action {
+        ProductAction::List => Command::Products,
+        ProductAction::Show { token } => Command::Product { token: token.clone() },
+        ProductAction::Set { token, version } => {
+            let settings = io::stdin().lock().take(STDIN_BYTES_MAX as u64);
+            let settings = serde_json::from_reader(settings).map_err(|error| {
+                CliError::Refused(format!("standard input: expected a JSON object: {error}"))
+            })?;
+            Command::PutProduct { token: token.clone(), settings, version: *version }
+        }
     };
     print(config, command)
 }
@@ -253,6 +293,7 @@ fn print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliErr
     let text = match ask(config, asked)? {
         Some(Reply::Card(card)) => serde_json::to_string_pretty(&card),
         Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Reply::Products(all)) => serde_json::to_string_pretty(&all),
         Some(Reply::Values(values)) => {
             let mut out = io::stdout().lock();
             for (name, value) in values {

@@ -17,11 +17,13 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::config::ProductSettings;
 use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
-    CardView, Code, Refused, TransactionView, cards, cryptogram, history, keys, pins,
+    CardView, Code, ProductView, Refused, TransactionView, cards, cryptogram, history, keys, pins,
+    products,
 };
 use crate::listener::Door;
 use crate::place::{self, at};
@@ -73,6 +75,22 @@ pub enum Command {
     Remove {
         /// Their tokens.
         tokens: Vec<String>,
+    },
+    /// All products.
+    Products,
+    /// A product.
+    Product {
+        /// Its name.
+        token: String,
+    },
+    /// Adds a product or changes one.
+    PutProduct {
+        /// Its name.
+        token: String,
+        /// Its settings, with the names of a `[[products]]` table.
+        settings: ProductSettings,
+        /// The version that was read; whatever it is now where it is left out.
+        version: Option<u64>,
     },
     /// Whether no card's PIN reference was made with the key of this check value.
     CheckUnused {
@@ -134,6 +152,8 @@ pub enum Reply {
     Card(CardView),
     /// Done, and nothing to show.
     Done,
+    /// Products, in the order of their names.
+    Products(Vec<ProductView>),
     /// Names and values, in order.
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
@@ -192,6 +212,18 @@ impl From<Vec<TransactionView>> for Reply {
     }
 }
 
+impl From<Vec<ProductView>> for Reply {
+    fn from(products: Vec<ProductView>) -> Reply {
+        Reply::Products(products)
+    }
+}
+
+impl From<ProductView> for Reply {
+    fn from(product: ProductView) -> Reply {
+        Reply::Products(vec![product])
+    }
+}
+
 impl From<Vec<(String, String)>> for Reply {
     fn from(values: Vec<(String, String)>) -> Reply {
         Reply::Values(values)
@@ -242,6 +274,11 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         Command::Remove { tokens } => cards::remove(switch, actor, &tokens).await.into(),
         Command::Transactions { token, count } => {
             history::transactions(switch, &token, count).await.into()
+        }
+        Command::Products => products::list(switch).await.into(),
+        Command::Product { token } => products::show(switch, &token).await.into(),
+        Command::PutProduct { token, settings, version } => {
+            products::put(switch, actor, &token, settings, version).await.into()
         }
         Command::CheckUnused { kcv } => keys::check_unused(switch, &kcv).await.into(),
     }

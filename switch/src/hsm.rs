@@ -47,6 +47,16 @@ pub trait Hsm: Send + Sync + 'static {
         call: IssuerAuthenticate<'_>,
     ) -> impl Future<Output = Result<Authenticated, HsmUnavailable>> + Send;
 
+    /// Whether the keys that a product names are there, each for its purpose.
+    ///
+    /// # Errors
+    /// The first that is not.
+    fn check_keys(
+        &self,
+        methods: &PinMethods,
+        chip: Option<&ChipKeys>,
+    ) -> impl Future<Output = Result<(), MissingKey>> + Send;
+
     /// Whether the HSM can verify PINs now.
     fn health(&self) -> impl Future<Output = Result<(), HsmUnavailable>> + Send;
 }
@@ -201,6 +211,11 @@ pub enum AcceptPinError {
     #[error("the HSM is not available")]
     Unavailable,
 }
+
+/// A key that a product names is not there, or is for another purpose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key {0} is not in use, or not for this purpose")]
+pub struct MissingKey(pub KeyName);
 
 /// The HSM cannot work; the text says why and holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

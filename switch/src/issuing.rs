@@ -8,10 +8,12 @@ pub mod audit;
 pub mod secret;
 pub mod cards;
 pub mod pins;
+pub mod products;
 pub mod history;
 pub mod cryptogram;
 pub mod keys;
 pub mod views;
 
+pub use products::ProductView;
 pub use refused::{Code, Refused};
 pub use views::{CardView, TransactionView};

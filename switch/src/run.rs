@@ -1,5 +1,7 @@
 //! Putting the parts together: from a checked configuration to a running switch.
 
+mod products;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
-use crate::authorization::Product;
 use crate::cache::{CardEntry, Products};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, Config, LinkConfig};
@@ -24,10 +25,10 @@ use crate::hsm::software::keys::{
     Addition, CARD_DIGEST_KEY, KeySource, Keys, KeysError, OWN_KEYS, PAN_KEY, read_master_key,
 };
 use crate::hsm::software::public_keys;
-use crate::hsm::software::{self, Needs, SoftwareHsm, ZoneKey};
+use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Kcv};
 use crate::in_flight::InFlight;
-use crate::issuing::{audit, pins};
+use crate::issuing::{Refused, audit, keys, pins};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::place;
@@ -94,6 +95,14 @@ pub enum RunError {
     /// An address cannot be bound, or a thread not started.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A product of the store or of the configuration.
+    #[error("product {token}: {refused}")]
+    Product {
+        /// Its name.
+        token: String,
+        /// What is wrong.
+        refused: Box<Refused>,
+    },
     /// A demo card could not be made.
     #[error("{0}")]
     DemoCard(String),
@@ -156,8 +165,7 @@ pub fn open<C: Clock + Clone>(
     }
     let metrics = Metrics::new();
     let (sync, synced_records) = metrics.sync();
-    let products = config.products.iter().map(|product| Product::clone(product));
-    let products = Arc::new(Products::new(products));
+    let products = Arc::new(Products::default());
     let options = OpenOptions {
         data_dir: config.data_dir.clone(),
         config: config.store.clone(),
@@ -187,15 +195,11 @@ pub fn open<C: Clock + Clone>(
         algorithm: link.zone_key_algorithm(),
         under_older: metrics.under_older_zone_key(link.zpk.as_str()),
     });
-    let methods = config.products.iter().flat_map(|product| product.pin_methods.iter().cloned());
-    let needs = Needs {
-        zone_keys: zone_keys.collect(),
-        methods: methods.collect(),
-        chips: chip_keys(config).cloned().collect(),
-    };
+    products::load(config, &store, &vault, &products)?;
+    let needs = keys::needs(&products.all());
     let switch = Switch {
         clock,
-        hsm: SoftwareHsm::new(&keys, needs)?,
+        hsm: SoftwareHsm::new(&keys, zone_keys.collect(), &needs)?,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
@@ -304,7 +308,7 @@ pub async fn run(
     warn_of_places(&config);
     let control = ControlListener::bind(&config.data_dir)?;
     // Who changed a key before now could not tell us.
-    switch.hsm.reload_keys()?;
+    switch.hsm.reload_keys(&keys::needs(&switch.products.all()))?;
     audit::of_keys(&Actor::switch("start"), "key in use", &switch.hsm.inventory());
     warn_of_lost_references(&switch);
     if config.is_demo {

@@ -15,8 +15,8 @@ use switch::control::{self, Command, Reply};
 use switch::event::Actor;
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
-    IssuerAuthenticate, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, Hsm, HsmUnavailable,
+    IssuerAuthenticate, MissingKey, PinMethods, VerifyPin,
 };
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
@@ -163,6 +163,14 @@ impl Hsm for TestHsm {
             return Err(HsmUnavailable("it is down".to_owned()));
         }
         self.inner.issuer_authenticate(call).await
+    }
+
+    async fn check_keys(
+        &self,
+        methods: &PinMethods,
+        chip: Option<&ChipKeys>,
+    ) -> Result<(), MissingKey> {
+        self.inner.check_keys(methods, chip).await
     }
 
     async fn health(&self) -> Result<(), HsmUnavailable> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, Hsm, HsmUnavailable,
-    IssuerAuthenticate, Kcv, KeptPin, NewPin, PinBlock, PinReference, ReferenceValue, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, Hsm, HsmUnavailable,
+    IssuerAuthenticate, Kcv, KeptPin, MissingKey, NewPin, PinBlock, PinMethods, PinReference,
+    ReferenceValue, VerifyPin,
 };
 use switch::outcome::{CryptogramOutcome, PinOutcome};
 use tokio::time::sleep;
@@ -117,6 +118,10 @@ impl Hsm for SimulatedHsm {
         _: IssuerAuthenticate<'_>,
     ) -> Result<Authenticated, HsmUnavailable> {
         Err(HsmUnavailable("the simulation has no chips".to_owned()))
+    }
+
+    async fn check_keys(&self, _: &PinMethods, _: Option<&ChipKeys>) -> Result<(), MissingKey> {
+        Ok(())
     }
 
     async fn health(&self) -> Result<(), HsmUnavailable> {

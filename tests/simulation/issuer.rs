@@ -50,9 +50,11 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
 /// What a clerk was told; nothing, where nobody knows whether it was carried out.
 fn heard(outcome: Told) -> Option<Heard> {
     match outcome {
-        Told::Card(_) | Told::Transactions(_) | Told::Values(_) | Told::Done => {
-            Some(Heard::Reply(Reply::Done))
-        }
+        Told::Card(_)
+        | Told::Transactions(_)
+        | Told::Products(_)
+        | Told::Values(_)
+        | Told::Done => Some(Heard::Reply(Reply::Done)),
         Told::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
         Told::Each { .. } => Some(Heard::Refused),
         Told::Refused(why) if why.code == Code::StoreFailed => None,

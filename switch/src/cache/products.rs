@@ -44,6 +44,9 @@ impl ProductEntry {
 /// All products.
 #[derive(Debug, Default)]
 pub struct Products {
+    /// Held for reading while a card is added, and for writing while a product changes: no card
+    /// comes to a BIN that goes.
+    pub changing: tokio::sync::RwLock<()>,
     entries: RwLock<BTreeMap<Box<str>, Arc<ProductEntry>>>,
     bins: ArcSwap<Bins>,
 }

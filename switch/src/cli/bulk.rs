@@ -310,7 +310,11 @@ impl Work {
             let outcome = match self.target.ask(command)? {
                 Reply::Each { refused } => refused,
                 Reply::Refused(refusal) => return Err(refusal.into()),
-                Reply::Card(_) | Reply::Transactions(_) | Reply::Values(_) | Reply::Done => {
+                Reply::Card(_)
+                | Reply::Products(_)
+                | Reply::Transactions(_)
+                | Reply::Values(_)
+                | Reply::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }
             };

@@ -30,8 +30,8 @@ use subtle::ConstantTimeEq;
 use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
-    HsmUnavailable, IssuerAuthenticate, KeyName, NewPin, PinBlockFormat, PinMethod, PinMethods,
-    PinReference, ReferenceValue, VerifyPin,
+    HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, NewPin, PinBlockFormat, PinMethod,
+    PinMethods, PinReference, ReferenceValue, VerifyPin,
 };
 use crate::key::Kcv;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
@@ -56,11 +56,9 @@ pub struct ZoneKey {
     pub under_older: Counter,
 }
 
-/// What a configuration names: these keys must be there.
+/// The keys that products name: these must be there.
 #[derive(Default)]
 pub struct Needs {
-    /// Of the links.
-    pub zone_keys: Vec<ZoneKey>,
     /// Of the products' PINs.
     pub methods: Vec<PinMethod>,
     /// Of the products' chips.
@@ -72,7 +70,7 @@ pub struct SoftwareHsm {
     source: KeySource,
     /// What was there when the keys were read last.
     inventory: Mutex<Vec<KeyVersion>>,
-    needs: Needs,
+    zone_keys: Vec<ZoneKey>,
     ring: ArcSwap<Ring>,
 }
 
@@ -139,8 +137,8 @@ impl Loaded {
 }
 
 impl Ring {
-    fn load(keys: &Keys, needs: &Needs) -> Result<Ring, KeysError> {
-        let Needs { zone_keys, methods, chips } = needs;
+    fn load(keys: &Keys, zone_keys: &[ZoneKey], needs: &Needs) -> Result<Ring, KeysError> {
+        let Needs { methods, chips } = needs;
         let pin_encryption = KeyUsage::PinEncryption;
         let peks = load(keys, PEK, pin_encryption, Operation::Encrypt)?;
         let zone_keys = zone_keys.iter().map(|zone| {
@@ -172,6 +170,20 @@ impl Ring {
         methods.iter().try_for_each(|method| check_pvk(keys, method))?;
         chips.iter().try_for_each(|chip| check_chip_keys(keys, chip))?;
         Ok(Ring { peks, zone_keys, pvks, issuer_keys })
+    }
+
+    /// Whether the keys that a product names are there, each for its purpose.
+    fn check(&self, methods: &PinMethods, chip: Option<&ChipKeys>) -> Result<(), MissingKey> {
+        let pvks = methods.iter().filter_map(pvk_of).map(|wanted| (&self.pvks, wanted));
+        let of_chip = chip.into_iter().flat_map(chip_keys_of);
+        let of_chip = of_chip.map(|wanted| (&self.issuer_keys, wanted));
+        for (all, (name, usage)) in pvks.chain(of_chip) {
+            let versions = all.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            if versions.is_empty() || versions.iter().any(|key| key.attributes.usage != usage) {
+                return Err(MissingKey(name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// The PVK that made a PVV: no two keys have one check value.
@@ -323,14 +335,18 @@ pub fn check_pvk(keys: &Keys, method: &PinMethod) -> Result<(), KeysError> {
 /// # Errors
 /// For the first that is not.
 pub fn check_chip_keys(keys: &Keys, chip: &ChipKeys) -> Result<(), KeysError> {
-    let wanted = [
+    chip_keys_of(chip)
+        .into_iter()
+        .try_for_each(|(name, usage)| keys.get(name.as_str(), usage, Operation::Derive).map(|_| ()))
+}
+
+/// The issuer master keys of a product's chips, and the usage that each must have.
+const fn chip_keys_of(chip: &ChipKeys) -> [(&KeyName, KeyUsage); 3] {
+    [
         (&chip.cryptograms, KeyUsage::Cryptograms),
         (&chip.integrity, KeyUsage::ScriptIntegrity),
         (&chip.confidentiality, KeyUsage::ScriptConfidentiality),
-    ];
-    wanted
-        .into_iter()
-        .try_for_each(|(name, usage)| keys.get(name.as_str(), usage, Operation::Derive).map(|_| ()))
+    ]
 }
 
 fn load(
@@ -349,10 +365,14 @@ impl SoftwareHsm {
     ///
     /// # Errors
     /// If a key is missing, or is for another purpose or algorithm.
-    pub fn new(keys: &Keys, needs: Needs) -> Result<SoftwareHsm, KeysError> {
-        let ring = ArcSwap::from_pointee(Ring::load(keys, &needs)?);
+    pub fn new(
+        keys: &Keys,
+        zone_keys: Vec<ZoneKey>,
+        needs: &Needs,
+    ) -> Result<SoftwareHsm, KeysError> {
+        let ring = ArcSwap::from_pointee(Ring::load(keys, &zone_keys, needs)?);
         let (source, inventory) = (keys.source().clone(), Mutex::new(keys.inventory()));
-        Ok(SoftwareHsm { source, inventory, needs, ring })
+        Ok(SoftwareHsm { source, inventory, zone_keys, ring })
     }
 
     /// Whether there is all that it takes to verify a PIN against this reference of a card whose
@@ -374,10 +394,10 @@ impl SoftwareHsm {
     ///
     /// # Errors
     /// If a key that is needed is missing or not usable; those in use stay then.
-    pub fn reload_keys(&self) -> Result<KeyChanges, KeysError> {
+    pub fn reload_keys(&self, needs: &Needs) -> Result<KeyChanges, KeysError> {
         let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = Keys::open(self.source.clone())?;
-        self.ring.store(Arc::new(Ring::load(&keys, &self.needs)?));
+        self.ring.store(Arc::new(Ring::load(&keys, &self.zone_keys, needs)?));
         let before = std::mem::replace(&mut *inventory, keys.inventory());
         let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
             versions.iter().filter(|key| !others.contains(key)).cloned().collect()
@@ -487,6 +507,14 @@ impl Hsm for SoftwareHsm {
     ) -> Result<Authenticated, HsmUnavailable> {
         let answer = self.ring.load().issuer_authenticate(&call);
         answer.ok_or_else(|| HsmUnavailable("a key of a chip is missing".to_owned()))
+    }
+
+    async fn check_keys(
+        &self,
+        methods: &PinMethods,
+        chip: Option<&ChipKeys>,
+    ) -> Result<(), MissingKey> {
+        self.ring.load().check(methods, chip)
     }
 
     /// A known answer: triple DES of the zero block under a fixed key.

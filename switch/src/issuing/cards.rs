@@ -132,6 +132,8 @@ async fn add_each<W: Seams>(
     actor: &Actor,
     cards: Vec<Result<AddCard, Refused>>,
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
+    // The rules of their products stay as they are until they are there.
+    let _unchanged = switch.products.changing.read().await;
     let mut additions = Vec::with_capacity(cards.len());
     let mut outcomes = Vec::with_capacity(cards.len());
     for card in cards {
@@ -272,8 +274,7 @@ pub(super) async fn change<W: Seams>(
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
             Err(CommitError::Changed(_)) => {}
-            Err(CommitError::Limit(limit)) => return Err(limit.into()),
-            Err(CommitError::Store(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(Refused::Busy)

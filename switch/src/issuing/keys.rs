@@ -1,10 +1,13 @@
 //! Keys of a running switch: take those of the key directory into use, and see whether one is still
 //! needed. What the keys are is administered in the directory, by the command line.
 
+use std::sync::Arc;
+
 use super::{Refused, audit};
+use crate::authorization::Product;
 use crate::event::Actor;
-use crate::hsm::software::SoftwareHsm;
 use crate::hsm::software::keys::KeyChanges;
+use crate::hsm::software::{Needs, SoftwareHsm};
 use crate::key::Kcv;
 use crate::store::Store;
 use crate::switch::{Seams, Switch};
@@ -17,7 +20,7 @@ pub fn reload<W: Seams<Hsm = SoftwareHsm>>(
     switch: &Switch<W>,
     actor: &Actor,
 ) -> Result<(), Refused> {
-    let reloaded = switch.hsm.reload_keys();
+    let reloaded = switch.hsm.reload_keys(&needs(&switch.products.all()));
     let refused = reloaded.as_ref().err().map(tracing::field::display);
     let done = reloaded.is_ok();
     tracing::info!(target: "audit", action = "reload keys", done, %actor, refused);
@@ -25,6 +28,14 @@ pub fn reload<W: Seams<Hsm = SoftwareHsm>>(
     audit::of_keys(actor, "key added", &added);
     audit::of_keys(actor, "key removed", &removed);
     Ok(())
+}
+
+/// The keys that products name.
+#[must_use]
+pub fn needs(products: &[Arc<Product>]) -> Needs {
+    let methods = products.iter().flat_map(|product| product.pin_methods.iter()).cloned();
+    let chips = products.iter().filter_map(|product| Some(product.chip.as_ref()?.keys.clone()));
+    Needs { methods: methods.collect(), chips: chips.collect() }
 }
 
 /// Whether no card's PIN reference, and no PIN that waits for a chip, was made with the key of this

@@ -128,8 +128,7 @@ pub async fn expire_changes<W: Seams>(
         match commit(switch, actor, (&card, changed), event).await {
             Ok(()) => count += ends,
             Err(CommitError::Changed(_)) => {}
-            Err(CommitError::Limit(limit)) => return Err(limit.into()),
-            Err(CommitError::Store(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(count)

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorization::trail::Note;
 use crate::cache::Taken;
-use crate::hsm::AcceptPinError;
+use crate::config::WrongSetting;
 use crate::hsm::software::key::KeyFault;
 use crate::hsm::software::keys::KeysError;
+use crate::hsm::{AcceptPinError, MissingKey};
 use crate::key::Kcv;
-use crate::store::{Limit, NotDone, StoreError};
+use crate::store::{Changed, CommitError, Limit, NotDone, StoreError};
 
 /// Why a call was refused. Nothing has changed then; only of a store that has failed nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,27 @@ pub enum Refused {
     /// Fields that cannot stand together, or one that is missing.
     #[error("expected {0}")]
     Fields(&'static str),
+    /// Settings of a product that cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Settings(Vec<WrongSetting>),
+    /// A product that a release before or after this one has written.
+    #[error("the product {0} cannot be read by this release")]
+    ProductUnreadable(String),
+    /// What stands in the configuration is changed there.
+    #[error("the product is managed by the configuration file: change it there")]
+    ProductOfFile,
+    /// Somebody else has changed it since it was read.
+    #[error("the product has changed since it was read")]
+    ProductChanged,
+    /// A setting that must not change under cards.
+    #[error("{0}: the product has cards, under which it must not change")]
+    ProductHasCards(&'static str),
+    /// A key that a product names.
+    #[error(transparent)]
+    KeyMissing(#[from] MissingKey),
+    /// A document cannot be sealed.
+    #[error("a document cannot be sealed: {0}")]
+    Sealing(KeyFault),
     /// The HSM did not take the PIN over.
     #[error(transparent)]
     Pin(#[from] AcceptPinError),
@@ -91,6 +113,17 @@ impl From<NotDone> for Refused {
     }
 }
 
+impl From<CommitError> for Refused {
+    fn from(error: CommitError) -> Refused {
+        match error {
+            CommitError::Changed(Changed::Card | Changed::Original) => Refused::Busy,
+            CommitError::Changed(Changed::Document(..)) => Refused::ProductChanged,
+            CommitError::Limit(limit) => Refused::Limit(limit),
+            CommitError::Store(error) => Refused::Store(error),
+        }
+    }
+}
+
 /// The name of a refusal: what programs compare. The names are part of every door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +144,20 @@ pub enum Code {
     ClockNotSettled,
     /// [`Refused::Field`] and [`Refused::Fields`].
     InvalidField,
+    /// [`Refused::Settings`].
+    InvalidSettings,
+    /// [`Refused::ProductUnreadable`].
+    ProductUnreadable,
+    /// [`Refused::ProductOfFile`].
+    ProductOfFile,
+    /// [`Refused::ProductChanged`].
+    ProductChanged,
+    /// [`Refused::ProductHasCards`].
+    ProductHasCards,
+    /// [`Refused::KeyMissing`].
+    KeyMissing,
+    /// [`Refused::Sealing`].
+    Sealing,
     /// [`Refused::Pin`], but for an HSM that gives no answer.
     PinNotAccepted,
     /// The HSM gives no answer.
@@ -148,6 +195,13 @@ impl Refused {
             Refused::ChipHoldsNoPin => Code::ChipHoldsNoPin,
             Refused::ClockNotSettled => Code::ClockNotSettled,
             Refused::Field { .. } | Refused::Fields(_) => Code::InvalidField,
+            Refused::Settings(_) => Code::InvalidSettings,
+            Refused::ProductUnreadable(_) => Code::ProductUnreadable,
+            Refused::ProductOfFile => Code::ProductOfFile,
+            Refused::ProductChanged => Code::ProductChanged,
+            Refused::ProductHasCards(_) => Code::ProductHasCards,
+            Refused::KeyMissing(_) => Code::KeyMissing,
+            Refused::Sealing(_) => Code::Sealing,
             Refused::Pin(AcceptPinError::Unavailable) => Code::HsmUnavailable,
             Refused::Pin(
                 AcceptPinError::PanTooShort | AcceptPinError::OtherMethod | AcceptPinError::Key(_),

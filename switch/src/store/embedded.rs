@@ -58,7 +58,7 @@ pub use open::{OpenOptions, OpenStoreError, Recovery};
 
 use compact_str::CompactString;
 
-use super::document::{Document, DocumentKind};
+use super::document::{Document, DocumentChange, DocumentKind};
 use super::documents::Documents;
 use super::duplicates::{
     Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Sought,
@@ -126,6 +126,27 @@ impl EmbeddedStore {
         }
         self.shared.append_own_keys(&keys)?;
         Ok(*self.shared.own_keys.get_or_init(|| keys))
+    }
+
+    /// All documents of a kind, in the order of their tokens; for the start, before anybody asks.
+    #[must_use]
+    pub fn documents_of(&self, kind: DocumentKind) -> Vec<Arc<Document>> {
+        self.shared.documents.page(kind, None, usize::MAX, self.shared.clock.now())
+    }
+
+    /// A document of this kind, as it is now.
+    #[must_use]
+    pub fn document_of(&self, kind: DocumentKind, token: &str) -> Option<Arc<Document>> {
+        self.shared.documents.get(kind, token, self.shared.clock.now())
+    }
+
+    /// Writes a document that each start writes again if it is lost, so nobody waits for it.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn restate(&self, change: DocumentChange) -> Result<(), CommitError> {
+        let commit = Commit { documents: vec![change], ..Commit::default() };
+        self.shared.append_commit(commit, &mut None).map(drop)
     }
 
     /// Resolves when the store has failed, so that the process can stop.

@@ -42,7 +42,7 @@ fn keys(directory: &tempfile::TempDir) -> Keys {
 
 fn hsm(directory: &tempfile::TempDir) -> SoftwareHsm {
     let zone_keys = vec![zone_key(Algorithm::Tdes)];
-    SoftwareHsm::new(&keys(directory), Needs { zone_keys, ..Needs::default() }).unwrap()
+    SoftwareHsm::new(&keys(directory), zone_keys, &Needs::default()).unwrap()
 }
 
 fn pan() -> Pan {
@@ -117,13 +117,13 @@ fn while_a_zone_key_is_rotated_blocks_under_either_version_verify() {
     let under_new = crate::hex::hex(&under_new.encrypt(&clear));
     assert_eq!(verify(&hsm, "zpk", &under_new, &right), PinOutcome::BadPinBlock);
     keys.add("zpk", zpk, Addition::Rotation).unwrap();
-    hsm.reload_keys().unwrap();
+    hsm.reload_keys(&Needs::default()).unwrap();
     for block in [BLOCK_OF_8245, &under_new] {
         assert_eq!(verify(&hsm, "zpk", block, &right), PinOutcome::Right);
         assert_eq!(verify(&hsm, "zpk", block, &wrong), PinOutcome::Wrong);
     }
     keys.retire("zpk", Retire::Older).unwrap();
-    hsm.reload_keys().unwrap();
+    hsm.reload_keys(&Needs::default()).unwrap();
     assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), PinOutcome::BadPinBlock);
     assert_eq!(verify(&hsm, "zpk", &under_new, &right), PinOutcome::Right);
 }
@@ -134,7 +134,7 @@ fn a_reload_that_fails_changes_nothing() {
     let hsm = hsm(&directory);
     let right = accept(&hsm, "8245");
     std::fs::remove_file(directory.path().join("zpk.key")).unwrap();
-    assert!(hsm.reload_keys().is_err());
+    assert!(hsm.reload_keys(&Needs::default()).is_err());
     assert_eq!(verify(&hsm, "zpk", BLOCK_OF_8245, &right), PinOutcome::Right);
 }
 
@@ -143,14 +143,14 @@ fn keys_of_another_purpose_or_algorithm_are_refused_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let mut keys = keys(&directory);
     let zone_keys = vec![zone_key(Algorithm::Aes)];
-    let refused = SoftwareHsm::new(&keys, Needs { zone_keys, ..Needs::default() });
+    let refused = SoftwareHsm::new(&keys, zone_keys, &Needs::default());
     assert!(refused.is_err(), "format 4 needs AES");
     keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
     let method = |pvk| PinMethod::VisaPvv(VisaPvv { pvk: name(pvk), pvki: 1 });
     let start = |pvk| {
         let zone_keys = vec![zone_key(Algorithm::Tdes)];
         let methods = vec![method(pvk)];
-        SoftwareHsm::new(&keys, Needs { zone_keys, methods, ..Needs::default() }).is_ok()
+        SoftwareHsm::new(&keys, zone_keys, &Needs { methods, ..Needs::default() }).is_ok()
     };
     assert!(start("pvk") && !start("zpk") && !start("no-key"));
 }
@@ -216,7 +216,7 @@ fn while_issuer_keys_are_rotated_a_script_is_of_the_generation_of_its_card() {
     let directory = tempfile::tempdir().unwrap();
     let mut keys = keys(&directory);
     add_issuer_keys(&mut keys, 0, Addition::New);
-    let hsm = SoftwareHsm::new(&keys, Needs::default()).unwrap();
+    let hsm = SoftwareHsm::new(&keys, Vec::new(), &Needs::default()).unwrap();
     let kept = hsm.ring.load().keep_pin(&ClearPin::parse(b"8245").unwrap(), &pan()).unwrap();
     let changes =
         [ChangeKind::Pin { version: 1, pin: kept }, ChangeKind::Unblock { pin_is_old: false }];
@@ -225,13 +225,13 @@ fn while_issuer_keys_are_rotated_a_script_is_of_the_generation_of_its_card() {
     assert!(old.iter().all(Option::is_some));
     assert!(answers(1).iter().all(Option::is_none));
     add_issuer_keys(&mut keys, 1, Addition::Rotation);
-    hsm.reload_keys().unwrap();
+    hsm.reload_keys(&Needs::default()).unwrap();
     let new = answers(1);
     assert!(answers(0) == old, "made under the new keys");
     for (name, _) in ISSUER_KEY_NAMES {
         keys.retire(name, Retire::Older).unwrap();
     }
-    hsm.reload_keys().unwrap();
+    hsm.reload_keys(&Needs::default()).unwrap();
     assert!(new.iter().all(Option::is_some) && answers(1) == new, "made under the old keys");
     assert!(answers(0).iter().all(Option::is_none));
 }

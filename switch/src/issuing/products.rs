@@ -1,0 +1,256 @@
+//! Products: show them, add one, change its rules while cards use them. A product is a document of
+//! the store; its rules are swapped as a whole when the document is on disk.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Refused;
+use crate::authorization::Product;
+use crate::cache::{Card, CardEntry};
+use crate::config::ProductSettings;
+use crate::event::Actor;
+use crate::hsm::Hsm;
+use crate::hsm::software::PanVault;
+use crate::store::document::{Document, DocumentChange, DocumentKind};
+use crate::store::{Commit, Store};
+use crate::switch::{Seams, Switch};
+
+/// Longest name of a product, in characters.
+const NAME_CHARACTERS_MAX: usize = 64;
+/// Cards that are looked at together.
+const CARDS_AT_ONCE: usize = 10_000;
+
+/// Who decides what a product is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ManagedBy {
+    /// The configuration: each start writes what stands there.
+    File,
+    /// The issuer, by one of the doors.
+    Api,
+}
+
+/// A product as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredProduct {
+    /// Who decides what it is.
+    pub managed_by: ManagedBy,
+    /// Its settings, as they were written.
+    pub settings: ProductSettings,
+}
+
+/// A product as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductView {
+    /// Its name, by which cards refer to it.
+    pub token: String,
+    /// Goes up with every change.
+    pub version: u64,
+    /// Who decides what it is.
+    pub managed_by: ManagedBy,
+    /// Its settings, as they were written.
+    pub settings: ProductSettings,
+}
+
+impl StoredProduct {
+    /// The product of a document. Documents of products are not sealed.
+    ///
+    /// # Errors
+    /// [`Refused::ProductUnreadable`]: a release before or after this one has written it.
+    pub fn read(vault: &PanVault, document: &Document) -> Result<StoredProduct, Refused> {
+        let json = document.json(&vault.documents).ok();
+        let stored = json.and_then(|json| serde_json::from_slice(&json).ok());
+        stored.ok_or_else(|| Refused::ProductUnreadable(document.token.to_string()))
+    }
+
+    /// The rules of the product of a document.
+    ///
+    /// # Errors
+    /// All that is wrong with its settings.
+    pub fn rules(&self, document: &Document) -> Result<Product, Refused> {
+        let product = self.settings.product(&document.token, document.version);
+        product.map_err(Refused::Settings)
+    }
+
+    /// The change that writes it, where this version was read; 0 for none.
+    ///
+    /// # Errors
+    /// Never for settings that were read.
+    pub fn write(
+        &self,
+        vault: &PanVault,
+        token: &str,
+        read: u64,
+    ) -> Result<DocumentChange, Refused> {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        debug_assert!(!json.is_empty(), "settings are a JSON object with texts as keys");
+        let kind = (DocumentKind::Product, token);
+        DocumentChange::write(&vault.documents, kind, read, &json).map_err(Refused::Sealing)
+    }
+}
+
+/// All products, in the order of their names.
+///
+/// # Errors
+/// If the store has failed.
+pub async fn list<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refused> {
+    let (mut views, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let kind = DocumentKind::Product;
+        let page = switch.store.documents(kind, after.as_deref(), CARDS_AT_ONCE).await?;
+        for (_, document) in &page.items {
+            views.push(view(switch, document)?);
+        }
+        match page.next {
+            Some(next) => after = Some(next.into()),
+            None => return Ok(views),
+        }
+    }
+}
+
+/// A product.
+///
+/// # Errors
+/// [`Refused::NoSuchProduct`], or the store has failed.
+pub async fn show<W: Seams>(switch: &Switch<W>, token: &str) -> Result<ProductView, Refused> {
+    let document = switch.store.document(DocumentKind::Product, token).await?;
+    let document = document.ok_or(Refused::NoSuchProduct)?;
+    view(switch, &document)
+}
+
+/// Adds a product, or changes one from the version that was read; without one, whatever it is now.
+/// Cards follow the new rules from the answer on, and no decision mixes both.
+///
+/// # Errors
+/// Why not. Nothing has changed then.
+pub async fn put<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    settings: ProductSettings,
+    read: Option<u64>,
+) -> Result<ProductView, Refused> {
+    let put = put_unaudited(switch, token, settings, read).await;
+    let refused = put.as_ref().err().map(tracing::field::display);
+    let (done, version) = (put.is_ok(), put.as_ref().ok().map(|view| view.version));
+    let product = is_name(token).then_some(token);
+    tracing::info!(
+        target: "audit", action = "product", product, done, %actor, version, refused
+    );
+    put
+}
+
+async fn put_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    token: &str,
+    settings: ProductSettings,
+    read: Option<u64>,
+) -> Result<ProductView, Refused> {
+    if !is_name(token) {
+        let expected = "1 to 64 letters, digits, '-', '_' and '.'";
+        return Err(Refused::Field { name: "card_product_token", expected });
+    }
+    let rules = settings.product(token, 1).map_err(Refused::Settings)?;
+    let chip = rules.chip.as_ref().map(|chip| &chip.keys);
+    switch.hsm.check_keys(&rules.pin_methods, chip).await?;
+    // No card comes to a BIN while it goes.
+    let _changing = switch.products.changing.write().await;
+    let before = switch.store.document(DocumentKind::Product, token).await?;
+    let version = before.as_ref().map_or(0, |before| before.version);
+    if read.is_some_and(|read| read != version) {
+        return Err(Refused::ProductChanged);
+    }
+    if let Some(before) = &before {
+        let stored = StoredProduct::read(&switch.vault, before)?;
+        if stored.managed_by == ManagedBy::File {
+            return Err(Refused::ProductOfFile);
+        }
+        check_cards(switch, &stored.rules(before)?, &rules).await?;
+    }
+    let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
+    let change = stored.write(&switch.vault, token, version)?;
+    let commit = Commit { documents: vec![change], ..Commit::default() };
+    switch.store.commit(commit, &mut None).await?;
+    let written = switch.store.document(DocumentKind::Product, token).await?;
+    let written = written.ok_or(Refused::NoSuchProduct)?;
+    switch.products.put(StoredProduct::read(&switch.vault, &written)?.rules(&written)?);
+    view(switch, &written)
+}
+
+fn is_name(token: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=NAME_CHARACTERS_MAX).contains(&token.len()) && token.bytes().all(valid)
+}
+
+fn view<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ProductView, Refused> {
+    let StoredProduct { managed_by, settings } = StoredProduct::read(&switch.vault, document)?;
+    let (token, version) = (document.token.to_string(), document.version);
+    Ok(ProductView { token, version, managed_by, settings })
+}
+
+/// What must not change under the cards of a product: its currency, in which their limits are, and
+/// a BIN that one of them has.
+async fn check_cards<W: Seams>(
+    switch: &Switch<W>,
+    before: &Product,
+    after: &Product,
+) -> Result<(), Refused> {
+    let Some(forbidden) = Forbidden::between(before, after) else { return Ok(()) };
+    let mut from = None;
+    loop {
+        let page = switch.store.cards(from, CARDS_AT_ONCE).await?;
+        let hit = page
+            .items
+            .iter()
+            .find_map(|(_, Card { entry, .. })| forbidden.by_card(&switch.vault, entry));
+        if let Some(refused) = hit {
+            return Err(refused);
+        }
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What a change of a product takes from cards, if it has any.
+pub struct Forbidden {
+    product: Box<str>,
+    changes_currency: bool,
+    /// BINs that it has no more.
+    gone: Vec<Box<str>>,
+}
+
+impl Forbidden {
+    /// What a change takes; `None` where it takes nothing.
+    #[must_use]
+    pub fn between(before: &Product, after: &Product) -> Option<Forbidden> {
+        let still_has = |bin: &str| after.bins.iter().any(|kept| bin.starts_with(&**kept));
+        let gone: Vec<_> = before.bins.iter().filter(|bin| !still_has(bin)).cloned().collect();
+        let changes_currency = before.currency != after.currency;
+        let product = before.name.clone();
+        let takes = changes_currency || !gone.is_empty();
+        takes.then_some(Forbidden { product, changes_currency, gone })
+    }
+
+    /// Whether a card is of the product.
+    #[must_use]
+    pub fn is_of(&self, card: &CardEntry) -> bool {
+        card.product.name() == &*self.product
+    }
+
+    /// Why this card forbids the change.
+    #[must_use]
+    pub fn by_card(&self, vault: &PanVault, card: &Arc<CardEntry>) -> Option<Refused> {
+        if !self.is_of(card) {
+            return None;
+        }
+        if self.changes_currency {
+            return Some(Refused::ProductHasCards("currency"));
+        }
+        let pan = vault.open(&card.identity.key, &card.identity.sealed_pan).ok()?;
+        let is_gone = self.gone.iter().any(|bin| pan.digits().starts_with(bin.as_bytes()));
+        is_gone.then_some(Refused::ProductHasCards("bins"))
+    }
+}
