@@ -87,7 +87,7 @@ fn everything_happens_in_some_seed() {
         let run = run(seed, None);
         run.tally.into_iter().for_each(|(kind, count)| *tally.entry(kind).or_default() += count);
     }
-    let codes = ["00", "14", "25", "55", "70", "75", "78", "81", "91", "94"];
+    let codes = ["00", "14", "25", "55", "59", "70", "75", "78", "81", "91", "94"];
     let codes = codes.map(|code| format!("answer {code}"));
     let kinds = ["Killed", "PowerLost", "DiskFailed", "cut", "slow reader", "hsm late"];
     let others = ["hsm unavailable", "jump", "outcome"];

@@ -12,10 +12,11 @@ use switch::cards::{Card, CardKey, Cards};
 use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::hsm::Kcv;
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::store::duplicates::{
     Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Originals, Restored, Sought,
 };
-use switch::store::record::{self, Part, RecordId};
+use switch::store::record::{self, Part, RecordId, TransactionRecord};
 use switch::store::{Claimed, Commit, CommitError, Found, Named, Reversal, Store, StoreFailed};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -51,10 +52,12 @@ pub enum Mutation {
     ReverseInFlight,
     /// Gives a PIN try back with a reversal.
     ReverseTheCount,
+    /// Keeps word of the PIN beside a cryptogram that was refused.
+    TellThePin,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 12] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::CountWithoutComparing,
         Mutation::ReplyBeforeSync,
         Mutation::ReplyOnUnsyncedState,
@@ -67,6 +70,7 @@ impl Mutation {
         Mutation::ForgetReversals,
         Mutation::ReverseInFlight,
         Mutation::ReverseTheCount,
+        Mutation::TellThePin,
     ];
 }
 
@@ -150,6 +154,9 @@ impl Shared {
                 self.cards.remove(&card.entry);
             }
             Part::Transaction(transaction) => {
+                if let Some(card) = self.cards.load(&transaction.card) {
+                    card.entry.set_last_record(sequence);
+                }
                 if transaction.is_kept && !self.breaks(Mutation::ForgetAnswers) {
                     let kept = Kept { answer: transaction.answer, durable_at: 0, position: 0 };
                     let (key, body) = (transaction.duplicate_key, transaction.body);
@@ -306,9 +313,15 @@ impl Shared {
     /// The record of the commit, and whether its reply waits for a sync.
     fn append_commit(
         &self,
-        commit: Commit<'_>,
+        mut commit: Commit<'_>,
         claim: &mut Option<Claim>,
     ) -> Result<(u64, bool), CommitError> {
+        if let Some(transaction) = &mut commit.transaction
+            && transaction.cryptogram.is_some_and(|outcome| outcome != CryptogramOutcome::Right)
+            && self.breaks(Mutation::TellThePin)
+        {
+            transaction.verification = Some(PinOutcome::Wrong);
+        }
         let mut entry = Vec::new();
         record::begin_entry(&mut entry);
         if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
@@ -518,10 +531,23 @@ impl Store for SimulatedStore {
 
     async fn history(
         &self,
-        _: &Card,
-        _: usize,
-    ) -> Result<Vec<(RecordId, record::TransactionRecord)>, StoreFailed> {
-        Err(StoreFailed("nobody asks for it here".to_owned()))
+        card: &Card,
+        records_max: usize,
+    ) -> Result<Vec<(RecordId, TransactionRecord)>, StoreFailed> {
+        let disk = self.shared.disk();
+        let (mut found, mut next) = (Vec::new(), card.entry.last_record());
+        while let Some(place) = next.checked_sub(1).filter(|_| found.len() < records_max) {
+            next = 0;
+            let mut visit = |part| {
+                if let Part::Transaction(transaction) = part {
+                    next = transaction.previous.unwrap_or(0);
+                    found.push((RecordId(place + 1), *transaction));
+                }
+            };
+            let bytes = &disk.records[usize::try_from(place).expect("a place in memory")];
+            record::read_entry(bytes, &mut visit).expect("a record as it was written");
+        }
+        Ok(found)
     }
 
     async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreFailed> {
