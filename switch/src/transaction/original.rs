@@ -11,7 +11,7 @@ use crate::switch::{Seams, Switch};
 impl<W: Seams> Switch<W> {
     /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names: they are
     /// those of the original then, if that is known.
-    pub(super) async fn complete(&self, work: &mut Attempt<'_>) -> Result<(), NotDecided> {
+    pub(super) async fn complete_reversal(&self, work: &mut Attempt<'_>) -> Result<(), NotDecided> {
         let request = &work.request;
         let lacks_all = request.pan.is_none();
         let is_complete = !lacks_all && request.amount.currency != 0;
