@@ -1,9 +1,9 @@
 //! The steps of a reversal that find its original.
 
 use super::attempt::{Attempt, NotDecided};
+use crate::authorization::FormatError;
 use crate::authorization::request::ProcessingCode;
 use crate::authorization::reversal::institution;
-use crate::authorization::{FormatError, Route};
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store};
 use crate::switch::{Seams, Switch};
@@ -15,7 +15,7 @@ impl<W: Seams> Switch<W> {
         let request = &work.request;
         let lacks_all = request.pan.is_none();
         let is_complete = !lacks_all && request.amount.currency != 0;
-        if work.route != Route::Reversal || request.original.is_empty() || is_complete {
+        if request.original.is_empty() || is_complete {
             return Ok(());
         }
         let all = Sought::all(request, Some(work.place.card).filter(|_| !lacks_all));
