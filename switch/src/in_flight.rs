@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct InFlight(AtomicUsize);
 
 impl InFlight {
-    /// One more.
+    /// Counts one more.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many fewer.
+    /// Takes so many away, whose answers are ready.
     pub fn remove(&self, count: usize) {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }

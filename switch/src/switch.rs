@@ -48,9 +48,9 @@ pub struct Switch<W: Seams> {
     pub limits: Limits,
     /// Requests of all links that wait for HSM or store.
     pub in_flight: InFlight,
-    /// One log line for each transaction.
+    /// Whether each transaction is logged, with one line.
     pub log_transactions: bool,
-    /// What is counted.
+    /// Metrics of the process.
     pub metrics: Metrics,
 }
 

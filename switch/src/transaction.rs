@@ -99,7 +99,9 @@ impl<W: Seams> Switch<W> {
 
     /// Decides and commits, again where the card has changed meanwhile.
     async fn carry_out(&self, work: &mut Attempt<'_>) -> Result<Answered, NotDecided> {
-        self.complete(work).await?;
+        if work.route == Route::Reversal {
+            self.complete_reversal(work).await?;
+        }
         let mut claim = match self.claim(work).await? {
             Claim::Settled(answered) => return Ok(answered),
             Claim::Ours(claim) => Some(claim),

@@ -10,7 +10,8 @@ use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
 use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
-use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason, response};
+use switch::authorization::response::{self, Response};
+use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason};
 use switch::cache::NewCard;
 use switch::cards::chip_state::ChangeKind;
 use switch::cards::{CardKey, CardState, Expiry, Pan, Plastic};
@@ -198,11 +199,11 @@ impl Operations {
     pub fn encode(&mut self, times: u32) {
         let decoded = decode(&self.spec, &self.frames[0]).unwrap();
         let answer = Answer { approval_code: Some(*b"123456"), ..Answer::new(Reason::Approved) };
+        let response = Response { answer, fault: None, de55: None };
         let trusted: ElementSet = decoded.message.present();
         for _ in 0..times {
             self.reply.clear();
-            response::encode(&decoded.message, trusted, answer, (None, None), &mut self.reply)
-                .unwrap();
+            response::encode(&decoded.message, trusted, response, &mut self.reply).unwrap();
         }
         assert!(self.reply.starts_with(b"0110"));
     }

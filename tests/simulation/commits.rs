@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
+use switch::outcome::{CryptogramOutcome, PinOutcome};
 use switch::store::document::DocumentChange;
 use switch::store::duplicates::{Claim, Kept, Originals};
 use switch::store::record::{
@@ -22,9 +23,15 @@ impl Shared {
     /// The record of the commit, and whether its reply waits for a sync.
     pub fn append_commit(
         &self,
-        commit: Commit<'_>,
+        mut commit: Commit<'_>,
         claim: &mut Option<Claim>,
     ) -> Result<(u64, bool), CommitError> {
+        if let Some(transaction) = &mut commit.transaction
+            && transaction.cryptogram.is_some_and(|outcome| outcome != CryptogramOutcome::Right)
+            && self.breaks(Mutation::TellThePin)
+        {
+            transaction.verification = Some(PinOutcome::Wrong);
+        }
         let mut entry = Entry::default();
         if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
             let key = card.entry.identity.key;

@@ -90,7 +90,10 @@ fn text(pin: Pin) -> PinText {
     PinText::new(Zeroizing::new(PINS[usize::from(pin)].to_owned()))
 }
 
-/// Every card as it is when all is over.
+/// More than any card has here.
+const RECORDS_MAX: usize = 1_000;
+
+/// Every card as it is when all is over, and what is told of its transactions.
 pub async fn show_all(world: &Arc<World>) {
     for card in 0..CARDS.len() {
         let running = world.running().expect("a switch that runs at the end");
@@ -108,7 +111,17 @@ pub async fn show_all(world: &Arc<World>) {
             }
             _ => None,
         };
+        let transactions = Command::Transactions { token: token(card), count: RECORDS_MAX };
+        let shown_of_it = execute(&running.switch, &Actor::user(0), transactions).await;
         let mut history = world.history();
+        if let Told::Transactions(transactions) = shown_of_it {
+            for one in transactions {
+                // Whoever has no card must not learn whether a PIN was right.
+                if one.cryptogram.is_some_and(|outcome| outcome != "ok") && one.pin.is_some() {
+                    history.wrong(format!("word of the PIN beside {}", one.memo));
+                }
+            }
+        }
         let order = history.note("shown", &format!("{shown:?}"));
         let heard = Some((order, Heard::Reply(Reply::Shown(shown))));
         let (life, call) = (history.life(), Call::Show);

@@ -93,6 +93,7 @@ impl Judge<'_> {
                 b"14" => "1011",
                 b"25" if is_reversal(request) => "9914",
                 b"55" => "1809",
+                b"59" => "1029",
                 b"70" => "1012",
                 b"75" => "1872",
                 b"78" => "1025",
@@ -267,9 +268,9 @@ impl Judge<'_> {
     /// 91 has its cause, and what needs HSM or store is not answered without them.
     fn no_answer_without_hsm_and_store(&self, request: &Request) -> Result<(), String> {
         let first_sent = request.sendings.first().map_or(0, |sending| sending.millis);
-        let entered = match request.plan.call {
-            Call::Authorization { entered, .. } => entered,
-            _ => Entered::Nothing,
+        let brings_pin = match request.plan.call {
+            Call::Authorization { entered, .. } => entered != Entered::Nothing,
+            _ => false,
         };
         // Of a request that was answered before in this life.
         let is_repeat = |sending: &Sending| {
@@ -295,8 +296,8 @@ impl Judge<'_> {
             }
             let down = &self.plan.hsm.down;
             let had_no_hsm = down.contains(&first_sent) && down.contains(&answer.millis);
-            let needs_hsm =
-                entered != Entered::Nothing && matches!(&answer.code, b"00" | b"55" | b"81");
+            let needs_hsm = &answer.code == b"59"
+                || brings_pin && matches!(&answer.code, b"00" | b"55" | b"81");
             if had_no_hsm && needs_hsm {
                 return Err(format!("{answer:?} although the HSM was down"));
             }

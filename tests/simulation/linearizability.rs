@@ -107,7 +107,7 @@ mod tests {
 
     /// A step with the code of its answer; an empty one for none.
     fn step(entered: Entered, code: &str, begin: u64, end: u64) -> Step {
-        let call = Call::Authorization { entered, is_cash: false };
+        let call = Call::Authorization { entered, is_cash: false, is_forged: false };
         let reply = code.as_bytes().try_into().ok().map(Reply::Code);
         Step { call, reply, begin, end, repeats: None }
     }

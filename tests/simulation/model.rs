@@ -19,6 +19,8 @@ pub enum Call {
     Authorization {
         entered: Entered,
         is_cash: bool,
+        /// With a cryptogram that no card has made.
+        is_forged: bool,
     },
     /// Takes an authorization back, by its number in the plan.
     Reversal {
@@ -70,7 +72,12 @@ impl Card {
     pub fn after(self, call: Call, limit: Option<u32>) -> Option<(Card, Reply)> {
         let done = |card| Some((card, Reply::Done));
         match call {
-            Call::Authorization { entered, is_cash } => {
+            Call::Authorization { is_forged: true, .. }
+                if self.status == Status::Active && self.exists =>
+            {
+                Some((self, Reply::Code(*b"59")))
+            }
+            Call::Authorization { entered, is_cash, .. } => {
                 let (card, code) = self.authorized(entered, is_cash, limit);
                 Some((card, Reply::Code(*code)))
             }
@@ -143,9 +150,10 @@ mod tests {
     #[test]
     fn the_rules_one_by_one() {
         let new = Card { exists: true, status: Status::New, pin: None, tries: 0 };
-        let enter = |entered| Call::Authorization { entered, is_cash: false };
+        let enter = |entered| Call::Authorization { entered, is_cash: false, is_forged: false };
         let (right, wrong) = (enter(Entered::Pin(0)), enter(Entered::Pin(1)));
-        let cash = Call::Authorization { entered: Entered::Nothing, is_cash: true };
+        let (entered, is_cash) = (Entered::Nothing, true);
+        let cash = Call::Authorization { entered, is_cash, is_forged: false };
         let broken = enter(Entered::Broken);
         let nothing = enter(Entered::Nothing);
         let begin = [right, Call::Activate, right, cash, nothing, Call::SetPin(0), cash, right];
@@ -160,6 +168,11 @@ mod tests {
         assert_eq!(seen, ["75", "done", "75", "done", "00", "75"]);
         let seen = replies(card, None, &[wrong, wrong, wrong, wrong, Call::Show]);
         assert_eq!(seen, ["55", "55", "55", "55", "Active 4"]);
+        let (entered, is_cash) = (Entered::Pin(1), false);
+        let forged = Call::Authorization { entered, is_cash, is_forged: true };
+        let seen = replies(card, Some(1), &[forged, Call::Show, wrong, forged]);
+        assert_eq!(seen, ["59", "Active 0", "75", "75"]);
+        assert_eq!(replies(new, Some(1), &[forged]), ["78"]);
         let gone = [Call::Remove, right, Call::Remove, Call::Show, Call::Add(1), wrong];
         assert_eq!(replies(card, Some(1), &gone), ["done", "14", "none", "none", "done", "00"]);
     }

@@ -21,6 +21,9 @@ pub const REFUSING_LINKS: [usize; 2] = [1, 2];
 pub const CARDS: [(&str, Option<u32>); 4] =
     [("three", Some(3)), ("one", Some(1)), ("many", None), ("three", Some(3))];
 
+/// The product whose cards have a chip.
+pub const CHIP_PRODUCT: &str = "three";
+
 /// The card that is removed and added again.
 pub const REMOVED_CARD: usize = 3;
 
@@ -170,6 +173,7 @@ impl Plan {
             jumps: jumps(&mut of("jumps"), millis),
             requests: {
                 let mut requests = requests(&mut of("requests"), millis);
+                forge_some(seed, &mut requests);
                 add_advices(&mut of("advices"), &mut requests, millis);
                 add_reversals(&mut of("reversals"), &mut requests);
                 requests
@@ -267,8 +271,8 @@ fn requests(dice: &mut Rng, millis: u64) -> Vec<RequestPlan> {
     for stan in 0..count {
         let network = usize::from(happens(dice, 25));
         let card = dice.usize(0..CARDS.len());
-        let call =
-            Call::Authorization { entered: entered(dice, right_percent), is_cash: dice.bool() };
+        let (entered, is_cash) = (entered(dice, right_percent), dice.bool());
+        let call = Call::Authorization { entered, is_cash, is_forged: false };
         let mti = if happens(dice, 20) { "020" } else { "010" };
         let sendings = sendings(dice, network, 0..millis);
         requests.push(RequestPlan { card, call, network, stan, mti, sendings });
@@ -281,6 +285,17 @@ fn requests(dice: &mut Rng, millis: u64) -> Vec<RequestPlan> {
         }
     }
     requests
+}
+
+/// Some come with a cryptogram that no card has made: of cards that have a chip.
+fn forge_some(seed: u64, requests: &mut [RequestPlan]) {
+    let percent = setting(seed, "forgery", 0, &[5, 20]);
+    let mut dice = dice(seed, "forgeries", 0);
+    for RequestPlan { card, call, .. } in requests {
+        if let Call::Authorization { is_forged, .. } = call {
+            *is_forged = CARDS[*card].0 == CHIP_PRODUCT && happens(&mut dice, percent);
+        }
+    }
 }
 
 /// Numbers that no authorization has.

@@ -63,10 +63,12 @@ pub enum Mutation {
     ReverseTheCount,
     /// Lets events that nobody has read go with a snapshot.
     LoseEventsAtSnapshot,
+    /// Keeps word of the PIN beside a cryptogram that was refused.
+    TellThePin,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 13] = [
+    pub const ALL: [Mutation; 14] = [
         Mutation::CountWithoutComparing,
         Mutation::ReplyBeforeSync,
         Mutation::ReplyOnUnsyncedState,
@@ -80,6 +82,7 @@ impl Mutation {
         Mutation::ReverseInFlight,
         Mutation::ReverseTheCount,
         Mutation::LoseEventsAtSnapshot,
+        Mutation::TellThePin,
     ];
 }
 
@@ -447,11 +450,21 @@ impl Store for SimulatedStore {
 
     async fn transactions(
         &self,
-        _: TransactionFilter,
-        _: Option<RecordId>,
-        _: usize,
+        filter: TransactionFilter,
+        after: Option<RecordId>,
+        max: usize,
     ) -> Result<Page<RecordId, TransactionRecord>, StoreError> {
-        Err(StoreError::Unavailable("nobody asks for it here".to_owned()))
+        let disk = self.shared.disk();
+        let before = after.map_or(disk.records.len() as u64 + 1, |after| after.0);
+        let told = (1..before).rev().flat_map(|number| {
+            let entry = &disk.records[number as usize - 1];
+            record::told(RecordId(number), entry).expect("a record as it was written")
+        });
+        let found = told.filter_map(|(id, told)| match told {
+            Told::Transaction(found) if filter.takes(&found) => Some((id.record, *found)),
+            _ => None,
+        });
+        Ok(Page::first(found.take(max + 1).collect(), max))
     }
 
     async fn events(&self, after: EventId, max: usize) -> Result<Page<EventId, Told>, StoreError> {

@@ -161,14 +161,21 @@ impl Terminal {
     }
 }
 
+/// DE55 of Visa's CVN 0A in which everything but the cryptogram could be: 9F26, 9F10 with a chip
+/// that asks to go online, 9F02, 9F03, 9F1A, 95, 5F2A, 9A, 9C, 9F37, 82, 9F36.
+const FORGED_CHIP_DATA: &[u8] = b"\x9F\x26\x08FORGERY!\x9F\x10\x07\x06\x01\x0A\x03\xA0\x00\x00\
+    \x9F\x02\x06\x00\x00\x00\x00\x10\x00\x9F\x03\x06\x00\x00\x00\x00\x00\x00\x9F\x1A\x02\x02\x76\
+    \x95\x05\x00\x00\x00\x00\x00\x5F\x2A\x02\x09\x78\x9A\x03\x26\x11\x21\x9C\x01\x00\
+    \x9F\x37\x04\x01\x02\x03\x04\x82\x02\x18\x00\x9F\x36\x02\x00\x07";
+
 /// A request as a message.
 fn fields(all: &Plan, plan: &RequestPlan, mti: &str, other_body: bool) -> Fields {
     let pan = pan(plan.card);
     let (stan, rrn) = (format!("{:06}", plan.stan + 1), format!("{:012}", plan.stan + 1));
     let amount = format!("{:012}", amount(plan, other_body));
-    let (entered, is_cash) = match plan.call {
-        Call::Authorization { entered, is_cash } => (entered, is_cash),
-        _ => (Entered::Nothing, false),
+    let (entered, is_cash, is_forged) = match plan.call {
+        Call::Authorization { entered, is_cash, is_forged } => (entered, is_cash, is_forged),
+        _ => (Entered::Nothing, false, false),
     };
     let code: &[u8] = if is_cash { b"010000" } else { b"000000" };
     let mut fields = Fields::new(mti);
@@ -179,6 +186,9 @@ fn fields(all: &Plan, plan: &RequestPlan, mti: &str, other_body: bool) -> Fields
         let RequestPlan { mti, stan, .. } = &all.requests[of];
         let known = format!("{mti}0{:06}1121120000{:011}{:011}", stan + 1, 12_345, 0);
         fields.set(90, known.as_bytes());
+    }
+    if is_forged {
+        fields.set(22, b"051").set(55, FORGED_CHIP_DATA);
     }
     match entered {
         Entered::Nothing => {}

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep};
 use super::history::History;
 use super::hsm::{SimulatedHsm, reference};
 use super::model::Status;
-use super::plan::{CARDS, Ending, Plan, REFUSING_LINKS, TERMINALS, When, dice, pan};
+use super::plan::{CARDS, CHIP_PRODUCT, Ending, Plan, REFUSING_LINKS, TERMINALS, When, dice, pan};
 use super::store::{Mutation, Shared, SimulatedStore};
 
 pub type SimulatedSwitch = Switch<(SimulatedClock, SimulatedHsm, SimulatedStore)>;
@@ -343,7 +343,11 @@ fn config() -> &'static Config {
             link(0, "alpha", "iso8583-1987-ascii"),
             link(1, "alpha", "iso8583-1987-ascii"),
             link(2, "beta", "iso8583-1987-binary"),
-            product("three", "3"),
+            product(CHIP_PRODUCT, "3"),
+            "[products.chip]\nimk_ac = \"demo-visa-imk-ac\"\n\
+             imk_smi = \"demo-visa-imk-smi\"\nimk_smc = \"demo-visa-imk-smc\"\n\
+             offline_pin = false\n"
+                .to_owned(),
             product("one", "1"),
             product("many", "\"none\""),
         ];

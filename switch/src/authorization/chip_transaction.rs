@@ -46,6 +46,7 @@ impl<'a> ChipTransaction<'a> {
     ) -> Option<ChipTransaction<'a>> {
         let (data, rules) = (request.chip.as_deref()?, product.chip.as_ref()?);
         let Accepted { check, counters, is_retry } = accepted;
+        // A chip that was never seen and never changed is in sync.
         let known = card.chip(check.plastic).map(|chip| chip.sync.clone()).unwrap_or_default();
         let is_contact = request.is_contact_chip();
         let mut notes = Trail::new();

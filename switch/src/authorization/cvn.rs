@@ -19,7 +19,7 @@ const IAD: u16 = 0x9F10;
 pub enum Part {
     /// An element of the chip data.
     Element(u16),
-    /// Bytes of one.
+    /// Some bytes of an element.
     BytesOf(u16, Bytes),
     /// The card verification results, where the shape of 9F10 has them.
     Cvr,
@@ -32,10 +32,10 @@ pub enum Part {
 pub struct Covers([Option<Part>; Covers::PARTS_MAX]);
 
 impl Covers {
-    /// Parts of the longest list.
+    /// Length of the longest list, in parts.
     pub const PARTS_MAX: usize = 16;
 
-    /// Those that nearly all cryptograms cover first.
+    /// The ten elements that nearly all cryptograms cover first.
     const USUAL: Covers = Covers::of(&[
         Part::Element(0x9F02),
         Part::Element(0x9F03),
@@ -51,7 +51,7 @@ impl Covers {
 
     /// The usual elements, and behind them the CVR.
     pub const CVR: Covers = Covers::USUAL.and(10, Part::Cvr);
-    /// The same with the counters.
+    /// The usual elements, the CVR, and the counters behind them.
     pub const CVR_AND_COUNTERS: Covers = Covers::CVR.and(11, Part::Counters);
     /// The usual elements, and behind them 9F10.
     pub const WHOLE: Covers = Covers::USUAL.and(10, Part::Element(IAD));
@@ -99,8 +99,8 @@ impl Covers {
         let of = |bytes: Bytes| {
             let count = u32::from(bytes.last - bytes.first) + 1;
             let ones = 1_u32.checked_shl(count).map_or(u32::MAX, |next| next - 1);
-            // No issuer application data is longer than 32 bytes.
-            ones.checked_shl(u32::from(bytes.first.saturating_sub(1))).unwrap_or_default()
+            // No issuer application data is longer than 32 bytes: what lies behind is not there.
+            ones.checked_shl(bytes.before()).unwrap_or_default()
         };
         self.parts().fold(0, |covered, part| {
             covered
@@ -133,7 +133,7 @@ impl Covers {
     }
 }
 
-/// As in a configuration.
+/// The part as it is written in a configuration.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,7 +157,7 @@ impl fmt::Debug for Covers {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CvnRow {
-    /// Kind of card.
+    /// The scheme of the card.
     pub scheme: Scheme,
     /// Cryptogram version number.
     pub cvn: u8,
@@ -168,7 +168,7 @@ pub struct CvnRow {
     /// What tells the chip that the issuer approves; `None` is the authorization response code in
     /// ASCII. It is one that the ARPC method takes.
     pub approve: Option<IssuerAnswer>,
-    /// The same where the issuer declines.
+    /// What tells the chip that the issuer declines; `None` as above.
     pub decline: Option<IssuerAnswer>,
 }
 
@@ -190,8 +190,8 @@ const VISA_10: CryptogramProfile = CryptogramProfile {
     script_pin: ScriptPinMethod::Vis,
 };
 
-/// Of chips without contact (qVSDC): amount, unpredictable number, ATC and the second byte of the
-/// CVR, which is the fifth of 9F10.
+/// What the cryptograms of chips without contact (qVSDC) cover: amount, unpredictable number, ATC
+/// and the second byte of the CVR, which is the fifth of 9F10.
 const VISA_17_COVERS: Covers = Covers::of(&[
     Part::Element(0x9F02),
     Part::Element(0x9F37),

@@ -110,11 +110,11 @@ fn track2(element: Option<&DataElement>, pan: &[u8]) -> Vec<u8> {
 /// Chip data that is as long as it may be, and not longer than what is read.
 fn chip_data(room: usize) -> Vec<u8> {
     let mut data = Vec::new();
-    // Tags and lengths take up to seven bytes. What cannot be pushed is not there: the element
-    // is then shorter than it could be, and still checked.
+    // Tags and lengths take up to seven bytes.
     let rest = room.min(VALUE_BYTES_MAX).saturating_sub(7 + 5);
     for (tag, value) in [(0x9F36, vec![0; 2]), (0xDF01, vec![0; rest])] {
-        let _ = tlv::push(&mut data, tag, &value);
+        let pushed = tlv::push(&mut data, tag, &value);
+        debug_assert!(pushed.is_ok(), "no value of a data element is too long for BER-TLV");
     }
     data
 }

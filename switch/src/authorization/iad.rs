@@ -24,7 +24,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Those that need no table of the product.
+    /// The schemes whose shapes need no table of the product.
     pub const BUILT_IN: [Scheme; 3] = [Scheme::Visa, Scheme::Mastercard, Scheme::Ccd];
 
     /// Whether its issuer application data can have this cryptogram version number (CCD: common
@@ -55,13 +55,18 @@ pub const IAD_BYTES_MAX: usize = 32;
 /// Bytes of issuer application data: the first and the last, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
-    /// From 1.
+    /// The first byte, from 1 on.
     pub first: u8,
-    /// Not before the first.
+    /// The last byte, which is not before the first.
     pub last: u8,
 }
 
 impl Bytes {
+    /// How many bytes stand in front of these.
+    pub(super) fn before(self) -> u32 {
+        u32::from(self.first).saturating_sub(1)
+    }
+
     const fn new(first: u8, last: u8) -> Bytes {
         Bytes { first, last }
     }
@@ -76,9 +81,9 @@ impl Bytes {
 /// A shape of issuer application data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IadShape {
-    /// What its first bytes are, where `mask` has bits.
+    /// Bits of the first bytes that are fixed; `mask` says which.
     pub value: [u8; IAD_BYTES_MAX],
-    /// The bits of them that are fixed.
+    /// Which bits of the first bytes are fixed.
     pub mask: [u8; IAD_BYTES_MAX],
     /// Bit n is set where it can have n bytes.
     pub lengths: u64,
@@ -193,7 +198,7 @@ impl IadShape {
         IadShape { value, mask, lengths, cvn, cvr, counters: None, layout }
     }
 
-    /// The same with bits of a byte fixed, which is counted from 0.
+    /// This shape with bits of one byte fixed, which is counted from 0.
     #[allow(clippy::indexing_slicing, reason = "constants below, checked when compiled")]
     const fn fixed(mut self, place: usize, value: u8, mask: u8) -> IadShape {
         self.value[place] = value;
@@ -274,14 +279,14 @@ static SHAPES: [(Scheme, IadShape); 4] = [
 /// The shapes that a product knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shapes {
-    /// Its own, which come first.
+    /// Shapes of the product's own, which come first.
     pub own: Vec<IadShape>,
-    /// Whose built-in ones.
+    /// The schemes whose built-in shapes are known.
     pub built_in: Vec<Scheme>,
 }
 
 impl Default for Shapes {
-    /// All that are built in.
+    /// All shapes that are built in, and none of a product's own.
     fn default() -> Shapes {
         Shapes { own: Vec::new(), built_in: Scheme::BUILT_IN.to_vec() }
     }
@@ -299,7 +304,7 @@ impl Shapes {
 /// Issuer application data, up to 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iad {
-    /// Filled with zeros.
+    /// Zeros follow the bytes that were taken.
     bytes: [u8; IAD_BYTES_MAX],
     len: u8,
 }
@@ -313,9 +318,10 @@ impl Iad {
         Some(Iad { bytes, len: u8::try_from(value.len()).ok()? })
     }
 
-    /// All of it.
+    /// The bytes as they came.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
+        debug_assert!(usize::from(self.len) <= IAD_BYTES_MAX, "no more are taken");
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
@@ -339,13 +345,13 @@ impl Iad {
 /// What issuer application data says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IadView<'a> {
-    /// Whose shape it has.
+    /// The scheme whose shape it has.
     pub scheme: Scheme,
     /// Cryptogram version number.
     pub cvn: u8,
     /// The card verification results.
     cvr: &'a [u8],
-    /// Where what stands.
+    /// The shape by which it was read.
     pub shape: &'a IadShape,
 }
 
@@ -354,7 +360,7 @@ impl IadView<'_> {
     /// bit n for the byte n, from 0. What it does not cover is not believed.
     #[must_use]
     pub fn results(&self, covered: u32) -> Cvr {
-        let mut covered = covered >> self.shape.cvr.first.saturating_sub(1);
+        let mut covered = covered >> self.shape.cvr.before();
         let (mut cvr, mut is_covered) = ([0; IAD_BYTES_MAX], true);
         for (to, byte) in cvr.iter_mut().zip(self.cvr) {
             match covered & 1 {
@@ -411,16 +417,16 @@ impl Cvr {
     }
 
     fn read(layout: &Layout, cvr: &[u8; IAD_BYTES_MAX], is_covered: bool) -> Cvr {
+        // What the CVR or its layout does not have, 0 there, has no bit set.
         let byte = |number: u8| {
             let place = usize::from(number).checked_sub(1);
-            place.and_then(|place| cvr.get(place)).copied().unwrap_or_default()
+            place.and_then(|place| cvr.get(place)).copied().unwrap_or(0)
         };
         let is_set = |bits: Option<Bits>| bits.is_some_and(|bits| byte(bits.byte) & bits.mask != 0);
         let number = |bits: Bits| {
-            let shift = bits.mask.trailing_zeros();
-            (byte(bits.byte) & bits.mask).checked_shr(shift).unwrap_or_default()
+            (byte(bits.byte) & bits.mask).checked_shr(bits.mask.trailing_zeros()).unwrap_or(0)
         };
-        let failed = is_set(layout.failed);
+        let (failed, authentication) = (is_set(layout.failed), layout.issuer_authentication_failed);
         let offline_pin = match is_set(layout.performed) {
             false => OfflinePin::NotPerformed,
             // A chip that says both, or neither where it could say "successful", is not believed.
@@ -437,10 +443,7 @@ impl Cvr {
             tries_left: layout.tries_left.map(number),
             terminal_erroneously_ok: is_set(layout.terminal_erroneously_ok),
             tells_of_scripts: is_covered && layout.tells_of_scripts(),
-            issuer_authentication_failed: layout
-                .issuer_authentication_failed
-                .into_iter()
-                .any(is_set),
+            issuer_authentication_failed: authentication.into_iter().any(is_set),
             scripts_processed: layout.scripts.map_or(0, number),
             script_failed: is_set(layout.script_failed),
             last_online_not_completed: is_set(layout.last_online_not_completed),
@@ -573,10 +576,9 @@ mod tests {
     #[test]
     fn what_a_shape_does_not_say_nobody_knows() {
         let shapes = beside_built_in(&[IadShape { layout: Layout::default(), ..OWN }]);
-        let iad = iad("07020103FFFFFF10").unwrap();
-        let results = iad.view(&shapes).unwrap().results(u32::MAX);
+        let results = iad("07020103FFFFFF10").unwrap().view(&shapes).unwrap().results(u32::MAX);
         assert_eq!(results, Cvr { is_covered: true, ..Cvr::default() });
-        assert!(!results.asks_to_go_online(false) && !results.asks_to_go_online(true));
+        assert!(![false, true].map(|without| results.asks_to_go_online(without)).contains(&true));
     }
 
     #[test]
@@ -588,7 +590,6 @@ mod tests {
         assert!(all.is_covered && all.try_limit_exceeded && all.script_failed);
         assert!(all.tells_of_scripts && all.scripts_processed == 9);
         assert_eq!(of(u32::MAX), all);
-        // Visa CVN 11: the fifth byte alone.
         let fifth = of(0b1_0000);
         assert!(!fifth.is_covered && !fifth.tells_of_scripts && !fifth.try_limit_exceeded);
         assert_eq!((fifth.offline_pin, fifth.scripts_processed), (OfflinePin::Successful, 0));

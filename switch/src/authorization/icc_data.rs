@@ -7,15 +7,15 @@ use iso_specs::tlv::{self, Reader};
 use super::iad::Iad;
 use crate::cards::chip_state::ScriptId;
 
-/// What the chip says of an offline PIN in this transaction.
+/// What the chip says of the offline PIN of this transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OfflinePin {
-    /// None was verified.
+    /// The chip has verified none.
     #[default]
     NotPerformed,
-    /// It was right.
+    /// The PIN was right.
     Successful,
-    /// It was wrong.
+    /// The PIN was wrong.
     Failed,
 }
 
@@ -30,7 +30,7 @@ impl Tvr {
         third & bits != 0
     }
 
-    /// The same of the fifth.
+    /// Whether one of these bits of the fifth byte is set.
     const fn fifth(self, bits: u8) -> bool {
         let [.., fifth] = self.0;
         fifth & bits != 0
@@ -85,35 +85,6 @@ impl Tvr {
     }
 }
 
-/// Transaction status information: what was performed, well or not (EMV Book 3, C6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tsi(pub [u8; 2]);
-
-impl Tsi {
-    const fn has(self, bit: u8) -> bool {
-        let [first, _] = self.0;
-        first & bit != 0
-    }
-
-    /// Byte 1, bit 7: cardholder verification.
-    #[must_use]
-    pub const fn verified_cardholder(self) -> bool {
-        self.has(0x40)
-    }
-
-    /// Byte 1, bit 5: issuer authentication.
-    #[must_use]
-    pub const fn authenticated_issuer(self) -> bool {
-        self.has(0x10)
-    }
-
-    /// Byte 1, bit 3: script processing.
-    #[must_use]
-    pub const fn processed_script(self) -> bool {
-        self.has(0x04)
-    }
-}
-
 /// What the terminal says of the cardholder verification (9F34; EMV Book 4, A4). No cryptogram
 /// covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,37 +96,38 @@ impl CvmResults {
         method & 0x3F
     }
 
-    /// An offline PIN, alone or with a signature, that the terminal takes for right.
+    /// Whether the terminal takes an offline PIN for right, alone or with a signature.
     #[must_use]
     pub const fn says_offline_pin_ok(self) -> bool {
         let [_, _, result] = self.0;
         matches!(self.method(), 0x01 | 0x03 | 0x04 | 0x05) && result == 0x02
     }
 
-    /// A PIN that goes online.
+    /// Whether the terminal says that the PIN goes online.
     #[must_use]
     pub const fn says_online_pin(self) -> bool {
         self.method() == 0x02
     }
 
-    /// Another method held: a signature, whose result is never known, or none that was needed.
+    /// Whether another method held: a signature, whose result is never known, or none that was
+    /// needed.
     #[must_use]
     pub const fn other_method_held(self) -> bool {
         let [_, _, result] = self.0;
         matches!(self.method(), 0x1E | 0x1F) && result != 0x01
     }
 
-    /// No verification was needed.
+    /// Whether no verification was needed.
     #[must_use]
     pub const fn none_was_needed(self) -> bool {
         self.method() == 0x1F && self.other_method_held()
     }
 }
 
-/// One entry of 9F5B.
+/// What 9F5B says of one script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScriptResult {
-    /// The script.
+    /// The id of the script.
     pub script: ScriptId,
     /// What became of it.
     pub outcome: ScriptOutcome,
@@ -211,21 +183,19 @@ pub struct ChipData {
     pub interchange_profile: Option<[u8; 2]>,
     /// 9F27: cryptogram information data.
     pub cryptogram_information: Option<u8>,
-    /// 9F10.
+    /// 9F10: issuer application data.
     pub iad: Option<Iad>,
     /// 9C: the type of the transaction, as its terminal told the chip.
     pub transaction_type: Option<u8>,
-    /// 9F34.
+    /// 9F34: cardholder verification method results.
     pub cvm_results: Option<CvmResults>,
     /// 5F34: PAN sequence number.
     pub sequence: Option<u8>,
     /// 9F17: PIN tries left. No cryptogram covers it.
     pub tries_left: Option<u8>,
-    /// 9B. No rule asks it: no cryptogram covers it.
-    pub status: Option<Tsi>,
-    /// 9F5B.
+    /// 9F5B: issuer script results, one for each script.
     pub script_results: [Option<ScriptResult>; SCRIPT_RESULTS_MAX],
-    /// For what a cryptogram may cover besides.
+    /// All of DE55, for elements that no rule reads and a cryptogram may cover.
     raw: Raw,
 }
 
@@ -256,8 +226,7 @@ impl ChipData {
                 decimal(&[byte]).and_then(|number| u8::try_from(number).ok()).map(Some)
             })?,
             tries_left: known.exactly(0x9F17).flatten().map(|[left]| left),
-            status: known.exactly(0x9B).flatten().map(Tsi),
-            script_results: script_results(known.optional(0x9F5B).unwrap_or_default()),
+            script_results: known.optional(0x9F5B).map_or([None; _], script_results),
             raw: Raw(data.into()),
         })
     }
@@ -305,15 +274,15 @@ impl ChipData {
 }
 
 /// The tags that are read.
-const TAGS: [u32; 18] = [
+const TAGS: [u32; 17] = [
     0x9F02, 0x9F03, 0x9F1A, 0x95, 0x5F2A, 0x9A, 0x9C, 0x9F37, 0x82, 0x9F36, 0x9F26, 0x9F27, 0x9F34,
-    0x5F34, 0x9F10, 0x9F5B, 0x9F17, 0x9B,
+    0x5F34, 0x9F10, 0x9F5B, 0x9F17,
 ];
 
 /// Templates around the elements, which some terminals send: of a record, and of a response.
 const TEMPLATES: [u32; 2] = [0x70, 0x77];
 
-/// The first object with this tag, also in such a template.
+/// The first object with this tag, outside or inside such a template.
 fn find(data: &[u8], tag: u32) -> Option<&[u8]> {
     Reader::new(data).map_while(Result::ok).find_map(|object| match object.tag {
         found if found == tag => Some(object.value),
@@ -322,8 +291,9 @@ fn find(data: &[u8], tag: u32) -> Option<&[u8]> {
     })
 }
 
-/// Those that decide nothing in a request: however they are, no payment is refused for them.
-const TOLD_ONLY: [u32; 3] = [0x9F17, 0x9F5B, 0x9B];
+/// Tags that decide nothing in a request: in whatever length, and however often they come, no
+/// payment is refused for them.
+const TOLD_ONLY: [u32; 2] = [0x9F17, 0x9F5B];
 
 /// The values of these tags, in the order of [`TAGS`].
 struct Known<'a>([Option<&'a [u8]>; TAGS.len()]);
@@ -348,7 +318,7 @@ impl<'a> Known<'a> {
                 if !TOLD_ONLY.contains(&tag) {
                     return None;
                 }
-                // Of two nobody knows which is meant.
+                // Where a tag comes twice, nobody knows which value is meant.
                 *value = Some(&[]);
             }
         }
@@ -433,19 +403,6 @@ mod tests {
             let twice = data(&[(tag, length), (0x9F41, 4), (tag, length)]);
             assert_eq!(ChipData::read(&twice), None, "{tag:X}");
         }
-    }
-
-    #[test]
-    fn the_status_says_what_was_performed() {
-        for (bits, cardholder, issuer, script) in
-            [(0x40, true, false, false), (0x10, false, true, false), (0x04, false, false, true)]
-        {
-            let status = ChipData::read(&[0x9B, 0x02, bits, 0x00]).unwrap().status.unwrap();
-            assert_eq!(status.verified_cardholder(), cardholder, "{bits:X}");
-            assert_eq!(status.authenticated_issuer(), issuer, "{bits:X}");
-            assert_eq!(status.processed_script(), script, "{bits:X}");
-        }
-        assert_eq!(ChipData::read(&[0x9B, 0x01, 0x40]).unwrap().status, None);
     }
 
     /// They refuse nothing: of another length or there twice, they say nothing.

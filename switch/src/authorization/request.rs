@@ -18,6 +18,9 @@ pub(super) const VALUE_BYTES_MAX: usize = 999;
 /// Longest element that is read as text here, in bytes: DE90.
 const TEXT_BYTES_MAX: usize = 42;
 
+/// A PAN sequence number that no plastic has, for a DE23 above them all (0-99).
+const NO_SEQUENCE: u8 = u8::MAX;
+
 /// An amount in the minor units of a currency, with its ISO 4217 numeric code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Money {
@@ -89,7 +92,7 @@ pub struct Request {
     pub entry_mode: Option<[u8; 3]>,
     /// PAN sequence number: DE23, or 5F34 of DE55.
     pub sequence: Option<u8>,
-    /// DE32: acquirer, up to 11 digits, filled with zero bytes.
+    /// DE32: acquirer, up to 11 digits, filled with zero bytes; only these without it.
     pub acquirer: [u8; 11],
     /// DE37: retrieval reference number (RRN).
     pub rrn: Option<[u8; 12]>,
@@ -117,13 +120,13 @@ impl Request {
         let expiry = optional(message, 14, Expiry::parse)?;
         let acquirer = optional(message, 32, zero_filled)?.unwrap_or_default();
         let entry_mode = optional(message, 22, exactly)?;
-        let given = number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(u8::MAX));
+        let given = number(message, 23)?.map(|value| u8::try_from(value).unwrap_or(NO_SEQUENCE));
         let chip = chip_data(message, entry_mode, given);
         // What happened elsewhere is taken as it is: a reversal that is refused for its chip data
         // would leave the cardholder debited.
         let chip = match route(message.mti()) {
             Route::Authorization => chip?,
-            _ => chip.unwrap_or_default(),
+            _ => chip.ok().flatten(),
         };
         Ok(Request {
             mti: message.mti(),
@@ -220,11 +223,12 @@ pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), For
 /// Elements of a request that must be there; DE35 may stand for DE2. A balance inquiry has no
 /// amount, and of a reversal whose DE90 names the original that tells the rest.
 fn mandatory(message: &Message<'_>, is_named: bool) -> &'static [u8] {
-    let code = || message.field(3).and_then(|field| field.number()).unwrap_or_default();
+    let code = message.field(3).and_then(|field| field.number());
+    let is_inquiry = code.is_some_and(is_balance_inquiry);
     match (is_named, message.has(35)) {
         (true, _) => &[7, 11],
-        (_, true) if is_balance_inquiry(code()) => &[35, 3, 7, 11],
-        (_, false) if is_balance_inquiry(code()) => &[2, 3, 7, 11],
+        (_, true) if is_inquiry => &[35, 3, 7, 11],
+        (_, false) if is_inquiry => &[2, 3, 7, 11],
         (_, true) => &[35, 3, 4, 7, 11, 49],
         (_, false) => &[2, 3, 4, 7, 11, 49],
     }
@@ -239,6 +243,7 @@ const fn is_balance_inquiry(processing_code: u64) -> bool {
 fn is_named(message: &Message<'_>) -> bool {
     let has_all =
         (message.has(2) || message.has(35)) && [3, 4, 49].iter().all(|it| message.has(*it));
+    // A DE32 that cannot be read is refused when it is read for good.
     let acquirer = || optional(message, 32, zero_filled).ok().flatten().unwrap_or_default();
     message.mti().is_reversal() && !has_all && reversal::is_whole(message, acquirer())
 }

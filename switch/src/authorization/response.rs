@@ -31,7 +31,7 @@ pub enum ChipAnswer {
     Nothing,
     /// Issuer authentication data (91).
     Authentication,
-    /// The same, and the script of this id.
+    /// Issuer authentication data, and the script of this id.
     Script(ScriptId),
 }
 
@@ -58,19 +58,21 @@ impl Answer {
 }
 
 /// The last six decimal digits of a number, in ASCII.
-fn last_six_digits(mut number: u128) -> [u8; 6] {
+fn last_six_digits(number: u128) -> [u8; 6] {
+    let [a, b, c, d, ..] = (number % 1_000_000).to_le_bytes();
+    let mut rest = u32::from_le_bytes([a, b, c, d]);
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
-        let [last, ..] = (number % 10).to_le_bytes();
+        let [last, ..] = (rest % 10).to_le_bytes();
         *digit += last;
-        number /= 10;
+        rest /= 10;
     }
     digits
 }
 
-/// Longest chip data of an answer, in bytes: 91 with 16 bytes, 8A, and a template with the id of a
+/// Longest DE55 of an answer, in bytes: 91 with 16 bytes, 8A, and a template with the id of a
 /// script and a command of 29 bytes.
-const CHIP_DATA_BYTES_MAX: usize = 18 + 4 + 2 + 7 + 2 + 29;
+const DE55_BYTES_MAX: usize = 18 + 4 + 2 + 7 + 2 + 29;
 
 /// Shortest and longest value of 91, and of a template with a script: it unblocks, or changes the
 /// PIN too.
@@ -80,15 +82,15 @@ const SCRIPT_BYTES: [usize; 2] = [2 + 7 + 2 + 13, 2 + 7 + 2 + 29];
 /// What goes back in DE55: 91, then a script in its template with its id (9F18) and its command
 /// (86); and 8A where the dialect wants it.
 #[must_use]
-pub fn chip_data(
+pub fn de55(
     authenticated: &Authenticated,
     script: Option<(ScriptId, u8)>,
     response_code: Option<[u8; 2]>,
 ) -> Vec<u8> {
     let mut data = Vec::with_capacity(64);
-    // Short values under fixed tags: all of it can be pushed.
     let push = |to: &mut Vec<u8>, tag: u32, value: &[u8]| {
-        let _ = tlv::push(to, tag, value);
+        let pushed = tlv::push(to, tag, value);
+        debug_assert!(pushed.is_ok(), "short values under fixed tags");
     };
     push(&mut data, 0x91, &authenticated.tag_91);
     if let Some(code) = response_code {
@@ -103,21 +105,30 @@ pub fn chip_data(
     data
 }
 
+/// What a response says.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The answer.
+    pub answer: Answer,
+    /// The data element at fault.
+    pub fault: Option<FormatError>,
+    /// What the chip is told.
+    pub de55: Option<&'a [u8]>,
+}
+
 /// Appends the response to `message`: its elements that are echoed, as far as they are `trusted`,
-/// DE38, DE39, DE44 or the dialect's field for the four-digit reason, and DE55 if there is `chip`
-/// data.
+/// DE38, DE39, DE44 or the dialect's field for the four-digit reason, and DE55.
 ///
 /// # Errors
 /// If the dialect cannot carry an element; nothing was appended then.
 pub fn encode(
     message: &Message<'_>,
     trusted: ElementSet,
-    answer: Answer,
-    (fault, chip): (Option<FormatError>, Option<&[u8]>),
+    response: Response<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let dialect = message.spec();
-    let Answer { reason, approval_code, .. } = answer;
+    let Response { answer: Answer { reason, approval_code, .. }, fault, de55 } = response;
     let number = fault.map(|fault| format!("{:03}", fault.element));
     let echoed = dialect.echo(message.mti()).intersection(trusted);
     // Where something is missing or wrong, the bytes of free text may be those of a PIN block.
@@ -127,12 +138,12 @@ pub fn encode(
         response.set(38, code);
     }
     response.set(39, reason.response_code(dialect).as_bytes());
-    if let Some(chip) = chip {
+    if let Some(de55) = de55 {
         let apart = dialect.chip_elements();
         if apart.is_empty() || message.has(55) {
-            response.set(55, chip);
+            response.set(55, de55);
         } else {
-            set_apart(&mut response, apart, chip);
+            set_apart(&mut response, apart, de55);
         }
     }
     match (&number, dialect.reason_code_field()) {
@@ -147,15 +158,16 @@ pub fn encode(
     response.encode(dialect, out)
 }
 
-/// Chip data in the elements of their tags, as the request had them. What is in none is left out.
-fn set_apart<'a>(response: &mut OutgoingMessage<'a>, of_tags: &[(u8, ChipTag)], chip: &'a [u8]) {
+/// What would stand in DE55 in the elements of its tags, as the request had them. What is in none
+/// is left out.
+fn set_apart<'a>(response: &mut OutgoingMessage<'a>, of_tags: &[(u8, ChipTag)], de55: &'a [u8]) {
     let element =
         |tag| of_tags.iter().find(|(_, known)| *known == tag).map(|(element, _)| *element);
-    for object in Reader::new(chip).map_while(Result::ok) {
-        // Scripts are the last of all.
-        let (tag, value) = match object.tag {
-            0x71 | 0x72 => (ChipTag::Scripts, chip.get(object.offset..).unwrap_or_default()),
-            tag => (ChipTag::Value(tag), object.value),
+    for object in Reader::new(de55).map_while(Result::ok) {
+        let (tag, value) = match (object.tag, de55.get(object.offset..)) {
+            // Scripts are the last of all, and go into their element with tag and length.
+            (0x71 | 0x72, Some(scripts)) => (ChipTag::Scripts, scripts),
+            (tag, _) => (ChipTag::Value(tag), object.value),
         };
         if let Some(element) = element(tag) {
             response.set(element, value);
@@ -173,7 +185,7 @@ pub(super) fn check_answers(dialect: &Spec) -> Result<(), EncodeError> {
         let mut answer = OutgoingMessage::new(Mti::AUTHORIZATION_RESPONSE);
         answer.set(38, b"000000").set(39, reason.response_code(dialect).as_bytes());
         if dialect.element(55).is_some() {
-            answer.set(55, &[0; CHIP_DATA_BYTES_MAX]);
+            answer.set(55, &[0; DE55_BYTES_MAX]);
         }
         answer.set(ADDITIONAL_RESPONSE_DATA, b"000").encode(dialect, &mut Vec::new())?;
         if let Some(field) = dialect.reason_code_field() {

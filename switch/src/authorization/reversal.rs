@@ -12,14 +12,14 @@ use super::routing::{Route, route};
 pub struct OriginalElements {
     /// Message type of the original.
     pub mti: Mti,
-    /// Its DE11.
+    /// DE11 of the original.
     pub stan: Option<[u8; 6]>,
-    /// Its DE7: MMDDhhmmss.
+    /// DE7 of the original: MMDDhhmmss.
     pub transmission_time: Option<[u8; 10]>,
-    /// Its DE37; only in the layout that has it in the place of DE11 and DE7.
+    /// DE37 of the original; only in the layout that has it in the place of DE11 and DE7.
     pub rrn: Option<[u8; 12]>,
-    /// Its DE32, filled with zero bytes: that of the reversal, or without one what DE90 says, which
-    /// is filled on the left. All zero bytes where nobody says it.
+    /// DE32 of the original, filled with zero bytes: that of the reversal, or without one what DE90
+    /// says, which is filled on the left. All zero bytes where nobody says it.
     pub acquirer: [u8; 11],
 }
 
@@ -59,8 +59,8 @@ impl OriginalElements {
 /// Whether DE90 of a message names its original without the card, and in one way only. `acquirer`
 /// is its DE32.
 pub(super) fn is_whole(message: &Message<'_>, acquirer: [u8; 11]) -> bool {
-    let readings = OriginalElements::read(message, acquirer).unwrap_or_default();
-    matches!(readings.as_slice(), [only] if only.is_whole())
+    let is_whole = |readings: Readings| matches!(&*readings, [only] if only.is_whole());
+    OriginalElements::read(message, acquirer).is_ok_and(is_whole)
 }
 
 fn iso(
@@ -106,21 +106,23 @@ fn base24(
     is_it.then_some(OriginalElements { mti, stan, transmission_time, rrn: Some(*rrn), acquirer })
 }
 
-/// Requests that are decided, and advices.
+/// Whether it can be reversed: a request that is decided, or an advice.
 fn is_reversible(mti: Mti) -> bool {
     matches!(route(mti), Route::Authorization | Route::Advice)
 }
 
-/// Zeros or blanks, which stand for what is not known.
+/// Whether it is all zeros or blanks, which stand for what is not known.
 fn is_absent(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b'0' | b' '))
 }
 
-/// Without what fills it up, on either side.
+/// The text without the zeros and blanks that fill it up, on either side.
 pub(crate) fn trimmed(text: &[u8]) -> &[u8] {
-    let text = text.trim_ascii();
-    let start = text.iter().position(|digit| *digit != b'0').unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
+    let mut text = text.trim_ascii();
+    while let [b'0', rest @ ..] = text {
+        text = rest;
+    }
+    text
 }
 
 fn digits<const N: usize>(text: &[u8; N]) -> Option<[u8; N]> {
@@ -131,17 +133,20 @@ fn digits<const N: usize>(text: &[u8; N]) -> Option<[u8; N]> {
 /// front of it say nothing.
 #[must_use]
 pub fn institution(acquirer: &[u8; 11]) -> &[u8] {
-    let end = acquirer.iter().position(|byte| *byte == 0).unwrap_or(acquirer.len());
-    trimmed(acquirer.get(..end).unwrap_or_default())
+    let mut digits = acquirer.as_slice();
+    while let [rest @ .., 0] = digits {
+        digits = rest;
+    }
+    trimmed(digits)
 }
 
 /// What a link is told when it reverses something that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownOriginal {
-    /// Accepted, so that the acquirer has done with it.
+    /// It is accepted, so that the acquirer has done with it.
     #[default]
     Accept,
-    /// 9914.
+    /// It is refused with 9914.
     Refuse,
 }
 

@@ -5,17 +5,17 @@ use iso_specs::Mti;
 /// What is done with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// 0100, 0200 and their repeats: authorized.
+    /// 0100, 0200 and their repeats are authorized.
     Authorization,
-    /// 0120, 0220 and their repeats: what was decided elsewhere, acknowledged.
+    /// 0120, 0220 and their repeats tell what was decided elsewhere, and are acknowledged.
     Advice,
-    /// 0400, 0420 and their repeats: a request is taken back.
+    /// 0400, 0420 and their repeats take a request back.
     Reversal,
-    /// 0800, 0820 and their repeats: sign-on, sign-off, echo.
+    /// 0800, 0820 and their repeats ask for sign-on, sign-off or echo.
     NetworkManagement,
-    /// Another request: answered with 1015.
+    /// Another request is answered with 1015.
     NotSupported,
-    /// A response: never answered.
+    /// A response is never answered.
     Unanswered,
 }
 

@@ -72,6 +72,6 @@ impl<W: Seams> Switch<W> {
         let script = told.script.map(|(id, _)| (id, rules.script_template));
         let names_code = work.session.link.dialect.chip_response_code();
         let code = names_code.then(|| told.reason.arc());
-        Some(response::chip_data(&authenticated, script, code))
+        Some(response::de55(&authenticated, script, code))
     }
 }

@@ -1,9 +1,9 @@
 //! The steps of a reversal that find its original.
 
 use super::attempt::{Attempt, NotDecided};
+use crate::authorization::FormatError;
 use crate::authorization::request::ProcessingCode;
 use crate::authorization::reversal::institution;
-use crate::authorization::{FormatError, Route};
 use crate::store::record::{Place, RecordId, TransactionRecord};
 use crate::store::{DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store};
 use crate::switch::{Seams, Switch};
@@ -11,11 +11,11 @@ use crate::switch::{Seams, Switch};
 impl<W: Seams> Switch<W> {
     /// A reversal may leave PAN, DE3, DE4 and DE49 to its original, which DE90 names: they are
     /// those of the original then, if that is known.
-    pub(super) async fn complete(&self, work: &mut Attempt<'_>) -> Result<(), NotDecided> {
+    pub(super) async fn complete_reversal(&self, work: &mut Attempt<'_>) -> Result<(), NotDecided> {
         let request = &work.request;
         let lacks_all = request.pan.is_none();
         let is_complete = !lacks_all && request.amount.currency != 0;
-        if work.route != Route::Reversal || request.original.is_empty() || is_complete {
+        if request.original.is_empty() || is_complete {
             return Ok(());
         }
         let all = Sought::all(request, Some(work.place.card).filter(|_| !lacks_all));

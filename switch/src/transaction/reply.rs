@@ -3,7 +3,8 @@
 use iso_specs::{ElementSet, Mti};
 
 use super::attempt::{NotDecided, Received};
-use crate::authorization::{Answer, FormatError, Reason, response, trusted};
+use crate::authorization::response::{self, Response};
+use crate::authorization::{Answer, FormatError, Reason, trusted};
 use crate::clock::Clock;
 use crate::frame;
 use crate::session::Session;
@@ -122,10 +123,11 @@ impl<W: Seams> Switch<W> {
 
 fn encode(received: &Received<'_>, trusted: ElementSet, answered: &Answered) -> Option<Vec<u8>> {
     let Received { session, frame, decoded, .. } = received;
-    let Answered { answer, fault, de55, .. } = answered;
+    let Answered { answer, fault, .. } = *answered;
+    let response = Response { answer, fault, de55: answered.de55.as_deref() };
     let mut reply = Vec::with_capacity(REPLY_BYTES);
     let written = frame::append(&mut reply, session.link.frames, &frame.header, |out| {
-        response::encode(&decoded.message, trusted, *answer, (*fault, de55.as_deref()), out)
+        response::encode(&decoded.message, trusted, response, out)
     });
     let link = &*session.link.name;
     match written {

@@ -82,7 +82,8 @@ impl<W: Seams> Switch<W> {
         time: &mut HsmTime,
     ) -> PinOutcome {
         let (Some(pan), Some(block)) = (&work.request.pan, &work.request.pin_block) else {
-            return PinOutcome::BadPinBlock;
+            debug_assert!(false, "the PIN is asked about where there is one, on a card of a PAN");
+            return PinOutcome::Unavailable;
         };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
         let methods = &card.product.pin_methods;
