@@ -270,8 +270,11 @@ impl Player {
     async fn event(&mut self, card: &str, expected: &[&str]) {
         let position = self.switch().card(card).await.entry.last_record();
         let parts = self.switch().switch.store.entry(position).unwrap();
-        let suspended = |part: &Part| matches!(part, Part::Event(event) if event.kind == EventKind::StateSuspended);
-        let found = if parts.iter().any(suspended) { "state.suspended" } else { "none" };
+        let is_suspension = |part: &Part| match part {
+            Part::Event(event) => event.kind == EventKind::StateSuspended,
+            _ => false,
+        };
+        let found = if parts.iter().any(is_suspension) { "state.suspended" } else { "none" };
         assert_eq!(expected, [found], "{}", self.at);
     }
 

@@ -39,6 +39,8 @@ mod failure_tests;
 #[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
+mod page_tests;
+#[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod removal_tests;

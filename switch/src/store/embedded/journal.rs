@@ -17,8 +17,8 @@ use std::thread::{self, JoinHandle};
 
 use super::files::lock;
 use super::in_use::{Lock, Opened};
-pub use super::keeper::Retention;
 use super::keeper::{self, Task};
+pub use super::keeper::{Retention, Unread};
 use super::options::{Options, Recovered, Replay};
 use super::recovery::{self, Found};
 use super::segment::{self, Record, Segment, SegmentInfo, segment_path};

@@ -13,7 +13,7 @@ use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay, SYNC_INTERVA
 use super::segment::{SegmentInfo, segment_path};
 use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
-use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
+use super::types::{Damaged, Failed, JournalReport, OpenError, Position, Sequence};
 use super::{EmbeddedStore, Shared};
 use crate::authorization::Product;
 use crate::cards::cache::NewCard;
@@ -45,6 +45,8 @@ pub struct OpenOptions {
     pub monotonic: fn() -> Duration,
     /// Gets the time of each sync, and how many records it made durable.
     pub sync_observer: Arc<dyn Fn(Duration, u64) + Send + Sync>,
+    /// Gets how many events and transactions were removed that a reader had not acknowledged.
+    pub unread_observer: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 impl OpenOptions {
@@ -273,6 +275,7 @@ fn created(segment: &SegmentInfo) -> Timestamp {
 fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
     let clock = Arc::clone(&options.clock);
     let sync_observer = Arc::clone(&options.sync_observer);
+    let unread_observer = Arc::clone(&options.unread_observer);
     Options {
         directory: options.journal(),
         create_new,
@@ -282,14 +285,22 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
         monotonic: options.monotonic,
         unix_seconds: Arc::new(move || u64::try_from(clock.now().seconds()).unwrap_or_default()),
         observer: Arc::new(move |event| match event {
-            Event::Synced { took, records, .. } => sync_observer(*took, *records),
-            Event::PrepareFailed(error) => {
+            JournalReport::Synced { took, records, .. } => sync_observer(*took, *records),
+            JournalReport::PrepareFailed(error) => {
                 tracing::error!(%error, "no journal segment could be prepared; trying again");
             }
-            Event::Retired { segments, oldest } => {
+            JournalReport::Retired { segments, oldest, unread } => {
                 tracing::info!(segments, oldest, "old journal segments were removed");
+                if *unread > 0 {
+                    tracing::error!(
+                        unread,
+                        "events that a reader had not acknowledged went with them: see \
+                         unread_events_gb_max and retention_days"
+                    );
+                    unread_observer(*unread);
+                }
             }
-            Event::RetireFailed(error) => {
+            JournalReport::RetireFailed(error) => {
                 tracing::error!(%error, "old journal segments could not be removed");
             }
         }),

@@ -71,6 +71,7 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
         clock: Arc::new(SystemClock),
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(|_, _| ()),
+        unread_observer: Arc::new(|_| ()),
     }
 }
 
