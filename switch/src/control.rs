@@ -1,6 +1,10 @@
 //! The command line on a running switch: `control.sock` in the data directory, mode 0600. One
 //! JSON object a line goes in, one comes out.
 
+mod told;
+
+pub use told::{ActorView, CardEventView, EventView, StateView};
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -87,6 +91,25 @@ pub enum Command {
         /// Check value, six hexadecimal digits.
         kcv: String,
     },
+    /// What happened, the oldest first.
+    Events {
+        /// After this event; from the oldest that is kept on without it.
+        after: Option<String>,
+        /// How many at most.
+        count: usize,
+    },
+    /// A reader has everything up to an event; without one it is forgotten.
+    Acknowledge {
+        /// Its name.
+        reader: String,
+        /// The event.
+        through: Option<String>,
+    },
+    /// Copies all that a start needs.
+    Backup {
+        /// Into this new directory.
+        to: PathBuf,
+    },
 }
 
 /// What comes back: done, or why not.
@@ -101,6 +124,13 @@ pub enum Outcome {
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
     Transactions(Vec<TransactionView>),
+    /// What happened, the oldest first.
+    Events {
+        /// Each of it.
+        events: Vec<EventView>,
+        /// From where on there is more.
+        next: Option<String>,
+    },
     /// Done for all but these: their places among those asked for, from 0, and why not.
     Each {
         /// Those that were refused.
@@ -272,6 +302,16 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, command: Command) -> Outcome 
             return values.map_or_else(Outcome::Refused, Outcome::Values);
         }
         Command::ReloadKeys => return outcome(reload_keys(switch)),
+        Command::Events { after, count } => {
+            let events = told::events(switch, after.as_deref(), count).await;
+            return events.unwrap_or_else(Outcome::Refused);
+        }
+        Command::Acknowledge { reader, through } => {
+            return outcome(told::acknowledge(switch, &reader, through.as_deref()).await);
+        }
+        Command::Backup { to } => {
+            return told::backup(switch, &to).await.unwrap_or_else(Outcome::Refused);
+        }
         Command::CheckUnused { kcv } => return outcome(check_unused(switch, &kcv).await),
     };
     // Each of these leaves a line with no secret in it. What is no card's token may be anything,

@@ -48,9 +48,11 @@ pub async fn ask(world: &Arc<World>, card: usize, call: Call) {
 /// What a clerk was told; nothing, where nobody knows whether it was carried out.
 fn heard(outcome: Outcome) -> Option<Heard> {
     match outcome {
-        Outcome::Card(_) | Outcome::Transactions(_) | Outcome::Values(_) | Outcome::Done => {
-            Some(Heard::Reply(Reply::Done))
-        }
+        Outcome::Card(_)
+        | Outcome::Transactions(_)
+        | Outcome::Values(_)
+        | Outcome::Events { .. }
+        | Outcome::Done => Some(Heard::Reply(Reply::Done)),
         Outcome::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
         Outcome::Each { .. } => Some(Heard::Refused),
         Outcome::Refused(why) if why.starts_with("the store has failed") => None,

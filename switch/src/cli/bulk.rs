@@ -310,6 +310,7 @@ impl Work {
                 Outcome::Card(_)
                 | Outcome::Transactions(_)
                 | Outcome::Values(_)
+                | Outcome::Events { .. }
                 | Outcome::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }

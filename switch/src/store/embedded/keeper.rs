@@ -109,6 +109,8 @@ fn retire(shared: &Shared, retention: &Retention) {
     if shared.durable.check().is_err() {
         return;
     }
+    // Somebody copies them: the next snapshot asks again.
+    let Ok(_retiring) = shared.retiring.try_lock() else { return };
     match retire_segments(shared, retention) {
         Ok(None) => {}
         Ok(Some(retired)) => (shared.options.observer)(&retired),

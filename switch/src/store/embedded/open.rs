@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::answers::Answers;
@@ -14,6 +14,7 @@ use super::segment::{SegmentInfo, segment_path};
 use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
 use super::types::{Damaged, Failed, JournalReport, OpenError, Position, Sequence};
+use super::witness::{Witness, check_mark, check_witness, tell_age};
 use super::{EmbeddedStore, Shared};
 use crate::authorization::Product;
 use crate::cards::cache::NewCard;
@@ -90,6 +91,34 @@ pub enum OpenStoreError {
         /// Why the journal is not enough.
         cause: OpenError,
     },
+    /// A copy that `pinswitch backup` has made.
+    #[error(
+        "{} is a backup, made at record {record}: what was answered since is not in it. PINs would \
+         be tried anew, and repeats be decided anew. If that is accepted, start once with \
+         --accept-older-data", .data_dir.display()
+    )]
+    Backup {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The last record in it.
+        record: String,
+    },
+    /// The witness has seen more.
+    #[error(
+        "the data end at record {last}, and {} has seen record {record} at {time}: they are older \
+         than what was answered. If that is accepted, start once with --accept-older-data",
+        .witness.display()
+    )]
+    Older {
+        /// The file.
+        witness: PathBuf,
+        /// The last record of the data.
+        last: u64,
+        /// What the witness has seen.
+        record: u64,
+        /// And when.
+        time: String,
+    },
     /// The operating system gave no thread.
     #[error("{0}")]
     Thread(#[from] std::io::Error),
@@ -130,29 +159,12 @@ impl EmbeddedStore {
         options: &OpenOptions,
         create_new: bool,
     ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
+        let is_backup = check_mark(options)?;
         let duplicates =
             ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max);
         let reading = Reading { monotonic: options.monotonic, told: Cell::default() };
         let (now, started) = (options.clock.now(), options.clock.monotonic());
-        let mut loading = Loading {
-            cards: Cards::default(),
-            duplicates: duplicates.clone(),
-            documents: Documents::new(DocumentLimits {
-                document_bytes_max: options.config.document_bytes_max,
-                all_bytes_max: options.config.documents_bytes_max,
-            }),
-            readers: Readers::default(),
-            products: &options.products,
-            now,
-            start: Sequence::FIRST,
-            replayed_bytes: Cell::new(0),
-            to_be_removed: RefCell::default(),
-            own_keys: Cell::default(),
-            newest: Cell::default(),
-            newest_at: Cell::default(),
-            answers: Answers::new(&duplicates, now)?,
-            jumped: Cell::default(),
-        };
+        let mut loading = Loading::new(options, &duplicates, now)?;
         let snapshot = snapshot_read::read_newest(
             &options.snapshots(),
             &mut |bytes| loading.snapshot_record(bytes),
@@ -168,6 +180,7 @@ impl EmbeddedStore {
         if let Some(info) = snapshot.info {
             info.check_journal(&options.journal(), recovered.last)?;
         }
+        let is_older = check_witness(options, recovered.last.get())?;
         let recovery = Recovery {
             journal: recovered,
             damaged_snapshots: snapshot.damaged,
@@ -193,10 +206,14 @@ impl EmbeddedStore {
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
             newest: AtomicU64::new(loading.newest_at.get()),
             last_removal: AtomicU64::new(0),
+            taking_snapshot: Mutex::default(),
             own_keys: loading.own_keys.get().map(OnceLock::from).unwrap_or_default(),
         });
         let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
-        Ok((EmbeddedStore { shared, snapshots }, recovery))
+        let witness = options.config.witness.clone();
+        let witness = witness.map(|path| Witness::start(Arc::clone(&shared), path)).transpose()?;
+        tell_age(options, &recovery, is_backup || is_older)?;
+        Ok((EmbeddedStore { shared, snapshots, witness }, recovery))
     }
 }
 
@@ -330,7 +347,34 @@ struct Loading<'a> {
     jumped: Cell<Option<Timestamp>>,
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a> {
+    /// Nothing yet.
+    fn new(
+        options: &'a OpenOptions,
+        duplicates: &ByNetwork,
+        now: Timestamp,
+    ) -> std::io::Result<Loading<'a>> {
+        Ok(Loading {
+            cards: Cards::default(),
+            duplicates: duplicates.clone(),
+            documents: Documents::new(DocumentLimits {
+                document_bytes_max: options.config.document_bytes_max,
+                all_bytes_max: options.config.documents_bytes_max,
+            }),
+            readers: Readers::default(),
+            products: &options.products,
+            now,
+            start: Sequence::FIRST,
+            replayed_bytes: Cell::new(0),
+            to_be_removed: RefCell::default(),
+            own_keys: Cell::default(),
+            newest: Cell::default(),
+            newest_at: Cell::default(),
+            answers: Answers::new(duplicates, now)?,
+            jumped: Cell::default(),
+        })
+    }
+
     fn snapshot_record(&self, bytes: &[u8]) -> Result<(), String> {
         match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
             SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),

@@ -76,6 +76,8 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
         if !is_large && !is_old {
             continue;
         }
+        // Somebody copies them: at the next look there is enough again.
+        let Ok(_taking) = shared.taking_snapshot.try_lock() else { continue };
         looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
@@ -146,7 +148,7 @@ fn push_documents(shared: &Shared, writer: &mut SnapshotWriter) -> Result<(), Fa
 }
 
 /// A snapshot must hold nothing that a power failure could take from the journal.
-fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
+pub(super) fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| Failed::new(Path::new("snapshot thread"), error))?;
     runtime.block_on(shared.journal.synced(through))

@@ -65,6 +65,8 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
             duplicate_index_bytes_max: 1 << 20,
             clock_settle_seconds: Duration::from_secs(3_600),
             clock_behind: ClockBehind::Warn,
+            witness: None,
+            accept_older_data: false,
         },
         products: vec![product()],
         networks: vec!["net".into()],
