@@ -34,7 +34,7 @@ use crate::event::{Actor, EventKind};
 use crate::frame::{self, Frame};
 use crate::hsm::{Hsm, PinReference, Verification, VerifyPin};
 use crate::session::Session;
-use crate::store::record::{Event, Place, RecordId, TransactionRecord};
+use crate::store::record::{Event, RecordId, RequestIdentity, TransactionRecord};
 use crate::store::{
     Asked, COMMIT_ATTEMPTS_MAX, Claimed, Commit, CommitError, DuplicateKey, Named, Reversal, Store,
     StoreError,
@@ -165,7 +165,7 @@ impl<W: Seams> Switch<W> {
         let answered = match self.complete(session, route, (&mut request, card)).await {
             Ok(found) => {
                 let (original, card) = found.map_or((None, card), |(of, card)| (Some(of), card));
-                let place = Place { network, card, key, body };
+                let place = RequestIdentity { network, card, key, body };
                 let (searched, known) = (RecordId::NONE, Known::default());
                 let request = &request;
                 self.answer(Attempt {
@@ -193,7 +193,7 @@ impl<W: Seams> Switch<W> {
 
     async fn answer(&self, attempt: Attempt<'_>) -> Result<Outcome, Refused> {
         let Attempt { session, route, request, arrived, place, .. } = attempt;
-        let Place { network, card, key, body } = place;
+        let RequestIdentity { network, card, key, body } = place;
         let parts = || self.duplicates.parts(network, &card, request);
         let asked = Asked { key, body, rrn: request.rrn, parts };
         let claim = match self.store.claim(network, asked).await? {
@@ -445,7 +445,7 @@ struct Attempt<'a> {
     request: &'a Request,
     /// When the request was read, on the monotonic clock.
     arrived: Duration,
-    place: Place<'a>,
+    place: RequestIdentity<'a>,
     /// Of a reversal that left something to it, the original that was found.
     original: Option<Named>,
     /// Up to this record nothing is the original.

@@ -6,7 +6,7 @@ use crate::authorization::reversal::institution;
 use crate::authorization::{Request, Route};
 use crate::cards::CardKey;
 use crate::session::Session;
-use crate::store::record::{Place, RecordId, TransactionRecord};
+use crate::store::record::{RecordId, RequestIdentity, TransactionRecord};
 use crate::store::{
     DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store, StoreError,
 };
@@ -78,7 +78,9 @@ impl<W: Seams> Switch<W> {
         &self,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Reversal>, Refused> {
-        let Attempt { route, request, place: Place { network, card, .. }, original, .. } = attempt;
+        let Attempt {
+            route, request, place: RequestIdentity { network, card, .. }, original, ..
+        } = attempt;
         if *route != Route::Reversal {
             return Ok(None);
         }

@@ -9,8 +9,6 @@ use super::types::{Damaged, JournalReport, OpenError, Position, Sequence};
 
 /// Smallest segment, in bytes.
 pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
-/// Size of a segment unless set otherwise, in bytes.
-pub const SEGMENT_BYTES: u32 = 64 << 20;
 /// Largest segment, in bytes: a position's offset has 32 bits, and opening reads a segment whole.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 /// Longest payload unless set otherwise, in bytes.
