@@ -2,7 +2,6 @@
 mistake; and a witness that knows data that are older than what was answered."""
 
 import json
-import random
 import shutil
 import stat
 import threading
@@ -14,7 +13,7 @@ from messages import CARD_1, CARD_4, authorization, other_pin
 from process import Switch, run
 from test_crash import without_sockets
 
-KEYS = ["journal", "keys", "snapshots"]
+PARTS = ["journal", "keys", "snapshots"]
 
 
 def on_copy(switch, copy):
@@ -79,7 +78,7 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
     if runs:
         traffic.ends.set()
         traffic.join()
-    assert sorted(path.name for path in backup.iterdir()) == ["backup", *KEYS]
+    assert sorted(path.name for path in backup.iterdir()) == ["backup", *PARTS]
     for path in [backup, *backup.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert not list(backup.rglob("*.new")) and not (tmp_path / "backup.new").exists()
@@ -87,6 +86,9 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "a backup" in checked.stdout and "nothing is damaged" in checked.stdout
     assert "is there already" in switch.command("backup", backup).stderr
+    inside = switch.command("backup", switch.data / "backup")
+    assert "in the data directory itself" in inside.stderr
+    assert not (switch.data / "backup").exists()
 
     copy = on_copy(switch, backup)
     said = copy.refuses_to_start()

@@ -62,12 +62,18 @@ impl Drop for Draft<'_> {
 }
 
 impl<'a> Draft<'a> {
-    fn begin(to: &'a Path) -> Result<Draft<'a>, Failed> {
+    fn begin(to: &'a Path, data_dir: &Path) -> Result<Draft<'a>, Failed> {
         let refused = |why: &str| Failed::new(to, why);
         if to.symlink_metadata().is_ok() {
             return Err(refused("a backup makes a new directory, and this is there already"));
         }
         let name = to.file_name().ok_or_else(|| refused("it names no directory"))?;
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = fs::canonicalize(parent.unwrap_or(Path::new(".")));
+        let parent = parent.map_err(|error| Failed::new(to, error))?;
+        if fs::canonicalize(data_dir).is_ok_and(|data_dir| parent.starts_with(data_dir)) {
+            return Err(refused("it lies in the data directory itself"));
+        }
         let mut draft_name = name.to_os_string();
         draft_name.push(".new");
         let draft = to.with_file_name(draft_name);
@@ -159,7 +165,7 @@ impl Shared {
     fn copy_to(&self, to: &Path) -> Result<Backup, Failed> {
         let journal = &self.journal;
         let data_dir = journal.directory().parent().unwrap_or(Path::new("."));
-        let mut draft = Draft::begin(to)?;
+        let mut draft = Draft::begin(to, data_dir)?;
         let _snapshots = lock(&self.taking_snapshot);
         let _segments = journal.hold_segments();
         draft.copy_keys(data_dir)?;
@@ -193,7 +199,7 @@ fn end_of(journal: &Journal, info: &SegmentInfo, last: Sequence) -> Result<u64, 
                 return ControlFlow::Break(());
             }
             end = u64::from(position.offset) + (RECORD_BYTES + payload.len()) as u64;
-            ControlFlow::Continue(())
+            if sequence == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if read?.is_break() {
             break;
@@ -212,7 +218,7 @@ pub fn backup_of_stopped(data_dir: &Path, to: &Path, time: Timestamp) -> Result<
     let Some((mark, _)) = TailMark::open(&journal)? else {
         return Err(OpenError::Absent(journal.display().to_string()));
     };
-    let mut draft = Draft::begin(to)?;
+    let mut draft = Draft::begin(to, data_dir)?;
     draft.copy_keys(data_dir)?;
     draft.copy_snapshots(data_dir)?;
     let listing = scan::list(&journal)?;

@@ -114,6 +114,24 @@ async fn pages_of_any_size_hold_everything_once_and_in_order() {
     assert_eq!(some.items.len(), 2);
 }
 
+/// The newest segment is mostly empty: it costs no page anything.
+#[tokio::test]
+async fn what_was_never_written_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut large = options(directory.path());
+    large.config.segment_bytes = 32 << 20;
+    let (store, _) = EmbeddedStore::open(&large, true).unwrap();
+    fill(&store, 20).await;
+    let newest = store.transactions(TransactionFilter::default(), None, 30).await.unwrap();
+    assert_eq!((newest.items.len(), newest.next), (20, None));
+    store.shared.journal.synced(store.shared.journal.appended_through()).await.unwrap();
+    let events = store.events(EventId::NONE, 30).await.unwrap();
+    assert_eq!((events.items.len(), events.next), (21, None));
+    let last = events.items.last().unwrap().0;
+    let none = store.events(last, 30).await.unwrap();
+    assert!(none.items.is_empty() && none.next.is_none());
+}
+
 /// Of a card that is removed, its transactions stay.
 #[tokio::test]
 async fn the_transactions_of_a_removed_card_are_found() {
