@@ -4,6 +4,7 @@ mod bulk;
 mod check_config;
 mod decode;
 mod keys;
+mod store;
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ pub(crate) struct Cli {
     /// Data directory, in place of the configured one.
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Start on a backup, or on other data that are older than what the switch has answered.
+    #[arg(long, global = true)]
+    accept_older_data: bool,
     #[command(subcommand)]
     pub(crate) action: Option<Action>,
 }
@@ -85,6 +89,20 @@ pub(crate) enum Action {
     /// List the dialects that ship, or print one.
     #[command(subcommand)]
     Dialect(DialectAction),
+    /// Read a whole data directory on which no switch runs, and say what is there and what is
+    /// damaged. Nothing is changed, and no keys are needed.
+    CheckStore {
+        /// The data directory; without it the configured one.
+        directory: Option<PathBuf>,
+    },
+    /// Copy all that a start needs, of a running switch or of its data directory.
+    Backup {
+        /// A directory that is not there yet.
+        directory: PathBuf,
+    },
+    /// Print what happened to cards, the oldest first, one JSON object a line; or say that a reader
+    /// has it.
+    Events(store::EventWords),
 }
 
 /// On cards.
@@ -209,11 +227,14 @@ impl Cli {
             (Some(Action::CheckConfig { file: Some(file) }), None) => Some(file),
             (_, config) => config.as_ref(),
         };
-        let Some(path) = path else { return Ok(Config::demo(self.data_dir.clone())?) };
-        let mut config = Config::read(path)?;
+        let mut config = match path {
+            None => Config::demo(self.data_dir.clone())?,
+            Some(path) => Config::read(path)?,
+        };
         if let Some(data_dir) = &self.data_dir {
             config.data_dir.clone_from(data_dir);
         }
+        config.store.accept_older_data = self.accept_older_data;
         Ok(config)
     }
 }
@@ -234,6 +255,9 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
         Action::Seed { cards, remove: true } => bulk::remove_seeds(config, *cards),
         Action::CheckConfig { .. } => check_config::print_summary(config),
         Action::Key(action) => keys::act(action, config),
+        Action::CheckStore { directory } => store::check(config, directory.as_deref()),
+        Action::Backup { directory } => store::backup(config, directory),
+        Action::Events(words) => store::events(config, words),
     }
 }
 
@@ -298,6 +322,13 @@ fn print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliErr
             let mut out = io::stdout().lock();
             for (name, value) in values {
                 writeln!(out, "{name}: {value}")?;
+            }
+            return Ok(());
+        }
+        Some(Reply::Events(page)) => {
+            let mut out = io::stdout().lock();
+            for event in page.events {
+                writeln!(out, "{}", serde_json::to_string(&event).map_err(io::Error::from)?)?;
             }
             return Ok(());
         }

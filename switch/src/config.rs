@@ -78,6 +78,11 @@ pub struct StoreConfig {
     pub clock_settle_seconds: Duration,
     /// What happens where the clock is behind the newest record at start.
     pub clock_behind: ClockBehind,
+    /// A file outside the data directory that says how far the store was.
+    pub witness: Option<PathBuf>,
+    /// Whether a start on data that are older than what was answered is accepted: of the command
+    /// line, not of a file.
+    pub accept_older_data: bool,
 }
 
 /// What happens where the clock is behind the newest record at start.
@@ -210,7 +215,10 @@ impl<'a, 't> File<'a, 't> {
         let mut admin = keys.table("admin");
         let admin_listen = admin.as_mut().and_then(|admin| listen(admin, is_demo));
         let limits = Limits::read(&mut keys.table_or_empty("limits"));
-        let store = StoreConfig::read(&mut keys.table_or_empty("store"));
+        let store = StoreConfig::read(
+            &mut keys.table_or_empty("store"),
+            (self.directory, data_dir.as_deref()),
+        );
         let log = LogConfig::read(&mut keys.table_or_empty("log"));
         let addresses = admin_listen.clone().into_iter().collect();
         let links =
@@ -312,8 +320,19 @@ fn listen(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)>
     Some((address, keys.place("listen")))
 }
 
+/// A file that a copy of the data directory does not bring along.
+fn witness(keys: &mut Keys<'_, '_>, directory: &Path, data_dir: Option<&str>) -> Option<PathBuf> {
+    let path = keys.optional_name("witness", "the path of a file", |text| {
+        (!text.is_empty()).then(|| directory.join(text))
+    })?;
+    if data_dir.is_some_and(|data_dir| path.starts_with(directory.join(data_dir))) {
+        keys.mistake_of("witness", "expected a file outside data_dir: a copy would bring it along");
+    }
+    Some(path)
+}
+
 impl StoreConfig {
-    fn read(keys: &mut Keys<'_, '_>) -> StoreConfig {
+    fn read(keys: &mut Keys<'_, '_>, (directory, data_dir): (&Path, Option<&str>)) -> StoreConfig {
         let sync = keys.optional_name("sync", "\"state\" or \"all\"", |name| match name {
             "state" => Some(SyncMode::State),
             "all" => Some(SyncMode::All),
@@ -355,6 +374,8 @@ impl StoreConfig {
                 keys.optional_number("clock_settle_seconds", 0..=604_800).unwrap_or(3_600),
             ),
             clock_behind: behind.unwrap_or(ClockBehind::Warn),
+            witness: witness(keys, directory, data_dir),
+            accept_older_data: false,
         };
         keys.finish();
         store

@@ -22,8 +22,8 @@ use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
-    CardView, Code, ProductView, Refused, TransactionView, cards, cryptogram, history, keys, pins,
-    products,
+    CardView, Code, EventPage, ProductView, Refused, TransactionView, cards, cryptogram, events,
+    history, keys, pins, products,
 };
 use crate::listener::Door;
 use crate::place::{self, at};
@@ -97,6 +97,25 @@ pub enum Command {
         /// Check value, six hexadecimal digits.
         kcv: String,
     },
+    /// What happened, the oldest first.
+    Events {
+        /// After this event; from the oldest that is kept on without it.
+        after: Option<String>,
+        /// How many at most.
+        count: usize,
+    },
+    /// A reader has everything up to an event; without one it is forgotten.
+    Acknowledge {
+        /// Its name.
+        reader: String,
+        /// The event.
+        through: Option<String>,
+    },
+    /// Copies all that a start needs.
+    Backup {
+        /// Into this new directory.
+        to: PathBuf,
+    },
 }
 
 /// One line to the switch.
@@ -158,12 +177,14 @@ pub enum Reply {
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
     Transactions(Vec<TransactionView>),
+    /// What happened, the oldest first.
+    Events(EventPage),
     /// Done for all but these: their places among those asked for, from 0, and why not.
     Each {
         /// Those that were refused.
         refused: Vec<(usize, Refusal)>,
     },
-    /// Nothing was changed, and why. After the code `store_unavailable` nobody knows.
+    /// Nothing was changed, and why. After the code `store_failed` nobody knows.
     Refused(Refusal),
 }
 
@@ -224,6 +245,12 @@ impl From<ProductView> for Reply {
     }
 }
 
+impl From<EventPage> for Reply {
+    fn from(page: EventPage) -> Reply {
+        Reply::Events(page)
+    }
+}
+
 impl From<Vec<(String, String)>> for Reply {
     fn from(values: Vec<(String, String)>) -> Reply {
         Reply::Values(values)
@@ -280,6 +307,13 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         Command::PutProduct { token, settings, version } => {
             products::put(switch, actor, &token, settings, version).await.into()
         }
+        Command::Events { after, count } => {
+            events::list(switch, after.as_deref(), count).await.into()
+        }
+        Command::Acknowledge { reader, through } => {
+            events::acknowledge(switch, &reader, through.as_deref()).await.into()
+        }
+        Command::Backup { to } => events::backup(switch, actor, &to).await.into(),
         Command::CheckUnused { kcv } => keys::check_unused(switch, &kcv).await.into(),
     }
 }

@@ -10,10 +10,12 @@ pub mod cards;
 pub mod pins;
 pub mod products;
 pub mod history;
+pub mod events;
 pub mod cryptogram;
 pub mod keys;
 pub mod views;
 
+pub use events::{EventPage, EventView};
 pub use products::ProductView;
 pub use refused::{Code, Refused};
 pub use views::{CardView, TransactionView};

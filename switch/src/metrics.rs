@@ -47,6 +47,7 @@ pub struct Metrics {
     reversals_unknown: Counter,
     sync: Histogram,
     synced_records: Counter,
+    events_dropped_unread: Counter,
     log_lines_dropped: Counter,
     /// Of the admin address.
     pub admin: Arc<DoorMetrics>,
@@ -100,6 +101,7 @@ impl Metrics {
             reversals_unknown: reversals("unknown"),
             sync: histogram!("pinswitch_journal_sync_seconds"),
             synced_records: counter!("pinswitch_journal_synced_records_total"),
+            events_dropped_unread: counter!("pinswitch_events_dropped_unread_total"),
             log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
             admin: DoorMetrics::new("admin"),
             control: DoorMetrics::new("control"),
@@ -162,6 +164,12 @@ impl Metrics {
     /// store.
     pub fn sync(&self) -> (Histogram, Counter) {
         (self.sync.clone(), self.synced_records.clone())
+    }
+
+    /// The counter of events and transactions that were removed before a reader had them, for the
+    /// store.
+    pub fn events_dropped_unread(&self) -> Counter {
+        self.events_dropped_unread.clone()
     }
 
     /// How many log lines of transactions and connections were dropped so far.
@@ -276,6 +284,10 @@ fn describe() {
     describe_counter!(
         "pinswitch_journal_synced_records_total",
         "Records of the journal made durable; with the count of syncs, the mean group."
+    );
+    describe_counter!(
+        "pinswitch_events_dropped_unread_total",
+        "Events and transactions removed with old segments before a reader had acknowledged them."
     );
     describe_gauge!(
         "pinswitch_clock_settled",

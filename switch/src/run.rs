@@ -166,6 +166,7 @@ pub fn open<C: Clock + Clone>(
     let metrics = Metrics::new();
     let (sync, synced_records) = metrics.sync();
     let products = Arc::new(Products::default());
+    let dropped_unread = metrics.events_dropped_unread();
     let options = OpenOptions {
         data_dir: config.data_dir.clone(),
         config: config.store.clone(),
@@ -177,6 +178,7 @@ pub fn open<C: Clock + Clone>(
             sync.record(took.as_secs_f64());
             synced_records.increment(records);
         }),
+        unread_observer: Arc::new(move |unread| dropped_unread.increment(unread)),
     };
     for directory in ["journal", "snapshots"] {
         place::check_tree(&config.data_dir.join(directory)).map_err(RunError::DataDir)?;

@@ -11,6 +11,7 @@ pub mod readers;
 pub mod record;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,6 +200,13 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&str>,
         items_max: usize,
     ) -> impl Future<Output = Result<Page<CompactString, Arc<Document>>, StoreError>> + Send;
+
+    /// Copies all that a start needs into a new directory, and says what it copied. Where the truth
+    /// is elsewhere, that has backups of its own.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    fn backup(&self, to: &Path) -> impl Future<Output = Result<String, StoreError>> + Send;
 
     /// How many cards have a PIN reference, or a PIN that waits for a chip, that was made with the
     /// key of this check value.

@@ -49,7 +49,7 @@ use switch::control;
 use switch::event::EventKind;
 use switch::store::Store;
 use switch::store::page::TransactionFilter;
-use switch::store::record::{Event, Part};
+use switch::store::record::Part;
 use tokio::io::DuplexStream;
 
 use crate::chip::{forge_cryptogram, is_believed, set_chip_data};
@@ -270,9 +270,11 @@ impl Player {
     async fn event(&mut self, card: &str, expected: &[&str]) {
         let position = self.switch().card(card).await.entry.last_record();
         let parts = self.switch().switch.store.entry(position).unwrap();
-        let is_suspension = |event: &Event| event.kind == EventKind::StateSuspended;
-        let suspended = |it: &Part| matches!(it, Part::Event(event) if is_suspension(event));
-        let found = if parts.iter().any(suspended) { "state.suspended" } else { "none" };
+        let is_suspension = |part: &Part| match part {
+            Part::Event(event) => event.kind == EventKind::StateSuspended,
+            _ => false,
+        };
+        let found = if parts.iter().any(is_suspension) { "state.suspended" } else { "none" };
         assert_eq!(expected, [found], "{}", self.at);
     }
 

@@ -1,10 +1,10 @@
 """Writes a golden data directory: what a release keeps of a known history, with what it shows of
 it. Run with the release whose format it is, and never again:
 
-    PINSWITCH=target/release/pinswitch python tests/outside/golden_store.py 7
+    PINSWITCH=target/release/pinswitch python tests/outside/golden_store.py 8
 
-The archive `tests/vectors/store/7.tar.xz` holds `data` and `expected.json`. 7 is the format byte
-of the records (`store/record/bytes.rs`)."""
+The archive `tests/vectors/store/8.tar.xz` holds `data` and `expected.json`. 8 is the format byte
+of the records (`store/record/entry.rs`)."""
 
 import json
 import sys
@@ -86,6 +86,8 @@ def main(version):
             visa = first_half(switch)
             fill(switch)
             second_half(switch, visa)
+            events = switch.done("events", "--count", 5).splitlines()
+            switch.done("events", "--reader", "golden", "--acknowledge", json.loads(events[-1])["id"])
             expected = Path(home, "expected.json")
             expected.write_text(json.dumps(shown(switch), indent=1, sort_keys=True))
             assert switch.terminate() == 0, switch.log()

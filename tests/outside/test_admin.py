@@ -28,6 +28,7 @@ TYPES = {
     "pinswitch_reject_headers": "counter",
     "pinswitch_journal_sync_seconds": "histogram",
     "pinswitch_journal_synced_records": "counter",
+    "pinswitch_events_dropped_unread": "counter",
     "pinswitch_clock_settled": "gauge",
     "pinswitch_duplicate_window_seconds": "gauge",
     "pinswitch_log_lines_dropped": "counter",

@@ -54,6 +54,7 @@ fn heard(outcome: Told) -> Option<Heard> {
         | Told::Transactions(_)
         | Told::Products(_)
         | Told::Values(_)
+        | Told::Events(_)
         | Told::Done => Some(Heard::Reply(Reply::Done)),
         Told::Each { refused } if refused.is_empty() => Some(Heard::Reply(Reply::Done)),
         Told::Each { .. } => Some(Heard::Refused),

@@ -3,6 +3,7 @@
 //! functions. It can be told to break one of its rules, so that the judge is judged too. Whether
 //! the embedded store follows the same rules is for its own tests, and for those from outside.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -532,6 +533,10 @@ impl Store for SimulatedStore {
         let now = self.shared.world.clock.now();
         let found = self.shared.documents.page(kind, after, max + 1, now).into_iter();
         Ok(Page::first(found.map(|found| (found.token.clone(), found)).collect(), max))
+    }
+
+    async fn backup(&self, _: &Path) -> Result<String, StoreError> {
+        Err(StoreError::Unavailable("nobody asks for it here".to_owned()))
     }
 
     async fn references_made_with(&self, _: Kcv) -> Result<usize, StoreError> {

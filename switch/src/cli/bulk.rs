@@ -314,6 +314,7 @@ impl Work {
                 | Reply::Products(_)
                 | Reply::Transactions(_)
                 | Reply::Values(_)
+                | Reply::Events(_)
                 | Reply::Done => {
                     return Err(super::refused("the switch answers something else"));
                 }

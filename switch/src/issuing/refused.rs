@@ -10,6 +10,7 @@ use crate::hsm::software::key::KeyFault;
 use crate::hsm::software::keys::KeysError;
 use crate::hsm::{AcceptPinError, MissingKey};
 use crate::key::Kcv;
+use crate::store::readers::AcknowledgeError;
 use crate::store::{Changed, CommitError, Limit, NotDone, StoreError};
 
 /// Why a call was refused. Nothing has changed then; only of a store that has failed nobody knows.
@@ -94,6 +95,9 @@ pub enum Refused {
     /// A stored PAN does not open: it was altered, or belongs to another store.
     #[error("the PAN of the card: {0}")]
     SealedPan(KeyFault),
+    /// What a reader of events cannot have had, or one reader too many.
+    #[error(transparent)]
+    Acknowledge(AcknowledgeError),
     /// A limit of what the store keeps is reached.
     #[error(transparent)]
     Limit(#[from] Limit),
@@ -109,6 +113,15 @@ impl From<NotDone> for Refused {
             NotDone::Gone => Refused::NoSuchCard,
             NotDone::Changed(_) => Refused::Busy,
             NotDone::Limit(limit) => Refused::Limit(limit),
+        }
+    }
+}
+
+impl From<AcknowledgeError> for Refused {
+    fn from(error: AcknowledgeError) -> Refused {
+        match error {
+            AcknowledgeError::Store(error) => Refused::Store(error),
+            error => Refused::Acknowledge(error),
         }
     }
 }
@@ -174,6 +187,8 @@ pub enum Code {
     KeysNotUsable,
     /// [`Refused::SealedPan`].
     SealedPan,
+    /// [`Refused::Acknowledge`].
+    NotAcknowledged,
     /// [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
@@ -212,6 +227,7 @@ impl Refused {
             Refused::KeyInUse { .. } => Code::KeyInUse,
             Refused::Keys(_) => Code::KeysNotUsable,
             Refused::SealedPan(_) => Code::SealedPan,
+            Refused::Acknowledge(_) => Code::NotAcknowledged,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,

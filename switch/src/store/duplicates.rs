@@ -414,7 +414,9 @@ impl Claim {
         self.open = false;
         let mut shard = self.index.shard(self.key.trace);
         // Dropping the senders of those who wait wakes them: they look again.
-        if let Some(InFlight { key, body, .. }) = shard.take_in_flight(&self.key) {
+        let in_flight = shard.take_in_flight(&self.key);
+        debug_assert!(in_flight.is_some(), "the right to answer is had by one, and taken once");
+        if let Some(InFlight { key, body, .. }) = in_flight {
             shard.answered(Entry::answered(key, body, kept, now));
         }
     }

@@ -10,7 +10,9 @@
 //! sync; only where the next segment is not ready in time is it made under the lock.
 
 mod answers;
+pub mod backup;
 mod blocks;
+pub mod check;
 mod commits;
 mod files;
 mod in_use;
@@ -31,6 +33,7 @@ mod sync;
 mod tail;
 mod tail_mark;
 pub mod types;
+mod witness;
 
 #[cfg(test)]
 mod damage_tests;
@@ -38,6 +41,8 @@ mod damage_tests;
 mod failure_tests;
 #[cfg(test)]
 mod journal_tests;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
@@ -50,8 +55,9 @@ mod store_tests;
 mod test_support;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub use open::{OpenOptions, OpenStoreError, Recovery};
@@ -79,6 +85,7 @@ use types::{Failed, Sequence};
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     snapshots: snapshots::Snapshots,
+    witness: Option<witness::Witness>,
 }
 
 /// What the store and its snapshot thread share.
@@ -102,6 +109,8 @@ struct Shared {
     newest: AtomicU64,
     /// The last removal of a card: that there is no such card was decided on it.
     last_removal: AtomicU64,
+    /// Held while a snapshot is taken, and while none may be.
+    taking_snapshot: Mutex<()>,
     /// Check values of the keys that the store was made with; none before the first start.
     own_keys: OnceLock<OwnKeys>,
 }
@@ -113,7 +122,9 @@ impl EmbeddedStore {
     /// If the journal has failed.
     pub fn close(&self) -> Result<(), StoreError> {
         self.snapshots.stop();
-        self.shared.journal.close().map_err(failed)
+        self.shared.journal.close().map_err(failed)?;
+        self.witness.iter().for_each(witness::Witness::stop);
+        Ok(())
     }
 
     /// Binds the store to the keys it is used with, once for all; the keys that it was made with.
@@ -299,6 +310,12 @@ impl Store for EmbeddedStore {
 
     async fn load_by_token(&self, token: &str) -> Result<Option<Card>, StoreError> {
         Ok(self.shared.cards.load_by_token(token))
+    }
+
+    async fn backup(&self, to: &Path) -> Result<String, StoreError> {
+        let to = to.to_owned();
+        let made = self.read(move |shared| shared.backup(&to)).await?;
+        Ok(made.to_string())
     }
 
     async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreError> {

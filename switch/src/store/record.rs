@@ -97,9 +97,9 @@ impl fmt::Display for RecordId {
     }
 }
 
-/// Where a transaction belongs.
+/// By what a request is known among all others.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct RequestIdentity<'a> {
     /// The network it came from.
     pub network: &'a Arc<str>,
     /// Digest of its PAN.
@@ -115,16 +115,16 @@ impl TransactionRecord {
     #[must_use]
     pub fn new(
         request: &Request,
-        place: Place<'_>,
+        identity: RequestIdentity<'_>,
         answer: Answer,
         decision: &Decision,
         time: Timestamp,
     ) -> TransactionRecord {
         TransactionRecord {
             time,
-            card: place.card,
+            card: identity.card,
             masked_pan: request.pan.as_ref().map_or(MaskedPan::NONE, Pan::masked),
-            network: Arc::clone(place.network),
+            network: Arc::clone(identity.network),
             mti: request.mti,
             processing_code: request.processing_code.0,
             amount: request.amount,
@@ -137,8 +137,8 @@ impl TransactionRecord {
             cryptogram: decision.cryptogram.outcome(),
             trail: decision.trail().copied().collect(),
             is_kept: answer.reason.is_kept(),
-            duplicate_key: place.key,
-            body: place.body,
+            duplicate_key: identity.key,
+            body: identity.body,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::authorization::{FormatError, Request, Route};
 use crate::cards::CardKey;
 use crate::frame::Frame;
 use crate::session::Session;
-use crate::store::record::{Place, RecordId};
+use crate::store::record::{RecordId, RequestIdentity};
 use crate::store::{Named, Reversal, StoreError};
 use crate::switch::{Seams, Switch};
 
@@ -31,7 +31,7 @@ pub(super) struct Attempt<'a> {
     pub(super) arrived: Duration,
     /// Key and body are those of the request as it came, whatever is found out about the rest, so
     /// that repeats have the same.
-    pub(super) place: Place<'a>,
+    pub(super) place: RequestIdentity<'a>,
     /// Of a reversal that left something to it, the original that was found.
     pub(super) original: Option<Named>,
     /// Of a reversal, the record up to which nothing is the original.
@@ -86,7 +86,7 @@ impl<W: Seams> Switch<W> {
             route,
             request,
             arrived,
-            place: Place { network, card, key, body },
+            place: RequestIdentity { network, card, key, body },
             original: None,
             searched: RecordId::NONE,
             known: Known::default(),

@@ -4,7 +4,7 @@ use super::attempt::{Attempt, NotDecided};
 use crate::authorization::FormatError;
 use crate::authorization::request::ProcessingCode;
 use crate::authorization::reversal::institution;
-use crate::store::record::{Place, RecordId, TransactionRecord};
+use crate::store::record::{RecordId, RequestIdentity, TransactionRecord};
 use crate::store::{DuplicateKey, Found, InPart, Named, Original, Reversal, Sought, Store};
 use crate::switch::{Seams, Switch};
 
@@ -54,7 +54,7 @@ impl<W: Seams> Switch<W> {
 
     /// What a reversal takes back, once the original is answered.
     pub(super) async fn original_of(&self, work: &Attempt<'_>) -> Result<Reversal, NotDecided> {
-        let Attempt { request, place: Place { network, card, .. }, original, .. } = work;
+        let Attempt { request, place: RequestIdentity { network, card, .. }, original, .. } = work;
         let all = Sought::all(request, request.pan.as_ref().map(|_| *card));
         let Some(likeliest) = all.first() else { return Err(not_named(work)) };
         let whole = original.or_else(|| self.duplicates.named(network, likeliest));

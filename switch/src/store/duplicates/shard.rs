@@ -18,19 +18,20 @@ pub(super) const SAME_DIGEST_MAX: usize = 16;
 /// An answered request, or the tombstone of a reversed one.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// In two parts: a `u128` would be aligned to 16 bytes, and there are millions of these.
+    /// Digest of its request, in two parts: a `u128` would be aligned to 16 bytes, and there are
+    /// millions of these.
     pub(super) digest: [u64; 2],
     pub(super) body: BodyDigest,
     pub(super) time: Timestamp,
     pub(super) trace: Trace,
     /// Digest of DE37; 0 = none. In a tombstone 0 matches any.
     pub(super) rrn: u32,
-    /// In a tombstone, none is any.
+    /// Class and function of its MTI. In a tombstone the kind that no message has matches any.
     pub(super) kind: MessageKind,
     pub(super) answer: Answer,
-    /// As of [`Kept::durable_at`].
+    /// The commit that holds it, for which a repeat waits: see [`Kept::durable_at`].
     pub(super) durable_at: u64,
-    /// As of [`Kept::position`]; 0 in a tombstone.
+    /// Where the record of its transaction stands: see [`Kept::position`]. 0 in a tombstone.
     pub(super) position: u64,
 }
 
@@ -267,7 +268,8 @@ impl Ring {
         found.into_iter().for_each(|number| self.forget(digest, number));
     }
 
-    /// Its place in the ring stays.
+    /// Takes an entry out of the table, so that nobody finds it. It stays in the ring until it is the
+    /// oldest.
     fn forget(&mut self, digest: [u64; 2], number: u32) {
         if let Ok(found) = self.numbers.find_entry(table_hash(digest), |own| *own == number) {
             found.remove();

@@ -11,7 +11,7 @@ use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 
 use super::files::lock;
-use super::journal::Journal;
+use super::journal::{Journal, Shared};
 use super::options::PAYLOAD_BYTES_MAX;
 use super::segment::{
     self, HEADER_BYTES, RECORD_BYTES, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record,
@@ -55,6 +55,18 @@ pub(super) fn range(info: &SegmentInfo, block: u64) -> Range<u64> {
 }
 
 impl Journal {
+    /// As [`Shared::read_block`].
+    pub(super) fn read_block(
+        &self,
+        info: &SegmentInfo,
+        block: u64,
+        visit: &mut VisitRecord<'_>,
+    ) -> Result<ControlFlow<()>, Failed> {
+        self.shared.read_block(info, block, visit)
+    }
+}
+
+impl Shared {
     /// Visits the records of a block in their order. Nothing of a segment that is retired
     /// meanwhile.
     ///
@@ -66,10 +78,10 @@ impl Journal {
         block: u64,
         visit: &mut VisitRecord<'_>,
     ) -> Result<ControlFlow<()>, Failed> {
-        let path = segment_path(&self.shared.options.directory, info.number);
+        let path = segment_path(&self.options.directory, info.number);
         let read = bytes_of(&path, info, range(info, block));
         // Recycled while it was read: what was seen means nothing.
-        if !lock(&self.shared.catalogue).contains_key(&info.number) {
+        if !lock(&self.catalogue).contains_key(&info.number) {
             return Ok(ControlFlow::Continue(()));
         }
         let bytes = read.map_err(|error| Failed::new(&path, error))?;

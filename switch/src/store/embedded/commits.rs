@@ -49,7 +49,10 @@ impl Shared {
             let key = card.entry.identity.key;
             entry.put(&CardChanged { key, state: Cow::Borrowed(state) });
         }
-        let ends = self.put_told_and_kept(&mut entry, &commit.events, &commit.documents)?;
+        let ends = match commit.events.is_empty() && commit.documents.is_empty() {
+            true => Vec::new(),
+            false => self.put_told_and_kept(&mut entry, &commit.events, &commit.documents)?,
+        };
         let mut tail = self.journal.lock();
         if commit.card.is_some_and(|card| !card.is_current()) {
             return Err(Changed::Card.into());
@@ -80,7 +83,9 @@ impl Shared {
         if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
             card.entry.set_last_record(position.to_u64());
         }
-        self.change_documents(commit.documents, &ends, sequence);
+        if !ends.is_empty() {
+            self.change_documents(commit.documents, &ends, sequence);
+        }
         // Before the claim below takes the same lock.
         reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
         if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {

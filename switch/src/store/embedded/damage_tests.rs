@@ -13,7 +13,7 @@ use super::snapshot_read::read_newest;
 use super::test_support::{
     Random, append, observed, open_from, open_with, options, payload, record, scratch, sync,
 };
-use super::types::{Event, Sequence};
+use super::types::{JournalReport, Sequence};
 
 /// Damages in each test; PINSWITCH_DAMAGES makes them many.
 fn cases() -> u64 {
@@ -110,9 +110,10 @@ fn build_recycled() -> Built {
     sync(&journal, 600);
     snapshot(home.path(), 310, 340);
     let keep_from = snapshot(home.path(), 500, 510);
-    let retention = Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 0 };
+    let retention =
+        Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 0, unread: None };
     journal.retire(retention).unwrap();
-    assert!(events.iter().any(|event| matches!(event, Event::Retired { .. })));
+    assert!(events.iter().any(|event| matches!(event, JournalReport::Retired { .. })));
     append(&journal, 40);
     sync(&journal, 640);
     let (old_mark, synced) = sync_into_a_new_segment(&journal, home.path(), 640);
@@ -318,9 +319,10 @@ fn build_unsynced() -> (Vec<Files>, u64) {
     sync(&journal, 600);
     snapshot(home.path(), 500, 510);
     let keep_from = Sequence::new(500);
-    let retention = Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 0 };
+    let retention =
+        Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 0, unread: None };
     journal.retire(retention).unwrap();
-    assert!(events.iter().any(|event| matches!(event, Event::Retired { .. })));
+    assert!(events.iter().any(|event| matches!(event, JournalReport::Retired { .. })));
     let mut synced = 600;
     let current = journal.segments().last().unwrap().number;
     while !home.path().join(format!("journal/{:010}.journal", current + 1)).exists() {

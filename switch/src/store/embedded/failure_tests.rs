@@ -8,7 +8,7 @@ use super::segment::{Segment, segment_path};
 use super::test_support::{
     append, block_on, observed, open, open_with, options, payload, record, scratch, sync,
 };
-use super::types::{AppendError, Event, Sequence};
+use super::types::{AppendError, JournalReport, Sequence};
 
 #[test]
 fn a_payload_out_of_limits_changes_nothing() {
@@ -95,7 +95,7 @@ fn no_place_for_the_next_segment_is_final_only_when_it_is_needed() {
         }
         // The keeper has tried once the second has begun; appending goes on.
         if appended == 200 {
-            assert!(matches!(events.recv().unwrap(), Event::PrepareFailed(_)));
+            assert!(matches!(events.recv().unwrap(), JournalReport::PrepareFailed(_)));
         }
     };
     assert!(appended > 200);

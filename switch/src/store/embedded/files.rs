@@ -1,8 +1,8 @@
 //! What the files of the store share: directories, zeros, checksums, locks.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -71,6 +71,11 @@ pub(super) fn clear(file: &File, from: u64, to: u64) -> io::Result<u64> {
 fn piece(chunk: &[u8], left: u64) -> &[u8] {
     let length = usize::try_from(left).unwrap_or(usize::MAX);
     chunk.get(..length).unwrap_or(chunk)
+}
+
+/// A new, empty file that nobody else reads, in the place of an older one.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Reads fixed fields, little-endian, from the front of a slice.

@@ -12,13 +12,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::files::lock;
 use super::in_use::{Lock, Opened};
-pub use super::keeper::Retention;
 use super::keeper::{self, Task};
+pub use super::keeper::{Retention, Unread};
 use super::options::{Options, Recovered, Replay};
 use super::recovery::{self, Found};
 use super::segment::{self, Record, Segment, SegmentInfo, segment_path};
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) catalogue: Mutex<BTreeMap<u32, SegmentInfo>>,
     pub(super) mark: Mutex<TailMark>,
     pub(super) durable: Durable,
+    /// Held while segments are retired, and while none may be.
+    pub(super) retiring: Mutex<()>,
     lock: Lock,
     /// What must stay where it is, beside the current segment.
     opened: Vec<Opened>,
@@ -73,6 +75,7 @@ impl Shared {
             catalogue: Mutex::new(found.catalogue),
             mark: Mutex::new(found.mark),
             durable: Durable::new(last),
+            retiring: Mutex::default(),
             lock: found.lock,
             opened,
             appended: AtomicU64::new(last.get()),
@@ -222,6 +225,16 @@ impl Journal {
     /// The last record appended, [`Sequence::NONE`] for none. [`Self::flush`] writes all up to it.
     pub fn appended_through(&self) -> Sequence {
         self.shared.appended()
+    }
+
+    /// Where its files lie.
+    pub fn directory(&self) -> &Path {
+        &self.shared.options.directory
+    }
+
+    /// Keeps every segment that there is now, until this is dropped.
+    pub fn hold_segments(&self) -> MutexGuard<'_, ()> {
+        lock(&self.shared.retiring)
     }
 
     /// Longest payload of a record, in bytes.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::journal::{Append, Journal, Retention};
+use super::journal::{Append, Journal, Retention, Unread};
+use super::options::SEGMENT_BYTES_MIN;
 use super::segment::{
     Found, RECORD_BYTES, Record, SECTOR_BYTES, SegmentInfo, Version, decode_record, encode_record,
     segment_path,
@@ -13,7 +14,7 @@ use super::segment::{
 use super::test_support::{
     SECONDS, Seen, append, observed, open, open_from, open_with, options, record, scratch, sync,
 };
-use super::types::{AppendError, Event, Position, ReadError, Sequence};
+use super::types::{AppendError, JournalReport, Position, ReadError, Sequence};
 
 #[test]
 fn what_was_synced_is_there_again() {
@@ -90,7 +91,7 @@ fn one_large_batch_crosses_segments() {
     assert_eq!(open(&directory).2, written);
 }
 
-fn retire(directory: &Path, retention: Retention) -> (Journal, Vec<Seen>, Event) {
+fn retire(directory: &Path, retention: Retention) -> (Journal, Vec<Seen>, JournalReport) {
     let mut options = options(directory);
     let events = observed(&mut options);
     let (journal, _, mut written) = open_with(options).unwrap();
@@ -98,7 +99,8 @@ fn retire(directory: &Path, retention: Retention) -> (Journal, Vec<Seen>, Event)
     let last = written.last().unwrap().0;
     sync(&journal, last);
     journal.retire(retention).unwrap();
-    let retired = events.iter().find(|event| !matches!(event, Event::Synced { .. })).unwrap();
+    let retired =
+        events.iter().find(|event| !matches!(event, JournalReport::Synced { .. })).unwrap();
     (journal, written, retired)
 }
 
@@ -106,10 +108,14 @@ fn retire(directory: &Path, retention: Retention) -> (Journal, Vec<Seen>, Event)
 fn old_segments_are_recycled_and_never_past_what_is_needed() {
     let home = scratch();
     let directory = home.path().join("journal");
-    let over_size =
-        Retention { keep_from: Sequence::new(700), created_before_unix_seconds: 0, bytes_max: 1 };
+    let over_size = Retention {
+        keep_from: Sequence::new(700),
+        created_before_unix_seconds: 0,
+        bytes_max: 1,
+        unread: None,
+    };
     let (journal, written, event) = retire(&directory, over_size);
-    let Event::Retired { segments, oldest } = event else { panic!("{event:?}") };
+    let JournalReport::Retired { segments, oldest, .. } = event else { panic!("{event:?}") };
     let kept = journal.segments();
     assert_eq!((segments + 1, oldest), (kept[0].number as usize, kept[0].number));
     assert!(kept[0].first <= Sequence::new(700) && kept[1].first > Sequence::new(700));
@@ -132,12 +138,42 @@ fn old_segments_are_recycled_and_never_past_what_is_needed() {
     assert!(recovered.dropped.is_none());
 }
 
+/// What nobody has read stays as far as there is room for it, and is counted where it goes.
+#[test]
+fn what_is_unread_is_kept_for_a_while() {
+    let home = scratch();
+    let unread = |after: Position, bytes_max| Some(Unread { after, bytes_max, count: |_| 2 });
+    let (keep_from, created_before_unix_seconds) = (Sequence::new(u64::MAX), 0);
+    let over_size = |unread| Retention {
+        keep_from,
+        created_before_unix_seconds,
+        bytes_max: 2 * u64::from(SEGMENT_BYTES_MIN),
+        unread,
+    };
+    let directory = home.path().join("kept");
+    let first = Position { segment: 1, offset: 0 };
+    let room = 4 * u64::from(SEGMENT_BYTES_MIN);
+    let (journal, written, event) = retire(&directory, over_size(unread(first, room)));
+    let JournalReport::Retired { unread: dropped, oldest, .. } = event else { panic!() };
+    assert_eq!(journal.segments().len(), 6);
+    let gone = written.iter().filter(|(_, position, _)| position.segment < oldest).count();
+    assert_eq!(dropped, 2 * gone as u64);
+    drop(journal);
+    // What was read goes as ever, and is not counted.
+    let last = Position { segment: u32::MAX, offset: 0 };
+    let directory = home.path().join("read");
+    let (journal, _, event) = retire(&directory, over_size(unread(last, room)));
+    assert!(matches!(event, JournalReport::Retired { unread: 0, .. }));
+    assert_eq!(journal.segments().len(), 2);
+}
+
 #[test]
 fn retired_segments_are_told_from_lost_ones() {
     let home = scratch();
     let directory = home.path().join("journal");
     let keep_from = Sequence::new(500);
-    let over_size = Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 1 };
+    let over_size =
+        Retention { keep_from, created_before_unix_seconds: 0, bytes_max: 1, unread: None };
     let (journal, _, _) = retire(&directory, over_size);
     let oldest = journal.segments()[0];
     drop(journal);
@@ -277,9 +313,10 @@ fn segments_go_by_age() {
         keep_from: Sequence::new(u64::MAX),
         created_before_unix_seconds,
         bytes_max: u64::MAX,
+        unread: None,
     };
     let (journal, _, event) = retire(&directory, by_age(SECONDS + 1));
-    assert!(matches!(event, Event::Retired { .. }));
+    assert!(matches!(event, JournalReport::Retired { .. }));
     assert_eq!(journal.segments().len(), 1);
     journal.retire(by_age(SECONDS)).unwrap();
     journal.close().unwrap();
@@ -313,7 +350,7 @@ fn sixty_four_waiters_share_syncs() {
     });
     journal.close().unwrap();
     let sum = events.try_iter().fold((0, 0), |sum, event| match event {
-        Event::Synced { records, waiters, .. } => (sum.0 + records, sum.1 + waiters),
+        JournalReport::Synced { records, waiters, .. } => (sum.0 + records, sum.1 + waiters),
         _ => sum,
     });
     assert_eq!(sum.0, 3200);
@@ -329,5 +366,5 @@ fn without_a_waiter_the_interval_syncs() {
     let (journal, _, _) = open_with(options).unwrap();
     append(&journal, 3);
     let event = events.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(matches!(event, Event::Synced { records: 1..=3, waiters: 0, .. }));
+    assert!(matches!(event, JournalReport::Synced { records: 1..=3, waiters: 0, .. }));
 }

@@ -1,14 +1,16 @@
 //! The thread that prepares the next segment, retires old ones, and looks whether all is in place.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use super::blocks;
 use super::files::lock;
 use super::journal::Shared;
 use super::segment::SegmentInfo;
 use super::sync::FailOnPanic;
-use super::types::{Event, Failed, Sequence};
+use super::types::{Failed, JournalReport, Position, Sequence};
 
 /// How often is looked whether all is in place.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +26,7 @@ pub(super) enum Task {
 
 /// Which old segments may go. One goes when it lies wholly before `keep_from` and is older than
 /// the time or over the size.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Retention {
     /// The segment that holds this record and all after it stay: the oldest snapshot's `from`.
     pub keep_from: Sequence,
@@ -32,6 +34,20 @@ pub struct Retention {
     pub created_before_unix_seconds: u64,
     /// The oldest go while all segments in use are larger than this together.
     pub bytes_max: u64,
+    /// What somebody has not read yet.
+    pub unread: Option<Unread>,
+}
+
+/// What the slowest reader has not read: it stays as far as there is room, and is counted where it
+/// goes all the same.
+#[derive(Clone)]
+pub struct Unread {
+    /// The record that it has read last.
+    pub after: Position,
+    /// How much larger than [`Retention::bytes_max`] all segments may be for it.
+    pub bytes_max: u64,
+    /// How many things a record tells that are to be read.
+    pub count: fn(&[u8]) -> u64,
 }
 
 pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
@@ -85,7 +101,7 @@ fn next_task(tasks: &Receiver<Task>) -> Task {
 
 fn prepare(shared: &Shared, number: u32) -> Result<(), ()> {
     shared.supply.prepare(number).map_err(|failed| {
-        (shared.options.observer)(&Event::PrepareFailed(failed));
+        (shared.options.observer)(&JournalReport::PrepareFailed(failed));
     })
 }
 
@@ -93,27 +109,51 @@ fn retire(shared: &Shared, retention: &Retention) {
     if shared.durable.check().is_err() {
         return;
     }
+    // Somebody copies them: the next snapshot asks again.
+    let Ok(_retiring) = shared.retiring.try_lock() else { return };
     match retire_segments(shared, retention) {
-        Ok((0, _)) => {}
-        Ok((segments, oldest)) => {
-            (shared.options.observer)(&Event::Retired { segments, oldest });
-        }
-        Err(failed) => (shared.options.observer)(&Event::RetireFailed(failed)),
+        Ok(None) => {}
+        Ok(Some(retired)) => (shared.options.observer)(&retired),
+        Err(failed) => (shared.options.observer)(&JournalReport::RetireFailed(failed)),
     }
 }
 
-/// How many went, and the oldest left.
-fn retire_segments(shared: &Shared, retention: &Retention) -> Result<(usize, u32), Failed> {
+/// What went, if anything did.
+fn retire_segments(
+    shared: &Shared,
+    retention: &Retention,
+) -> Result<Option<JournalReport>, Failed> {
     let synced = shared.durable.synced();
     let victims = victims(&lock(&shared.catalogue), retention, synced);
-    let Some(oldest) = victims.last().map(|info| info.number + 1) else { return Ok((0, 0)) };
+    let Some(oldest) = victims.last().map(|info| info.number + 1) else { return Ok(None) };
+    let unread = retention.unread.as_ref();
+    let unread = unread.map_or(0, |unread| count_unread(shared, &victims, unread));
     mark_oldest(shared, oldest)?;
     for info in &victims {
         lock(&shared.catalogue).remove(&info.number);
         let retired = shared.supply.retire(info.number, info.bytes);
         retired.map_err(|error| Failed::new(&shared.options.directory, error))?;
     }
-    Ok((victims.len(), oldest))
+    Ok(Some(JournalReport::Retired { segments: victims.len(), oldest, unread }))
+}
+
+/// What goes unread with these segments. What cannot be read any more is not counted.
+fn count_unread(shared: &Shared, victims: &[SegmentInfo], unread: &Unread) -> u64 {
+    let mut count = 0;
+    for info in victims.iter().filter(|info| info.number >= unread.after.segment) {
+        for block in 0..blocks::count(info) {
+            let read = shared.read_block(info, block, &mut |_, at, payload| {
+                if at > unread.after {
+                    count += (unread.count)(payload);
+                }
+                ControlFlow::Continue(())
+            });
+            if let Err(failed) = read {
+                (shared.options.observer)(&JournalReport::RetireFailed(failed));
+            }
+        }
+    }
+    count
 }
 
 /// The mark must say durably which segment is the oldest before one before it goes: otherwise a
@@ -140,7 +180,12 @@ fn victims(
     for (info, after) in catalogue.values().zip(catalogue.values().skip(1)) {
         let old = after.created_unix_seconds < retention.created_before_unix_seconds;
         let free = after.first <= keep_from;
-        if !free || !(old || total > retention.bytes_max) {
+        let more = match &retention.unread {
+            Some(unread) if unread.after.segment <= info.number => unread.bytes_max,
+            _ => 0,
+        };
+        let large = total > retention.bytes_max.saturating_add(more);
+        if !free || !(old || large) {
             break;
         }
         total -= info.bytes;

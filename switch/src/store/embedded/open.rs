@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::answers::Answers;
@@ -13,7 +13,8 @@ use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay, SYNC_INTERVA
 use super::segment::{SegmentInfo, segment_path};
 use super::snapshot_read::{self, SnapshotRead};
 use super::snapshots::Snapshots;
-use super::types::{Damaged, Event, Failed, OpenError, Position, Sequence};
+use super::types::{Damaged, Failed, JournalReport, OpenError, Position, Sequence};
+use super::witness::{Witness, check_mark, check_witness, tell_age};
 use super::{EmbeddedStore, Shared};
 use crate::cache::NewCard;
 use crate::cache::Products;
@@ -46,6 +47,8 @@ pub struct OpenOptions {
     pub monotonic: fn() -> Duration,
     /// Gets the time of each sync, and how many records it made durable.
     pub sync_observer: Arc<dyn Fn(Duration, u64) + Send + Sync>,
+    /// Gets how many events and transactions were removed that a reader had not acknowledged.
+    pub unread_observer: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 impl OpenOptions {
@@ -89,6 +92,34 @@ pub enum OpenStoreError {
         /// Why the journal is not enough.
         cause: OpenError,
     },
+    /// A copy that `pinswitch backup` has made.
+    #[error(
+        "{} is a backup, made at record {record}: what was answered since is not in it. PINs would \
+         be tried anew, and repeats be decided anew. If that is accepted, start once with \
+         --accept-older-data", .data_dir.display()
+    )]
+    Backup {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The last record in it.
+        record: String,
+    },
+    /// The witness has seen more.
+    #[error(
+        "the data end at record {last}, and {} has seen record {record} at {time}: they are older \
+         than what was answered. If that is accepted, start once with --accept-older-data",
+        .witness.display()
+    )]
+    Older {
+        /// The file.
+        witness: PathBuf,
+        /// The last record of the data.
+        last: u64,
+        /// What the witness has seen.
+        record: u64,
+        /// And when.
+        time: String,
+    },
     /// The operating system gave no thread.
     #[error("{0}")]
     Thread(#[from] std::io::Error),
@@ -129,29 +160,12 @@ impl EmbeddedStore {
         options: &OpenOptions,
         create_new: bool,
     ) -> Result<(EmbeddedStore, Recovery), OpenStoreError> {
+        let is_backup = check_mark(options)?;
         let duplicates =
             ByNetwork::new(&options.networks, options.config.duplicate_index_bytes_max);
         let reading = Reading { monotonic: options.monotonic, told: Cell::default() };
         let (now, started) = (options.clock.now(), options.clock.monotonic());
-        let mut loading = Loading {
-            cards: Cards::default(),
-            duplicates: duplicates.clone(),
-            documents: Documents::new(DocumentLimits {
-                document_bytes_max: options.config.document_bytes_max,
-                all_bytes_max: options.config.documents_bytes_max,
-            }),
-            readers: Readers::default(),
-            products: &options.products,
-            now,
-            start: Sequence::FIRST,
-            replayed_bytes: Cell::new(0),
-            to_be_removed: RefCell::default(),
-            own_keys: Cell::default(),
-            newest: Cell::default(),
-            newest_at: Cell::default(),
-            answers: Answers::new(&duplicates, now)?,
-            jumped: Cell::default(),
-        };
+        let mut loading = Loading::new(options, &duplicates, now)?;
         let snapshot = snapshot_read::read_newest(
             &options.snapshots(),
             &mut |bytes| loading.snapshot_record(bytes),
@@ -167,6 +181,7 @@ impl EmbeddedStore {
         if let Some(info) = snapshot.info {
             info.check_journal(&options.journal(), recovered.last)?;
         }
+        let is_older = check_witness(options, recovered.last.get())?;
         let recovery = Recovery {
             journal: recovered,
             damaged_snapshots: snapshot.damaged,
@@ -192,10 +207,14 @@ impl EmbeddedStore {
             appended_bytes: AtomicU64::new(loading.replayed_bytes.get()),
             newest: AtomicU64::new(loading.newest_at.get()),
             last_removal: AtomicU64::new(0),
+            taking_snapshot: Mutex::default(),
             own_keys: loading.own_keys.get().map(OnceLock::from).unwrap_or_default(),
         });
         let snapshots = Snapshots::start(Arc::clone(&shared), options)?;
-        Ok((EmbeddedStore { shared, snapshots }, recovery))
+        let witness = options.config.witness.clone();
+        let witness = witness.map(|path| Witness::start(Arc::clone(&shared), path)).transpose()?;
+        tell_age(options, &recovery, is_backup || is_older)?;
+        Ok((EmbeddedStore { shared, snapshots, witness }, recovery))
     }
 }
 
@@ -274,6 +293,7 @@ fn created(segment: &SegmentInfo) -> Timestamp {
 fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
     let clock = Arc::clone(&options.clock);
     let sync_observer = Arc::clone(&options.sync_observer);
+    let unread_observer = Arc::clone(&options.unread_observer);
     Options {
         directory: options.journal(),
         create_new,
@@ -283,14 +303,22 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
         monotonic: options.monotonic,
         unix_seconds: Arc::new(move || u64::try_from(clock.now().seconds()).unwrap_or_default()),
         observer: Arc::new(move |event| match event {
-            Event::Synced { took, records, .. } => sync_observer(*took, *records),
-            Event::PrepareFailed(error) => {
+            JournalReport::Synced { took, records, .. } => sync_observer(*took, *records),
+            JournalReport::PrepareFailed(error) => {
                 tracing::error!(%error, "no journal segment could be prepared; trying again");
             }
-            Event::Retired { segments, oldest } => {
+            JournalReport::Retired { segments, oldest, unread } => {
                 tracing::info!(segments, oldest, "old journal segments were removed");
+                if *unread > 0 {
+                    tracing::error!(
+                        unread,
+                        "events that a reader had not acknowledged went with them: see \
+                         unread_events_gb_max and retention_days"
+                    );
+                    unread_observer(*unread);
+                }
             }
-            Event::RetireFailed(error) => {
+            JournalReport::RetireFailed(error) => {
                 tracing::error!(%error, "old journal segments could not be removed");
             }
         }),
@@ -320,7 +348,34 @@ struct Loading<'a> {
     jumped: Cell<Option<Timestamp>>,
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a> {
+    /// Nothing yet.
+    fn new(
+        options: &'a OpenOptions,
+        duplicates: &ByNetwork,
+        now: Timestamp,
+    ) -> std::io::Result<Loading<'a>> {
+        Ok(Loading {
+            cards: Cards::default(),
+            duplicates: duplicates.clone(),
+            documents: Documents::new(DocumentLimits {
+                document_bytes_max: options.config.document_bytes_max,
+                all_bytes_max: options.config.documents_bytes_max,
+            }),
+            readers: Readers::default(),
+            products: &options.products,
+            now,
+            start: Sequence::FIRST,
+            replayed_bytes: Cell::new(0),
+            to_be_removed: RefCell::default(),
+            own_keys: Cell::default(),
+            newest: Cell::default(),
+            newest_at: Cell::default(),
+            answers: Answers::new(duplicates, now)?,
+            jumped: Cell::default(),
+        })
+    }
+
     fn snapshot_record(&self, bytes: &[u8]) -> Result<(), String> {
         match record::read_snapshot(bytes).map_err(|error| error.to_string())? {
             SnapshotRecord::OwnKeys(keys) => self.own_keys.set(Some(keys)),

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, SECTOR_BYTES, SegmentInfo};
-use super::types::{Damaged, Event, OpenError, Position, Sequence};
+use super::types::{Damaged, JournalReport, OpenError, Position, Sequence};
 
 /// Smallest segment, in bytes.
 pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
-/// Size of a segment unless set otherwise, in bytes.
-pub const SEGMENT_BYTES: u32 = 64 << 20;
 /// Largest segment, in bytes: a position's offset has 32 bits, and opening reads a segment whole.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 /// Longest payload unless set otherwise, in bytes.
@@ -37,7 +35,7 @@ pub struct Options {
     /// Seconds since 1970, for the segments' creation times.
     pub unix_seconds: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Gets what the journal's threads report; called on them, so it must be quick.
-    pub observer: Arc<dyn Fn(&Event) + Send + Sync>,
+    pub observer: Arc<dyn Fn(&JournalReport) + Send + Sync>,
 }
 
 impl Options {

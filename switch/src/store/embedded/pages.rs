@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::blocks::{self, BEYOND_BYTES, VisitRecord};
 use super::segment::SegmentInfo;
@@ -167,17 +168,16 @@ impl Shared {
         let end = after.unwrap_or(RecordId(u64::MAX));
         let (mut page, mut read) = (Page { items: Vec::new(), next: None }, 0);
         let mut reached = end;
+        // Behind the newest record its segment holds zeros, perhaps very many.
+        let newest = self.newest.load(Ordering::Acquire);
+        let last = Position::from_u64(end.0.saturating_sub(1).min(newest));
         for info in self.segments_of(filter).into_iter().rev() {
-            let begin = RecordId(Position { segment: info.number, offset: 0 }.to_u64());
-            if begin >= end {
-                continue;
-            }
-            let last = Position::from_u64(end.0.saturating_sub(1));
-            let newest = match last.segment == info.number {
-                true => blocks::holding(&info, last.offset.into()) + 1,
-                false => blocks::count(&info),
+            let blocks = match info.number.cmp(&last.segment) {
+                std::cmp::Ordering::Less => blocks::count(&info),
+                std::cmp::Ordering::Equal => blocks::holding(&info, last.offset.into()) + 1,
+                std::cmp::Ordering::Greater => 0,
             };
-            for block in (0..newest.min(blocks::count(&info))).rev() {
+            for block in (0..blocks.min(blocks::count(&info))).rev() {
                 if read >= self.page_scan_bytes_max {
                     page.next = Some(reached);
                     return Ok(page);
@@ -266,7 +266,10 @@ impl Shared {
                     miss(expected, sequence, at);
                     expected = Some(sequence.next());
                     reached = reached.max(RecordId(at.to_u64()));
-                    visit(sequence, at, bytes)
+                    visit(sequence, at, bytes)?;
+                    // What follows in the newest segment is zeros, perhaps very many.
+                    is_all = sequence >= complete;
+                    if is_all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });
                 if visited.map_err(unavailable)?.is_break() {
                     return Ok(Some(reached).filter(|_| !is_all));

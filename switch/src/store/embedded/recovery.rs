@@ -19,7 +19,7 @@ use super::segment::{
     self, HEADER_BYTES, RECORD_HEAD_BYTES, Record, SECTOR_BYTES, Segment, SegmentInfo, Version,
     decode_record, segment_path,
 };
-use super::tail_mark::{TailMark, mark_path};
+use super::tail_mark::{Mark, TailMark, mark_path};
 use super::types::{Damaged, Failed, OpenError, Position, Sequence};
 use crate::place::open_regular;
 
@@ -66,12 +66,49 @@ pub(super) fn recover(options: &Options, replay: &mut Replay<'_>) -> Result<Foun
     let (mark, damaged_slot) = open_mark(options)?;
     let mut listing = list(directory)?;
     remove_leftovers(options, &mut listing, mark.mark.oldest)?;
-    let used = chain(directory, &listing.segments, mark.mark.oldest)?;
-    let end = read(directory, &listing, &used, replay)?;
-    check_end(directory, &used, &end, mark.mark.synced)?;
-    check_start(directory, &used, &end, replay.start)?;
+    let (used, end) = read_all(directory, &listing, mark.mark, replay)?;
     let repaired = damaged_slot.into_iter().collect();
     adopt(options, Adopted { lock, listing, used, end, mark, repaired })
+}
+
+fn read_all(
+    directory: &Path,
+    listing: &Listing,
+    mark: Mark,
+    replay: &mut Replay<'_>,
+) -> Result<(Vec<SegmentInfo>, End), OpenError> {
+    let used = chain(directory, &listing.segments, mark.oldest)?;
+    let end = read(directory, listing, &used, replay)?;
+    check_end(directory, &used, &end, mark.synced)?;
+    check_start(directory, &used, &end, replay.start)?;
+    Ok((used, end))
+}
+
+/// What a journal holds that is only looked at.
+pub(super) struct Examined {
+    pub(super) used: Vec<SegmentInfo>,
+    /// The last record.
+    pub(super) last: Sequence,
+    /// What follows behind it that nobody was answered for.
+    pub(super) torn: Option<String>,
+    pub(super) repaired: Vec<Damaged>,
+}
+
+/// Reads the journal as [`recover`] does, and changes nothing.
+pub(super) fn examine(
+    directory: &Path,
+    (mark, damaged_slot): (Mark, Option<Damaged>),
+    replay: &mut Replay<'_>,
+) -> Result<Examined, OpenError> {
+    let mut listing = list(directory)?;
+    listing.segments = listing.segments.split_off(&mark.oldest);
+    let (mut used, end) = read_all(directory, &listing, mark, replay)?;
+    let torn = end.torn.map(|torn| {
+        let path = info_path(directory, &used, &end);
+        Damaged::new(&path, torn.offset as u64, torn.reason).to_string()
+    });
+    used.truncate(end.index + 1);
+    Ok(Examined { used, last: end.last, torn, repaired: damaged_slot.into_iter().collect() })
 }
 
 /// Locks the directory in which the journal's lies: a restore may replace that one.

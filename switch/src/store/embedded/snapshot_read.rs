@@ -55,6 +55,18 @@ pub fn read_newest(
     Ok(read)
 }
 
+/// Visits the records of one snapshot, which may turn out to be damaged.
+///
+/// # Errors
+/// It is damaged, cannot be read, or the visitor refused a record.
+pub fn read_one(
+    path: &Path,
+    from: Sequence,
+    visit: &mut VisitSnapshot<'_>,
+) -> Result<SnapshotInfo, OpenError> {
+    scan(path, from, visit, &|_, _| ())
+}
+
 /// Removes drafts that a crash left in `directory`. For whoever has the journal open: a draft
 /// could be another process's.
 ///

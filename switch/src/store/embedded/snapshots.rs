@@ -11,13 +11,13 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 use super::Shared;
-use super::journal::Retention;
+use super::journal::{Retention, Unread};
 use super::open::OpenOptions;
 use super::snapshot::{Finished, SnapshotWriter};
-use super::types::{Failed, Sequence};
+use super::types::{Failed, Position, Sequence};
 use crate::config::StoreConfig;
 use crate::store::document::DocumentKind;
-use crate::store::record::{self, Reversed, SnapshotDocument, SnapshotReversal};
+use crate::store::record::{self, RecordId, Reversed, SnapshotDocument, SnapshotReversal};
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The nice value that gives way to everybody.
@@ -76,6 +76,8 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
         if !is_large && !is_old {
             continue;
         }
+        // Somebody copies them: at the next look there is enough again.
+        let Ok(_taking) = shared.taking_snapshot.try_lock() else { continue };
         looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
@@ -146,10 +148,15 @@ fn push_documents(shared: &Shared, writer: &mut SnapshotWriter) -> Result<(), Fa
 }
 
 /// A snapshot must hold nothing that a power failure could take from the journal.
-fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
+pub(super) fn wait_for(shared: &Shared, through: Sequence) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| Failed::new(Path::new("snapshot thread"), error))?;
     runtime.block_on(shared.journal.synced(through))
+}
+
+/// Events and transactions of a record.
+fn told_by(payload: &[u8]) -> u64 {
+    record::told(RecordId::NONE, payload).map_or(0, |told| told.len() as u64)
 }
 
 fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
@@ -163,6 +170,11 @@ fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
         keep_from: finished.oldest_from,
         created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),
         bytes_max: config.retention_bytes,
+        unread: shared.readers.slowest().map(|slowest| Unread {
+            after: Position::from_u64(slowest.record.0),
+            bytes_max: config.unread_bytes_max,
+            count: told_by,
+        }),
     };
     if let Err(error) = shared.journal.retire(retention) {
         tracing::error!(%error, "no segment was retired");

@@ -55,12 +55,15 @@ pub(super) fn options(data_dir: &Path) -> OpenOptions {
             duplicate_index_bytes_max: 1 << 20,
             clock_settle_seconds: Duration::from_secs(3_600),
             clock_behind: ClockBehind::Warn,
+            witness: None,
+            accept_older_data: false,
         },
         products: products(),
         networks: vec!["net".into()],
         clock: Arc::new(SystemClock),
         monotonic: || SystemClock.monotonic(),
         sync_observer: Arc::new(|_, _| ()),
+        unread_observer: Arc::new(|_| ()),
     }
 }
 

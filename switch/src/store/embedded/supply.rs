@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::files::{is_passing, lock, sync_directory};
 use super::options::Options;
 use super::segment::{Segment, segment_path, spare_path};
-use super::types::{Event, Failed};
+use super::types::{Failed, JournalReport};
 
 /// Retired files kept for recycling; more are removed.
 pub(super) const SPARES_MAX: usize = 2;
@@ -22,7 +22,7 @@ pub(super) struct Supply {
     /// Held while a segment is made, so that whoever needs it at that moment waits for it.
     next: Mutex<Next>,
     spares: Mutex<Vec<PathBuf>>,
-    observer: Arc<dyn Fn(&Event) + Send + Sync>,
+    observer: Arc<dyn Fn(&JournalReport) + Send + Sync>,
 }
 
 /// How often, and after which pause, a segment that is needed now is tried again where the system
@@ -82,7 +82,7 @@ impl Supply {
             match self.try_to_make(number) {
                 Err(error) if is_passing(&error) => {
                     if number_of_try == 1 {
-                        (self.observer)(&Event::PrepareFailed(self.failed(number, &error)));
+                        (self.observer)(&JournalReport::PrepareFailed(self.failed(number, &error)));
                     }
                     thread::sleep(PAUSE);
                 }

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::files::lock;
 use super::journal::Shared;
-use super::types::{Event, Failed, Sequence};
+use super::types::{Failed, JournalReport, Sequence};
 
 /// How the threads end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +228,12 @@ fn round(shared: &Shared, marked: &mut Marked) -> Result<(), Failed> {
     }
     let waiters = shared.durable.advance(through);
     let records = through.get().saturating_sub(before.get());
-    (shared.options.observer)(&Event::Synced { took, files: segments.len(), records, waiters });
+    (shared.options.observer)(&JournalReport::Synced {
+        took,
+        files: segments.len(),
+        records,
+        waiters,
+    });
     Ok(())
 }
 

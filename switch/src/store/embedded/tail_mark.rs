@@ -17,13 +17,13 @@
 //! segment, once a second, at creation, at open, before segments are removed, and at close: after a
 //! power failure it may be a second older than the journal, and is never newer.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Fields, seal, sync_directory, unseal};
+use super::files::{Fields, create_private, seal, sync_directory, unseal};
 use super::types::{Damaged, Failed, OpenError, Sequence};
 use crate::place::open_regular_to_write;
 
@@ -62,9 +62,14 @@ impl TailMark {
         Ok(Self { path, mark, file: Arc::new(file) })
     }
 
+    /// Makes the mark of a copied journal, durable on return.
+    pub(super) fn write_copy(directory: &Path, synced: Sequence, oldest: u32) -> io::Result<()> {
+        Self::write_new(directory, Mark { synced, oldest, counter: 0 })
+    }
+
     fn write_new(directory: &Path, mark: Mark) -> io::Result<()> {
         let draft = directory.join("tail.new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
+        let file = create_private(&draft)?;
         file.set_len(FILE_BYTES)?;
         file.write_all_at(&mark.encode(), 0)?;
         file.write_all_at(&mark.encode(), PAGE_BYTES)?;

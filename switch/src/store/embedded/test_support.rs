@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::journal::{Append, Journal};
 use super::options::{Options, Recovered, Replay, SEGMENT_BYTES_MIN};
 use super::segment::SegmentInfo;
-use super::types::{Event, OpenError, Position, Sequence};
+use super::types::{JournalReport, OpenError, Position, Sequence};
 
 /// A record as read back.
 pub(super) type Seen = (u64, Position, Vec<u8>);
@@ -109,7 +109,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Sends what the journal's threads report to the test.
-pub(super) fn observed(options: &mut Options) -> std::sync::mpsc::Receiver<Event> {
+pub(super) fn observed(options: &mut Options) -> std::sync::mpsc::Receiver<JournalReport> {
     let (sender, events) = std::sync::mpsc::channel();
     options.observer = Arc::new(move |event| {
         let _ = sender.send(event.clone());

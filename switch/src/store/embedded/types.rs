@@ -146,7 +146,7 @@ pub enum ReadError {
 
 /// What the journal's own threads report.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum JournalReport {
     /// Records became durable.
     Synced {
         /// Time spent in `fdatasync`, over all files of this round.
@@ -167,6 +167,8 @@ pub enum Event {
         segments: usize,
         /// Number of the oldest segment left.
         oldest: u32,
+        /// What a reader had not read of them.
+        unread: u64,
     },
     /// Removing old segments failed; the next request tries again.
     RetireFailed(Failed),

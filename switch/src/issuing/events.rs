@@ -1,0 +1,178 @@
+//! What others are told: pages of events, and the readers who have had them. And a copy of all that
+//! they, and a start, would need.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Refused, TransactionView};
+use crate::event::Actor;
+use crate::store::Store;
+use crate::store::readers::ReaderName;
+use crate::store::record::{Event, EventId, RecordId, StateAndReason, Told};
+use crate::switch::{Seams, Switch};
+
+/// Events that are shown at once: their lines fit into one answer.
+const EVENTS_MAX: usize = 1_000;
+
+/// An event, or a transaction, masked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its place: later ones have higher ids.
+    pub id: String,
+    /// Its full name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When it happened, RFC 3339 in UTC.
+    pub time: String,
+    /// What it tells of a card; nothing of a transaction.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub card: Option<CardEventView>,
+    /// The transaction, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<TransactionView>,
+}
+
+/// What an event tells of a card.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CardEventView {
+    /// Who did it: the way, and the name.
+    pub actor: ActorView,
+    /// Token of the card.
+    pub card_token: String,
+    /// Its state before; nothing of a new card.
+    pub before: Option<StateView>,
+    /// Its state after; nothing of a card that was removed.
+    pub after: Option<StateView>,
+    /// The transaction that caused it.
+    pub transaction_id: Option<String>,
+    /// First six digits, six underscores, last four.
+    pub pan: String,
+    /// YYMM of its newest plastic.
+    pub expiration: Option<String>,
+    /// Whether it has a PIN.
+    pub pin_is_set: bool,
+}
+
+/// Who acted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActorView {
+    /// By which way.
+    pub kind: String,
+    /// Who.
+    pub name: String,
+}
+
+/// A state and why a card is in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateView {
+    /// The state.
+    pub state: String,
+    /// Two digits.
+    pub reason_code: String,
+}
+
+impl StateView {
+    fn of(state: StateAndReason) -> StateView {
+        let StateAndReason { status, reason } = state;
+        StateView { state: status.name().to_owned(), reason_code: reason.to_string() }
+    }
+}
+
+impl CardEventView {
+    fn of(event: &Event, cause: Option<RecordId>) -> CardEventView {
+        let (kind, name) = (event.actor.kind.name().to_owned(), event.actor.name.to_string());
+        CardEventView {
+            actor: ActorView { kind, name },
+            card_token: event.card_token.to_string(),
+            before: event.before.map(StateView::of),
+            after: event.after.map(StateView::of),
+            transaction_id: cause.map(|cause| cause.to_string()),
+            pan: event.masked_pan.to_string(),
+            expiration: event.expiry.map(|expiry| expiry.to_string()),
+            pin_is_set: event.pin_is_set,
+        }
+    }
+}
+
+impl EventView {
+    fn of((id, told): (EventId, Told)) -> EventView {
+        let (kind, time, card, transaction) = match told {
+            Told::Event(event, cause) => {
+                let card = CardEventView::of(&event, cause);
+                (event.kind.name(), event.time, Some(card), None)
+            }
+            Told::Transaction(record) => {
+                let time = record.time;
+                let view = TransactionView::of(&(id.record, *record));
+                ("transaction.authorization", time, None, Some(view))
+            }
+        };
+        let (id, kind, time) = (id.to_string(), kind.to_owned(), time.to_string());
+        EventView { id, kind, time, card, transaction }
+    }
+}
+
+/// A page of events.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventPage {
+    /// The oldest first.
+    pub events: Vec<EventView>,
+    /// After which the list goes on; nothing at its end.
+    pub next: Option<String>,
+}
+
+/// What happened after an event, the oldest first: at most so many.
+///
+/// # Errors
+/// If the id is none, or they cannot be read.
+pub async fn list<W: Seams>(
+    switch: &Switch<W>,
+    after: Option<&str>,
+    count: usize,
+) -> Result<EventPage, Refused> {
+    let after = after.map_or(Ok(EventId::NONE), |after| id("after", after))?;
+    let page = switch.store.events(after, count.min(EVENTS_MAX)).await?;
+    let next = page.next.map(|next| next.to_string());
+    Ok(EventPage { events: page.items.into_iter().map(EventView::of).collect(), next })
+}
+
+/// A reader has everything up to an event, or, without one, is forgotten.
+///
+/// # Errors
+/// If the event is none that there is, or there are too many readers.
+pub async fn acknowledge<W: Seams>(
+    switch: &Switch<W>,
+    reader: &str,
+    through: Option<&str>,
+) -> Result<(), Refused> {
+    let expected = "1 to 64 letters, digits, '-', '_' and '.'";
+    let name = ReaderName::new(reader).ok_or(Refused::Field { name: "reader", expected })?;
+    match through {
+        None => Ok(switch.store.forget_reader(&name).await?),
+        Some(through) => {
+            let through = id("acknowledge", through)?;
+            Ok(switch.store.acknowledge(&name, through).await?)
+        }
+    }
+}
+
+fn id(name: &'static str, text: &str) -> Result<EventId, Refused> {
+    let expected = "an id of `pinswitch events`";
+    text.parse().map_err(|_| Refused::Field { name, expected })
+}
+
+/// Copies all that a start needs into a new directory; what was copied.
+///
+/// # Errors
+/// If it cannot be copied.
+pub async fn backup<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    to: &Path,
+) -> Result<Vec<(String, String)>, Refused> {
+    let made = switch.store.backup(to).await;
+    let (done, refused) = (made.is_ok(), made.as_ref().err().map(tracing::field::display));
+    tracing::info!(target: "audit", action = "backup", to = %to.display(), done, %actor, refused);
+    Ok(vec![("backup".to_owned(), made?)])
+}
