@@ -1,5 +1,5 @@
-//! Copies of a data directory that a start can use: journal, snapshots and keys, and a mark that says
-//! what it is. A copy is there whole, under its name, or not at all.
+//! Copies of a data directory that a start can use: journal, snapshots and keys, and a mark that
+//! says what it is. A copy is there whole, under its name, or not at all.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
