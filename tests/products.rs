@@ -2,8 +2,8 @@
 //! in force while it was made, and what must not change under cards is refused.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iso_specs::Spec;
@@ -278,13 +278,9 @@ async fn of_two_changes_from_one_version_one_is_refused() {
                 products::put(switch, &actor, "debit", debit(limit), Some(version)).await
             })
         };
-        let both = [change(2 * round + 4), change(2 * round + 5)];
-        let results = Mutex::new(Vec::new());
-        for one in both {
-            results.lock().unwrap().push(one.await.unwrap());
-        }
-        let results = results.into_inner().unwrap();
-        let (done, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        let (one, other) = tokio::join!(change(2 * round + 4), change(2 * round + 5));
+        let results = [one.unwrap(), other.unwrap()].into_iter();
+        let (done, refused): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
         assert_eq!((done.len(), refused.len()), (1, 1));
         let (done, refused) = (done.into_iter().next().unwrap(), refused.into_iter().next());
         assert_eq!(refused.unwrap().unwrap_err().code(), Code::ProductChanged);

@@ -1,6 +1,6 @@
 //! The store, the third of the four seams: cards, transaction records, events and documents, and
-//! the index of answers already given. One commit holds the change of a card, the record, the events
-//! and the documents together; it happens whole or not at all.
+//! the index of answers already given. One commit holds the change of a card, the record, the
+//! events and the documents together; it happens whole or not at all.
 
 pub mod document;
 pub mod documents;

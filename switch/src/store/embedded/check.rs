@@ -219,11 +219,11 @@ fn check_journal(
 }
 
 fn examine(journal: &Path, mut replay: Replay<'_>) -> Result<Examined, OpenError> {
-    let Some((mark, damaged_slot)) = TailMark::open(journal)? else {
+    let Some(mark) = TailMark::look(journal)? else {
         let reason = "tail mark: the file is missing";
         return Err(Damaged::new(&super::tail_mark::mark_path(journal), 0, reason).into());
     };
-    recovery::examine(journal, (mark.mark, damaged_slot), &mut replay)
+    recovery::examine(journal, mark, &mut replay)
 }
 
 fn say_records(

@@ -1,5 +1,5 @@
-//! What is written: each call checks, appends and changes memory under the lock of the journal's end,
-//! so that the journal has the order of the changes.
+//! What is written: each call checks, appends and changes memory under the lock of the journal's
+//! end, so that the journal has the order of the changes.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
