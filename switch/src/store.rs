@@ -18,7 +18,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::authorization::{Answer, Decision};
+use crate::authorization::{Answer, Decision, Product};
 use crate::cache::{Card, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
 use crate::event::{Actor, EventKind};
@@ -271,6 +271,9 @@ pub struct Commit<'a> {
     pub events: Events,
     /// Documents that change with it.
     pub documents: Vec<DocumentChange>,
+    /// The rules that the document of a product makes: they are in force from this commit on, and
+    /// get its version.
+    pub product: Option<Box<Product>>,
     /// What the transaction reverses.
     pub reverses: Option<Reversal>,
 }
@@ -309,6 +312,7 @@ impl<'a> Commit<'a> {
             transaction: Some(transaction),
             events: events.into_iter().collect(),
             documents: Vec::new(),
+            product: None,
             reverses,
         }
     }

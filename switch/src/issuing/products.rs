@@ -1,5 +1,6 @@
 //! Products: show them, add one, change its rules while cards use them. A product is a document of
-//! the store; its rules are swapped as a whole when the document is on disk.
+//! the store; its rules are swapped as a whole in the moment when the document is appended, so that
+//! each record behind it was decided by them.
 
 use std::sync::Arc;
 
@@ -170,11 +171,11 @@ async fn put_unaudited<W: Seams>(
     }
     let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
     let change = stored.write(&switch.vault, token, version)?;
-    let commit = Commit { documents: vec![change], ..Commit::default() };
+    let product = Some(Box::new(rules));
+    let commit = Commit { documents: vec![change], product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
     let written = switch.store.document(DocumentKind::Product, token).await?;
     let written = written.ok_or(Refused::NoSuchProduct)?;
-    switch.products.put(StoredProduct::read(&switch.vault, &written)?.rules(&written)?);
     view(switch, &written)
 }
 
