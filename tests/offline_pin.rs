@@ -14,8 +14,10 @@ use switch::cards::{CardState, CardStatus, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Outcome, execute};
+use switch::event::EventKind;
 use switch::hsm::{Kcv, KeptPin, PinReference, ReferenceValue, Verification};
 use switch::issuer::{self, PinText};
+use switch::store::record::{EventId, Told};
 use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 use tests::terminal::Fields;
@@ -324,13 +326,14 @@ async fn show(test: &SwitchUnderTest, token: &str) -> String {
     chip_sync(&outcome).to_owned()
 }
 
-/// How often `pin_change.expired` of a card stands in the journal: part 4, kind 2, time, key.
+/// How often others are told that a change of a card has expired.
 async fn told_expired(test: &SwitchUnderTest, token: &str) -> usize {
-    let key = test.card(token).await.entry.identity.key.0;
-    let is_event = |bytes: &[u8]| bytes.starts_with(&[4, 2]) && bytes.ends_with(&key);
-    let journal = std::fs::read_dir(test.config.data_dir.join("journal")).unwrap();
-    let segments = journal.map(|file| std::fs::read(file.unwrap().path()).unwrap());
-    segments.map(|bytes| bytes.windows(26).filter(|bytes| is_event(bytes)).count()).sum()
+    let page = test.switch.store.events(EventId::NONE, 1_000).await.unwrap();
+    let is_of_card = |told: &Told| {
+        let Told::Event(event, _) = told else { return false };
+        event.kind == EventKind::PinChangeExpired && event.card_token == token
+    };
+    page.items.iter().filter(|(_, told)| is_of_card(told)).count()
 }
 
 /// OFPBE counts from the change, and that of a first PIN from the activation of its card.
