@@ -21,12 +21,14 @@ use super::world::{World, vault};
 const PRODUCT: &str = "many";
 /// Its first limit after that.
 const LIMIT: u32 = 1_000_000;
+/// Changes of a run: as long as its traffic lasts, and not much longer.
+const CHANGES: u32 = 20;
 
-/// Changes the product for as long as there is a world.
+/// Changes the product, again and again.
 pub async fn play(world: Arc<World>) {
     let mut dice = dice(world.plan.seed, "products", 0);
-    for limit in LIMIT.. {
-        sleep(Duration::from_millis(dice.u64(1..60))).await;
+    for limit in LIMIT..LIMIT + CHANGES {
+        sleep(Duration::from_millis(dice.u64(1..20))).await;
         let Some(running) = world.running() else { continue };
         let settings =
             format!("{{\"bins\": [\"476134\"], \"currency\": 978, \"pin_retry_limit\": {limit}}}");
