@@ -161,7 +161,7 @@ async fn storm(limit: &str, seed: u32) {
     });
     let reached = answers.contains(&"75");
     assert_eq!(suspensions.count(), usize::from(reached), "suspended once or not at all");
-    assert_eq!(card.state.is_suspended_for_pin_tries(), reached);
+    assert_eq!(card.state.plastics[0].is_suspended_for_pin_tries(), reached);
     assert!(reached || limit != Some(3), "three wrong ones in a row are among them");
 }
 
@@ -321,7 +321,7 @@ async fn a_peer_that_does_not_read_holds_no_request_up() {
 #[tokio::test]
 async fn a_right_pin_that_lost_the_race_is_not_approved() {
     let suspend =
-        async |test: &SwitchUnderTest| test.set_status("card", CardStatus::Suspended, 22).await;
+        async |test: &SwitchUnderTest| test.set_status("card", 0, CardStatus::Suspended, 22).await;
     let (answer, _) = answer_after("1", suspend).await;
     assert_eq!((answer.text(39), answer.text(44)), ("75".to_owned(), "1872".to_owned()));
 }

@@ -10,7 +10,7 @@ use switch::authorization::{
     Request, RequiredChecks, VerifiedCryptogram, conclude, decide, required_checks,
 };
 use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
-use switch::cards::{CardState, CardStatus, Expiry, Plastic};
+use switch::cards::{CardState, CardStatus, Embossed, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Reply};
@@ -38,7 +38,7 @@ impl<'a> Line<'a> {
         const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 \
                              de51 after online pending sent failed unblock oldpin expired \
                              reversed refused doubtful told unblocked scripts scriptfailed \
-                             authfailed notcompleted result atc seen 9c without cvn";
+                             authfailed notcompleted result atc seen 9c without cvn zeros scripted";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -195,11 +195,15 @@ fn fields(line: &Line<'_>) -> Fields {
 
 fn card(line: &Line<'_>) -> CardState {
     let key = Kcv([0; 3]);
-    let mut card = CardState::new(Plastic::new(Expiry::parse(b"2912").unwrap(), 1));
+    let mut plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
+    plastic.status = CardStatus::Active;
+    if line.has("zeros") {
+        plastic = plastic.embossed_with(Embossed::Zeros);
+    }
+    let mut card = CardState::new(plastic);
     if line.get("online") != Some("none") {
         card = card.with_pin(PinReference { value: ReferenceValue::Block([7; 8]), key });
     }
-    card.status = CardStatus::Active;
     let kind = match line.has("unblock") {
         true => ChangeKind::Unblock { pin_is_old: line.has("oldpin") },
         false => ChangeKind::Pin { version: 1, pin: KeptPin { block: [7; 8], key } },
@@ -232,7 +236,7 @@ fn card(line: &Line<'_>) -> CardState {
         ChipSync::InSync
     };
     let counters = AtcWindow { highest: line.number("seen", 0), seen: 1, ..AtcWindow::default() };
-    card.with_chip(0, Chip { counters, sync })
+    card.with_chip(0, Chip { counters, sync, has_script_pin: line.has("scripted") })
 }
 
 fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
