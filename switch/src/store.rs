@@ -300,7 +300,8 @@ impl<'a> Commit<'a> {
         let suspended = card.zip(change.as_ref()).filter(|_| suspends);
         let events = suspended.map(|(card, after)| {
             let who = (transaction.time, Actor::network(&transaction.network));
-            let place = card.state.plastic(request.expiry, request.sequence).map(|(place, _)| place);
+            let place =
+                card.state.plastic(request.expiry, request.sequence).map(|(place, _)| place);
             debug_assert!(place.is_some(), "a wrong PIN was entered with a plastic of the card");
             let of = Subject {
                 identity: &card.entry.identity,

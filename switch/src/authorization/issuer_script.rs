@@ -125,13 +125,7 @@ fn reversed(mut chip: Chip, trail: &mut Trail) -> Chip {
 }
 
 /// Notes what became of a script: it is done, sent again, or given up.
-fn settle(
-    fate: Fate,
-    chip: Chip,
-    sent: Sent,
-    rules: &ChipRules,
-    trail: &mut Trail,
-) -> Chip {
+fn settle(fate: Fate, chip: Chip, sent: Sent, rules: &ChipRules, trail: &mut Trail) -> Chip {
     trail.push(Note::of(fate.finding(), sent.atc.into(), 0));
     let is_done = fate == Fate::Done;
     // What has expired on its way is a change of the PIN.

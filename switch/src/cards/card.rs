@@ -37,11 +37,7 @@ impl CardState {
     /// A new card with one plastic and no PIN.
     #[must_use]
     pub fn new(plastic: Plastic) -> CardState {
-        CardState {
-            version: 0,
-            pin: OnlinePin::default(),
-            plastics: smallvec![plastic],
-        }
+        CardState { version: 0, pin: OnlinePin::default(), plastics: smallvec![plastic] }
     }
 
     /// The place of the plastic that stands for the card where a call names no other: the newest
@@ -379,9 +375,12 @@ mod tests {
             (&[Terminated, Suspended, Terminated], 2),
         ] {
             // By what they all have in common, or by nothing.
-            for (expiry, sequence) in
-                [(None, None), (Some(&b"2912"[..]), None), (None, Some(0)), (Some(b"2912"), Some(0))]
-            {
+            for (expiry, sequence) in [
+                (None, None),
+                (Some(&b"2912"[..]), None),
+                (None, Some(0)),
+                (Some(b"2912"), Some(0)),
+            ] {
                 assert_eq!(place(states, expiry, sequence), Some(newest), "{states:?}");
             }
             for sequence in 1..=states.len() {

@@ -150,11 +150,7 @@ type Ended = SmallVec<[(EventKind, usize); 1]>;
 
 /// A card without the changes whose time is over, and what others are told of it; `None` where
 /// there are none of these.
-fn ended(
-    entry: &CardEntry,
-    state: &CardState,
-    now: Timestamp,
-) -> Option<(CardState, Ended)> {
+fn ended(entry: &CardEntry, state: &CardState, now: Timestamp) -> Option<(CardState, Ended)> {
     let (state, places) = state.with_expired_changes(entry.product.rules().retention(), now)?;
     Some((state, places.into_iter().map(|place| (EventKind::PinChangeExpired, place)).collect()))
 }

@@ -84,8 +84,7 @@ pub(super) async fn add(store: &EmbeddedStore, card: NewCard) -> Result<(), NotD
 /// An event that tells the count of wrong PINs by its time.
 pub(super) fn event(card: &Card, after: &CardState) -> Event {
     let who = (Timestamp::from_seconds(after.pin.tries.into()), Actor::network("net"));
-    let of =
-        Subject { identity: &card.entry.identity, masked_pan: MaskedPan::NONE, plastic: 0 };
+    let of = Subject { identity: &card.entry.identity, masked_pan: MaskedPan::NONE, plastic: 0 };
     Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
 }
 

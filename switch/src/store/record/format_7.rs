@@ -29,7 +29,9 @@ use super::{
 use crate::authorization::Answer;
 use crate::authorization::response::ChipAnswer;
 use crate::cards::chip_state::Chip;
-use crate::cards::{CardKey, CardState, CardStatus, Embossed, MaskedPan, OnlinePin, Plastic, StatusReason};
+use crate::cards::{
+    CardKey, CardState, CardStatus, Embossed, MaskedPan, OnlinePin, Plastic, StatusReason,
+};
 use crate::event::{Actor, EventKind};
 
 const CARD_ADDED: u8 = 1;
