@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use iso_specs::Spec;
 use switch::authorization::Reason;
-use switch::cards::CardStatus;
+use switch::cards::{CardStatus, Embossed};
 use switch::control::{self, CardForm, Command};
 use switch::listener::{Listening, Workers};
 use switch::shutdown::Shutdown;
@@ -49,6 +49,15 @@ fn config(limit: &str) -> String {
     )
 }
 
+/// Expiries of the plastics of the card: a request speaks of one by DE14.
+const EXPIRIES: [&str; 2] = ["2912", "3112"];
+
+fn request_with(plastic: usize, stan: u32, pin: &str) -> Fields {
+    let mut fields = request(stan, pin);
+    fields.set(14, EXPIRIES[plastic].as_bytes());
+    fields
+}
+
 fn request(stan: u32, pin: &str) -> Fields {
     let mut fields = Fields::new("0100");
     let stan = format!("{stan:06}");
@@ -58,15 +67,23 @@ fn request(stan: u32, pin: &str) -> Fields {
     fields
 }
 
-/// One connection: a few requests are in flight, answers are read as they come.
-async fn play(address: SocketAddr, spec: Arc<Spec>, pins: Vec<(u32, bool)>) -> Vec<Exchange> {
+/// One connection: a few requests are in flight, answers are read as they come. With `plastics`
+/// they speak of each of these in turn.
+async fn play(
+    address: SocketAddr,
+    spec: Arc<Spec>,
+    pins: Vec<(u32, bool)>,
+    plastics: usize,
+) -> Vec<Exchange> {
     let mut terminal = Terminal { stream: TcpStream::connect(address).await.unwrap() };
     let mut open = HashMap::new();
     let mut exchanges = Vec::new();
     let mut pins = pins.into_iter();
     loop {
         for (stan, right) in pins.by_ref().take(IN_FLIGHT - open.len()) {
-            let frame = request(stan, if right { RIGHT } else { "1111" }).frame(&spec);
+            let plastic = stan as usize / CONNECTIONS as usize % plastics;
+            let pin = if right { RIGHT } else { "1111" };
+            let frame = request_with(plastic, stan, pin).frame(&spec);
             open.insert(format!("{stan:06}"), (right, Instant::now()));
             terminal.send(&frame).await;
         }
@@ -113,9 +130,13 @@ async fn listening(config: &str, data_dir: &Path) -> (SwitchUnderTest, SocketAdd
     (test, address, shutdown)
 }
 
-async fn storm(limit: &str, seed: u32) {
+async fn storm(limit: &str, seed: u32, plastics: usize) {
     let directory = tempfile::tempdir().unwrap();
     let (test, address, shutdown) = listening(&config(limit), directory.path()).await;
+    if plastics == 2 {
+        test.reissue("card", (EXPIRIES[1], 2), Embossed::Pin(1)).await;
+        test.activate_plastic("card", 1).await;
+    }
 
     // A seeded shuffle: right PINs lie anywhere among the wrong ones.
     let mut pins: Vec<(u32, bool)> =
@@ -126,7 +147,7 @@ async fn storm(limit: &str, seed: u32) {
     let spec = Arc::clone(&test.config.links[0].dialect);
     let of = |connection| {
         let own = pins.iter().filter(move |(stan, _)| stan % CONNECTIONS == connection);
-        tokio::spawn(play(address, Arc::clone(&spec), own.copied().collect()))
+        tokio::spawn(play(address, Arc::clone(&spec), own.copied().collect(), plastics))
     };
     let playing: Vec<_> = (0..CONNECTIONS).map(of).collect();
     let mut exchanges = HashMap::new();
@@ -161,17 +182,28 @@ async fn storm(limit: &str, seed: u32) {
     });
     let reached = answers.contains(&"75");
     assert_eq!(suspensions.count(), usize::from(reached), "suspended once or not at all");
-    assert_eq!(card.state.is_suspended_for_pin_tries(), reached);
+    assert_eq!(card.state.plastics.len(), plastics);
+    assert!(card.state.plastics.iter().all(|it| it.is_suspended_for_pin_tries() == reached));
     assert!(reached || limit != Some(3), "three wrong ones in a row are among them");
 }
 
 #[tokio::test]
 async fn answers_equal_a_one_by_one_order() {
     for seed in 1..=10 {
-        storm("3", seed).await;
-        storm("40", seed).await;
+        storm("3", seed, 1).await;
+        storm("40", seed, 1).await;
     }
-    storm("\"none\"", 1).await;
+    storm("\"none\"", 1, 1).await;
+}
+
+/// Two plastics of one card are guessed side by side: they have one counter and one limit.
+#[tokio::test]
+async fn two_plastics_have_one_limit_together() {
+    for seed in 1..=3 {
+        storm("3", seed, 2).await;
+        storm("40", seed, 2).await;
+    }
+    storm("\"none\"", 1, 2).await;
 }
 
 /// The same wrong PINs over every connection at once: each counts once, and all of its copies
@@ -184,7 +216,7 @@ async fn a_request_that_comes_eight_times_counts_once() {
     let spec = Arc::clone(&test.config.links[0].dialect);
     let pins: Vec<(u32, bool)> = (0..REQUESTS).map(|stan| (stan, stan == 20)).collect();
     let playing: Vec<_> = (0..CONNECTIONS)
-        .map(|_| tokio::spawn(play(address, Arc::clone(&spec), pins.clone())))
+        .map(|_| tokio::spawn(play(address, Arc::clone(&spec), pins.clone(), 1)))
         .collect();
     for connection in playing {
         for exchange in connection.await.unwrap() {
@@ -321,7 +353,7 @@ async fn a_peer_that_does_not_read_holds_no_request_up() {
 #[tokio::test]
 async fn a_right_pin_that_lost_the_race_is_not_approved() {
     let suspend =
-        async |test: &SwitchUnderTest| test.set_status("card", CardStatus::Suspended, 22).await;
+        async |test: &SwitchUnderTest| test.set_status("card", 0, CardStatus::Suspended, 22).await;
     let (answer, _) = answer_after("1", suspend).await;
     assert_eq!((answer.text(39), answer.text(44)), ("75".to_owned(), "1872".to_owned()));
 }

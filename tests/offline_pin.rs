@@ -1,6 +1,9 @@
 //! The rules of the offline PIN, of scripts and of their bypass: each line of `offline_pin.txt` is
 //! one transaction, judged by the rules alone.
 
+#[path = "offline_pin/apart.rs"]
+mod apart;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use switch::authorization::{
     Request, RequiredChecks, VerifiedCryptogram, conclude, decide, required_checks,
 };
 use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
-use switch::cards::{CardState, CardStatus, Expiry, Plastic};
+use switch::cards::{CardState, CardStatus, Embossed, Expiry, Plastic};
 use switch::clock::Timestamp;
 use switch::config::Config;
 use switch::control::{Command, Reply};
@@ -38,7 +41,7 @@ impl<'a> Line<'a> {
         const KNOWN: &str = "pin exhausted type tvr cvm de3 de18 de22 de4 9f02 de49 5f2a de6 \
                              de51 after online pending sent failed unblock oldpin expired \
                              reversed refused doubtful told unblocked scripts scriptfailed \
-                             authfailed notcompleted result atc seen 9c without cvn";
+                             authfailed notcompleted result atc seen 9c without cvn zeros scripted";
         for (name, _) in &words {
             assert!(KNOWN.split_whitespace().any(|known| known == *name), "{name}?");
         }
@@ -195,20 +198,19 @@ fn fields(line: &Line<'_>) -> Fields {
 
 fn card(line: &Line<'_>) -> CardState {
     let key = Kcv([0; 3]);
-    let mut card = CardState::new(Plastic::new(Expiry::parse(b"2912").unwrap(), 1));
+    let embossed = if line.has("zeros") { Embossed::Zeros } else { Embossed::Pin(1) };
+    let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1).embossed_with(embossed);
+    let mut card = CardState::new(plastic);
+    card.plastics[0].status = CardStatus::Active;
     if line.get("online") != Some("none") {
         card = card.with_pin(PinReference { value: ReferenceValue::Block([7; 8]), key });
     }
-    card.status = CardStatus::Active;
     let kind = match line.has("unblock") {
         true => ChangeKind::Unblock { pin_is_old: line.has("oldpin") },
         false => ChangeKind::Pin { version: 1, pin: KeptPin { block: [7; 8], key } },
     };
-    let attempts = match line.get("sent") {
-        Some("") => 1,
-        Some(times) => times.parse().unwrap(),
-        None => 0,
-    };
+    let sent = |times: &str| if times.is_empty() { 1 } else { times.parse().unwrap() };
+    let attempts = line.get("sent").map_or(0, sent);
     let since = Some(Timestamp::from_seconds(CHANGED));
     let change = Change {
         attempts,
@@ -232,7 +234,7 @@ fn card(line: &Line<'_>) -> CardState {
         ChipSync::InSync
     };
     let counters = AtcWindow { highest: line.number("seen", 0), seen: 1, ..AtcWindow::default() };
-    card.with_chip(0, Chip { counters, sync })
+    card.with_chip(0, Chip { counters, sync, has_script_pin: line.has("scripted") })
 }
 
 fn judged(line: &Line<'_>, product: &Product, dialect: &Spec) -> Decision {
@@ -277,12 +279,18 @@ fn outcome(decision: &Decision, dialect: &Spec, wanted: &[&str]) -> Vec<String> 
     if wanted.iter().any(|word| states.contains(word)) {
         said.push(chip.after.sync.name().to_owned());
     }
+    let is_scripted = wanted.contains(&"scripted") && chip.after.has_script_pin;
+    said.extend(is_scripted.then(|| "scripted".to_owned()));
     said
+}
+
+fn ascii() -> Spec {
+    Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap()
 }
 
 #[test]
 fn every_line_of_the_table() {
-    let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
+    let dialect = ascii();
     let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("offline_pin.txt");
     let (mut rules, mut lines, mut wrong) = (product(""), 0, Vec::new());
     for (number, text) in std::fs::read_to_string(table).unwrap().lines().enumerate() {
@@ -309,7 +317,7 @@ fn every_line_of_the_table() {
 }
 
 const DAY_SECONDS: i64 = 24 * 3_600;
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const DAY: Duration = Duration::from_secs(DAY_SECONDS.unsigned_abs());
 const PENDING: &str = "pending {change, attempts 0}";
 
 /// Looks for changes that are over: of how many cards.
@@ -472,8 +480,7 @@ async fn a_change_that_is_over_is_over_for_every_command() {
 /// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
 #[test]
 fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
-    let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
-    let rules = product("");
+    let (dialect, rules) = (ascii(), product(""));
     let expiry = |yymm: &[u8; 4]| Expiry::parse(yymm).unwrap();
     // The first has 2912 and 1, and its script rode on the transaction 1.
     let mut card = card(&Line::read("sent"));
@@ -515,86 +522,8 @@ fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
         let after = after(result, first[0], None);
         assert_eq!(after.chip(0).unwrap().sync.change().unwrap().was_refused, was_refused);
     }
+    assert!(after("atc=1 result=ok", first[0], None).chip(0).unwrap().has_script_pin);
     // Without a name the script tells of which it is.
     assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);
     assert_eq!(told("", (None, None), Some(2)), ["sent", "pending"]);
-}
-
-/// The elements of the third bitmap in which a network sends chip data: their tags, types and
-/// greatest lengths.
-const APART: [(u8, &str, &str, u16); 17] = [
-    (130, "9F33", "b", 3),
-    (131, "95", "b", 5),
-    (132, "9F37", "b", 4),
-    (134, "9F10", "b", 32),
-    (135, "9F34", "b", 3),
-    (136, "9F26", "b", 8),
-    (137, "9F36", "b", 2),
-    (138, "82", "b", 2),
-    (139, "91", "b", 16),
-    (142, "scripts", "b", 255),
-    (143, "9F5B", "b", 20),
-    (144, "9C", "n", 2),
-    (145, "9F1A", "n", 3),
-    (146, "9A", "n", 6),
-    (147, "9F02", "n", 12),
-    (148, "5F2A", "n", 3),
-    (149, "9F03", "n", 12),
-];
-
-#[test]
-fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
-    let ascii = Spec::builtin("iso8583-1987-ascii").unwrap();
-    let lines = APART.map(|(element, tag, kind, max)| {
-        let encoding = if kind == "b" { "hex" } else { "ascii" };
-        format!(
-            "{element} = {{name = \"Chip\", type = {kind:?}, length = \"LL\", max = {}, \
-             encoding = {encoding:?}, chip_tag = {tag:?}, sensitivity = \"secret\"}}\n",
-            max.min(49)
-        )
-    });
-    let (head, elements) = ascii.split_once("[echo]").unwrap();
-    let elements: String = elements
-        .lines()
-        .filter(|line| !line.starts_with("65 ="))
-        .fold(String::new(), |text, line| text + line + "\n");
-    let text = format!("{head}third_bitmap = \"leading\"\n\n[echo]{elements}{}", lines.concat());
-    let dialect = Spec::from_toml(&text).unwrap();
-    let (rules, ascii) = (product(""), Spec::from_toml(ascii).unwrap());
-    for text in [
-        "pin=ok",
-        "pin=wrong",
-        "pin=wrong pending",
-        "exhausted pending",
-        "cvm=420300",
-        "tvr=04",
-        "pin=ok without=9f03",
-        "pin=ok sent scripts=1",
-        "de22=071 tvr=80",
-        "de3=200000",
-        "pin=wrong pending de49=840 5f2a=840",
-    ] {
-        let line = Line::read(text);
-        let data = chip_data(&line);
-        let mut fields = fields(&line);
-        fields.values.remove(&55);
-        for object in tlv::Reader::new(&data).map(Result::unwrap) {
-            let tag = format!("{:02X}", object.tag);
-            let (element, _, kind, max) = APART.into_iter().find(|of| of.1 == tag).unwrap();
-            let digits: String = object.value.iter().map(|byte| format!("{byte:02X}")).collect();
-            let value = match kind {
-                "b" => object.value.to_vec(),
-                _ => digits.as_bytes()[digits.len().saturating_sub(max.into())..].to_vec(),
-            };
-            fields.set(element, &value);
-        }
-        let frame = fields.frame(&dialect);
-        let apart = Request::parse(&decode(&dialect, &frame[2..]).unwrap()).unwrap();
-        let said = |request| {
-            let decision = judged_request(&line, &request, &rules);
-            let trail: Vec<_> = decision.trail().copied().collect();
-            (decision.reason, trail, decision.chip.map(|chip| chip.after))
-        };
-        assert_eq!(said(apart), said(request(&line, &ascii)), "{text}");
-    }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::authorization::{Answer, Decision, Product};
+use crate::authorization::{Answer, Decision, Product, Request};
 use crate::cache::{Card, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
 use crate::event::{Actor, EventKind};
@@ -26,7 +26,7 @@ use crate::hsm::Kcv;
 use document::{Document, DocumentChange, DocumentKind};
 use page::{Page, TransactionFilter};
 use readers::{AcknowledgeError, ReaderName};
-use record::{Event, EventId, RecordId, Told, TransactionRecord};
+use record::{Event, EventId, RecordId, Subject, Told, TransactionRecord};
 
 pub use duplicates::{Asked, BodyDigest, DuplicateKey, InPart, Named, Original, Sought};
 
@@ -294,7 +294,7 @@ impl<'a> Commit<'a> {
     pub fn of_decision(
         card: Option<&'a Card>,
         decision: &Decision,
-        transaction: TransactionRecord,
+        (request, transaction): (&Request, TransactionRecord),
         reverses: Option<Reversal>,
     ) -> Commit<'a> {
         let state = card.map(|card| &*card.state);
@@ -303,7 +303,14 @@ impl<'a> Commit<'a> {
         let suspended = card.zip(change.as_ref()).filter(|_| suspends);
         let events = suspended.map(|(card, after)| {
             let who = (transaction.time, Actor::network(&transaction.network));
-            let of = (&card.entry.identity, transaction.masked_pan);
+            let place =
+                card.state.plastic(request.expiry, request.sequence).map(|(place, _)| place);
+            debug_assert!(place.is_some(), "a wrong PIN was entered with a plastic of the card");
+            let of = Subject {
+                identity: &card.entry.identity,
+                masked_pan: transaction.masked_pan,
+                plastic: place.unwrap_or_default(),
+            };
             Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
         });
         Commit {

@@ -181,14 +181,14 @@ impl Sequence {
         let is_like = |host: &Host| {
             let chip = card.chip(0).cloned().unwrap_or_default();
             let AtcWindow { highest, seen, .. } = chip.counters;
-            let is_suspended = card.status == CardStatus::Suspended;
+            let is_suspended = card.plastics[0].status == CardStatus::Suspended;
             is_same(&host.wait, &chip.sync)
                 && host.window() == (highest, seen)
                 && host.is_suspended == is_suspended
                 && u32::from(host.tries) == card.pin.tries
         };
         if !self.hosts.iter().any(is_like) {
-            let pin = (card.pin.tries, card.status);
+            let pin = (card.pin.tries, card.plastics[0].status);
             let chip = card.chip(0).map(|chip| chip.sync.to_string());
             return Err(self.wrong(&format!("the switch keeps {chip:?} {pin:?}")));
         }

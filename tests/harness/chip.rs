@@ -55,7 +55,8 @@ pub fn forge_cryptogram(request: &mut Fields) {
 
 /// Whether DE55 of an answer is the issuer's, for the chip of the request.
 pub fn is_believed(request: &Fields, answer: &[u8]) -> bool {
-    let sequence = request.text(23).parse().unwrap();
+    let [digits] = tlv::find(&request.values[&55], 0x5F34).unwrap() else { panic!() };
+    let sequence = (digits >> 4) * 10 + (digits & 0xF);
     let atc = tlv::find(&request.values[&55], 0x9F36).unwrap();
     let atc = u16::from_be_bytes(atc.try_into().unwrap());
     // The card authenticates by the cryptogram, which the PIN is a part of.

@@ -25,9 +25,14 @@
 //! reverse 0400                          a reversal of the last authorization or advice, known
 //!                                       by DE90; `plain`: by its own DE7, DE11 and DE37
 //! original 0101                         that authorization or advice again
-//! show A -> SUSPENDED 22 tries=3        state, reason code, counter; atc: highest of its chip
+//! show A -> SUSPENDED 22 tries=3        state, reason code, counter; atc: highest of its chip;
+//!                                       sync: what waits for its chip
 //! activate A, set-pin A 1234            the commands; `-> refused` where they are
 //! status A TERMINATED 01                a state that no command leads to
+//! reissue A 3112/02 embossed=0000       one more plastic, not activated; embossed with none, a
+//!                                       version of the PIN, or `not` yet
+//! 0100 A/02, show A/02, status A/02 ... the plastic of A with this sequence number, as `activate
+//!                                       A/02`, which no command does; without it, the first
 //! wait 61s, restart                     time passes; the switch is stopped and started
 //! hsm down, hsm up                      the HSM is out of order, and works again; hsm no-arpc:
 //!                                       it verifies, and has no answer for a chip
@@ -43,7 +48,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use iso_specs::{Mti, Spec};
-use switch::cards::CardStatus;
+use switch::cards::{CardStatus, Embossed};
 use switch::clock::Timestamp;
 use switch::control;
 use switch::event::EventKind;
@@ -80,7 +85,8 @@ pub async fn play(path: &Path) {
 
 struct TestCard {
     pan: String,
-    plastic: (String, u8),
+    /// Expiry and sequence number of each.
+    plastics: Vec<(String, u8)>,
 }
 
 struct Player {
@@ -133,6 +139,11 @@ impl Player {
             ["at", time] => self.clock.set(instant(time)),
             ["card", name, product, how @ ..] => self.card(name, product, how).await,
             ["show", card] => self.show(card, &expected).await,
+            ["reissue", card, plastic, embossed] => self.reissue(card, plastic, embossed).await,
+            ["activate", plastic] if plastic.contains('/') => {
+                let (card, place) = self.place(plastic);
+                self.switch().activate_plastic(&card, place).await;
+            }
             ["activate", card] => {
                 let outcome = self.switch().activate(card).await;
                 self.check_outcome(&outcome, &expected);
@@ -141,10 +152,11 @@ impl Player {
                 let outcome = self.switch().set_pin(card, pin).await;
                 self.check_outcome(&outcome, &expected);
             }
-            ["status", card, status, reason] => {
+            ["status", plastic, status, reason] => {
                 let known = CardStatus::ALL.into_iter().find(|known| known.name() == *status);
                 let reason = reason.parse().unwrap();
-                self.switch().set_status(card, known.unwrap(), reason).await;
+                let (card, place) = self.place(plastic);
+                self.switch().set_status(&card, place, known.unwrap(), reason).await;
             }
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
@@ -249,18 +261,42 @@ impl Player {
             let outcome = self.switch().activate(name).await;
             self.check_outcome(&outcome, &[]);
         }
-        self.cards.insert(name.to_owned(), TestCard { pan, plastic });
+        self.cards.insert(name.to_owned(), TestCard { pan, plastics: vec![plastic] });
     }
 
-    async fn show(&mut self, card: &str, expected: &[&str]) {
-        let state = self.switch().card(card).await.state;
+    async fn reissue(&mut self, card: &str, plastic: &str, embossed: &str) {
+        let (expiry, sequence) = plastic.split_once('/').unwrap();
+        let sequence = sequence.parse().unwrap();
+        let embossed = match embossed.strip_prefix("embossed=").unwrap() {
+            "not" => Embossed::NotProduced,
+            "none" => Embossed::NoPin,
+            "0000" => Embossed::Zeros,
+            version => Embossed::Pin(version.parse().unwrap()),
+        };
+        self.switch().reissue(card, (expiry, sequence), embossed).await;
+        self.cards.get_mut(card).unwrap().plastics.push((expiry.to_owned(), sequence));
+    }
+
+    /// The card of `A` or `A/02`, and the place of its plastic.
+    fn place(&self, plastic: &str) -> (String, usize) {
+        let Some((card, sequence)) = plastic.split_once('/') else { return (plastic.into(), 0) };
+        let sequence: u8 = sequence.parse().unwrap();
+        let place = self.cards[card].plastics.iter().position(|of| of.1 == sequence);
+        (card.to_owned(), place.expect("a plastic of the card"))
+    }
+
+    async fn show(&mut self, plastic: &str, expected: &[&str]) {
+        let (card, place) = self.place(plastic);
+        let state = self.switch().card(&card).await.state;
+        let (plastic, chip) = (&state.plastics[place], state.chip(place));
         let found = format!(
-            "{} {} tries={} pin_version={} atc={}",
-            state.status.name(),
-            state.status_reason,
+            "{} {} tries={} pin_version={} atc={} sync={}",
+            plastic.status.name(),
+            plastic.status_reason,
             state.pin.tries,
             state.pin.version,
-            state.chip(0).map_or(0, |chip| chip.counters.highest)
+            chip.map_or(0, |chip| chip.counters.highest),
+            chip.map_or("in_sync", |chip| chip.sync.name())
         );
         let missing = expected.iter().find(|word| !found.split(' ').any(|found| found == **word));
         assert!(missing.is_none() && !expected.is_empty(), "{}: found {found}", self.at);
@@ -300,15 +336,17 @@ impl Player {
         let stan = format!("{:06}", self.requests);
         fields.set(7, b"1121120000").set(11, stan.as_bytes());
         if !mti.starts_with("08") {
-            let card = &self.cards[card];
+            let (card, place) = self.place(card);
+            let card = &self.cards[&card];
+            let plastic = &card.plastics[place];
             let rrn = format!("{:012}", self.requests);
             fields.set(2, card.pan.as_bytes()).set(3, b"000000").set(4, b"000000001250");
-            fields.set(14, card.plastic.0.as_bytes()).set(22, b"901").set(32, b"12345");
+            fields.set(14, plastic.0.as_bytes()).set(22, b"901").set(32, b"12345");
             fields.set(37, rrn.as_bytes()).set(41, b"TERM0001").set(49, b"978");
             self.set_pin_block(&mut fields, how);
             if let Some(atc) = option(how, "chip=") {
                 let pin_is_wrong = option(how, "offline=") == Some("wrong");
-                set_chip_data(&mut fields, card.plastic.1, atc.parse().unwrap(), pin_is_wrong);
+                set_chip_data(&mut fields, plastic.1, atc.parse().unwrap(), pin_is_wrong);
             }
         }
         self.change(&mut fields, how);

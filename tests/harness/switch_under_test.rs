@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use switch::cache::Card;
 use switch::cache::NewCard;
-use switch::cards::{CardState, CardStatus, Expiry, Pan, Plastic, StatusReason};
+use switch::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
 use switch::clock::{Clock, SystemClock, Timestamp};
 use switch::config::Config;
 use switch::connection::serve_and_log;
@@ -259,13 +259,36 @@ impl SwitchUnderTest {
         self.switch.store.load_by_token(token).await.unwrap().expect("a card of the table")
     }
 
-    /// Puts a card into a state that no command leads to yet.
-    pub async fn set_status(&self, token: &str, status: CardStatus, reason: u8) {
+    /// Changes a card as no command does yet.
+    pub async fn change(&self, token: &str, next: impl FnOnce(&CardState) -> CardState) {
         let card = self.card(token).await;
-        let status_reason = StatusReason(reason);
-        let change = CardState { status, status_reason, ..CardState::clone(&card.state) };
-        let commit = Commit::by_issuer(&card, change);
+        let commit = Commit::by_issuer(&card, next(&card.state));
         self.switch.store.commit(commit, &mut None).await.unwrap();
+    }
+
+    /// Puts the plastic of a card at this place into a state.
+    pub async fn set_status(&self, token: &str, plastic: usize, status: CardStatus, reason: u8) {
+        let reason = StatusReason(reason);
+        self.change(token, |card| card.with_status(plastic, status, reason)).await;
+    }
+
+    /// Gives a card one more plastic, which is not activated and has a token of its own.
+    pub async fn reissue(&self, token: &str, plastic: (&str, u8), embossed: Embossed) {
+        let expiry = Expiry::parse(plastic.0.as_bytes()).unwrap();
+        let own = format!("{token}-{}", plastic.1).into();
+        let plastic = Plastic::new(expiry, plastic.1).embossed_with(embossed).with_token(own);
+        self.change(token, |card| {
+            let mut card = card.clone();
+            card.plastics.push(plastic);
+            card
+        })
+        .await;
+    }
+
+    /// Activates the plastic of a card at this place.
+    pub async fn activate_plastic(&self, token: &str, plastic: usize) {
+        let now = self.clock.now();
+        self.change(token, |card| card.activated(plastic, now).unwrap()).await;
     }
 
     /// `pinswitch card activate`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use switch::authorization::Product;
 use switch::cache::Products;
-use switch::cards::{CardState, CardStatus, Expiry, Pan, Plastic};
+use switch::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
 use switch::clock::{Clock, Timestamp};
 use switch::config::{Config, Limits};
 use switch::connection::serve;
@@ -291,13 +291,15 @@ fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
     let entry = |(number, card): (usize, &super::model::Card)| {
         let pan = Pan::parse(pan(number).as_bytes()).expect("a PAN");
         let expiry = Expiry::parse(b"2912").expect("a date");
-        let mut state = CardState::new(Plastic::new(expiry, 1));
-        if let Some(pin) = card.pin {
-            state = state.with_pin(reference(pin, pan.digits()));
-        }
+        let mut plastic = Plastic::new(expiry, 1);
         if card.status == Status::Active {
-            state.status = CardStatus::Active;
+            plastic.status = CardStatus::Active;
         }
+        let state = match card.pin {
+            None => CardState::new(plastic),
+            Some(pin) => CardState::new(plastic.embossed_with(Embossed::Pin(1)))
+                .with_pin(reference(pin, pan.digits())),
+        };
         let identity = vault.identify(&token(number), &pan).expect("a PAN");
         let product = config().product(CARDS[number].0).expect("a product");
         let card = StoredCard {

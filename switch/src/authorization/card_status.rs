@@ -1,14 +1,15 @@
-//! Whether the card may be used at all.
+//! Whether the plastic that a request speaks of may be used at all.
 
 use super::product::Product;
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::Finding;
-use crate::cards::card::{CardState, CardStatus, Plastic};
+use crate::cards::card::CardState;
+use crate::cards::plastic::{CardStatus, Plastic};
 use crate::clock::Timestamp;
 
-/// The plastic that the request speaks of, with its place; or a decline for the card itself, in the
-/// order of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
+/// The plastic that the request speaks of, with its place; or a decline for itself, in the order
+/// of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
 ///
 /// # Errors
 /// The reason of the decline.
@@ -23,10 +24,10 @@ pub(super) fn check<'a>(
     if plastic.expiry.is_past(now, product.utc_offset) {
         return Err((Reason::ExpiredCard, Finding::PlasticExpired));
     }
-    if card.is_suspended_for_pin_tries() {
+    if plastic.is_suspended_for_pin_tries() {
         return Err((Reason::PinTryLimitExceeded, Finding::SuspendedForPinTries));
     }
-    match card.status {
+    match plastic.status {
         CardStatus::Active => Ok((place, plastic)),
         CardStatus::Unactivated => Err((Reason::CardNotActive, Finding::CardNotActive)),
         CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {

@@ -9,7 +9,8 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use super::{issuer_script, limits, pin};
 use crate::cards::card::CardState;
-use crate::cards::chip_state::{AtcWindow, Change, Chip, ChipSync};
+use crate::cards::chip_state::{Change, Chip, ChipSync};
+use crate::cards::plastic::Embossed;
 use crate::outcome::PinOutcome;
 
 /// A transaction whose cryptogram is right.
@@ -21,15 +22,16 @@ pub(super) struct ChipTransaction<'a> {
     pub(super) data: &'a ChipData,
     pub(super) check: CryptogramCheck,
     pub(super) circumstances: Circumstances,
-    /// What the host believes of the chip, with what this transaction tells of it.
-    pub(super) sync: ChipSync,
+    /// What is known of the chip, with what this transaction tells of it.
+    pub(super) chip: Chip,
+    /// Whether the chip holds no other PIN than the 0000 that it was embossed with.
+    pub(super) holds_zeros: bool,
     /// Whether the time of the change that is kept is over: its PIN block is deleted, and others
     /// are told, a little later, so that it is still there and must not count.
     is_over: bool,
     /// Whether the chip takes a script with an approval of this transaction. Where it does not,
     /// nothing passes because a change waits: it would pass again and again.
     pub(super) takes_script: bool,
-    counters: AtcWindow,
     /// How what is known of the chip has changed.
     notes: Trail,
 }
@@ -47,22 +49,25 @@ impl<'a> ChipTransaction<'a> {
         let (data, rules) = (request.chip.as_deref()?, product.chip.as_ref()?);
         let Accepted { check, counters, is_retry } = accepted;
         // A chip that was never seen and never changed is in sync.
-        let known = card.chip(check.plastic).map(|chip| chip.sync.clone()).unwrap_or_default();
+        let known = Chip { counters, ..card.chip(check.plastic).cloned().unwrap_or_default() };
         let is_contact = request.is_contact_chip();
         let mut notes = Trail::new();
         // The chip forgets what it tells here when it gets the answer.
-        let sync = match rules.offline_pin && !is_retry {
+        let chip = match rules.offline_pin && !is_retry {
             true => issuer_script::observe(known, &check, is_contact, rules, &mut notes),
             false => known,
         };
-        let is_over = sync.expired(rules.retention, circumstances.now).is_some();
+        let embossed_with_zeros =
+            card.plastics.get(check.plastic).is_some_and(|it| it.embossed() == Embossed::Zeros);
+        let holds_zeros = embossed_with_zeros && !chip.has_script_pin;
+        let is_over = chip.sync.expired(rules.retention, circumstances.now).is_some();
         // A chip that has counted on since no longer waits for this answer, and what it tells next
         // of scripts is about a later one. Of one that never tells of scripts nobody would know
         // when the change has come to it.
         let takes_script = rules.offline_pin
             && is_contact
             && !request.is_refund()
-            && counters.highest == check.atc
+            && chip.counters.highest == check.atc
             && check.results.tells_of_scripts;
         Some(ChipTransaction {
             request,
@@ -72,10 +77,10 @@ impl<'a> ChipTransaction<'a> {
             data,
             check,
             circumstances,
-            sync,
+            chip,
+            holds_zeros,
             is_over,
             takes_script,
-            counters,
             notes,
         })
     }
@@ -114,7 +119,7 @@ impl<'a> ChipTransaction<'a> {
 
     /// The change of the chip that waits for it or is on its way.
     pub(super) fn change(&self) -> Option<&Change> {
-        if self.is_over { None } else { self.sync.change() }
+        if self.is_over { None } else { self.chip.sync.change() }
     }
 
     /// Notes where DE4 and 9F02 differ, and tells whether that declines.
@@ -164,24 +169,26 @@ impl<'a> ChipTransaction<'a> {
         let (check, now) = (self.check, self.circumstances.now);
         let counters = match reason {
             Reason::PinRequired | Reason::InvalidPin => {
-                self.counters.clone().allowing_retry(check.atc, check.cryptogram, now)
+                self.chip.counters.clone().allowing_retry(check.atc, check.cryptogram, now)
             }
-            _ => self.counters.clone(),
+            _ => self.chip.counters.clone(),
         };
         let approves = reason == Reason::Approved;
         let answer = check.cvn.answer(reason.arc(), approves);
+        let has_script_pin = self.chip.has_script_pin;
         let (sync, carries_script, notes) = match approves && self.takes_script {
             true => self.with_script(),
-            false => (self.sync, false, self.notes),
+            false => (self.chip.sync, false, self.notes),
         };
-        ChipOutcome { check, after: Chip { counters, sync }, answer, carries_script, notes }
+        let after = Chip { counters, sync, has_script_pin };
+        ChipOutcome { check, after, answer, carries_script, notes }
     }
 
     /// What is known of a chip that takes a script with this approval, and whether there is one: of
     /// the change that waits, or an unblock.
     fn with_script(self) -> (ChipSync, bool, Trail) {
         let (unblocks, waits) = (self.unblocks(), self.change().is_some());
-        let ChipTransaction { sync, mut notes, check, circumstances, .. } = self;
+        let ChipTransaction { chip: Chip { sync, .. }, mut notes, check, circumstances, .. } = self;
         let sync = match unblocks {
             true => {
                 notes.push(Finding::UnblockQueued.into());
@@ -204,7 +211,7 @@ impl<'a> ChipTransaction<'a> {
             && pin::is_surely_cash(self.request, &self.check.cvn.covers)
             && self.is_exhausted()
             && !self.is_over
-            && self.sync.change().is_none()
+            && self.chip.sync.change().is_none()
     }
 }
 

@@ -7,8 +7,9 @@ use super::product::Product;
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::Trail;
-use crate::cards::card::{CardState, Plastic};
-use crate::cards::chip_state::{Chip, Sent};
+use crate::cards::card::CardState;
+use crate::cards::chip_state::Sent;
+use crate::cards::plastic::Plastic;
 use crate::outcome::CryptogramOutcome;
 
 /// What is known of an advice or a reversal besides what it says itself.
@@ -32,10 +33,8 @@ pub fn concluding_cryptogram(
     card: &CardState,
     product: &Product,
 ) -> Option<CryptogramCheck> {
-    let waits = |plastic: &Plastic| {
-        plastic.chip.as_ref().is_some_and(|chip| chip.sync.on_its_way().is_some())
-    };
-    let waits = card.plastics.iter().any(waits);
+    let mut chips = card.plastics.iter().filter_map(Plastic::chip);
+    let waits = chips.any(|chip| chip.sync.on_its_way().is_some());
     waits.then(|| CryptogramCheck::of_request(request, card, product)).flatten()
 }
 
@@ -63,23 +62,21 @@ pub fn conclude(
     let asked = right.filter(|check| check.results.asks_to_go_online(false));
     let is_of = |sent: &Sent| reversed.is_some() && reversed == sent.transaction;
     // A reversal may say less of the plastic than its original: the script says which it was.
-    let is_named = request.expiry.is_some() || request.sequence.is_some();
-    let named = card.plastic(request.expiry, request.sequence).map(|(place, _)| place);
+    let is_named = card.named(request.expiry, request.sequence).next().is_some();
+    let (expiry, sequence) =
+        if is_named { (request.expiry, request.sequence) } else { (None, None) };
     let (mut trail, mut change) = (Trail::new(), None);
-    for (place, plastic) in card.plastics.iter().enumerate() {
-        let Some(known) = &plastic.chip else { continue };
-        if is_named && named.is_some_and(|named| named != place) {
-            continue;
-        }
-        let sync = issuer_script::observe_end(known.sync.clone(), told, is_of, rules, &mut trail);
-        let sync = match &asked {
+    for (place, plastic) in card.named(expiry, sequence) {
+        let Some(known) = plastic.chip() else { continue };
+        let chip = issuer_script::observe_end(known.clone(), told, is_of, rules, &mut trail);
+        let chip = match &asked {
             Some(check) if check.plastic == place => {
-                issuer_script::observe(sync, check, false, rules, &mut trail)
+                issuer_script::observe(chip, check, false, rules, &mut trail)
             }
-            _ => sync,
+            _ => chip,
         };
-        if sync != known.sync {
-            change = Some(card.with_chip(place, Chip { sync, ..(**known).clone() }));
+        if chip != *known {
+            change = Some(card.with_chip(place, chip));
             break;
         }
     }

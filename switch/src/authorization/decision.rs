@@ -4,8 +4,9 @@
 use super::cryptogram::{CryptogramCheck, VerifiedCryptogram};
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::card::{CardState, CardStatus};
+use crate::cards::card::CardState;
 use crate::cards::chip_state::{ChangeKind, Chip, ChipSync, ScriptId};
+use crate::cards::plastic::CardStatus;
 use crate::clock::Timestamp;
 use crate::hsm::emv::IssuerAnswer;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
@@ -151,16 +152,19 @@ impl Decision {
         self.trail.iter().chain(self.chip.iter().flat_map(|chip| &chip.notes))
     }
 
-    /// Whether it suspends this card because the PIN retry limit is reached.
+    /// Whether it suspends plastics of this card because the PIN retry limit is reached.
     #[must_use]
     pub fn suspends(&self, card: &CardState) -> bool {
         let Some(after) = &self.change else { return false };
-        let is_new = after.status == CardStatus::Suspended && card.status != CardStatus::Suspended;
+        let mut plastics = card.plastics.iter().zip(&after.plastics);
+        let suspended = plastics.find(|(before, after)| {
+            after.status == CardStatus::Suspended && before.status != CardStatus::Suspended
+        });
         debug_assert!(
-            !is_new || after.is_suspended_for_pin_tries(),
-            "no rule of authorization suspends a card for another reason"
+            suspended.is_none_or(|(_, after)| after.is_suspended_for_pin_tries()),
+            "no rule of authorization suspends a plastic for another reason"
         );
-        is_new
+        suspended.is_some()
     }
 
     /// The decision where the HSM could not make the answer to the chip: what was found of the

@@ -4,7 +4,7 @@ use super::cryptogram::CryptogramCheck;
 use super::icc_data::{ChipData, ScriptOutcome};
 use super::product::ChipRules;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::chip_state::{Change, ChangeKind, ChipSync, ScriptId, Sent};
+use crate::cards::chip_state::{Change, ChangeKind, Chip, ChipSync, ScriptId, Sent};
 
 /// Set in the first byte of the id of a script that only unblocks.
 const UNBLOCKS: u8 = 0x80;
@@ -33,21 +33,21 @@ impl Fate {
     }
 }
 
-/// What the host believes of the chip, with what a transaction tells whose cryptogram is right. Its
-/// CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
+/// What is known of the chip, with what a transaction tells whose cryptogram is right. Its CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
 /// asked. Only in a transaction of a contact chip by DE22 does silence mean that the script was
 /// lost.
 pub(super) fn observe(
-    sync: ChipSync,
+    chip: Chip,
     check: &CryptogramCheck,
     is_contact: bool,
     rules: &ChipRules,
     trail: &mut Trail,
-) -> ChipSync {
-    let Some(sent) = sync.on_its_way().filter(|sent| sent.atc < check.atc) else { return sync };
+) -> Chip {
+    let sent = chip.sync.on_its_way().filter(|sent| sent.atc < check.atc);
+    let Some(sent) = sent else { return chip };
     let cvr = &check.results;
     if !cvr.tells_of_scripts {
-        return sync;
+        return chip;
     }
     // If the last transaction was not completed, this is told of an earlier one. It may still be
     // the one with the script, if the chip told something else in its request.
@@ -66,8 +66,8 @@ pub(super) fn observe(
         Fate::Lost
     };
     match fate {
-        Fate::Lost if !is_contact => sync,
-        fate => settle(fate, sync, sent, rules, trail),
+        Fate::Lost if !is_contact => chip,
+        fate => settle(fate, chip, sent, rules, trail),
     }
 }
 
@@ -83,18 +83,18 @@ pub(super) struct Told<'a> {
     pub(super) is_signed_on: bool,
 }
 
-/// What the host believes of the chip, with what a message tells of the end of the transaction
+/// What is known of the chip, with what a message tells of the end of the transaction
 /// whose answer carried the script: its completion, or its reversal. What it says of the script by
 /// name is believed on a link that has signed on, and under a right cryptogram of that transaction;
 /// the rest of it only under that.
 pub(super) fn observe_end(
-    sync: ChipSync,
+    chip: Chip,
     told: Told<'_>,
     is_reversed: impl Fn(&Sent) -> bool,
     rules: &ChipRules,
     trail: &mut Trail,
-) -> ChipSync {
-    let Some(sent) = sync.on_its_way() else { return sync };
+) -> Chip {
+    let Some(sent) = chip.sync.on_its_way() else { return chip };
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
     let right = told.data.filter(|_| told.is_right).filter(of_this);
     // Ids can come twice: on two plastics, and after a change was given up and sent anew.
@@ -109,30 +109,29 @@ pub(super) fn observe_end(
         Some(ScriptOutcome::Failed) => Fate::NotDone,
         Some(ScriptOutcome::NotPerformed) => Fate::Lost,
         None if right.is_some_and(failed) => Fate::NotDone,
-        None if is_reversed(&sent) => return reversed(sync, trail),
-        None => return sync,
+        None if is_reversed(&sent) => return reversed(chip, trail),
+        None => return chip,
     };
-    settle(fate, sync, sent, rules, trail)
+    settle(fate, chip, sent, rules, trail)
 }
 
 /// Notes that the answer with the script may have been lost.
-fn reversed(sync: ChipSync, trail: &mut Trail) -> ChipSync {
-    let ChipSync::Sent(change, sent) = sync else { return sync };
-    trail.push(Note::of(Finding::ScriptReversed, sent.atc.into(), 0));
-    ChipSync::Sent(change, Sent { transaction: None, ..sent })
+fn reversed(mut chip: Chip, trail: &mut Trail) -> Chip {
+    if let ChipSync::Sent(_, sent) = &mut chip.sync {
+        trail.push(Note::of(Finding::ScriptReversed, sent.atc.into(), 0));
+        sent.transaction = None;
+    }
+    chip
 }
 
 /// Notes what became of a script: it is done, sent again, or given up.
-fn settle(
-    fate: Fate,
-    sync: ChipSync,
-    sent: Sent,
-    rules: &ChipRules,
-    trail: &mut Trail,
-) -> ChipSync {
+fn settle(fate: Fate, chip: Chip, sent: Sent, rules: &ChipRules, trail: &mut Trail) -> Chip {
     trail.push(Note::of(fate.finding(), sent.atc.into(), 0));
     let is_done = fate == Fate::Done;
-    let next = match sync {
+    // What has expired on its way is a change of the PIN.
+    let is_of_pin = chip.sync.change().is_none_or(Change::is_of_pin);
+    let has_script_pin = chip.has_script_pin || is_done && is_of_pin;
+    let next = match chip.sync {
         ChipSync::Sent(change, _) if is_done => ChipSync::done(&change),
         ChipSync::Sent(change, _) => {
             let was_refused = change.was_refused || fate == Fate::NotDone;
@@ -147,9 +146,14 @@ fn settle(
     if let ChipSync::Failed(change) = &next {
         trail.push(Note::of(Finding::ScriptGivenUp, change.attempts.into(), 0));
     }
-    let Some(since) = sent.unblock else { return next };
-    trail.push(Finding::UnblockQueued.into());
-    next.unblocked(since)
+    let sync = match sent.unblock {
+        None => next,
+        Some(since) => {
+            trail.push(Finding::UnblockQueued.into());
+            next.unblocked(since)
+        }
+    };
+    Chip { sync, has_script_pin, ..chip }
 }
 
 /// The change that an approval carries, sent once more: what is believed then.

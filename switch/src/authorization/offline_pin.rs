@@ -30,9 +30,26 @@ impl ChipTransaction<'_> {
         self.check.results.try_limit_exceeded || self.tvr().try_limit_exceeded()
     }
 
+    /// What the chip says of an offline PIN. That it is right proves nothing where everybody knows
+    /// the PIN: then it counts like a wrong one.
+    fn offline_pin(&self) -> OfflinePin {
+        match self.check.results.offline_pin {
+            OfflinePin::Successful if self.holds_zeros => OfflinePin::Failed,
+            said => said,
+        }
+    }
+
+    /// Notes that the offline PIN is wrong, or counts like a wrong one.
+    fn note_wrong(&self, trail: &mut Trail) {
+        trail.push(match self.check.results.offline_pin {
+            OfflinePin::Successful => Finding::OfflinePinKnown.into(),
+            _ => Finding::OfflinePinWrong.into(),
+        });
+    }
+
     /// Whether the chip has verified an offline PIN.
     pub(super) fn is_verified(&self) -> bool {
-        self.check.results.offline_pin == OfflinePin::Successful && !self.is_contradictory()
+        self.offline_pin() == OfflinePin::Successful && !self.is_contradictory()
     }
 
     /// The terminal says that an offline PIN is right, and the chip does not.
@@ -87,8 +104,9 @@ impl ChipTransaction<'_> {
             (Finding::OfflinePinContradicted, Reason::BadCryptogram)
         } else if self.claims_online_pin() {
             (Finding::OnlinePinMissing, Reason::PinRequired)
-        } else if self.check.results.offline_pin == OfflinePin::Failed {
-            (Finding::OfflinePinWrong, Reason::InvalidPin)
+        } else if self.offline_pin() == OfflinePin::Failed {
+            self.note_wrong(trail);
+            return Err(Reason::InvalidPin);
         } else if tvr.try_limit_exceeded() {
             (Finding::ChipTryLimitExceeded, Reason::PinTryLimitExceeded)
         } else if tvr.verification_failed() {
@@ -120,6 +138,10 @@ impl ChipTransaction<'_> {
             return Err(Reason::PinRequired);
         }
         if self.check.results.offline_pin == OfflinePin::Successful {
+            if self.holds_zeros {
+                self.note_wrong(trail);
+                return self.unless_bypassed(trail);
+            }
             trail.push(Finding::OfflinePinRight.into());
             return Ok(None);
         }
@@ -210,7 +232,7 @@ impl ChipTransaction<'_> {
         {
             match self.check.results.offline_pin {
                 OfflinePin::Failed => {
-                    trail.push(Finding::OfflinePinWrong.into());
+                    self.note_wrong(trail);
                     trail.extend(self.tries_left());
                 }
                 _ => trail.push(Finding::VerificationFailed.into()),
@@ -223,7 +245,12 @@ impl ChipTransaction<'_> {
         } else {
             trail.push(Finding::OfflinePinRequired.into());
         }
-        // The PIN was changed, and the chip does not know it yet.
+        self.unless_bypassed(trail)
+    }
+
+    /// The decline of a wrong offline PIN, unless the PIN was changed and the chip does not know it
+    /// yet.
+    fn unless_bypassed(&self, trail: &mut Trail) -> Judged {
         self.bypass(trail).map(Some).map_err(|note| {
             trail.push(note);
             Reason::InvalidPin
@@ -255,7 +282,7 @@ impl ChipTransaction<'_> {
             trail.push(self.within_days(since, days)?);
         } else if self.rules.ftpam.is_none() {
             return Err(Finding::NoThreshold.into());
-        } else if change.was_refused || !matches!(self.sync, ChipSync::Pending(_)) {
+        } else if change.was_refused || !matches!(self.chip.sync, ChipSync::Pending(_)) {
             // The second is another lock: where an answer can carry a script, none is on its way.
             return Err(Finding::ScriptSentAlready.into());
         }

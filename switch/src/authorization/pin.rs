@@ -7,7 +7,7 @@ use super::product::{Fallback, PinRequired, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
-use crate::cards::card::{CardState, CardStatus, OnlinePin, StatusReason};
+use crate::cards::card::{CardState, OnlinePin};
 use crate::outcome::PinOutcome;
 
 /// Whether this request must bring a PIN.
@@ -110,18 +110,13 @@ pub(super) fn unverified(
     reason
 }
 
-/// A wrong PIN: one more try, and the suspension when the limit is reached.
+/// A wrong PIN: one more try, and the suspension of every plastic in use when the limit is reached.
 pub(super) fn wrong(card: &CardState, product: &Product) -> (Reason, CardState) {
     let tries = card.pin.tries.saturating_add(1);
     let counted = card.with_tries(tries);
     match product.pin_retry_limit {
         Some(limit) if tries >= limit.get() => {
-            let suspended = CardState {
-                status: CardStatus::Suspended,
-                status_reason: StatusReason::PIN_RETRY_LIMIT,
-                ..counted
-            };
-            (Reason::PinTryLimitExceeded, suspended)
+            (Reason::PinTryLimitExceeded, counted.suspended_for_pin_tries())
         }
         _ => (Reason::InvalidPin, counted),
     }

@@ -8,7 +8,7 @@ use super::format_error::{FormatError, FormatFault};
 use super::icc_data::ChipData;
 use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
-use crate::cards::card::Expiry;
+use crate::cards::Expiry;
 use crate::cards::pan::Pan;
 use crate::hsm::PinBlock;
 

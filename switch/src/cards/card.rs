@@ -1,137 +1,15 @@
 //! A card as the issuer knows it. Pure values: what changes is one immutable snapshot,
 //! [`CardState`], and every change makes a new one.
 
-use std::fmt;
-
 use compact_str::CompactString;
-use jiff::tz::Offset;
 use smallvec::{SmallVec, smallvec};
 
 use crate::cards::card_key::{CardKey, SealedPan};
-use crate::cards::chip_state::{Change, ChangeKind, Chip, ChipSync, Retention};
+use crate::cards::chip_state::{Change, Chip, ChipSync, Retention};
+use crate::cards::plastic::{CardStatus, Expiry, Plastic, StatusReason};
 use crate::clock::Timestamp;
 use crate::key::Kcv;
 use crate::pin::{KeptPin, PinReference};
-
-/// State of a card, as the API names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CardStatus {
-    /// Created and not yet activated by the cardholder.
-    Unactivated,
-    /// In use.
-    Active,
-    /// In use for some purposes only; declined here like a suspended card.
-    Limited,
-    /// Blocked until somebody makes it active again.
-    Suspended,
-    /// Blocked for ever.
-    Terminated,
-}
-
-impl CardStatus {
-    /// All states, in the order of their stored codes.
-    pub const ALL: [CardStatus; 5] = [
-        CardStatus::Unactivated,
-        CardStatus::Active,
-        CardStatus::Limited,
-        CardStatus::Suspended,
-        CardStatus::Terminated,
-    ];
-
-    /// The name on the API: UNACTIVATED, ACTIVE, LIMITED, SUSPENDED, TERMINATED.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            CardStatus::Unactivated => "UNACTIVATED",
-            CardStatus::Active => "ACTIVE",
-            CardStatus::Limited => "LIMITED",
-            CardStatus::Suspended => "SUSPENDED",
-            CardStatus::Terminated => "TERMINATED",
-        }
-    }
-}
-
-/// Why a card is in its state: the two-digit reason code of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusReason(pub u8);
-
-impl StatusReason {
-    /// 00: first activation, or none given.
-    pub const NONE: StatusReason = StatusReason(0);
-    /// 01: requested by the issuer.
-    pub const REQUESTED: StatusReason = StatusReason(1);
-    /// 22: the PIN retry limit was reached.
-    pub const PIN_RETRY_LIMIT: StatusReason = StatusReason(22);
-}
-
-impl fmt::Display for StatusReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02}", self.0)
-    }
-}
-
-/// Month after which a plastic is no longer valid, in the order of DE14: YYMM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Expiry {
-    year: u8,
-    month: u8,
-}
-
-impl Expiry {
-    /// From four digits YYMM, month 01-12; the century is 20.
-    #[must_use]
-    pub fn parse(yymm: &[u8]) -> Option<Expiry> {
-        let digits: &[u8; 4] = yymm.try_into().ok()?;
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let [y1, y0, m1, m0] = digits.map(|digit| digit - b'0');
-        let expiry = Expiry { year: y1 * 10 + y0, month: m1 * 10 + m0 };
-        (1..=12).contains(&expiry.month).then_some(expiry)
-    }
-
-    /// Four ASCII digits YYMM.
-    #[must_use]
-    pub const fn digits(self) -> [u8; 4] {
-        let Expiry { year, month } = self;
-        [b'0' + year / 10, b'0' + year % 10, b'0' + month / 10, b'0' + month % 10]
-    }
-
-    /// Whether the last day of the month is over at `now` in a place with this UTC offset.
-    #[must_use]
-    pub fn is_past(self, now: Timestamp, offset: Offset) -> bool {
-        let Ok(instant) = jiff::Timestamp::from_microsecond(now.micros()) else { return true };
-        let today = offset.to_datetime(instant);
-        let expiry = (2000 + i16::from(self.year), self.month.cast_signed());
-        (today.year(), today.month()) > expiry
-    }
-}
-
-impl fmt::Display for Expiry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02}{:02}", self.year, self.month)
-    }
-}
-
-/// One plastic of a card: what the cardholder holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plastic {
-    /// Valid to the end of this month.
-    pub expiry: Expiry,
-    /// PAN sequence number, 0-99 (DE23).
-    pub sequence: u8,
-    /// What is known of its chip; nothing of one that was never seen and never changed. Most cards
-    /// have none, and so it takes memory of its own.
-    pub chip: Option<Box<Chip>>,
-}
-
-impl Plastic {
-    /// A plastic whose chip nobody has seen.
-    #[must_use]
-    pub const fn new(expiry: Expiry, sequence: u8) -> Plastic {
-        Plastic { expiry, sequence, chip: None }
-    }
-}
 
 /// The online PIN: one for all plastics of a card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,10 +27,6 @@ pub struct OnlinePin {
 pub struct CardState {
     /// Set by the store when the change is committed, different for each change of a card.
     pub version: u64,
-    /// Its state.
-    pub status: CardStatus,
-    /// Why it is in that state.
-    pub status_reason: StatusReason,
     /// The online PIN and its counter of wrong tries.
     pub pin: OnlinePin,
     /// Newest last; never empty. Most cards have one, which needs no memory of its own.
@@ -163,40 +37,64 @@ impl CardState {
     /// A new card with one plastic and no PIN.
     #[must_use]
     pub fn new(plastic: Plastic) -> CardState {
-        CardState {
-            version: 0,
-            status: CardStatus::Unactivated,
-            status_reason: StatusReason::NONE,
-            pin: OnlinePin::default(),
-            plastics: smallvec![plastic],
+        CardState { version: 0, pin: OnlinePin::default(), plastics: smallvec![plastic] }
+    }
+
+    /// The place of the plastic that stands for the card where a call names no other: the newest
+    /// that is not TERMINATED; if all are, the newest.
+    #[must_use]
+    pub fn current(&self) -> usize {
+        let is_alive = |plastic: &Plastic| plastic.status != CardStatus::Terminated;
+        let newest = self.plastics.len().saturating_sub(1);
+        self.plastics.iter().rposition(is_alive).unwrap_or(newest)
+    }
+
+    /// The card with the plastic at this place made active: the counter starts at zero, the PIN
+    /// stays, and so does the suspension of any other plastic. A terminated plastic is final and
+    /// gives `None`.
+    #[must_use]
+    pub fn activated(&self, plastic: usize, now: Timestamp) -> Option<CardState> {
+        let pin = self.plastics.iter().filter_map(Plastic::kept_pin);
+        let pin = pin.max_by_key(|(version, _)| *version);
+        let pin = pin.filter(|(version, _)| *version == self.pin.version);
+        let mut card = self.with_tries(0);
+        let found = card.plastics.get_mut(plastic)?;
+        if found.status == CardStatus::Terminated {
+            return None;
         }
-    }
-
-    /// Whether the card is suspended because the PIN retry limit was reached.
-    #[must_use]
-    pub fn is_suspended_for_pin_tries(&self) -> bool {
-        self.status == CardStatus::Suspended && self.status_reason == StatusReason::PIN_RETRY_LIMIT
-    }
-
-    /// The card made active: the counter starts at zero, the PIN stays. A terminated card is
-    /// final and gives `None`.
-    #[must_use]
-    pub fn activated(&self, now: Timestamp) -> Option<CardState> {
-        let reason = match self.status {
-            CardStatus::Terminated => return None,
-            CardStatus::Unactivated => StatusReason::NONE,
-            CardStatus::Active | CardStatus::Limited | CardStatus::Suspended => {
-                StatusReason::REQUESTED
-            }
-        };
-        let mut card = CardState {
-            status: CardStatus::Active,
-            status_reason: reason,
-            pin: OnlinePin { tries: 0, ..self.pin },
-            ..self.clone()
-        };
-        card.begin_changes(now);
+        found.activate(pin, now);
         Some(card)
+    }
+
+    /// The card whose PIN retry limit was reached: every plastic in use is suspended.
+    #[must_use]
+    pub fn suspended_for_pin_tries(mut self) -> CardState {
+        for plastic in &mut self.plastics {
+            if plastic.status == CardStatus::Active {
+                plastic.status = CardStatus::Suspended;
+                plastic.status_reason = StatusReason::PIN_RETRY_LIMIT;
+            }
+        }
+        self
+    }
+
+    /// The card with the plastic at this place in another state. With the last one that is
+    /// terminated, the PIN blocks that wait for chips are deleted.
+    #[must_use]
+    pub fn with_status(
+        &self,
+        plastic: usize,
+        status: CardStatus,
+        reason: StatusReason,
+    ) -> CardState {
+        let mut card = self.clone();
+        if let Some(plastic) = card.plastics.get_mut(plastic) {
+            (plastic.status, plastic.status_reason) = (status, reason);
+        }
+        if card.plastics.iter().all(|plastic| plastic.status == CardStatus::Terminated) {
+            card.plastics.iter_mut().for_each(Plastic::forget_pin);
+        }
+        card
     }
 
     /// The card with another PIN: the counter starts at zero, a suspension stays.
@@ -209,43 +107,43 @@ impl CardState {
         }
     }
 
-    /// The card whose chips must learn its PIN: the change waits on each of its plastics, in place
-    /// of whatever waited there. Before the activation of the card it does not begin to count.
+    /// The card whose chips must learn its PIN: the change waits on each of its plastics that are
+    /// produced and not terminated, in place of whatever waited there. Before the activation of a
+    /// plastic it does not begin to count.
     #[must_use]
     pub fn with_pin_for_chips(&self, pin: &KeptPin, now: Timestamp) -> CardState {
-        let counts = self.status != CardStatus::Unactivated;
-        let (since, set_at) = (Some(now).filter(|_| counts), Some(now).filter(|_| !counts));
-        let kind = ChangeKind::Pin { version: self.pin.version, pin: pin.clone() };
-        let change = Change { set_at, ..Change::new(kind, since) };
-        self.with_syncs(|_| ChipSync::Pending(change.clone()))
-    }
-
-    /// The card whose chips must set their PIN try counters back. A change of the PIN does that
-    /// too, and is not replaced.
-    #[must_use]
-    pub fn with_unblock(&self, now: Timestamp) -> CardState {
-        self.with_syncs(|sync| sync.unblocked(now))
-    }
-
-    fn with_syncs(&self, next: impl Fn(&ChipSync) -> ChipSync) -> CardState {
         let mut card = self.clone();
         for plastic in &mut card.plastics {
-            let chip = plastic.chip.get_or_insert_default();
-            chip.sync = next(&chip.sync);
+            plastic.await_pin(self.pin.version, pin, now);
         }
         card
     }
 
-    /// The card without the changes that were not carried in time, and whether one of them was of
-    /// the PIN; `None` where there are none of these.
+    /// The card whose chips must set their PIN try counters back; `None` where every plastic is
+    /// terminated. A change of the PIN does that too, and is not replaced.
+    #[must_use]
+    pub fn with_unblock(&self, now: Timestamp) -> Option<CardState> {
+        let is_alive = |plastic: &&mut Plastic| plastic.status != CardStatus::Terminated;
+        let mut card = self.clone();
+        let mut is_queued = false;
+        for plastic in card.plastics.iter_mut().filter(is_alive) {
+            let sync = plastic.chip().map_or(&ChipSync::InSync, |chip| &chip.sync).unblocked(now);
+            plastic.set_sync(sync);
+            is_queued = true;
+        }
+        is_queued.then_some(card)
+    }
+
+    /// The card without the changes that were not carried in time, and the places of the plastics
+    /// whose change was of the PIN; `None` where there are no such changes.
     #[must_use]
     pub fn with_expired_changes(
         &self,
         retention: Retention,
         now: Timestamp,
-    ) -> Option<(CardState, bool)> {
+    ) -> Option<(CardState, SmallVec<[usize; 1]>)> {
         let expired = |(place, plastic): (usize, &Plastic)| {
-            let sync = &plastic.chip.as_ref()?.sync;
+            let sync = &plastic.chip()?.sync;
             let is_pin = sync.kept_change().is_some_and(Change::is_of_pin);
             Some((place, sync.expired(retention, now)?, is_pin))
         };
@@ -255,27 +153,27 @@ impl CardState {
         }
         let mut card = self.clone();
         for (place, sync, _) in &expired {
-            let chip = card.plastics.get_mut(*place).and_then(|plastic| plastic.chip.as_mut());
-            chip.into_iter().for_each(|chip| chip.sync = sync.clone());
+            card.plastics.get_mut(*place).into_iter().for_each(|it| it.set_sync(sync.clone()));
         }
-        Some((card, expired.iter().any(|(.., is_pin)| *is_pin)))
+        let of_pin = expired.iter().filter(|(.., is_pin)| *is_pin).map(|(place, ..)| *place);
+        Some((card, of_pin.collect()))
     }
 
     /// The card where the time of the first PINs that do not count yet is known: `now` where a
     /// release that did not keep it has set them. `None` where all of it is known.
     #[must_use]
     pub fn with_dated_changes(&self, now: Timestamp) -> Option<CardState> {
-        // Before its activation no card carries a script.
+        // Before its activation no plastic carries a script.
         let is_undated = |sync: &ChipSync| {
             matches!(sync, ChipSync::Pending(change)
             if change.since.is_none() && change.set_at.is_none())
         };
-        let mut chips = self.plastics.iter().filter_map(|plastic| plastic.chip.as_ref());
+        let mut chips = self.plastics.iter().filter_map(Plastic::chip);
         if !chips.any(|chip| is_undated(&chip.sync)) {
             return None;
         }
         let mut card = self.clone();
-        for chip in card.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {
+        for chip in card.plastics.iter_mut().filter_map(Plastic::chip_mut) {
             if let ChipSync::Pending(change) = &mut chip.sync
                 && change.since.is_none()
             {
@@ -285,35 +183,19 @@ impl CardState {
         Some(card)
     }
 
-    /// The changes that wait for the activation of the card begin to count.
-    fn begin_changes(&mut self, now: Timestamp) {
-        for chip in self.plastics.iter_mut().filter_map(|plastic| plastic.chip.as_deref_mut()) {
-            if let ChipSync::Pending(change) = &mut chip.sync {
-                change.since.get_or_insert(now);
-                change.set_at = None;
-            }
-        }
-    }
-
     /// Whether its PIN reference, or a PIN that waits for a chip, was made with the key of this
     /// check value.
     #[must_use]
     pub fn needs_key(&self, kcv: Kcv) -> bool {
-        let waits = |plastic: &Plastic| {
-            let change = plastic.chip.as_ref().and_then(|chip| chip.sync.kept_change());
-            match change.map(|change| &change.kind) {
-                Some(ChangeKind::Pin { pin, .. }) => pin.key == kcv,
-                _ => false,
-            }
-        };
+        let mut waiting = self.plastics.iter().filter_map(Plastic::kept_pin);
         self.pin.reference.is_some_and(|reference| reference.key == kcv)
-            || self.plastics.iter().any(waits)
+            || waiting.any(|(_, pin)| pin.key == kcv)
     }
 
     /// What is known of the chip of the plastic at this place.
     #[must_use]
     pub fn chip(&self, plastic: usize) -> Option<&Chip> {
-        self.plastics.get(plastic)?.chip.as_deref()
+        self.plastics.get(plastic)?.chip()
     }
 
     /// The card with something else known of the chip of the plastic at this place.
@@ -321,7 +203,7 @@ impl CardState {
     pub fn with_chip(&self, plastic: usize, chip: Chip) -> CardState {
         let mut card = self.clone();
         if let Some(plastic) = card.plastics.get_mut(plastic) {
-            plastic.chip = Some(Box::new(chip));
+            plastic.set_chip(chip);
         }
         card
     }
@@ -332,22 +214,33 @@ impl CardState {
         CardState { pin: OnlinePin { tries, ..self.pin }, ..self.clone() }
     }
 
-    /// The plastic a request speaks of, with its place: the newest with this expiry and sequence,
-    /// either left out where the request does not give it. Terminals that read no sequence number
-    /// fill DE23 with zeros: where no plastic has the number 0, that gives none.
+    /// The plastics that a request may speak of, with their places, oldest first: those with this
+    /// expiry and sequence, either left out where the request does not give it. Terminals that read
+    /// no sequence number fill DE23 with zeros: where none of these plastics has the number 0, that
+    /// gives none.
+    pub fn named(
+        &self,
+        expiry: Option<Expiry>,
+        sequence: Option<u8>,
+    ) -> impl DoubleEndedIterator<Item = (usize, &Plastic)> + Clone {
+        let is_given = |sequence: &u8| {
+            *sequence != 0 || self.plastics.iter().any(|it| it.fits(expiry, Some(*sequence)))
+        };
+        let sequence = sequence.filter(is_given);
+        self.plastics.iter().enumerate().filter(move |(_, it)| it.fits(expiry, sequence))
+    }
+
+    /// The plastic that a request speaks of, with its place: of those that it may mean, the newest
+    /// that is active; if none is, the newest.
     #[must_use]
     pub fn plastic(
         &self,
         expiry: Option<Expiry>,
         sequence: Option<u8>,
     ) -> Option<(usize, &Plastic)> {
-        let with = |sequence: Option<u8>| {
-            self.plastics.iter().enumerate().rev().find(move |(_, plastic)| {
-                expiry.is_none_or(|given| given == plastic.expiry)
-                    && sequence.is_none_or(|given| given == plastic.sequence)
-            })
-        };
-        with(sequence).or_else(|| if sequence == Some(0) { with(None) } else { None })
+        let mut named = self.named(expiry, sequence).rev();
+        let active = named.clone().find(|(_, plastic)| plastic.status == CardStatus::Active);
+        active.or_else(|| named.next())
     }
 }
 
@@ -365,21 +258,12 @@ pub struct CardIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cards::chip_state::Sent;
+    use crate::cards::chip_state::{ChangeKind, Sent};
+    use crate::cards::plastic::Embossed;
     use crate::pin::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
-    }
-
-    #[test]
-    fn valid_to_the_end_of_the_month_where_the_issuer_is() {
-        let expiry = Expiry::parse(b"2912").unwrap();
-        let plus_one = Offset::constant(1);
-        assert!(!expiry.is_past(at("2029-12-31T22:59:59Z"), plus_one));
-        assert!(expiry.is_past(at("2029-12-31T23:00:00Z"), plus_one));
-        assert!(!expiry.is_past(at("2029-12-31T23:59:59Z"), Offset::UTC));
-        assert!(expiry.is_past(at("2030-01-01T00:00:00Z"), Offset::UTC));
     }
 
     const PEK: Kcv = Kcv([1, 2, 3]);
@@ -391,7 +275,13 @@ mod tests {
         let mut card = CardState::new(Plastic::new(expiry, 1));
         card.plastics.push(Plastic::new(expiry, 2));
         let chip = Chip { sync: ChipSync::Expired(None), ..Chip::default() };
-        CardState { status: CardStatus::Active, ..card.with_chip(0, chip) }
+        let card = card.with_chip(0, chip);
+        with_both(&card, CardStatus::Active)
+    }
+
+    fn with_both(card: &CardState, status: CardStatus) -> CardState {
+        let reason = StatusReason::NONE;
+        card.with_status(0, status, reason).with_status(1, status, reason)
     }
 
     fn change_of(card: &CardState, plastic: usize) -> &Change {
@@ -407,22 +297,25 @@ mod tests {
             let kind = ChangeKind::Pin { version: card.pin.version, pin: pin.clone() };
             assert_eq!(change_of(&card, place), &Change::new(kind, Some(now)));
         }
-        let card = two_plastics().with_unblock(now);
+        let card = two_plastics().with_unblock(now).unwrap();
         for (place, pin_is_old) in [(0, true), (1, false)] {
             assert_eq!(change_of(&card, place).kind, ChangeKind::Unblock { pin_is_old });
         }
     }
 
     #[test]
-    fn a_first_pin_begins_to_count_on_every_plastic_with_the_activation() {
+    fn a_first_pin_begins_to_count_on_each_plastic_with_its_activation() {
         let (made, activated) = (at("2026-11-01T00:00:00Z"), at("2026-11-20T00:00:00Z"));
-        let card = CardState { status: CardStatus::Unactivated, ..two_plastics() };
+        let card = with_both(&two_plastics(), CardStatus::Unactivated);
         let card = card.with_pin_for_chips(&KeptPin { block: [7; 8], key: PEK }, made);
         assert!((0..2).all(|place| change_of(&card, place).since.is_none()));
         assert!((0..2).all(|place| change_of(&card, place).set_at == Some(made)));
-        let card = card.activated(activated).unwrap();
-        assert!((0..2).all(|place| change_of(&card, place).since == Some(activated)));
-        assert!((0..2).all(|place| change_of(&card, place).set_at.is_none()));
+        for place in 0..2 {
+            let card = card.activated(place, activated).unwrap();
+            let [this, other] = [place, 1 - place].map(|place| change_of(&card, place));
+            assert_eq!((this.since, this.set_at), (Some(activated), None));
+            assert_eq!((other.since, other.set_at), (None, Some(made)));
+        }
     }
 
     /// Whether it waits, is on its way or was given up: a script may still be made of it.
@@ -451,13 +344,167 @@ mod tests {
         assert!(card.needs_key(OTHER) && !card.needs_key(PEK));
     }
 
+    /// Plastics with the sequence numbers from 1 on, each in a state.
+    fn reissued(states: &[CardStatus]) -> CardState {
+        let expiry = Expiry::parse(b"2912").unwrap();
+        let plastic = |(number, status): (u8, &CardStatus)| {
+            let mut plastic = Plastic::new(expiry, number);
+            plastic.status = *status;
+            plastic
+        };
+        let plastics = (1..).zip(states).map(plastic).collect();
+        CardState { plastics, ..CardState::new(Plastic::new(expiry, 0)) }
+    }
+
+    fn states(card: &CardState) -> Vec<(CardStatus, u8)> {
+        card.plastics.iter().map(|it| (it.status, it.status_reason.0)).collect()
+    }
+
     #[test]
-    fn expiry_is_four_digits_with_a_month() {
-        let wrong =
-            [&b"2900"[..], b"2913", b"29", b"2x12", b"29121", b"\xFF\xFF\xFF\xFF", b"zz\x00z"];
-        for wrong in wrong {
-            assert!(Expiry::parse(wrong).is_none());
+    fn a_request_means_the_newest_active_plastic_of_those_that_it_names() {
+        use CardStatus::{Active, Suspended, Terminated, Unactivated};
+        let place = |states: &[CardStatus], expiry: Option<&[u8]>, sequence| {
+            let expiry = expiry.map(|yymm| Expiry::parse(yymm).unwrap());
+            reissued(states).plastic(expiry, sequence).map(|(place, _)| place)
+        };
+        for (states, newest) in [
+            (&[Active][..], 0),
+            (&[Active, Unactivated], 0),
+            (&[Active, Active, Terminated], 1),
+            (&[Suspended, Unactivated], 1),
+            (&[Terminated, Suspended, Terminated], 2),
+        ] {
+            // By what they all have in common, or by nothing.
+            for (expiry, sequence) in [
+                (None, None),
+                (Some(&b"2912"[..]), None),
+                (None, Some(0)),
+                (Some(b"2912"), Some(0)),
+            ] {
+                assert_eq!(place(states, expiry, sequence), Some(newest), "{states:?}");
+            }
+            for sequence in 1..=states.len() {
+                let number = u8::try_from(sequence).ok();
+                assert_eq!(place(states, None, number), Some(sequence - 1), "{states:?}");
+            }
+            assert_eq!(place(states, Some(b"3012"), None), None);
+            assert_eq!(place(states, None, Some(9)), None);
         }
-        assert_eq!(Expiry::parse(b"0501").unwrap().to_string(), "0501");
+    }
+
+    #[test]
+    fn the_card_stands_for_its_newest_plastic_that_is_not_terminated() {
+        use CardStatus::{Active, Terminated, Unactivated};
+        for (states, place) in [
+            (&[Active][..], 0),
+            (&[Active, Unactivated], 1),
+            (&[Active, Terminated], 0),
+            (&[Terminated, Terminated], 1),
+        ] {
+            assert_eq!(reissued(states).current(), place, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_suspension_is_of_all_that_are_active_and_lifted_of_one() {
+        use CardStatus::{Active, Limited, Suspended, Terminated, Unactivated};
+        let before = reissued(&[Active, Unactivated, Limited, Suspended, Terminated, Active]);
+        let after = before.with_tries(3).suspended_for_pin_tries();
+        let wanted = [
+            (Suspended, 22),
+            (Unactivated, 0),
+            (Limited, 0),
+            (Suspended, 0),
+            (Terminated, 0),
+            (Suspended, 22),
+        ];
+        assert_eq!(states(&after), wanted);
+        let now = at("2026-11-28T12:00:00Z");
+        for (place, reason) in [(0, 1), (1, 0), (2, 1), (3, 1), (5, 1)] {
+            let lifted = after.activated(place, now).unwrap();
+            let mut wanted = wanted.to_vec();
+            wanted[place] = (Active, reason);
+            assert_eq!((states(&lifted), lifted.pin.tries), (wanted, 0));
+        }
+        assert_eq!((after.activated(4, now), after.activated(6, now)), (None, None));
+    }
+
+    /// A card whose PIN was just set, with plastics that were produced so and are not activated;
+    /// the first is active.
+    fn with_pin_of_two(produced: &[Embossed]) -> CardState {
+        let states = vec![CardStatus::Unactivated; produced.len()];
+        let card = reissued(&states).with_status(0, CardStatus::Active, StatusReason::NONE);
+        let reference = PinReference { value: ReferenceValue::Block([7; 8]), key: OTHER };
+        let mut card = card.with_pin(reference).with_pin(reference);
+        let plastics = card.plastics.drain(..).zip(produced);
+        card.plastics =
+            plastics.map(|(plastic, embossed)| plastic.embossed_with(*embossed)).collect();
+        card
+    }
+
+    fn syncs(card: &CardState) -> Vec<&'static str> {
+        card.plastics.iter().map(|it| it.chip().map_or("-", |chip| chip.sync.name())).collect()
+    }
+
+    #[test]
+    fn a_pin_waits_for_the_chips_that_are_there_and_in_use() {
+        let (now, pin) = (at("2026-11-28T12:00:00Z"), KeptPin { block: [7; 8], key: PEK });
+        let embossed = [Embossed::Pin(1), Embossed::NotProduced, Embossed::Zeros, Embossed::NoPin];
+        let card = with_pin_of_two(&embossed);
+        let card = card.with_status(3, CardStatus::Terminated, StatusReason::REQUESTED);
+        assert_eq!(syncs(&card.with_pin_for_chips(&pin, now)), ["pending", "-", "pending", "-"]);
+        let unblocked = card.with_unblock(now).unwrap();
+        assert_eq!(syncs(&unblocked), ["pending", "pending", "pending", "-"]);
+        let terminated = reissued(&[CardStatus::Terminated; 2]);
+        assert_eq!(terminated.with_unblock(now), None);
+        assert_eq!(terminated.with_pin_for_chips(&pin, now), terminated);
+    }
+
+    /// The block waits for another plastic: it was set when these were not produced.
+    #[test]
+    fn a_chip_that_was_embossed_with_another_pin_gets_the_cards_with_its_activation() {
+        let (now, later) = (at("2026-11-01T00:00:00Z"), at("2026-11-20T00:00:00Z"));
+        let pin = KeptPin { block: [7; 8], key: PEK };
+        for (embossed, waits) in [
+            (Embossed::Pin(2), false),
+            (Embossed::NotProduced, false),
+            (Embossed::Pin(1), true),
+            (Embossed::Zeros, true),
+            (Embossed::NoPin, true),
+        ] {
+            let card = with_pin_of_two(&[Embossed::Pin(1), Embossed::NotProduced]);
+            let mut card = card.with_pin_for_chips(&pin, now);
+            let produced = card.plastics.pop().unwrap().embossed_with(embossed);
+            card.plastics.push(produced);
+            let active = card.activated(1, later).unwrap();
+            let change = Change::new(ChangeKind::Pin { version: 2, pin: pin.clone() }, Some(later));
+            let wanted = waits.then_some(ChipSync::Pending(change));
+            let known = active.chip(1).map(|chip| chip.sync.clone());
+            assert_eq!(known, wanted, "{embossed:?}");
+            assert_eq!(active.chip(0), card.chip(0));
+            // Neither of a later activation, nor of a PIN whose block is deleted.
+            let again = card.with_status(1, CardStatus::Suspended, StatusReason::REQUESTED);
+            assert_eq!(again.activated(1, later).unwrap().chip(1), None);
+            let retention = Retention { ofpbe: 1, unactivated: 1 };
+            let (expired, _) = card.with_expired_changes(retention, later).unwrap();
+            assert_eq!(expired.activated(1, later).unwrap().chip(1), None);
+            let newer = CardState { pin: OnlinePin { version: 3, ..card.pin }, ..card };
+            assert_eq!(newer.activated(1, later).unwrap().chip(1), None);
+        }
+    }
+
+    #[test]
+    fn with_the_last_plastic_that_is_terminated_the_blocks_are_deleted() {
+        let (now, pin) = (at("2026-11-28T12:00:00Z"), KeptPin { block: [7; 8], key: PEK });
+        let card = with_pin_of_two(&[Embossed::Pin(1), Embossed::Pin(1)]);
+        let card = card.with_pin_for_chips(&pin, now);
+        let terminate = |card: &CardState, place| {
+            card.with_status(place, CardStatus::Terminated, StatusReason::REQUESTED)
+        };
+        let one = terminate(&card, 0);
+        assert_eq!((syncs(&one), one.needs_key(PEK)), (vec!["pending", "pending"], true));
+        let both = terminate(&one, 1);
+        assert_eq!((syncs(&both), both.needs_key(PEK)), (vec!["expired", "expired"], false));
+        assert!(both.needs_key(OTHER), "what the PIN is compared with is no block that waits");
     }
 }

@@ -20,6 +20,9 @@ pub struct Chip {
     pub counters: AtcWindow,
     /// The PIN that the chip holds, as far as the host knows.
     pub sync: ChipSync,
+    /// Whether a script has given it a PIN: it does not hold the one any more that it was embossed
+    /// with.
+    pub has_script_pin: bool,
 }
 
 /// The application transaction counters (ATC, 9F36) that were accepted: each once, in any order
@@ -283,7 +286,8 @@ impl ChipSync {
         }
     }
 
-    fn pin_is_old(&self) -> bool {
+    /// Whether a change of the PIN has expired: the chip holds an older one.
+    pub(super) fn pin_is_old(&self) -> bool {
         match self.kept_change() {
             Some(change) => matches!(change.kind, ChangeKind::Unblock { pin_is_old: true }),
             None => matches!(self, ChipSync::Expired(_)),
@@ -308,8 +312,21 @@ impl ChipSync {
         }
     }
 
-    /// Without a change whose time is over at `now`. A chip that was only to be unblocked has the
-    /// PIN.
+    /// Without the change that is kept, whose PIN block is deleted. A chip that was only to be
+    /// unblocked has the PIN.
+    #[must_use]
+    pub fn given_up(&self) -> ChipSync {
+        match (self.kept_change().map(|change| &change.kind), self) {
+            (None, known) => known.clone(),
+            (Some(ChangeKind::Unblock { pin_is_old: false }), _) => ChipSync::InSync,
+            (Some(ChangeKind::Pin { .. }), ChipSync::Sent(_, sent)) => {
+                ChipSync::Expired(Some(*sent))
+            }
+            (Some(_), _) => ChipSync::Expired(None),
+        }
+    }
+
+    /// Without a change whose time is over at `now`.
     #[must_use]
     pub fn expired(&self, retention: Retention, now: Timestamp) -> Option<ChipSync> {
         let change = self.kept_change()?;
@@ -318,11 +335,7 @@ impl ChipSync {
             None => (change.set_at?, retention.unactivated),
         };
         let is_over = now.since(from).as_secs() >= u64::from(days) * 24 * 3_600;
-        is_over.then(|| match (&change.kind, self) {
-            (ChangeKind::Unblock { pin_is_old: false }, _) => ChipSync::InSync,
-            (ChangeKind::Pin { .. }, ChipSync::Sent(_, sent)) => ChipSync::Expired(Some(*sent)),
-            _ => ChipSync::Expired(None),
-        })
+        is_over.then(|| self.given_up())
     }
 }
 

@@ -9,11 +9,11 @@ use super::{CardView, Refused, audit, pins, views};
 use crate::cache::Card;
 use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{CardState, CardStatus, Expiry, MaskedPan, Pan, Plastic};
+use crate::cards::{CardState, CardStatus, Embossed, Expiry, MaskedPan, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
-use crate::store::record::Event;
+use crate::store::record::{Event, Subject};
 use crate::store::{Addition, COMMIT_ATTEMPTS_MAX, Commit, CommitError, Events, Removal, Store};
 use crate::switch::{Seams, Switch};
 
@@ -52,6 +52,8 @@ pub enum GivenPin {
 pub(super) struct Change {
     /// The card after it.
     pub(super) state: CardState,
+    /// Place of the plastic that the call is about.
+    pub(super) plastic: usize,
     /// What others are told of it.
     pub(super) event: EventKind,
 }
@@ -69,8 +71,8 @@ pub async fn show<W: Seams>(
     Ok(views::card(switch, &card))
 }
 
-/// Makes a card ACTIVE; its counter of wrong PINs starts at zero, and the changes that wait for its
-/// chips begin to count.
+/// Makes the current plastic of a card ACTIVE; the counter of wrong PINs starts at zero, and the
+/// changes that wait for its chip begin to count.
 ///
 /// # Errors
 /// Why not.
@@ -81,12 +83,13 @@ pub async fn activate<W: Seams>(
 ) -> Result<CardView, Refused> {
     let now = switch.clock.now();
     let activated = change(switch, actor, token, |card| {
-        let event = match card.state.status {
-            CardStatus::Unactivated => EventKind::StateActivated,
+        let plastic = card.state.current();
+        let state = card.state.activated(plastic, now).ok_or(Refused::CardTerminated)?;
+        let event = match card.state.plastics.get(plastic).map(|plastic| plastic.status) {
+            Some(CardStatus::Unactivated) => EventKind::StateActivated,
             _ => EventKind::StateReinstated,
         };
-        let state = card.state.activated(now).ok_or(Refused::CardTerminated)?;
-        Ok(Change { state, event })
+        Ok(Change { state, plastic, event })
     });
     let card = audit::of_card(switch, actor, ("activate", token), activated.await).await?;
     Ok(views::card(switch, &card))
@@ -168,16 +171,22 @@ async fn addition<W: Seams>(
     if !rules.has_bin_of(&pan) {
         return Err(Refused::Field { name: "pan", expected: "a BIN of the product" });
     }
-    let mut state = CardState::new(Plastic::new(expiry, sequence));
-    if let Some(pin) = pin {
-        state = state.with_pin(pins::accept(switch, &rules, &pan, pin.as_new()).await?.reference);
-    }
+    let mut plastic = Plastic::new(expiry, sequence);
     if is_active {
-        state.status = CardStatus::Active;
+        plastic.status = CardStatus::Active;
     }
+    // It counts as produced with its PIN.
+    let state = match pin {
+        None => CardState::new(plastic),
+        Some(pin) => {
+            let accepted = pins::accept(switch, &rules, &pan, pin.as_new()).await?;
+            let plastic = plastic.embossed_with(Embossed::Pin(1));
+            CardState::new(plastic).with_pin(accepted.reference)
+        }
+    };
     let identity = switch.vault.identify(&token, &pan).map_err(Refused::SealedPan)?;
     let who = || (switch.clock.now(), actor.clone());
-    let of = (&identity, pan.masked());
+    let of = Subject { identity: &identity, masked_pan: pan.masked(), plastic: 0 };
     let tell = |kind| Event::of_card(kind, who(), of, None, Some(&state));
     let events =
         [EventKind::Issued].into_iter().chain(is_active.then_some(EventKind::StateActivated));
@@ -233,7 +242,7 @@ async fn remove_each<W: Seams>(
         let card = load(switch, token).await;
         outcomes.push(card.map(|card| {
             let who = (switch.clock.now(), actor.clone());
-            let of = (&card.entry.identity, masked_pan(switch, &card));
+            let of = subject(switch, &card, card.state.current());
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
             removals.push(Removal { events: smallvec![event], ..Removal::from(card) });
         }));
@@ -268,8 +277,8 @@ pub(super) async fn change<W: Seams>(
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let (counts, ended) = pins::as_it_counts(switch, &card);
-        let Change { state, event } = next(&counts)?;
-        let events = ended.into_iter().chain([event]);
+        let Change { state, plastic, event } = next(&counts)?;
+        let events = ended.into_iter().chain([(event, plastic)]);
         match commit(switch, actor, (&card, state.clone()), events).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
@@ -280,17 +289,17 @@ pub(super) async fn change<W: Seams>(
     Err(Refused::Busy)
 }
 
-/// Commits a change of a card, with what others are told of it. Of a change of the PIN that has
+/// Commits a change of a card, with what others are told, each of the plastic at this place. Of a change of the PIN that has
 /// ended, the audit says the same.
 pub(super) async fn commit<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     (card, changed): (&Card, CardState),
-    events: impl IntoIterator<Item = EventKind>,
+    events: impl IntoIterator<Item = (EventKind, usize)>,
 ) -> Result<(), CommitError> {
-    let (time, masked_pan) = (switch.clock.now(), masked_pan(switch, card));
-    let tell = |kind| {
-        let of = (&card.entry.identity, masked_pan);
+    let (time, subject) = (switch.clock.now(), subject(switch, card, 0));
+    let tell = |(kind, plastic)| {
+        let of = Subject { plastic, ..subject };
         Event::of_card(kind, (time, actor.clone()), of, Some(&card.state), Some(&changed))
     };
     let events: Events = events.into_iter().map(tell).collect();
@@ -304,9 +313,10 @@ pub(super) async fn commit<W: Seams>(
     Ok(())
 }
 
-/// The PAN of a card as events tell it; none where it does not open.
-fn masked_pan<W: Seams>(switch: &Switch<W>, card: &Card) -> MaskedPan {
+/// What events of a card, and of the plastic at this place, are about; without a PAN where that
+/// does not open.
+fn subject<'a, W: Seams>(switch: &Switch<W>, card: &'a Card, plastic: usize) -> Subject<'a> {
     let identity = &card.entry.identity;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
-    pan.map_or(MaskedPan::NONE, |pan| pan.masked())
+    Subject { identity, masked_pan: pan.map_or(MaskedPan::NONE, |pan| pan.masked()), plastic }
 }

@@ -38,7 +38,7 @@ pub struct EventView {
 pub struct CardEventView {
     /// Who did it: the way, and the name.
     pub actor: ActorView,
-    /// Token of the card.
+    /// Token of the plastic that it is about: the card's, unless it has one of its own.
     pub card_token: String,
     /// Its state before; nothing of a new card.
     pub before: Option<StateView>,
@@ -48,7 +48,7 @@ pub struct CardEventView {
     pub transaction_id: Option<String>,
     /// First six digits, six underscores, last four.
     pub pan: String,
-    /// YYMM of its newest plastic.
+    /// YYMM of the plastic.
     pub expiration: Option<String>,
     /// Whether it has a PIN.
     pub pin_is_set: bool,

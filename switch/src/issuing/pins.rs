@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::cards::{Change, GivenPin, change, commit, load};
 use super::{CardView, Refused, audit, views};
 use crate::authorization::Product;
@@ -62,7 +64,8 @@ async fn set_unaudited<W: Seams>(
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
-        Ok(Change { state, event: EventKind::PinChanged })
+        let plastic = state.current();
+        Ok(Change { state, plastic, event: EventKind::PinChanged })
     })
     .await
 }
@@ -82,10 +85,11 @@ pub async fn unblock<W: Seams>(
             return Err(Refused::ChipHoldsNoPin);
         }
         // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
-        if let Some((_, Some(_))) = ended(&card.entry, &card.state, now) {
+        if ended(&card.entry, &card.state, now).is_some_and(|(_, events)| !events.is_empty()) {
             return Err(Refused::ClockNotSettled);
         }
-        Ok(Change { state: card.state.with_unblock(now), event: EventKind::PinUnblockQueued })
+        let state = card.state.with_unblock(now).ok_or(Refused::CardTerminated)?;
+        Ok(Change { plastic: state.current(), state, event: EventKind::PinUnblockQueued })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
     Ok(views::card(switch, &card))
@@ -105,7 +109,7 @@ pub(super) async fn accept<W: Seams>(
     Ok(switch.hsm.accept_pin(call).await?)
 }
 
-/// Gives up the changes that no chip took within OFPBE, and raises an event for each card whose
+/// Gives up the changes that no chip took within OFPBE, and raises an event for each plastic whose
 /// PIN block is deleted with them; how many cards. A first PIN that waits since nobody knows when
 /// waits from now on.
 ///
@@ -123,9 +127,9 @@ pub async fn expire_changes<W: Seams>(
         let Some(card) = switch.store.load(&entry.identity.key).await? else { continue };
         let ended = ended(&card.entry, &card.state, now);
         let ends = usize::from(ended.is_some());
-        let dated = || card.state.with_dated_changes(now).map(|dated| (dated, None));
-        let Some((changed, event)) = ended.or_else(dated) else { continue };
-        match commit(switch, actor, (&card, changed), event).await {
+        let dated = || card.state.with_dated_changes(now).map(|dated| (dated, Ended::new()));
+        let Some((changed, events)) = ended.or_else(dated) else { continue };
+        match commit(switch, actor, (&card, changed), events).await {
             Ok(()) => count += ends,
             Err(CommitError::Changed(_)) => {}
             Err(error) => return Err(error.into()),
@@ -141,24 +145,23 @@ pub fn is_due(entry: &CardEntry, now: Timestamp) -> bool {
     ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
 }
 
+/// What others are told of changes that have ended, each with the place of its plastic.
+type Ended = SmallVec<[(EventKind, usize); 1]>;
+
 /// A card without the changes whose time is over, and what others are told of it; `None` where
 /// there are none of these.
-fn ended(
-    entry: &CardEntry,
-    state: &CardState,
-    now: Timestamp,
-) -> Option<(CardState, Option<EventKind>)> {
-    let (state, is_of_pin) = state.with_expired_changes(entry.product.rules().retention(), now)?;
-    Some((state, is_of_pin.then_some(EventKind::PinChangeExpired)))
+fn ended(entry: &CardEntry, state: &CardState, now: Timestamp) -> Option<(CardState, Ended)> {
+    let (state, places) = state.with_expired_changes(entry.product.rules().retention(), now)?;
+    Some((state, places.into_iter().map(|place| (EventKind::PinChangeExpired, place)).collect()))
 }
 
 /// The card without the changes whose time is over, and what others are told when it is committed.
 /// They end for every call at once, and not only when they are looked for; but while the clock is
 /// not believed none of them does.
-pub(super) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Option<EventKind>) {
+pub(super) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Ended) {
     let is_believed = switch.store.may_forget();
     match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
-        Some((state, event)) => (Card { state: Arc::new(state), ..card.clone() }, event),
-        None => (card.clone(), None),
+        Some((state, events)) => (Card { state: Arc::new(state), ..card.clone() }, events),
+        None => (card.clone(), Ended::new()),
     }
 }

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pins;
 use crate::cache::Card;
+use crate::cards::Plastic;
+use crate::cards::card::CardIdentity;
 use crate::cards::chip_state::ChipSync;
 use crate::hsm::software::PanVault;
 use crate::store::record::{RecordId, TransactionRecord};
@@ -22,7 +24,8 @@ pub struct CardView {
     pub token: String,
     /// Its product.
     pub card_product_token: String,
-    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED.
+    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED: the state of the newest plastic that
+    /// is not TERMINATED, and of the newest where all are. What follows is of the same plastic.
     pub state: String,
     /// Why it is in that state: two digits.
     pub reason_code: String,
@@ -34,12 +37,32 @@ pub struct CardView {
     pub pan: String,
     /// Last four digits.
     pub last_four: String,
-    /// YYMM of the newest plastic.
+    /// YYMM.
     pub expiration: String,
-    /// PAN sequence number of the newest plastic.
+    /// PAN sequence number.
     pub pan_sequence_number: String,
-    /// What the host believes that the chip of the newest plastic holds: in_sync, pending, sent,
-    /// failed or expired, with the change.
+    /// What the host believes that the chip holds: in_sync, pending, sent, failed or expired, with
+    /// the change.
+    pub chip_sync: String,
+    /// All plastics, the oldest first, where there is more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plastics: Vec<PlasticView>,
+}
+
+/// One of several plastics of a card.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PlasticView {
+    /// The issuer's name for it: the card's, unless it has one of its own.
+    pub token: String,
+    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED.
+    pub state: String,
+    /// Why it is in that state: two digits.
+    pub reason_code: String,
+    /// YYMM.
+    pub expiration: String,
+    /// PAN sequence number.
+    pub pan_sequence_number: String,
+    /// What the host believes that its chip holds.
     pub chip_sync: String,
 }
 
@@ -104,27 +127,43 @@ impl TransactionView {
     }
 }
 
+impl PlasticView {
+    fn of(plastic: &Plastic, card: &CardIdentity) -> PlasticView {
+        let sync = plastic.chip().map_or(&ChipSync::InSync, |chip| &chip.sync);
+        PlasticView {
+            token: plastic.token().unwrap_or(&card.token).to_string(),
+            state: plastic.status.name().to_owned(),
+            reason_code: plastic.status_reason.to_string(),
+            expiration: plastic.expiry.to_string(),
+            pan_sequence_number: format!("{:02}", plastic.sequence),
+            chip_sync: sync.to_string(),
+        }
+    }
+}
+
 impl CardView {
     fn of(vault: &PanVault, Card { entry, state, .. }: &Card) -> CardView {
-        let plastic = state.plastics.last();
         let identity = &entry.identity;
         let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
+        let mut plastics: Vec<_> =
+            state.plastics.iter().map(|plastic| PlasticView::of(plastic, identity)).collect();
+        let current = plastics.get(state.current()).cloned().unwrap_or_default();
+        if plastics.len() == 1 {
+            plastics.clear();
+        }
         CardView {
-            token: entry.identity.token.to_string(),
+            token: identity.token.to_string(),
             card_product_token: entry.product.name().to_owned(),
-            state: state.status.name().to_owned(),
-            reason_code: state.status_reason.to_string(),
+            state: current.state,
+            reason_code: current.reason_code,
             pin_is_set: state.pin.reference.is_some(),
             pin_try_counter: state.pin.tries,
             pan: pan.map(|pan| pan.to_string()).unwrap_or_default(),
             last_four: pan.map(|pan| pan.last_four().to_owned()).unwrap_or_default(),
-            expiration: plastic.map(|plastic| plastic.expiry.to_string()).unwrap_or_default(),
-            pan_sequence_number: plastic
-                .map(|plastic| format!("{:02}", plastic.sequence))
-                .unwrap_or_default(),
-            chip_sync: plastic
-                .and_then(|plastic| plastic.chip.as_ref())
-                .map_or_else(|| ChipSync::InSync.to_string(), |chip| chip.sync.to_string()),
+            expiration: current.expiration,
+            pan_sequence_number: current.pan_sequence_number,
+            chip_sync: current.chip_sync,
+            plastics,
         }
     }
 }

@@ -354,7 +354,8 @@ impl Shared {
         }
         if let Some(card) = self.cards.load(&event.card) {
             event.card_token = card.entry.identity.token.clone();
-            event.expiry = card.state.plastics.last().map(|plastic| plastic.expiry);
+            let plastic = card.state.plastics.get(card.state.current());
+            event.expiry = plastic.map(|plastic| plastic.expiry);
         }
         if let Some((masked_pan, network)) = cause {
             (event.masked_pan, event.actor) = (masked_pan, Actor::network(network));

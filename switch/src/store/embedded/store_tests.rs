@@ -25,7 +25,7 @@ use crate::store::duplicates::{MessageKind, Trace};
 use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
 use crate::store::page::TransactionFilter;
-use crate::store::record::{self, Event, Part, Reads, TransactionRecord};
+use crate::store::record::{self, Event, Part, Reads, Subject, TransactionRecord};
 use crate::store::{
     Asked, BodyDigest, Changed, Claimed, Commit, CommitError, DuplicateKey, Events, Named, NotDone,
     Original, Reversal, Store,
@@ -84,7 +84,7 @@ pub(super) async fn add(store: &EmbeddedStore, card: NewCard) -> Result<(), NotD
 /// An event that tells the count of wrong PINs by its time.
 pub(super) fn event(card: &Card, after: &CardState) -> Event {
     let who = (Timestamp::from_seconds(after.pin.tries.into()), Actor::network("net"));
-    let of = (&card.entry.identity, MaskedPan::NONE);
+    let of = Subject { identity: &card.entry.identity, masked_pan: MaskedPan::NONE, plastic: 0 };
     Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
 }
 

@@ -7,9 +7,11 @@
 //! 7 of a snapshot version u64, last record u64 (0: none), card
 //!
 //! card:           card key 16, token text, sealed PAN 31, product text, state
-//! state:          version u8 (1), status u8 (0 UNACTIVATED, 1 ACTIVE, 2 LIMITED, 3 SUSPENDED,
-//!                 4 TERMINATED), reason u8, PIN version u32, tries u32, reference, plastics u8
-//!                 times (expiry 4 digits, sequence u8, flag and, if it is known, chip)
+//! state:          version u8 (1), PIN version u32, tries u32, reference, plastics u8 times plastic
+//! plastic:        expiry 4 digits, sequence u8, status u8 (0 UNACTIVATED, 1 ACTIVE, 2 LIMITED,
+//!                 3 SUSPENDED, 4 TERMINATED), reason u8, embossed u8 (0: not produced; 1: without a
+//!                 PIN; 2: with 0000; 3: with the PIN of this version u32), token (flag, text), chip
+//!                 (flag and, if it is known, chip)
 //! reference:      kind u8 (0: none) and, if there is one, check value of its key 3, then 1: PIN
 //!                 block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill), fingerprint
 //!                 of its parameters 2
@@ -25,11 +27,15 @@ use super::stored::{Stored, Unreadable, stored_fields, stored_numbers};
 use crate::cache::CardEntry;
 use crate::cards::card::CardIdentity;
 use crate::cards::{
-    CardKey, CardState, CardStatus, Expiry, OnlinePin, Plastic, SealedPan, StatusReason,
+    CardKey, CardState, CardStatus, Embossed, Expiry, OnlinePin, Plastic, SealedPan, StatusReason,
 };
 use crate::hsm::{Kcv, PinReference, ReferenceValue};
 use crate::pin::Digits;
 
+const NOT_PRODUCED: u8 = 0;
+const NO_PIN: u8 = 1;
+const ZEROS: u8 = 2;
+const PIN: u8 = 3;
 const NO_REFERENCE: u8 = 0;
 const BLOCK: u8 = 1;
 const PVV: u8 = 2;
@@ -94,7 +100,6 @@ stored_fields!(CardChanged<'_> { key, state });
 stored_fields!(CardRemoved { key });
 stored_fields!(SnapshotCard<'_> { version, last_record, card });
 stored_fields!(CardIdentity { key, token, sealed_pan });
-stored_fields!(PlasticHead { expiry, sequence });
 
 /// The version of the state's bytes.
 const STATE_VERSION: u8 = 1;
@@ -102,15 +107,16 @@ const STATE_VERSION: u8 = 1;
 impl Stored for CardState {
     fn put(&self, out: &mut Vec<u8>) {
         STATE_VERSION.put(out);
-        self.status.put(out);
-        self.status_reason.put(out);
         self.pin.put(out);
         self.plastics.put(out);
     }
 
     fn read(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
         match u8::read(bytes)? {
-            STATE_VERSION => read_state_1(bytes),
+            STATE_VERSION => {
+                let (pin, plastics) = (Stored::read(bytes)?, Stored::read(bytes)?);
+                Ok(CardState { version: 0, pin, plastics })
+            }
             number => {
                 Err(Unreadable::Number { what: "the version of a state", number: number.into() })
             }
@@ -118,18 +124,7 @@ impl Stored for CardState {
     }
 }
 
-/// The first version, which format 7 has too, without its number.
-pub(super) fn read_state_1(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
-    Ok(CardState {
-        version: 0,
-        status: Stored::read(bytes)?,
-        status_reason: Stored::read(bytes)?,
-        pin: Stored::read(bytes)?,
-        plastics: Stored::read(bytes)?,
-    })
-}
-
-stored_numbers!(CardStatus, "the state of a card" {
+stored_numbers!(CardStatus, "the state of a plastic" {
     Unactivated = 0,
     Active = 1,
     Limited = 2,
@@ -193,20 +188,62 @@ fn read_reference(bytes: &mut &[u8]) -> Result<Option<PinReference>, Unreadable>
     Ok(Some(PinReference { value, key }))
 }
 
-struct PlasticHead {
-    expiry: Expiry,
-    sequence: u8,
-}
-
 impl Stored for Plastic {
     fn put(&self, out: &mut Vec<u8>) {
-        PlasticHead { expiry: self.expiry, sequence: self.sequence }.put(out);
-        self.chip.put(out);
+        self.expiry.put(out);
+        self.sequence.put(out);
+        self.status.put(out);
+        self.status_reason.put(out);
+        self.embossed().put(out);
+        put_option(out, self.token());
+        put_option(out, self.chip());
     }
 
     fn read(bytes: &mut &[u8]) -> Result<Plastic, Unreadable> {
-        let PlasticHead { expiry, sequence } = Stored::read(bytes)?;
-        Ok(Plastic { chip: Stored::read(bytes)?, ..Plastic::new(expiry, sequence) })
+        let mut plastic = Plastic::new(Stored::read(bytes)?, Stored::read(bytes)?);
+        plastic.status = Stored::read(bytes)?;
+        plastic.status_reason = Stored::read(bytes)?;
+        plastic = plastic.embossed_with(Stored::read(bytes)?);
+        if let Some(token) = Stored::read(bytes)? {
+            plastic = plastic.with_token(token);
+        }
+        if let Some(chip) = Stored::read(bytes)? {
+            plastic.set_chip(chip);
+        }
+        Ok(plastic)
+    }
+}
+
+/// As an `Option` of the value is written, which it reads back as.
+fn put_option<T: Stored>(out: &mut Vec<u8>, value: Option<&T>) {
+    value.is_some().put(out);
+    value.into_iter().for_each(|value| value.put(out));
+}
+
+impl Stored for Embossed {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Embossed::NotProduced => NOT_PRODUCED.put(out),
+            Embossed::NoPin => NO_PIN.put(out),
+            Embossed::Zeros => ZEROS.put(out),
+            Embossed::Pin(version) => {
+                PIN.put(out);
+                version.put(out);
+            }
+        }
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Embossed, Unreadable> {
+        Ok(match u8::read(bytes)? {
+            NOT_PRODUCED => Embossed::NotProduced,
+            NO_PIN => Embossed::NoPin,
+            ZEROS => Embossed::Zeros,
+            PIN => Embossed::Pin(Stored::read(bytes)?),
+            number => {
+                let what = "what a plastic was embossed with";
+                return Err(Unreadable::Number { what, number: number.into() });
+            }
+        })
     }
 }
 
@@ -255,6 +292,7 @@ pub fn snapshot_card(entry: &CardEntry) -> Vec<u8> {
 mod tests {
     use super::super::stored::tests::reads_back;
     use super::*;
+    use crate::cards::chip_state::Chip;
 
     fn reference(value: ReferenceValue) -> PinReference {
         PinReference { value, key: Kcv([1, 2, 3]) }
@@ -275,16 +313,33 @@ mod tests {
 
     #[test]
     fn every_state_reads_back_and_no_other_number_does() {
-        let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
+        let expiry = Expiry::parse(b"2912").unwrap();
         for status in CardStatus::ALL {
-            let state = CardState { status, ..CardState::new(plastic.clone()) };
-            reads_back(&state);
+            let mut card = CardState::new(Plastic::new(expiry, 1)).with_status(
+                0,
+                status,
+                StatusReason::REQUESTED,
+            );
+            card.plastics.push(Plastic::new(expiry, 2).with_token("another".into()));
+            let card = card.with_chip(1, Chip { has_script_pin: true, ..Chip::default() });
+            reads_back(&card);
             let mut bytes = Vec::new();
-            state.put(&mut bytes);
-            assert_eq!(read_state_1(&mut &bytes[1..]), Ok(state));
+            card.put(&mut bytes);
             bytes[0] = 2;
             assert!(CardState::read(&mut &bytes[..]).is_err());
         }
         assert!(CardStatus::read(&mut &[5][..]).is_err());
+    }
+
+    #[test]
+    fn all_that_a_plastic_was_embossed_with_reads_back() {
+        let produced = [Embossed::NotProduced, Embossed::NoPin, Embossed::Zeros];
+        for embossed in produced.into_iter().chain([0, 1, 0xFF_FF_00].map(Embossed::Pin)) {
+            let plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 1);
+            let plastic = plastic.embossed_with(embossed);
+            assert_eq!(plastic.embossed(), embossed);
+            reads_back(&plastic);
+        }
+        assert!(Embossed::read(&mut &[4; 5][..]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! chip:   highest ATC u16, counters seen u32, retry (flag and, if there is one, ATC u16, 9F26 8,
-//!         time i64), sync
+//!         time i64), sync, whether a script has given it a PIN u8
 //! sync:   0: in sync; 1 pending: change; 2 sent: change, sent; 3 failed: change; 4: expired;
 //!         5 expired after it was sent: sent
 //! change: kind u8 (1: PIN, then version u32, check value of the PEK 3, PIN block 8; 2: unblock;
@@ -28,7 +28,7 @@ const PIN_CHANGE: u8 = 1;
 const UNBLOCK: u8 = 2;
 const UNBLOCK_WITH_OLD_PIN: u8 = 3;
 
-stored_fields!(Chip { counters, sync });
+stored_fields!(Chip { counters, sync, has_script_pin });
 stored_fields!(AtcWindow { highest, seen, retry });
 stored_fields!(Retry { atc, cryptogram, since });
 stored_fields!(KeptPin { key, block });
@@ -187,7 +187,7 @@ mod tests {
                 let since = Timestamp::from_seconds(5);
                 let retry = Some(Retry { atc: 77, cryptogram: [4; 8], since });
                 let counters = AtcWindow { highest: 78, seen: 0b11, retry };
-                reads_back(&Chip { counters, sync });
+                reads_back(&Chip { counters, sync, has_script_pin: since.micros() > 0 });
             }
         }
         assert!(ChipSync::read(&mut &[9; 90][..]).is_err());

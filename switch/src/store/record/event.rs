@@ -18,7 +18,7 @@ use super::entry::{Kept, Part, Reads, read_entry};
 use super::stored::{Stored, Unreadable, stored_fields};
 use super::{RecordId, TransactionRecord};
 use crate::cards::card::CardIdentity;
-use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, StatusReason};
+use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, Plastic, StatusReason};
 use crate::clock::Timestamp;
 use crate::event::{Actor, ActorKind, EventKind};
 
@@ -33,22 +33,22 @@ pub struct Event {
     pub actor: Actor,
     /// Key of the card.
     pub card: CardKey,
-    /// Token of the card; empty where a record of an earlier release tells of a card that is no
-    /// more.
+    /// Token of the plastic that it is about: the card's, unless it has one of its own. Empty where
+    /// a record of an earlier release tells of a card that is no more.
     pub card_token: CompactString,
-    /// The card's state before it; `None` for a new card.
+    /// The plastic's state before it; `None` for a new card.
     pub before: Option<StateAndReason>,
-    /// The card's state after it; `None` for a card that is no more.
+    /// The plastic's state after it; `None` for a card that is no more.
     pub after: Option<StateAndReason>,
     /// The card's PAN as it may be shown.
     pub masked_pan: MaskedPan,
-    /// Expiry of the card's newest plastic.
+    /// Expiry of the plastic.
     pub expiry: Option<Expiry>,
     /// Whether the card has an online PIN after it, or had one when it was removed.
     pub pin_is_set: bool,
 }
 
-/// The state of a card, and why it is in it.
+/// The state of a plastic, and why it is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateAndReason {
     /// The state.
@@ -58,11 +58,22 @@ pub struct StateAndReason {
 }
 
 impl StateAndReason {
-    /// Of a card.
+    /// Of a plastic.
     #[must_use]
-    pub fn of(state: &CardState) -> StateAndReason {
-        StateAndReason { status: state.status, reason: state.status_reason }
+    pub const fn of(plastic: &Plastic) -> StateAndReason {
+        StateAndReason { status: plastic.status, reason: plastic.status_reason }
     }
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The card.
+    pub identity: &'a CardIdentity,
+    /// Its PAN as it may be shown.
+    pub masked_pan: MaskedPan,
+    /// Place of the plastic that the request or the call was about.
+    pub plastic: usize,
 }
 
 impl Event {
@@ -72,23 +83,28 @@ impl Event {
     pub fn of_card(
         kind: EventKind,
         (time, actor): (Timestamp, Actor),
-        (identity, masked_pan): (&CardIdentity, MaskedPan),
+        Subject { identity, masked_pan, plastic }: Subject<'_>,
         before: Option<&CardState>,
         after: Option<&CardState>,
     ) -> Event {
         let last = after.or(before);
         debug_assert!(last.is_some(), "an event is of a card that is there before or after it");
+        let pin_is_set = last.is_some_and(|state| state.pin.reference.is_some());
+        let before = before.and_then(|state| state.plastics.get(plastic));
+        let after = after.and_then(|state| state.plastics.get(plastic));
+        let plastic = after.or(before);
+        let token = plastic.and_then(Plastic::token).unwrap_or(&identity.token);
         Event {
             kind,
             time,
             actor,
             card: identity.key,
-            card_token: identity.token.clone(),
+            card_token: token.clone(),
+            expiry: plastic.map(|plastic| plastic.expiry),
             before: before.map(StateAndReason::of),
             after: after.map(StateAndReason::of),
             masked_pan,
-            expiry: last.and_then(|state| state.plastics.last()).map(|plastic| plastic.expiry),
-            pin_is_set: last.is_some_and(|state| state.pin.reference.is_some()),
+            pin_is_set,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Format 7, which is read and never written: an entry is a format byte and parts, each a kind byte
-//! and its fields. It has no documents and no readers of events, its states have no version, and
-//! its transactions and events are laid out otherwise:
+//! and its fields. It has no documents and no readers of events, and its states, transactions and
+//! events are laid out otherwise:
 //!
 //! ```text
+//! state           status u8, reason u8, PIN version u32, tries u32, reference, plastics u8 times
+//!                 (expiry 4 digits, sequence u8, flag and, if it is known, chip)
+//! chip            as now, but for the PIN that a script has given it
 //! 3 transaction   time i64, card key 16, masked PAN 10, network text, MTI 4, DE3 6, DE4 u64,
 //!                 DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12, reason u16, DE38 1 + 6,
 //!                 verification of PIN u8 and of cryptogram u8 (0: none), flags u8 (bit 0: the
@@ -18,7 +21,6 @@
 
 use std::borrow::Cow;
 
-use super::card::read_state_1;
 use super::stored::{Stored, Unreadable};
 use super::{
     CardChanged, CardRemoved, ClockJump, Event, OwnKeys, Part, Reversed, SnapshotCard,
@@ -27,7 +29,10 @@ use super::{
 };
 use crate::authorization::Answer;
 use crate::authorization::response::ChipAnswer;
-use crate::cards::{CardKey, CardStatus, MaskedPan, StatusReason};
+use crate::cards::chip_state::Chip;
+use crate::cards::{
+    CardKey, CardState, CardStatus, Embossed, MaskedPan, OnlinePin, Plastic, StatusReason,
+};
 use crate::event::{Actor, EventKind};
 
 const CARD_ADDED: u8 = 1;
@@ -50,7 +55,7 @@ pub(super) fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
     Ok(match u8::read(bytes)? {
         CARD_ADDED => Part::CardAdded(Box::new(read_card(bytes)?)),
         CARD_CHANGED => {
-            let (key, state) = (Stored::read(bytes)?, Cow::Owned(read_state_1(bytes)?));
+            let (key, state) = (Stored::read(bytes)?, Cow::Owned(read_state(bytes)?));
             Part::CardChanged(CardChanged { key, state })
         }
         CARD_REMOVED => Part::CardRemoved(CardRemoved { key: Stored::read(bytes)? }),
@@ -90,7 +95,29 @@ pub(super) fn read_snapshot(bytes: &mut &[u8]) -> Result<SnapshotRecord, Unreada
 
 fn read_card(bytes: &mut &[u8]) -> Result<StoredCard<'static>, Unreadable> {
     let (identity, product) = (Stored::read(bytes)?, Stored::read(bytes)?);
-    Ok(StoredCard { identity, product, state: Cow::Owned(read_state_1(bytes)?) })
+    Ok(StoredCard { identity, product, state: Cow::Owned(read_state(bytes)?) })
+}
+
+/// Its state is that of all its plastics, which count as produced with the PIN of now.
+fn read_state(bytes: &mut &[u8]) -> Result<CardState, Unreadable> {
+    let (status, status_reason) = (CardStatus::read(bytes)?, StatusReason::read(bytes)?);
+    let pin = OnlinePin::read(bytes)?;
+    let embossed = match pin.reference {
+        Some(_) => Embossed::Pin(pin.version),
+        None => Embossed::NoPin,
+    };
+    let plastic = |bytes: &mut &[u8]| -> Result<Plastic, Unreadable> {
+        let plastic = Plastic::new(Stored::read(bytes)?, Stored::read(bytes)?);
+        let mut plastic = plastic.embossed_with(embossed);
+        (plastic.status, plastic.status_reason) = (status, status_reason);
+        if bool::read(bytes)? {
+            let (counters, sync) = (Stored::read(bytes)?, Stored::read(bytes)?);
+            plastic.set_chip(Chip { counters, sync, has_script_pin: false });
+        }
+        Ok(plastic)
+    };
+    let plastics = (0..u8::read(bytes)?).map(|_| plastic(bytes)).collect::<Result<_, _>>()?;
+    Ok(CardState { version: 0, pin, plastics })
 }
 
 fn read_transaction(bytes: &mut &[u8]) -> Result<Transaction<'static>, Unreadable> {

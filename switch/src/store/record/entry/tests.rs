@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::super::stored::tests::reads_back;
 use super::super::transaction::tests::record;
-use super::super::{EventId, RecordId, StateAndReason};
+use super::super::{EventId, RecordId, StateAndReason, Subject};
 use super::*;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
@@ -40,7 +40,8 @@ fn card() -> StoredCard<'static> {
 
 fn event() -> Event {
     let (who, state) = ((TIME, Actor::network("net")), state());
-    let of = (&identity(), MaskedPan::from_bytes(*b"4761340019"));
+    let masked_pan = MaskedPan::from_bytes(*b"4761340019");
+    let of = Subject { identity: &identity(), masked_pan, plastic: 0 };
     Event::of_card(EventKind::Issued, who, of, None, Some(&state))
 }
 
@@ -164,6 +165,6 @@ fn events_read_back() {
     reads_back(&event());
     let gone = Event { before: None, after: None, expiry: None, ..event() };
     reads_back(&gone);
-    let after = StateAndReason::of(&state());
+    let after = StateAndReason::of(&state().plastics[0]);
     reads_back(&Event { before: Some(after), ..gone });
 }
