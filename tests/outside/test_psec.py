@@ -86,12 +86,12 @@ class Bank:
 
     def reference(self, card):
         """Kind, check value of the key, and value, as they stand in the journal: the bytes of a
-        card are described in switch/src/store/record.rs."""
+        card are described in switch/src/store/record/card.rs."""
         token = bytes([len(card.token)]) + card.token.encode()
         at = self.journal.index(token) + len(token)
-        # Sealed PAN, product, status, reason, PIN version, tries.
+        # Sealed PAN, product, version of the state, PIN version, tries.
         at += 31
-        at += 1 + self.journal[at] + 1 + 1 + 4 + 4
+        at += 1 + self.journal[at] + 1 + 4 + 4
         kind, size = self.journal[at], {1: 8, 2: 5, 3: 6}[self.journal[at]]
         return kind, self.journal[at + 1 : at + 4], self.journal[at + 4 : at + 4 + size]
 
