@@ -9,9 +9,9 @@
 //! card:           card key 16, token text, sealed PAN 31, product text, state
 //! state:          version u8 (1), PIN version u32, tries u32, reference, plastics u8 times plastic
 //! plastic:        expiry 4 digits, sequence u8, status u8 (0 UNACTIVATED, 1 ACTIVE, 2 LIMITED,
-//!                 3 SUSPENDED, 4 TERMINATED), reason u8, embossed u8 (0: not produced; 1: without a
-//!                 PIN; 2: with 0000; 3: with the PIN of this version u32), token (flag, text), chip
-//!                 (flag and, if it is known, chip)
+//!                 3 SUSPENDED, 4 TERMINATED), reason u8, embossed u8 (0: not produced; 1: without
+//!                 a PIN; 2: with 0000; 3: with the PIN of this version u32), token (flag, text),
+//!                 chip (flag and, if it is known, chip)
 //! reference:      kind u8 (0: none) and, if there is one, check value of its key 3, then 1: PIN
 //!                 block 8; 2: PVV 4 (digits 0-9), PVKI u8; 3: offset 6 (BCD, F fill), fingerprint
 //!                 of its parameters 2
