@@ -1,6 +1,6 @@
 //! The store, the third of the four seams: cards, transaction records, events and documents, and
-//! the index of answers already given. One commit holds the change of a card, the record, the events
-//! and the documents together; it happens whole or not at all.
+//! the index of answers already given. One commit holds the change of a card, the record, the
+//! events and the documents together; it happens whole or not at all.
 
 pub mod document;
 pub mod documents;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::authorization::{Answer, Decision, Request};
+use crate::authorization::{Answer, Decision, Product, Request};
 use crate::cache::{Card, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
 use crate::event::{Actor, EventKind};
@@ -271,6 +271,9 @@ pub struct Commit<'a> {
     pub events: Events,
     /// Documents that change with it.
     pub documents: Vec<DocumentChange>,
+    /// The rules that the document of a product makes: they are in force from this commit on, and
+    /// get its version.
+    pub product: Option<Box<Product>>,
     /// What the transaction reverses.
     pub reverses: Option<Reversal>,
 }
@@ -316,6 +319,7 @@ impl<'a> Commit<'a> {
             transaction: Some(transaction),
             events: events.into_iter().collect(),
             documents: Vec::new(),
+            product: None,
             reverses,
         }
     }

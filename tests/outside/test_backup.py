@@ -104,6 +104,7 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
     assert copy.terminate() == 0
     copy.start()
     assert "dropped" not in copy.log() and "ERROR" not in copy.log()
+    assert copy.terminate() == 0
 
 
 def test_a_backup_of_nothing_is_refused(make_switch, tmp_path):

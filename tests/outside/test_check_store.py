@@ -7,6 +7,7 @@ import pytest
 from bulk import new_card
 from messages import CARD_1, CARD_4, authorization, other_pin
 from process import run
+from test_formats import with_data_of
 
 SOURCE = random.Random(88)
 
@@ -40,7 +41,7 @@ def test_it_says_what_is_there_and_changes_nothing(stopped):
     assert checked.returncode == 0, checked.stdout + checked.stderr
     lines = checked.stdout.splitlines()
     assert "cards: 7" in lines and "nothing is damaged" in lines, lines
-    assert "  events: 1" in lines and "readers of events: 0" in lines, lines
+    assert "  events: 15" in lines and "readers of events: 0" in lines, lines
     assert any(line.startswith("journal: format 8, read up to record") for line in lines), lines
     assert any(line.startswith("segments: ") for line in lines), lines
     snapshots = [line for line in lines if line.startswith("snapshot ")]
@@ -78,7 +79,7 @@ def test_a_damaged_journal_is_named_with_what_a_repair_would_keep(stopped):
     checked = check(stopped)
     assert checked.returncode == 1
     assert f"damaged: {segment} at offset" in checked.stdout, checked.stdout
-    assert "records are whole" in checked.stdout and "it is damaged" in checked.stdout
+    assert "records are whole" in checked.stdout and "not all of it is well" in checked.stdout
     # A start says the same place.
     place = checked.stdout.split("damaged: ", 1)[1].split(":", 1)[0]
     assert place in stopped.refuses_to_start()
@@ -116,3 +117,12 @@ def not_listening(switch):
 def test_a_place_without_a_store_is_named(tmp_path):
     refused = run("check-store", tmp_path)
     assert refused.returncode == 1 and "no journal here" in refused.stderr
+
+
+def test_what_another_release_has_written_is_not_called_damage(make_switch):
+    switch = with_data_of("6", make_switch)
+    checked = check(switch)
+    assert checked.returncode == 1
+    assert "not read: " in checked.stdout and "format 6" in checked.stdout, checked.stdout
+    assert "damaged: " not in checked.stdout and "repair" not in checked.stdout
+    assert "nothing is damaged" in check(with_data_of("7", make_switch)).stdout

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use switch::authorization::Product;
+use switch::cache::Card;
 use switch::clock::{Clock, Timestamp};
 use switch::config::SyncMode;
 use switch::outcome::{CryptogramOutcome, PinOutcome};
@@ -41,7 +43,11 @@ impl Shared {
         put_documents(&mut entry, &commit.documents);
         let mut disk = self.disk();
         disk.failed()?;
-        let is_stale = commit.card.is_some_and(|card| !card.is_current());
+        let is_stale = commit.card.is_some_and(|card| match card.is_current() {
+            true => false,
+            false if card.entry.product.has(&card.product) => true,
+            false => !self.breaks(Mutation::DecideByOldRules),
+        });
         if is_stale && !self.breaks(Mutation::CountWithoutComparing) {
             return Err(Changed::Card.into());
         }
@@ -57,7 +63,8 @@ impl Shared {
             entry.put(&Reversed { time, original: reversal.original() });
         }
         let sequence = disk.append(entry.bytes().to_owned());
-        let decided_on = commit.card.map_or(disk.last_removal, |card| card.state.version);
+        let of_card = |card: &Card| card.state.version.max(card.product.version);
+        let decided_on = commit.card.map_or(disk.last_removal, of_card);
         let on_unsynced = decided_on > disk.synced && !self.breaks(Mutation::ReplyOnUnsyncedState);
         let reverses = commit.reverses.is_some() && !self.breaks(Mutation::ReversalBeforeSync);
         let keeps = !commit.events.is_empty() || !commit.documents.is_empty();
@@ -78,6 +85,9 @@ impl Shared {
             card.entry.set_last_record(sequence);
         }
         self.change_documents(commit.documents, sequence);
+        if let Some(rules) = commit.product {
+            self.products.put(Product { version: sequence, ..*rules });
+        }
         // Before the claim below takes the same lock.
         reversed.into_iter().for_each(|originals| originals.reverse(sequence));
         let kept = commit.transaction.filter(|transaction| transaction.is_kept);

@@ -20,12 +20,18 @@ const PAGE: usize = 3;
 pub async fn play(world: Arc<World>) {
     let mut dice = dice(world.plan.seed, "reader", 0);
     let mut acknowledged = EventId::NONE;
+    // While nothing happens it looks less and less often.
+    let mut looks_within = 40;
     loop {
-        sleep(Duration::from_millis(dice.u64(1..40))).await;
+        sleep(Duration::from_millis(dice.u64(1..looks_within))).await;
+        looks_within = (looks_within * 2).min(2_000);
         let Some(running) = world.running() else { continue };
         // It may end, or be interrupted, between reading and acknowledging.
         let is_interrupted = happens(&mut dice, 20);
         if let Some(through) = read(&world, &running, (acknowledged, is_interrupted)).await {
+            if through > acknowledged {
+                looks_within = 40;
+            }
             acknowledged = through;
         }
     }

@@ -11,7 +11,7 @@ use super::judge::judge;
 use super::plan::TERMINALS;
 use super::store::Mutation;
 use super::world::{World, end};
-use super::{issuer, reader, terminal};
+use super::{issuer, products, reader, terminal};
 
 /// Simulated time after which a run hangs: far more than the slowest takes.
 const HANGS_AFTER: Duration = Duration::from_secs(600);
@@ -43,6 +43,7 @@ pub fn run(seed: u64, mutation: Option<Mutation>) -> Verdict {
 async fn play(world: &Arc<World>) {
     let lives = tokio::spawn(Arc::clone(world).live());
     let reading = tokio::spawn(reader::play(Arc::clone(world)));
+    let changing = tokio::spawn(products::play(Arc::clone(world)));
     let jumps = tokio::spawn(Arc::clone(world).jump());
     let terminals =
         (0..TERMINALS.len()).map(|number| tokio::spawn(terminal::play(Arc::clone(world), number)));
@@ -55,7 +56,11 @@ async fn play(world: &Arc<World>) {
     world.calm_down();
     lives.await.expect("a switch that comes back");
     end(reading).await;
+    end(changing).await;
     issuer::show_all(world).await;
     reader::read_all(world).await;
+    let running = world.running().expect("a switch that runs at the end");
+    products::check(world, &running.store.disk().records);
+    drop(running);
     world.close().await;
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use fastrand::Rng;
-use switch::cache::{Card, Cards, NewCard};
+use switch::cache::{Card, Cards, NewCard, Products};
 use switch::cards::CardKey;
 use switch::clock::Clock;
 use switch::hsm::Kcv;
+use switch::issuing::products::StoredProduct;
 use switch::store::document::{Document, DocumentKind};
 use switch::store::documents::{DocumentLimits, Documents};
 use switch::store::duplicates::{
@@ -33,7 +34,7 @@ use tokio::time::{sleep, timeout};
 
 use super::disk::{Condition, Disk, Synced};
 use super::plan::{Ending, Moment, When, dice, happens};
-use super::world::World;
+use super::world::{World, products, vault};
 
 /// A rule that the store breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +67,12 @@ pub enum Mutation {
     LoseEventsAtSnapshot,
     /// Keeps word of the PIN beside a cryptogram that was refused.
     TellThePin,
+    /// Commits a decision that was made by rules of the product that have changed since.
+    DecideByOldRules,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 14] = [
+    pub const ALL: [Mutation; 15] = [
         Mutation::CountWithoutComparing,
         Mutation::ReplyBeforeSync,
         Mutation::ReplyOnUnsyncedState,
@@ -84,6 +87,7 @@ impl Mutation {
         Mutation::ReverseTheCount,
         Mutation::LoseEventsAtSnapshot,
         Mutation::TellThePin,
+        Mutation::DecideByOldRules,
     ];
 }
 
@@ -105,6 +109,7 @@ pub struct SimulatedStore {
 pub struct Shared {
     pub world: Arc<World>,
     pub cards: Cards,
+    pub products: Arc<Products>,
     pub duplicates: Duplicates,
     pub documents: Documents,
     pub readers: Readers,
@@ -128,6 +133,7 @@ impl SimulatedStore {
         let store = Shared {
             world: Arc::clone(world),
             cards: Cards::default(),
+            products: products(),
             duplicates: Duplicates::new(DUPLICATES_BYTES),
             documents: Documents::new(DOCUMENTS),
             readers: Readers::default(),
@@ -157,7 +163,7 @@ impl Shared {
     pub fn recover(&self, sequence: u64, part: Part) {
         match part {
             Part::CardAdded(card) => {
-                let product = self.world.products.entry(&card.product);
+                let product = self.products.entry(&card.product);
                 let mut state = card.state.into_owned();
                 state.version = sequence;
                 let card = NewCard { identity: card.identity.into_owned(), product, state };
@@ -189,7 +195,14 @@ impl Shared {
             Part::Reversal(Reversed { time, original }) => {
                 self.duplicates.restore(&mut vec![Restored::Reversal { original, at: time }], time);
             }
-            Part::Document(document) => self.documents.put(document.written_by(sequence)),
+            Part::Document(document) => {
+                let document = document.written_by(sequence);
+                if document.kind == DocumentKind::Product {
+                    let stored = StoredProduct::read(&vault(), &document).expect("a product");
+                    self.products.put(stored.rules(&document).expect("as it was written"));
+                }
+                self.documents.put(document);
+            }
             Part::DocumentRemoved(removed) => {
                 self.documents.remove(removed.kind, &removed.token, sequence);
             }

@@ -69,7 +69,7 @@ const UNTIL_CALM: Duration = Duration::from_secs(30);
 /// One life of the switch.
 pub struct Running {
     pub switch: SimulatedSwitch,
-    store: Arc<Shared>,
+    pub store: Arc<Shared>,
     /// Of each link.
     in_flight: Vec<Arc<InFlight>>,
     shutdown: Shutdown,
@@ -105,7 +105,6 @@ pub struct World {
     pub plan: Plan,
     pub mutation: Option<Mutation>,
     pub config: &'static Config,
-    pub products: Arc<Products>,
     pub clock: SimulatedClock,
     history: Mutex<History>,
     running: Mutex<Option<Arc<Running>>>,
@@ -123,9 +122,6 @@ impl World {
             plan,
             mutation,
             config: config(),
-            products: Arc::new(Products::new(
-                config().products.iter().map(|it| Product::clone(it)),
-            )),
             clock: SimulatedClock { start, ahead_millis: Arc::default() },
             running: Mutex::default(),
             events_from: AtomicU64::new(1),
@@ -242,7 +238,7 @@ impl World {
             store,
             duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
             vault,
-            products: Arc::clone(&self.products),
+            products: Arc::clone(&shared.products),
             limits: Limits {
                 in_flight_per_connection_max: self.plan.links.in_flight_max,
                 answer_milliseconds_max: Duration::from_millis(self.plan.links.answer_millis_max),
@@ -285,7 +281,7 @@ impl World {
 }
 
 /// Test keys; nothing of a run depends on them.
-fn vault() -> PanVault {
+pub fn vault() -> PanVault {
     PanVault::new(&[1; 32], &[2; 32]).expect("keys of 32 bytes")
 }
 
@@ -314,6 +310,11 @@ fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
         Entry::of(&card).bytes().to_owned()
     };
     plan.cards.iter().enumerate().map(entry).collect()
+}
+
+/// The products as a life of the switch finds them, before its store knows better.
+pub fn products() -> Arc<Products> {
+    Arc::new(Products::new(config().products.iter().map(|product| Product::clone(product))))
 }
 
 /// The issuer's name for a card.

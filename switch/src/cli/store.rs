@@ -50,7 +50,9 @@ pub(super) fn check(config: &Config, directory: Option<&Path>) -> Result<(), Cli
         writeln!(out, "{line}")?;
     }
     match checked.is_damaged {
-        true => Err(CliError::Refused(format!("{}: the store is damaged", data_dir.display()))),
+        true => {
+            Err(CliError::Refused(format!("{}: not all of the store is well", data_dir.display())))
+        }
         false => Ok(()),
     }
 }

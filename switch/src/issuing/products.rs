@@ -1,5 +1,6 @@
 //! Products: show them, add one, change its rules while cards use them. A product is a document of
-//! the store; its rules are swapped as a whole when the document is on disk.
+//! the store; its rules are swapped as a whole in the moment when the document is appended, so that
+//! each record behind it was decided by them.
 
 use std::sync::Arc;
 
@@ -170,11 +171,11 @@ async fn put_unaudited<W: Seams>(
     }
     let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
     let change = stored.write(&switch.vault, token, version)?;
-    let commit = Commit { documents: vec![change], ..Commit::default() };
+    let product = Some(Box::new(rules));
+    let commit = Commit { documents: vec![change], product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
     let written = switch.store.document(DocumentKind::Product, token).await?;
     let written = written.ok_or(Refused::NoSuchProduct)?;
-    switch.products.put(StoredProduct::read(&switch.vault, &written)?.rules(&written)?);
     view(switch, &written)
 }
 
@@ -218,8 +219,8 @@ async fn check_cards<W: Seams>(
 pub struct Forbidden {
     product: Box<str>,
     changes_currency: bool,
-    /// BINs that it has no more.
-    gone: Vec<Box<str>>,
+    /// The BINs that it has after the change.
+    bins: Vec<Box<str>>,
 }
 
 impl Forbidden {
@@ -227,11 +228,11 @@ impl Forbidden {
     #[must_use]
     pub fn between(before: &Product, after: &Product) -> Option<Forbidden> {
         let still_has = |bin: &str| after.bins.iter().any(|kept| bin.starts_with(&**kept));
-        let gone: Vec<_> = before.bins.iter().filter(|bin| !still_has(bin)).cloned().collect();
+        let loses_bin = before.bins.iter().any(|bin| !still_has(bin));
         let changes_currency = before.currency != after.currency;
-        let product = before.name.clone();
-        let takes = changes_currency || !gone.is_empty();
-        takes.then_some(Forbidden { product, changes_currency, gone })
+        let (product, bins) = (before.name.clone(), after.bins.clone());
+        let takes = changes_currency || loses_bin;
+        takes.then_some(Forbidden { product, changes_currency, bins })
     }
 
     /// Whether a card is of the product.
@@ -250,7 +251,7 @@ impl Forbidden {
             return Some(Refused::ProductHasCards("currency"));
         }
         let pan = vault.open(&card.identity.key, &card.identity.sealed_pan).ok()?;
-        let is_gone = self.gone.iter().any(|bin| pan.digits().starts_with(bin.as_bytes()));
-        is_gone.then_some(Refused::ProductHasCards("bins"))
+        let has_bin = self.bins.iter().any(|bin| pan.digits().starts_with(bin.as_bytes()));
+        (!has_bin).then_some(Refused::ProductHasCards("bins"))
     }
 }

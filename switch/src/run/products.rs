@@ -61,7 +61,8 @@ fn written(
         Some(known) if is_same(&known) => known,
         known => {
             let version = known.map_or(0, |known| known.version);
-            store.restate(wanted.write(vault, token, version)?)?;
+            let rules = settings.product(token, 1).map_err(Refused::Settings)?;
+            store.restate(wanted.write(vault, token, version)?, rules)?;
             let written = store.document_of(DocumentKind::Product, token);
             written.ok_or_else(|| Refused::ProductUnreadable(token.to_owned()))?
         }

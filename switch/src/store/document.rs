@@ -1,5 +1,5 @@
-//! Documents: what the issuer keeps besides cards. Each has a kind, a token, a version and a body of
-//! JSON, which is sealed where it may hold personal data or secrets.
+//! Documents: what the issuer keeps besides cards. Each has a kind, a token, a version and a body
+//! of JSON, which is sealed where it may hold personal data or secrets.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -139,8 +139,8 @@ impl Document {
     }
 }
 
-/// What the seal of a document covers besides its text. The version is known only when the record is
-/// written, so it is the one that was replaced.
+/// What the seal of a document covers besides its text. The version is known only when the record
+/// is written, so it is the one that was replaced.
 fn place_of(kind: DocumentKind, token: &str, replaces: u64) -> Vec<u8> {
     let head = [kind.number()];
     [&head[..], &replaces.to_be_bytes(), token.as_bytes()].concat()

@@ -73,7 +73,8 @@ use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
 use super::readers::{AcknowledgeError, ReaderName, Readers};
 use super::record::{EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
-use crate::cache::{Card, Cards};
+use crate::authorization::Product;
+use crate::cache::{Card, Cards, Products};
 use crate::cards::CardKey;
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::SyncMode;
@@ -94,6 +95,8 @@ struct Shared {
     cards: Cards,
     duplicates: ByNetwork,
     documents: Documents,
+    /// The products whose rules cards follow.
+    products: Arc<Products>,
     readers: Readers,
     sync: SyncMode,
     /// How much of the journal one page reads, in bytes.
@@ -151,12 +154,13 @@ impl EmbeddedStore {
         self.shared.documents.get(kind, token, self.shared.clock.now())
     }
 
-    /// Writes a document that each start writes again if it is lost, so nobody waits for it.
+    /// Writes a product that each start writes again if it is lost, so nobody waits for it.
     ///
     /// # Errors
     /// [`CommitError`].
-    pub fn restate(&self, change: DocumentChange) -> Result<(), CommitError> {
-        let commit = Commit { documents: vec![change], ..Commit::default() };
+    pub fn restate(&self, change: DocumentChange, rules: Product) -> Result<(), CommitError> {
+        let product = Some(Box::new(rules));
+        let commit = Commit { documents: vec![change], product, ..Commit::default() };
         self.shared.append_commit(commit, &mut None).map(drop)
     }
 

@@ -1,5 +1,5 @@
-//! What the store keeps: the parts of its records, one file for each kind. `stored` says how a value
-//! is written and read, `entry` what is around the parts.
+//! What the store keeps: the parts of its records, one file for each kind. `stored` says how a
+//! value is written and read, `entry` what is around the parts.
 
 mod acknowledged;
 mod card;

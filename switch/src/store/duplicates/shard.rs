@@ -268,8 +268,8 @@ impl Ring {
         found.into_iter().for_each(|number| self.forget(digest, number));
     }
 
-    /// Takes an entry out of the table, so that nobody finds it. It stays in the ring until it is the
-    /// oldest.
+    /// Takes an entry out of the table, so that nobody finds it. It stays in the ring until it is
+    /// the oldest.
     fn forget(&mut self, digest: [u64; 2], number: u32) {
         if let Ok(found) = self.numbers.find_entry(table_hash(digest), |own| *own == number) {
             found.remove();

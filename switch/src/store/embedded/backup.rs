@@ -1,5 +1,5 @@
-//! Copies of a data directory that a start can use: journal, snapshots and keys, and a mark that says
-//! what it is. A copy is there whole, under its name, or not at all.
+//! Copies of a data directory that a start can use: journal, snapshots and keys, and a mark that
+//! says what it is. A copy is there whole, under its name, or not at all.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -215,16 +215,16 @@ fn end_of(journal: &Journal, info: &SegmentInfo, last: Sequence) -> Result<u64, 
 pub fn backup_of_stopped(data_dir: &Path, to: &Path, time: Timestamp) -> Result<Backup, OpenError> {
     let journal = data_dir.join("journal");
     let _lock = Lock::take(data_dir)?;
-    let Some((mark, _)) = TailMark::open(&journal)? else {
+    let Some((mark, _)) = TailMark::look(&journal)? else {
         return Err(OpenError::Absent(journal.display().to_string()));
     };
     let mut draft = Draft::begin(to, data_dir)?;
     draft.copy_keys(data_dir)?;
     draft.copy_snapshots(data_dir)?;
     let listing = scan::list(&journal)?;
-    for number in listing.segments.range(mark.mark.oldest..) {
+    for number in listing.segments.range(mark.oldest..) {
         draft.copy_whole(&segment_path(&journal, *number), "journal")?;
     }
     draft.copy_whole(&mark_path(&journal), "journal")?;
-    Ok(draft.finish(mark.mark.synced, time)?)
+    Ok(draft.finish(mark.synced, time)?)
 }

@@ -1,10 +1,10 @@
 //! Reading the journal while it is written, a block at a time and either way: pages of transactions
 //! and events are made of this.
 //!
-//! No record reaches into a sector unless it begins at the start of one, so that every sector can be
-//! read alone: it begins with a record, or lies within a longer one, or holds nothing. Records that
-//! follow each other from a sector of a block on belong to that block, also where a long one reaches
-//! beyond its end. A segment of the first version has no sectors, and is one block.
+//! No record reaches into a sector unless it begins at the start of one, so that every sector can
+//! be read alone: it begins with a record, or lies within a longer one, or holds nothing. Records
+//! that follow each other from a sector of a block on belong to that block, also where a long one
+//! reaches beyond its end. A segment of the first version has no sectors, and is one block.
 
 use std::io;
 use std::ops::{ControlFlow, Range};

@@ -18,14 +18,14 @@ use crate::cards::CardKey;
 use crate::clock::Timestamp;
 use crate::place::open_regular;
 use crate::store::document::DocumentKind;
-use crate::store::record::{self, Part, Reads, SnapshotRecord};
+use crate::store::record::{self, Part, Reads, SnapshotRecord, Unreadable};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// For people, a line for each thing.
     pub lines: Vec<String>,
-    /// Whether anything is damaged that a start would refuse, or pass over.
+    /// Whether anything is damaged, or is not read, that a start would refuse, or pass over.
     pub is_damaged: bool,
 }
 
@@ -38,6 +38,17 @@ impl Checked {
         self.is_damaged = true;
         self.say(format!("damaged: {damaged}"));
     }
+
+    /// What another release has written, and this one does not read: it may be well.
+    fn unread(&mut self, unread: &Damaged) {
+        self.is_damaged = true;
+        self.say(format!("not read: {unread}"));
+    }
+}
+
+/// Whether another release has written it.
+const fn is_of_another(error: &Unreadable) -> bool {
+    matches!(error, Unreadable::Older(_) | Unreadable::Newer(_) | Unreadable::Version { .. })
 }
 
 /// What the store would hold.
@@ -111,7 +122,10 @@ pub fn check(data_dir: &Path) -> Result<Checked, OpenError> {
         of_kind.iter().map(|(name, count)| format!("{name} {count}")).collect();
     checked.say(format!("documents: {} {}", held.documents.len(), of_kind.join(", ")));
     checked.say(format!("readers of events: {}", held.readers.len()));
-    checked.say(if checked.is_damaged { "it is damaged" } else { "nothing is damaged" });
+    checked.say(match checked.is_damaged {
+        true => "not all of it is well",
+        false => "nothing is damaged",
+    });
     checked.lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
     Ok(checked)
 }
@@ -125,10 +139,12 @@ fn check_snapshots(
     let mut newest = None;
     for (from, path) in snapshots(directory)? {
         let mut found = Held::default();
-        let mut formats = BTreeSet::new();
+        let (mut formats, mut is_foreign) = (BTreeSet::new(), false);
         let mut visit = |bytes: &[u8]| {
             formats.extend(record::format_of(bytes));
-            found.take_snapshot(record::read_snapshot(bytes).map_err(|error| error.to_string())?);
+            let read = record::read_snapshot(bytes);
+            is_foreign |= read.as_ref().is_err_and(is_of_another);
+            found.take_snapshot(read.map_err(|error| error.to_string())?);
             Ok(())
         };
         match snapshot_read::read_one(&path, from, &mut visit) {
@@ -142,6 +158,7 @@ fn check_snapshots(
                 ));
                 (*held, newest) = (found, Some(info));
             }
+            Err(OpenError::Damaged(unread)) if is_foreign => checked.unread(&unread),
             Err(OpenError::Damaged(damaged)) => {
                 checked.damaged(&damaged);
                 checked.say(match newest {
@@ -176,9 +193,9 @@ fn check_journal(
     let start = newest.map_or(Sequence::FIRST, |info| info.from);
     let mut counts = BTreeMap::<&str, u64>::new();
     let (mut formats, mut last, mut time) = (BTreeSet::new(), Sequence::NONE, None);
+    let mut is_foreign = false;
     let mut visit = |sequence: Sequence, _, bytes: &[u8]| {
         formats.extend(record::format_of(bytes));
-        last = sequence;
         let reads = if sequence >= start { Reads::State } else { Reads::History };
         let read = record::read_entry(bytes, reads, |part| {
             *counts.entry(part.name()).or_default() += 1;
@@ -189,7 +206,10 @@ fn check_journal(
                 held.take(&part);
             }
         });
-        read.map(|()| false).map_err(|error| error.to_string())
+        is_foreign |= read.as_ref().is_err_and(is_of_another);
+        read.map_err(|error| error.to_string())?;
+        last = sequence;
+        Ok(false)
     };
     let replay = Replay {
         start: Some(start),
@@ -210,6 +230,10 @@ fn check_journal(
             }
             Ok(())
         }
+        Err(OpenError::Damaged(unread)) if is_foreign => {
+            checked.unread(&unread);
+            Ok(())
+        }
         Err(OpenError::Damaged(damaged)) => {
             checked.damaged(&damaged);
             say_kept(checked, journal, &damaged, (last, start))
@@ -219,11 +243,11 @@ fn check_journal(
 }
 
 fn examine(journal: &Path, mut replay: Replay<'_>) -> Result<Examined, OpenError> {
-    let Some((mark, damaged_slot)) = TailMark::open(journal)? else {
+    let Some(mark) = TailMark::look(journal)? else {
         let reason = "tail mark: the file is missing";
         return Err(Damaged::new(&super::tail_mark::mark_path(journal), 0, reason).into());
     };
-    recovery::examine(journal, (mark.mark, damaged_slot), &mut replay)
+    recovery::examine(journal, mark, &mut replay)
 }
 
 fn say_records(

@@ -1,5 +1,5 @@
-//! What is written: each call checks, appends and changes memory under the lock of the journal's end,
-//! so that the journal has the order of the changes.
+//! What is written: each call checks, appends and changes memory under the lock of the journal's
+//! end, so that the journal has the order of the changes.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::journal::{Append, Tail};
 use super::types::{AppendError, Position, Sequence};
 use super::{Shared, failed};
+use crate::authorization::Product;
 use crate::cache::Card;
 use crate::clock::Timestamp;
 use crate::config::SyncMode;
@@ -86,6 +87,9 @@ impl Shared {
         if !ends.is_empty() {
             self.change_documents(commit.documents, &ends, sequence);
         }
+        if let Some(rules) = commit.product {
+            self.products.put(Product { version: sequence.get(), ..*rules });
+        }
         // Before the claim below takes the same lock.
         reversed.into_iter().for_each(|originals| originals.reverse(sequence.get()));
         if let Some(transaction) = commit.transaction.filter(|transaction| transaction.is_kept) {
@@ -101,7 +105,9 @@ impl Shared {
     /// Whether the reply waits for the disk.
     fn must_wait(&self, commit: &Commit<'_>) -> bool {
         let last_removal = || self.last_removal.load(Ordering::Relaxed);
-        let decided_on = commit.card.map_or_else(last_removal, |card| card.state.version);
+        // The rules of a product may be newer than the card.
+        let of_card = |card: &Card| card.state.version.max(card.product.version);
+        let decided_on = commit.card.map_or_else(last_removal, of_card);
         self.sync == SyncMode::All
             || commit.change.is_some()
             || commit.reverses.is_some()

@@ -194,6 +194,7 @@ impl EmbeddedStore {
             journal,
             cards: loading.cards,
             duplicates: loading.duplicates,
+            products: Arc::clone(&options.products),
             documents: loading.documents,
             readers: loading.readers,
             page_scan_bytes_max: options.config.page_scan_bytes_max,

@@ -281,6 +281,7 @@ async fn all_of_a_commit_is_kept_or_nothing() {
         transaction: Some(transaction(7, Timestamp::from_seconds(7))),
         events: events(),
         documents,
+        product: None,
         reverses: None,
     };
     let refused = store.commit(change(vec![write("taken", 0, 10)]), &mut None).await;

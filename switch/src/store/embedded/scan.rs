@@ -94,7 +94,7 @@ pub(super) fn missing(directory: &Path, number: u32) -> Damaged {
 /// What the header says; `None` for zeros. A header is less than what a disk writes at once, so one
 /// that is neither was damaged.
 fn read_info(path: &Path, number: u32) -> Result<Option<SegmentInfo>, OpenError> {
-    let read = Segment::open_at(path, number).and_then(|segment| {
+    let read = Segment::open_to_read(path, number).and_then(|segment| {
         let header = segment.read_header()?;
         Ok((segment.bytes, header))
     });

@@ -53,7 +53,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Fields, numbered, seal, sync_directory, unseal, write_zeros};
 use super::types::Sequence;
-use crate::place::open_regular_to_write;
+use crate::place::{open_regular, open_regular_to_write};
 
 /// Bytes of a segment's header.
 pub const HEADER_BYTES: usize = 64;
@@ -305,8 +305,16 @@ impl Segment {
         Self::open_at(&segment_path(directory, number), number)
     }
 
-    pub(super) fn open_at(path: &Path, number: u32) -> io::Result<Self> {
-        let file = open_regular_to_write(path)?;
+    fn open_at(path: &Path, number: u32) -> io::Result<Self> {
+        Self::of(path, number, open_regular_to_write(path)?)
+    }
+
+    /// Opens it where nothing is to be written: a copy may lie where nothing can be.
+    pub(super) fn open_to_read(path: &Path, number: u32) -> io::Result<Self> {
+        Self::of(path, number, open_regular(path)?)
+    }
+
+    fn of(path: &Path, number: u32, file: File) -> io::Result<Self> {
         Ok(Self { number, bytes: file.metadata()?.len(), path: path.to_owned(), file })
     }
 

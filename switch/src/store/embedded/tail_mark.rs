@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::files::{Fields, create_private, seal, sync_directory, unseal};
 use super::types::{Damaged, Failed, OpenError, Sequence};
-use crate::place::open_regular_to_write;
+use crate::place::{open_regular, open_regular_to_write};
 
 const MAGIC: [u8; 8] = *b"pinsmark";
 const VERSION: u32 = 1;
@@ -85,22 +85,21 @@ impl TailMark {
     pub(super) fn open(directory: &Path) -> Result<Option<Loaded>, OpenError> {
         let path = mark_path(directory);
         let Some(file) = open_locked(&path)? else { return Ok(None) };
-        let size = file.metadata().map_err(|error| Failed::new(&path, error))?.len();
-        if size != FILE_BYTES {
-            let reason = format!("tail mark: the file has {size} bytes, not {FILE_BYTES}");
-            return Err(Damaged::new(&path, size.min(FILE_BYTES), reason).into());
-        }
-        let first = read_slot(&file, 0).map_err(|error| Failed::new(&path, error))?;
-        let second = read_slot(&file, PAGE_BYTES).map_err(|error| Failed::new(&path, error))?;
-        let bad = |offset| Damaged::new(&path, offset, "tail mark: slot is damaged");
-        let (mark, damaged) = match (first, second) {
-            (Some(a), Some(b)) if a.counter > b.counter => (a, None),
-            (Some(_), Some(b)) => (b, None),
-            (Some(a), None) => (a, Some(bad(PAGE_BYTES))),
-            (None, Some(b)) => (b, Some(bad(0))),
-            (None, None) => return Err(bad(0).into()),
-        };
+        let (mark, damaged) = Mark::read(&path, &file)?;
         Ok(Some((Self { path, mark, file: Arc::new(file) }, damaged)))
+    }
+
+    /// What the mark says, for who writes nothing; `None` when the file is missing.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] when it has the wrong size or no good slot.
+    pub(super) fn look(directory: &Path) -> Result<Option<(Mark, Option<Damaged>)>, OpenError> {
+        let path = mark_path(directory);
+        match open_regular(&path) {
+            Ok(file) => Mark::read(&path, &file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failed::new(&path, error).into()),
+        }
     }
 
     /// Writes the slot whose turn it is.
@@ -126,6 +125,25 @@ impl TailMark {
 }
 
 impl Mark {
+    /// The valid slot, and the one that is damaged.
+    fn read(path: &Path, file: &File) -> Result<(Mark, Option<Damaged>), OpenError> {
+        let size = file.metadata().map_err(|error| Failed::new(path, error))?.len();
+        if size != FILE_BYTES {
+            let reason = format!("tail mark: the file has {size} bytes, not {FILE_BYTES}");
+            return Err(Damaged::new(path, size.min(FILE_BYTES), reason).into());
+        }
+        let first = read_slot(file, 0).map_err(|error| Failed::new(path, error))?;
+        let second = read_slot(file, PAGE_BYTES).map_err(|error| Failed::new(path, error))?;
+        let bad = |offset| Damaged::new(path, offset, "tail mark: slot is damaged");
+        match (first, second) {
+            (Some(a), Some(b)) if a.counter > b.counter => Ok((a, None)),
+            (Some(_), Some(b)) => Ok((b, None)),
+            (Some(a), None) => Ok((a, Some(bad(PAGE_BYTES)))),
+            (None, Some(b)) => Ok((b, Some(bad(0)))),
+            (None, None) => Err(bad(0).into()),
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut slot = Vec::with_capacity(SLOT_BYTES);
         slot.extend_from_slice(&MAGIC);

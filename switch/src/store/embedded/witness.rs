@@ -1,6 +1,6 @@
-//! Whether the data are older than what the switch has answered: a backup says so itself, and of any
-//! other copy only a witness can tell, a file outside the data directory that says how far the store
-//! was.
+//! Whether the data are older than what the switch has answered: a backup says so itself, and of
+//! any other copy only a witness can tell, a file outside the data directory that says how far the
+//! store was.
 //!
 //! Two lines of text, `record N` and `time T`: the newest record that is on disk, and when that was
 //! known. Written under another name, synced and renamed, each second and at the close.

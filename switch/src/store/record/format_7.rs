@@ -9,9 +9,10 @@
 //! 3 transaction   time i64, card key 16, masked PAN 10, network text, MTI 4, DE3 6, DE4 u64,
 //!                 DE49 u16, DE7 10, DE11 6, DE32 11, DE37 1 + 12, reason u16, DE38 1 + 6,
 //!                 verification of PIN u8 and of cryptogram u8 (0: none), flags u8 (bit 0: the
-//!                 answer is kept for repeats; bit 1: it has tag 91; bit 2: it has a script), script
-//!                 id 4, key, body digest u64, whether there was such a card u8, its previous
-//!                 record u64 (0: none), notes u8 times (number u8, value u64, parameter u64)
+//!                 answer is kept for repeats; bit 1: it has tag 91; bit 2: it has a script),
+//!                 script id 4, key, body digest u64, whether there was such a card u8, its
+//!                 previous record u64 (0: none), notes u8 times (number u8, value u64, parameter
+//!                 u64)
 //! 4 event         kind u8 (1: state.suspended, 2: pin_change.expired), time i64, card key 16
 //! ```
 //!

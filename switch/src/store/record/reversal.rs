@@ -1,7 +1,8 @@
 //! The bytes of what a reversal has forbidden.
 //!
 //! ```text
-//! 6 reversal        time i64, key of the original as in a transaction; 0 in its MTI and DE37 is any
+//! 6 reversal        time i64, key of the original as in a transaction, where 0 in its MTI and DE37
+//!                   is any
 //! 10 of a snapshot  network text, time, key: it must outlast the segment that says so
 //! ```
 

@@ -4,9 +4,9 @@
 //! 3 transaction  whether there was such a card, and where its transaction before this one stands
 //!                (flag, then u64, 0: none), time i64, card key 16, masked PAN 10, network text,
 //!                MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 (flag, 12),
-//!                answer, verification of the PIN and of the cryptogram (flag, u8: 1 right, 2 wrong,
-//!                3 bad PIN block, 4 unavailable), whether a repeat gets the answer u8, key, digest
-//!                of the body u64, notes u8 times (number u8, value u64, parameter u64)
+//!                answer, verification of the PIN and of the cryptogram (flag, u8: 1 right, 2
+//!                wrong, 3 bad PIN block, 4 unavailable), whether a repeat gets the answer u8, key,
+//!                digest of the body u64, notes u8 times (number u8, value u64, parameter u64)
 //!
 //! answer:        reason u16, DE38 (flag, 6), chip u8 (0: nothing; 1: tag 91; 2: and the script of
 //!                this id 4)
