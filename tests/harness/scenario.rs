@@ -38,7 +38,9 @@
 //!                                       it verifies, and has no answer for a chip
 //! hsm takes 150ms                       for each verification
 //! asked -> 3                            PINs that the HSM was asked about, since its start
-//! event A -> state.suspended            what A's last transaction told others; `none`
+//! view A -> ACTIVE 01 3112/02 plastics=2  what `card show` tells of it
+//! event A -> state.suspended            what A's last transaction told others, of the plastic that
+//!                                       it was about; `none`
 //! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
 
@@ -50,7 +52,7 @@ use std::time::Duration;
 use iso_specs::{Mti, Spec};
 use switch::cards::{CardStatus, Embossed};
 use switch::clock::Timestamp;
-use switch::control;
+use switch::control::{self, Command};
 use switch::event::EventKind;
 use switch::store::Store;
 use switch::store::page::TransactionFilter;
@@ -58,7 +60,7 @@ use switch::store::record::Part;
 use tokio::io::DuplexStream;
 
 use crate::chip::{forge_cryptogram, is_believed, set_chip_data};
-use crate::switch_under_test::{SwitchUnderTest, TestClock};
+use crate::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use crate::terminal::{Fields, Reply, Terminal, WRONG_ZPK, ZPK, pan, pin_block};
 
 /// Elements that an answer gives back.
@@ -170,7 +172,8 @@ impl Player {
                 hsm.set_down(*state == "down");
                 hsm.set_without_arpc(*state == "no-arpc");
             }
-            ["event", card] => self.event(card, &expected).await,
+            ["view", card] => self.view(card, &expected).await,
+            ["event", plastic] => self.event(plastic, &expected).await,
             ["history", card] => self.history(card, &expected).await,
             ["repeat", mti, changes @ ..] => {
                 let last = self.last.clone().unwrap();
@@ -302,16 +305,38 @@ impl Player {
         assert!(missing.is_none() && !expected.is_empty(), "{}: found {found}", self.at);
     }
 
+    /// What the command line shows of a card.
+    async fn view(&mut self, card: &str, expected: &[&str]) {
+        let show = Command::Show { token: card.to_owned() };
+        let shown = execute(&self.switch().switch, show).await;
+        let control::Reply::Card(shown) = shown else { panic!("{}: {shown:?}", self.at) };
+        let plastic = format!("{}/{}", shown.expiration, shown.pan_sequence_number);
+        let plastics = format!("plastics={}", shown.plastics.len());
+        let found = [shown.state, shown.reason_code, plastic, plastics];
+        assert_eq!(expected, found, "{}", self.at);
+    }
+
     /// What the last transaction of a card told others.
-    async fn event(&mut self, card: &str, expected: &[&str]) {
-        let position = self.switch().card(card).await.entry.last_record();
-        let parts = self.switch().switch.store.entry(position).unwrap();
-        let is_suspension = |part: &Part| match part {
-            Part::Event(event) => event.kind == EventKind::StateSuspended,
-            _ => false,
-        };
-        let found = if parts.iter().any(is_suspension) { "state.suspended" } else { "none" };
+    async fn event(&mut self, plastic: &str, expected: &[&str]) {
+        let (card, place) = self.place(plastic);
+        let card = self.switch().card(&card).await;
+        let parts = self.switch().switch.store.entry(card.entry.last_record()).unwrap();
+        let suspensions = parts.iter().filter_map(|part| match part {
+            Part::Event(event) if event.kind == EventKind::StateSuspended => Some(event),
+            _ => None,
+        });
+        let suspensions: Vec<_> = suspensions.collect();
+        let found = if suspensions.is_empty() { "none" } else { "state.suspended" };
         assert_eq!(expected, [found], "{}", self.at);
+        for event in &suspensions {
+            let plastic = &card.state.plastics[place];
+            let token = plastic.token().unwrap_or(&card.entry.identity.token);
+            let told = (&event.card_token, event.expiry);
+            assert_eq!(told, (token, Some(plastic.expiry)), "{}", self.at);
+            let states = [event.before, event.after].map(|state| state.unwrap().status);
+            assert_eq!(states, [CardStatus::Active, CardStatus::Suspended], "{}", self.at);
+        }
+        assert!(suspensions.len() <= 1, "{}: told twice", self.at);
     }
 
     /// The reasons of a card's transactions, oldest first.

@@ -33,9 +33,9 @@ impl Fate {
     }
 }
 
-/// What is known of the chip, with what a transaction tells whose cryptogram is right. Its CVR speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not
-/// asked. Only in a transaction of a contact chip by DE22 does silence mean that the script was
-/// lost.
+/// What is known of the chip, with what a transaction tells whose cryptogram is right. Its CVR
+/// speaks of the last transaction that went online; 9F5B, which no cryptogram covers, is not asked.
+/// Only in a transaction of a contact chip by DE22 does silence mean that the script was lost.
 pub(super) fn observe(
     chip: Chip,
     check: &CryptogramCheck,

@@ -289,8 +289,8 @@ pub(super) async fn change<W: Seams>(
     Err(Refused::Busy)
 }
 
-/// Commits a change of a card, with what others are told, each of the plastic at this place. Of a change of the PIN that has
-/// ended, the audit says the same.
+/// Commits a change of a card, with what others are told, each of the plastic at this place. Of a
+/// change of the PIN that has ended, the audit says the same.
 pub(super) async fn commit<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
