@@ -284,7 +284,7 @@ async fn of_two_changes_from_one_version_one_is_refused() {
         assert_eq!((done.len(), refused.len()), (1, 1));
         let (done, refused) = (done.into_iter().next().unwrap(), refused.into_iter().next());
         assert_eq!(refused.unwrap().unwrap_err().code(), Code::ProductChanged);
-        let shown = products::show(&test.switch, "debit").await.unwrap();
+        let shown = products::show(&test.switch, &Actor::user(0), "debit").await.unwrap();
         assert_eq!(shown, done.unwrap());
         version = shown.version;
     }
@@ -296,9 +296,9 @@ async fn products_outlive_the_process_and_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
     put(&test, "debit", debit(4)).await.unwrap();
-    let before = products::list(&test.switch).await.unwrap();
+    let before = products::list(&test.switch, &Actor::user(0)).await.unwrap();
     let test = test.restart();
-    assert_eq!(products::list(&test.switch).await.unwrap(), before);
+    assert_eq!(products::list(&test.switch, &Actor::user(0)).await.unwrap(), before);
     let limit = |test: &SwitchUnderTest, name: &str| {
         test.switch.products.product(name).unwrap().pin_retry_limit.map(u32::from)
     };
@@ -307,7 +307,7 @@ async fn products_outlive_the_process_and_the_file() {
     drop(test);
     let other = config().replace("\"of-file\"", "\"another\"");
     let test = SwitchUnderTest::start(&other, directory.path(), TestClock::default());
-    let tokens = products::list(&test.switch).await.unwrap().into_iter();
+    let tokens = products::list(&test.switch, &Actor::user(0)).await.unwrap().into_iter();
     let tokens: Vec<_> = tokens.map(|view| (view.token, view.managed_by)).collect();
     let [file, api] = [ManagedBy::File, ManagedBy::Api];
     let wanted = [("another", file), ("debit", api), ("of-file", file)];

@@ -174,8 +174,11 @@ impl<'k, 't> Keys<'k, 't> {
     }
 
     fn place_at(&self, key: &str, span: Option<Range<usize>>) -> Place {
-        let pointer =
-            format!("{}/{}", self.place.pointer, key.replace('~', "~0").replace('/', "~1"));
+        let pointer = format!(
+            "{}/{}",
+            self.place.pointer,
+            key.escape_debug().to_string().replace('~', "~0").replace('/', "~1")
+        );
         Place { span, name: self.name_of(key), pointer }
     }
 

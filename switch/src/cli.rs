@@ -246,7 +246,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
         Action::Transaction(action) => transaction(action, config),
         Action::ExplainCryptogram { token, chip_data } => {
             let (token, de55) = (token.clone(), chip_data.clone());
-            print(config, SoftwareCommand::ExplainCryptogram { token, de55 })
+            ask_and_print(config, SoftwareCommand::ExplainCryptogram { token, de55 })
         }
         Action::Product(action) => product(action, config),
         Action::Decode(words) => decode::decode(words),
@@ -274,7 +274,7 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
         CardAction::Import { file } => return bulk::import(config, file),
         CardAction::Remove { tokens } => return bulk::remove(config, tokens),
     };
-    print(config, command)
+    ask_and_print(config, command)
 }
 
 fn product(action: &ProductAction, config: &Config) -> Result<(), CliError> {
@@ -289,7 +289,7 @@ fn product(action: &ProductAction, config: &Config) -> Result<(), CliError> {
             Command::PutProduct { token: token.clone(), settings, version: *version }
         }
     };
-    print(config, command)
+    ask_and_print(config, command)
 }
 
 fn dialect(action: &DialectAction) -> Result<(), CliError> {
@@ -309,11 +309,11 @@ fn dialect(action: &DialectAction) -> Result<(), CliError> {
 
 fn transaction(action: &TransactionAction, config: &Config) -> Result<(), CliError> {
     let TransactionAction::Show { token, count } = action;
-    print(config, Command::Transactions { token: token.clone(), count: *count })
+    ask_and_print(config, Command::Transactions { token: token.clone(), count: *count })
 }
 
-/// Carries a command out and prints what comes back, as JSON.
-fn print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliError> {
+/// Asks the running switch, or the store where none runs, and prints what comes back, as JSON.
+fn ask_and_print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliError> {
     let text = match ask(config, asked)? {
         Some(Reply::Card(card)) => serde_json::to_string_pretty(&card),
         Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),

@@ -274,9 +274,11 @@ pub async fn answer<W: Seams<Hsm = SoftwareHsm>>(
     match request {
         ControlRequest::Command(command) => execute(switch, actor, command).await,
         ControlRequest::Software(SoftwareCommand::ExplainCryptogram { token, de55 }) => {
-            cryptogram::explain(switch, &token, &de55).await.into()
+            cryptogram::explain(switch, actor, &token, &de55).await.into()
         }
-        ControlRequest::Software(SoftwareCommand::ReloadKeys) => keys::reload(switch, actor).into(),
+        ControlRequest::Software(SoftwareCommand::ReloadKeys) => {
+            keys::reload(switch, actor).await.into()
+        }
     }
 }
 
@@ -285,36 +287,32 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
     match command {
         Command::Show { token } => cards::show(switch, actor, &token).await.into(),
         Command::Activate { token } => cards::activate(switch, actor, &token).await.into(),
-        Command::SetPin { token, pin } => match pin.parse() {
-            Ok(pin) => pins::set(switch, actor, &token, &pin).await.into(),
-            Err(refused) => Reply::Refused(refused.into()),
-        },
+        Command::SetPin { token, pin } => {
+            pins::set(switch, actor, &token, pin.parse()).await.into()
+        }
         Command::Unblock { token } => pins::unblock(switch, actor, &token).await.into(),
-        Command::Add(card) => match card.parse() {
-            Ok(card) => cards::create(switch, actor, card).await.into(),
-            Err(refused) => Reply::Refused(refused.into()),
-        },
+        Command::Add(card) => cards::create(switch, actor, &card.token, card.parse()).await.into(),
         Command::AddMany(all) => {
             let all = all.iter().map(CardForm::parse).collect();
             cards::add(switch, actor, all).await.into()
         }
         Command::Remove { tokens } => cards::remove(switch, actor, &tokens).await.into(),
         Command::Transactions { token, count } => {
-            history::transactions(switch, &token, count).await.into()
+            history::transactions(switch, actor, &token, count).await.into()
         }
-        Command::Products => products::list(switch).await.into(),
-        Command::Product { token } => products::show(switch, &token).await.into(),
+        Command::Products => products::list(switch, actor).await.into(),
+        Command::Product { token } => products::show(switch, actor, &token).await.into(),
         Command::PutProduct { token, settings, version } => {
             products::put(switch, actor, &token, settings, version).await.into()
         }
         Command::Events { after, count } => {
-            events::list(switch, after.as_deref(), count).await.into()
+            events::list(switch, actor, after.as_deref(), count).await.into()
         }
         Command::Acknowledge { reader, through } => {
-            events::acknowledge(switch, &reader, through.as_deref()).await.into()
+            events::acknowledge(switch, actor, &reader, through.as_deref()).await.into()
         }
         Command::Backup { to } => events::backup(switch, actor, &to).await.into(),
-        Command::CheckUnused { kcv } => keys::check_unused(switch, &kcv).await.into(),
+        Command::CheckUnused { kcv } => keys::check_unused(switch, actor, &kcv).await.into(),
     }
 }
 

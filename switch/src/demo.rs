@@ -115,7 +115,8 @@ async fn add_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), R
         pan: Zeroizing::new(card.pan.to_owned()),
         ..request(card.product, PinText::new(Zeroizing::new(card.pin.to_owned())))
     };
-    cards::create(switch, &Actor::switch("demo"), form.parse()?).await.map(drop)
+    let actor = Actor::switch("demo");
+    cards::create(switch, &actor, card.token, form.parse()).await.map(drop)
 }
 
 /// What all cards of the demo have in common.

@@ -1,11 +1,12 @@
 //! The service behind every door: what the issuer does with cards. A door parses what it got, calls
 //! one of these, and renders what comes back; it touches neither store nor HSM nor the state of a
-//! card. Each call names its [`Actor`](crate::event::Actor), leaves its audit line, and commits its
-//! events together with the change.
+//! card. Each call that changes something names its [`Actor`](crate::event::Actor) and leaves an
+//! audit line; the events of a card are committed together with its change.
 
 pub mod refused;
 pub mod audit;
 pub mod secret;
+mod change;
 pub mod cards;
 pub mod pins;
 pub mod products;

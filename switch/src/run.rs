@@ -26,7 +26,7 @@ use crate::hsm::software::keys::{
 };
 use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
-use crate::hsm::{ChipKeys, Kcv};
+use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::in_flight::InFlight;
 use crate::issuing::{Refused, audit, keys, pins};
 use crate::listener::{Listening, Workers};
@@ -144,7 +144,8 @@ pub fn open_keys(config: &Config) -> Result<Keys, RunError> {
 /// If a file cannot be written.
 pub fn label_keys(keys: &mut Keys) -> Result<(), RunError> {
     for name in keys.label()? {
-        tracing::info!(target: "audit", action = "key labelled", name);
+        let actor = Actor::switch("start");
+        tracing::info!(target: "audit", action = "key labelled", name, %actor);
     }
     Ok(())
 }
@@ -197,11 +198,12 @@ pub fn open<C: Clock + Clone>(
         algorithm: link.zone_key_algorithm(),
         under_older: metrics.under_older_zone_key(link.zpk.as_str()),
     });
+    // Before the products of the configuration are written: one whose keys are not there is none.
+    let hsm = SoftwareHsm::new(&keys, zone_keys.collect(), &keys::needs(&config.products))?;
     products::load(config, &store, &vault, &products)?;
-    let needs = keys::needs(&products.all());
     let switch = Switch {
         clock,
-        hsm: SoftwareHsm::new(&keys, zone_keys.collect(), &needs)?,
+        hsm,
         store,
         duplicates: DuplicateHasher::new(&vault.derive(b"duplicates")),
         vault,
@@ -310,9 +312,10 @@ pub async fn run(
     warn_of_places(&config);
     let control = ControlListener::bind(&config.data_dir)?;
     // Who changed a key before now could not tell us.
-    switch.hsm.reload_keys(&keys::needs(&switch.products.all()))?;
+    switch.hsm.reload_keys(&keys::needs(&config.products))?;
     audit::of_keys(&Actor::switch("start"), "key in use", &switch.hsm.inventory());
     warn_of_lost_references(&switch);
+    warn_of_products(&switch).await;
     if config.is_demo {
         demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
     }
@@ -423,6 +426,24 @@ fn warn_of_lost_references(switch: &PinSwitch) {
             cards,
             "no key or method is there any more by which the PINs of these cards were set: every \
              PIN of theirs is answered with 91 (see earlier_pin_verification)"
+        );
+    }
+}
+
+/// Products whose keys are not there, and cards whose product is gone.
+async fn warn_of_products(switch: &PinSwitch) {
+    for product in switch.products.all() {
+        let chip = product.chip.as_ref().map(|chip| &chip.keys);
+        if let Err(missing) = switch.hsm.check_keys(&product.pin_methods, chip).await {
+            let product = &*product.name;
+            tracing::error!(product, %missing, "what it is needed for is answered with 91");
+        }
+    }
+    let cards = switch.store.cache().count(|card| !card.product.rules().is_known());
+    if cards > 0 {
+        tracing::error!(
+            cards,
+            "the product of these cards is gone: each of theirs is declined 1015"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What authorizes: the seams put together.
+//! What authorizes: the seams put together. Here are its parts and limits only; what it does with
+//! a frame is `Switch::respond` in `transaction.rs`, each step in a file below that.
 
 use std::sync::Arc;
 

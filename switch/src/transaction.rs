@@ -2,7 +2,7 @@
 //! file of its name.
 //!
 //! ```text
-//! frame -> decode -> request -> route -> duplicate? -> load card -> required_checks
+//! frame -> decode -> route -> request -> duplicate? -> load card -> required_checks
 //!       -> hsm.verify (the cryptogram first; the PIN only if it is accepted) -> decide
 //!       -> hsm.issuer_authenticate -> commit -> response -> encode -> frame
 //! ```
@@ -115,12 +115,13 @@ impl<W: Seams> Switch<W> {
             };
             let Decided { card, decision, reversal, .. } = &decided;
             let answer = Answer::of(decision, work.approval_number());
-            let record = TransactionRecord::new(&work.request, work.place, answer, decision, now);
+            let record =
+                TransactionRecord::new(&work.request, work.identity, answer, decision, now);
             let commit =
                 Commit::of_decision(card.as_ref(), decision, (&work.request, record), *reversal);
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
-                Err(CommitError::Changed(_)) => work.has_searched(reversal.as_ref()),
+                Err(CommitError::Changed(_)) => work.note_searched(reversal.as_ref()),
                 Err(CommitError::Store(error)) => return Err(error.into()),
                 Err(CommitError::Limit(_)) => {
                     debug_assert!(false, "without documents a record has room");

@@ -68,7 +68,9 @@ impl Products {
         }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let unknown = || Arc::new(ProductEntry::new(Arc::new(Product::unknown(name))));
-        Arc::clone(entries.entry(name.into()).or_insert_with(unknown))
+        let entry = Arc::clone(entries.entry(name.into()).or_insert_with(unknown));
+        self.bins.store(Arc::new(Bins::of(entries.values())));
+        entry
     }
 
     /// The entry of a name; `None` where no product has it and no card asked for it.
@@ -120,31 +122,39 @@ impl Products {
         rules.filter(|product| product.is_known()).collect()
     }
 
-    /// Whether a PAN begins with a BIN of any product.
+    /// Whether a PAN may begin with a BIN of a product.
     #[must_use]
     pub fn have_bin_of(&self, pan: &Pan) -> bool {
         self.bins.load().have(pan.digits())
     }
 }
 
-/// The BINs of all products, sorted, without those that begin with another one: of the rest, only
-/// the last that is not behind a PAN can begin it.
+/// The BINs of all products.
 #[derive(Debug, Default)]
-struct Bins(Vec<Box<str>>);
+struct Bins {
+    /// Sorted, without those that begin with another one: of the rest, only the last that is not
+    /// behind a PAN can begin it.
+    sorted: Vec<Box<str>>,
+    /// Whether there are cards of a product that is gone: nobody knows its BINs.
+    has_unknown: bool,
+}
 
 impl Bins {
     fn of<'a>(entries: impl Iterator<Item = &'a Arc<ProductEntry>>) -> Bins {
-        let mut bins: Vec<Box<str>> =
-            entries.flat_map(|entry| entry.rules().bins.clone()).collect();
+        let (mut bins, mut has_unknown) = (Vec::new(), false);
+        for rules in entries.map(|entry| entry.rules()) {
+            has_unknown |= !rules.is_known();
+            bins.extend(rules.bins.iter().cloned());
+        }
         bins.sort_unstable();
         bins.dedup_by(|longer, shorter| longer.starts_with(&**shorter));
-        Bins(bins)
+        Bins { sorted: bins, has_unknown }
     }
 
     fn have(&self, pan: &[u8]) -> bool {
-        let behind = self.0.partition_point(|bin| bin.as_bytes() <= pan);
-        let last = behind.checked_sub(1).and_then(|place| self.0.get(place));
-        last.is_some_and(|bin| pan.starts_with(bin.as_bytes()))
+        let behind = self.sorted.partition_point(|bin| bin.as_bytes() <= pan);
+        let last = behind.checked_sub(1).and_then(|place| self.sorted.get(place));
+        self.has_unknown || last.is_some_and(|bin| pan.starts_with(bin.as_bytes()))
     }
 }
 
@@ -196,7 +206,9 @@ mod tests {
         let products = Products::default();
         let entry = products.entry("gone");
         assert!(!entry.rules().is_known() && products.product("gone").is_none());
+        let pan = Pan::parse(b"5413330000000019").unwrap();
+        assert!(products.have_bin_of(&pan), "nobody knows the BINs of its cards");
         products.put(product("gone", 1, &["476134"]));
-        assert!(entry.rules().is_known());
+        assert!(entry.rules().is_known() && !products.have_bin_of(&pan));
     }
 }

@@ -9,7 +9,7 @@ use switch::config::Config;
 use switch::control::{self, Command, Reply};
 use switch::store::embedded::{backup as copy, check as read};
 
-use super::{CliError, no_store, print};
+use super::{CliError, ask_and_print, no_store};
 
 /// The words of `events`.
 #[derive(Args)]
@@ -39,7 +39,7 @@ pub(super) fn events(config: &Config, words: &EventWords) -> Result<(), CliError
         }
         _ => Command::Events { after: after.clone(), count: *count },
     };
-    print(config, command)
+    ask_and_print(config, command)
 }
 
 pub(super) fn check(config: &Config, directory: Option<&Path>) -> Result<(), CliError> {

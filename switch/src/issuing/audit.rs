@@ -37,6 +37,17 @@ pub(super) fn of_cards(
     tracing::info!(target: "audit", action, cards, refused, %actor, failed);
 }
 
+/// A line for a call that changes nothing.
+pub(super) fn of_reading<T>(
+    actor: &Actor,
+    action: &str,
+    done: Result<T, Refused>,
+) -> Result<T, Refused> {
+    let refused = done.as_ref().err().map(Refused::code);
+    tracing::info!(target: "audit", action, done = done.is_ok(), %actor, ?refused);
+    done
+}
+
 /// A line for each key that is in use, has come into use, or has gone.
 pub fn of_keys(actor: &Actor, action: &str, keys: &[KeyVersion]) {
     for KeyVersion { name, version, kcv } in keys {

@@ -1,20 +1,19 @@
 //! Cards: show, add, activate, remove.
 
-use std::sync::Arc;
-
 use compact_str::CompactString;
 use smallvec::smallvec;
 
+use super::change::{Change, change, load, subject};
 use super::{CardView, Refused, audit, pins, views};
-use crate::cache::Card;
 use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
-use crate::cards::{CardState, CardStatus, Embossed, Expiry, MaskedPan, Pan, Plastic};
+use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
+use crate::hsm::NewPin;
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
 use crate::store::record::{Event, Subject};
-use crate::store::{Addition, COMMIT_ATTEMPTS_MAX, Commit, CommitError, Events, Removal, Store};
+use crate::store::{Addition, Removal, Store};
 use crate::switch::{Seams, Switch};
 
 /// Longest token of a card, in characters.
@@ -48,14 +47,14 @@ pub enum GivenPin {
     Offset(Digits),
 }
 
-/// What a call makes of a card.
-pub(super) struct Change {
-    /// The card after it.
-    pub(super) state: CardState,
-    /// Place of the plastic that the call is about.
-    pub(super) plastic: usize,
-    /// What others are told of it.
-    pub(super) event: EventKind,
+impl GivenPin {
+    const fn as_new(&self) -> NewPin<'_> {
+        match self {
+            GivenPin::Clear(pin) => NewPin::Clear(pin),
+            GivenPin::Pvv(pvv, pvki) => NewPin::Pvv(*pvv, *pvki),
+            GivenPin::Offset(digits) => NewPin::Offset(*digits),
+        }
+    }
 }
 
 /// A card.
@@ -86,8 +85,9 @@ pub async fn activate<W: Seams>(
         let plastic = card.state.current();
         let state = card.state.activated(plastic, now).ok_or(Refused::CardTerminated)?;
         let event = match card.state.plastics.get(plastic).map(|plastic| plastic.status) {
-            Some(CardStatus::Unactivated) => EventKind::StateActivated,
-            _ => EventKind::StateReinstated,
+            Some(CardStatus::Unactivated) => Some(EventKind::StateActivated),
+            Some(CardStatus::Active) => None,
+            _ => Some(EventKind::StateReinstated),
         };
         Ok(Change { state, plastic, event })
     });
@@ -95,22 +95,23 @@ pub async fn activate<W: Seams>(
     Ok(views::card(switch, &card))
 }
 
-/// Adds one card, and shows it, unless it has been removed again meanwhile.
+/// Adds one card with this token, and shows it, unless it has been removed again meanwhile. That a
+/// door could not read it is in the audit too.
 ///
 /// # Errors
 /// Why not.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
-    card: AddCard,
+    token: &str,
+    card: Result<AddCard, Refused>,
 ) -> Result<Option<CardView>, Refused> {
-    let token = card.token.clone();
-    let added = match add_each(switch, actor, vec![Ok(card)]).await {
+    let added = match add_each(switch, actor, vec![card]).await {
         Ok(added) => added.into_iter().collect::<Result<(), Refused>>(),
         Err(failed) => Err(failed),
     };
-    audit::of_card(switch, actor, ("add", &token), added).await?;
-    let card = switch.store.load_by_token(&token).await?;
+    audit::of_card(switch, actor, ("add", token), added).await?;
+    let card = switch.store.load_by_token(token).await?;
     Ok(card.map(|card| views::card(switch, &card)))
 }
 
@@ -260,63 +261,4 @@ async fn remove_each<W: Seams>(
 /// If the store has failed.
 pub async fn exists<W: Seams>(switch: &Switch<W>, token: &str) -> Result<bool, Refused> {
     Ok(switch.store.load_by_token(token).await?.is_some())
-}
-
-pub(super) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refused> {
-    switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)
-}
-
-/// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
-/// ended first, and told in the same commit.
-pub(super) async fn change<W: Seams>(
-    switch: &Switch<W>,
-    actor: &Actor,
-    token: &str,
-    next: impl Fn(&Card) -> Result<Change, Refused>,
-) -> Result<Card, Refused> {
-    for _ in 0..COMMIT_ATTEMPTS_MAX {
-        let card = load(switch, token).await?;
-        let (counts, ended) = pins::as_it_counts(switch, &card);
-        let Change { state, plastic, event } = next(&counts)?;
-        let events = ended.into_iter().chain([(event, plastic)]);
-        match commit(switch, actor, (&card, state.clone()), events).await {
-            // As it was committed: by now it may have been changed again, or removed.
-            Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
-            Err(CommitError::Changed(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Refused::Busy)
-}
-
-/// Commits a change of a card, with what others are told, each of the plastic at this place. Of a
-/// change of the PIN that has ended, the audit says the same.
-pub(super) async fn commit<W: Seams>(
-    switch: &Switch<W>,
-    actor: &Actor,
-    (card, changed): (&Card, CardState),
-    events: impl IntoIterator<Item = (EventKind, usize)>,
-) -> Result<(), CommitError> {
-    let (time, subject) = (switch.clock.now(), subject(switch, card, 0));
-    let tell = |(kind, plastic)| {
-        let of = Subject { plastic, ..subject };
-        Event::of_card(kind, (time, actor.clone()), of, Some(&card.state), Some(&changed))
-    };
-    let events: Events = events.into_iter().map(tell).collect();
-    let expires = events.iter().any(|event| event.kind == EventKind::PinChangeExpired);
-    let commit = Commit { events, ..Commit::by_issuer(card, changed) };
-    let id = switch.store.commit(commit, &mut None).await?;
-    if expires {
-        let token = &*card.entry.identity.token;
-        tracing::info!(target: "audit", action = "PIN change expired", token, id = %id, %actor);
-    }
-    Ok(())
-}
-
-/// What events of a card, and of the plastic at this place, are about; without a PAN where that
-/// does not open.
-fn subject<'a, W: Seams>(switch: &Switch<W>, card: &'a Card, plastic: usize) -> Subject<'a> {
-    let identity = &card.entry.identity;
-    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
-    Subject { identity, masked_pan: pan.map_or(MaskedPan::NONE, |pan| pan.masked()), plastic }
 }

@@ -1,8 +1,9 @@
 //! Every intermediate value of a cryptogram, to find out why it is wrong.
 
-use super::Refused;
-use super::cards::load;
+use super::change::load;
+use super::{Refused, audit};
 use crate::authorization::{ChipData, CryptogramCheck};
+use crate::event::Actor;
 use crate::hex::from_hex;
 use crate::hsm::software::SoftwareHsm;
 use crate::switch::{Seams, Switch};
@@ -14,11 +15,13 @@ use crate::switch::{Seams, Switch};
 /// If DE55 cannot be read or verified, or the keys are no public test keys.
 pub async fn explain<W: Seams<Hsm = SoftwareHsm>>(
     switch: &Switch<W>,
+    actor: &Actor,
     token: &str,
     de55: &str,
 ) -> Result<Vec<(String, String)>, Refused> {
     let wrong = |expected| Refused::Field { name: "DE55", expected };
-    let card = load(switch, token).await?;
+    let card = load(switch, token).await;
+    let card = audit::of_card(switch, actor, ("explain-cryptogram", token), card).await?;
     let (identity, product) = (&card.entry.identity, &card.product);
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refused, TransactionView};
+use super::{Refused, TransactionView, audit};
 use crate::event::Actor;
 use crate::store::Store;
 use crate::store::readers::ReaderName;
@@ -128,28 +128,37 @@ pub struct EventPage {
 /// If the id is none, or they cannot be read.
 pub async fn list<W: Seams>(
     switch: &Switch<W>,
+    actor: &Actor,
     after: Option<&str>,
     count: usize,
 ) -> Result<EventPage, Refused> {
-    let after = after.map_or(Ok(EventId::NONE), |after| id("after", after))?;
+    let after = after.map_or(Ok(EventId::NONE), |after| id("after", after));
+    let after = audit::of_reading(actor, "events", after)?;
     let page = switch.store.events(after, count.min(EVENTS_MAX)).await?;
     let next = page.next.map(|next| next.to_string());
     Ok(EventPage { events: page.items.into_iter().map(EventView::of).collect(), next })
 }
 
-/// A reader has everything up to an event, or, without one, is forgotten.
+/// A reader has everything up to an event, or, without one, is forgotten: that is in the audit, as
+/// what it has not read is kept no longer.
 ///
 /// # Errors
 /// If the event is none that there is, or there are too many readers.
 pub async fn acknowledge<W: Seams>(
     switch: &Switch<W>,
+    actor: &Actor,
     reader: &str,
     through: Option<&str>,
 ) -> Result<(), Refused> {
     let expected = "1 to 64 letters, digits, '-', '_' and '.'";
     let name = ReaderName::new(reader).ok_or(Refused::Field { name: "reader", expected })?;
     match through {
-        None => Ok(switch.store.forget_reader(&name).await?),
+        None => {
+            let gone = switch.store.forget_reader(&name).await;
+            let (done, reader) = (gone.is_ok(), name.as_str());
+            tracing::info!(target: "audit", action = "reader forgotten", reader, done, %actor);
+            Ok(gone?)
+        }
         Some(through) => {
             let through = id("acknowledge", through)?;
             Ok(switch.store.acknowledge(&name, through).await?)

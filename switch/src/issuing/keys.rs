@@ -16,10 +16,12 @@ use crate::switch::{Seams, Switch};
 ///
 /// # Errors
 /// If a key that is needed is missing or not usable; those in use stay then.
-pub fn reload<W: Seams<Hsm = SoftwareHsm>>(
+pub async fn reload<W: Seams<Hsm = SoftwareHsm>>(
     switch: &Switch<W>,
     actor: &Actor,
 ) -> Result<(), Refused> {
+    // No product comes to name a key that goes.
+    let _unchanged = switch.products.changing.read().await;
     let reloaded = switch.hsm.reload_keys(&needs(&switch.products.all()));
     let refused = reloaded.as_ref().err().map(tracing::field::display);
     let done = reloaded.is_ok();
@@ -43,7 +45,15 @@ pub fn needs(products: &[Arc<Product>]) -> Needs {
 ///
 /// # Errors
 /// [`Refused::KeyInUse`], or the store has failed.
-pub async fn check_unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> {
+pub async fn check_unused<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    kcv: &str,
+) -> Result<(), Refused> {
+    audit::of_reading(actor, "check unused", unused(switch, kcv).await)
+}
+
+async fn unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> {
     let expected = Refused::Field { name: "kcv", expected: "six hexadecimal digits" };
     let kcv = Kcv::parse(kcv).ok_or(expected)?;
     match switch.store.references_made_with(kcv).await? {

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::cards::{Change, GivenPin, change, commit, load};
+use super::change::{Change, Ended, change, commit, ended, load};
 use super::{CardView, Refused, audit, views};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry};
-use crate::cards::{CardState, Pan};
+use crate::cards::Pan;
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::{AcceptPin, AcceptedPin, Hsm, NewPin};
@@ -16,18 +14,8 @@ use crate::pin::ClearPin;
 use crate::store::{CommitError, Store};
 use crate::switch::{Seams, Switch};
 
-impl GivenPin {
-    pub(super) const fn as_new(&self) -> NewPin<'_> {
-        match self {
-            GivenPin::Clear(pin) => NewPin::Clear(pin),
-            GivenPin::Pvv(pvv, pvki) => NewPin::Pvv(*pvv, *pvki),
-            GivenPin::Offset(digits) => NewPin::Offset(*digits),
-        }
-    }
-}
-
 /// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
-/// A suspension stays.
+/// A suspension stays. That a door could not read the PIN is in the audit too.
 ///
 /// # Errors
 /// Why not.
@@ -35,9 +23,20 @@ pub async fn set<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     token: &str,
-    pin: &ClearPin,
+    pin: Result<ClearPin, Refused>,
 ) -> Result<CardView, Refused> {
-    let set = set_unaudited(switch, actor, token, pin).await;
+    let pin = match pin {
+        Ok(pin) => pin,
+        Err(refused) => {
+            let refused = load(switch, token).await.and(Err(refused));
+            return audit::of_card(switch, actor, ("set-pin", token), refused).await;
+        }
+    };
+    let mut set = Err(Refused::ProductChanged);
+    // The PIN was taken over by the method of the product's rules of that moment.
+    while matches!(set, Err(Refused::ProductChanged)) {
+        set = set_unaudited(switch, actor, token, &pin).await;
+    }
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
     Ok(views::card(switch, &card))
 }
@@ -49,6 +48,9 @@ async fn set_unaudited<W: Seams>(
     pin: &ClearPin,
 ) -> Result<Card, Refused> {
     let Card { entry, product, .. } = load(switch, token).await?;
+    if !product.is_known() {
+        return Err(Refused::NoSuchProduct);
+    }
     let identity = &entry.identity;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
@@ -56,16 +58,20 @@ async fn set_unaudited<W: Seams>(
     let now = switch.clock.now();
     change(switch, actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
-        let is_same = card.entry.identity.key == identity.key;
+        if card.entry.identity.key != identity.key {
+            return Err(Refused::NoSuchCard);
+        }
+        if !Arc::ptr_eq(&card.product, &product) {
+            return Err(Refused::ProductChanged);
+        }
         let AcceptedPin { reference, kept } = &accepted;
-        let changed =
-            is_same.then(|| card.state.with_pin(*reference)).ok_or(Refused::NoSuchCard)?;
+        let changed = card.state.with_pin(*reference);
         let state = match kept.as_ref().filter(|_| has_offline_pin(&product)) {
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
         let plastic = state.current();
-        Ok(Change { state, plastic, event: EventKind::PinChanged })
+        Ok(Change { state, plastic, event: Some(EventKind::PinChanged) })
     })
     .await
 }
@@ -89,7 +95,8 @@ pub async fn unblock<W: Seams>(
             return Err(Refused::ClockNotSettled);
         }
         let state = card.state.with_unblock(now).ok_or(Refused::CardTerminated)?;
-        Ok(Change { plastic: state.current(), state, event: EventKind::PinUnblockQueued })
+        let event = Some(EventKind::PinUnblockQueued);
+        Ok(Change { plastic: state.current(), state, event })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
     Ok(views::card(switch, &card))
@@ -143,25 +150,4 @@ pub async fn expire_changes<W: Seams>(
 pub fn is_due(entry: &CardEntry, now: Timestamp) -> bool {
     let state = entry.state();
     ended(entry, &state, now).is_some() || state.with_dated_changes(now).is_some()
-}
-
-/// What others are told of changes that have ended, each with the place of its plastic.
-type Ended = SmallVec<[(EventKind, usize); 1]>;
-
-/// A card without the changes whose time is over, and what others are told of it; `None` where
-/// there are none of these.
-fn ended(entry: &CardEntry, state: &CardState, now: Timestamp) -> Option<(CardState, Ended)> {
-    let (state, places) = state.with_expired_changes(entry.product.rules().retention(), now)?;
-    Some((state, places.into_iter().map(|place| (EventKind::PinChangeExpired, place)).collect()))
-}
-
-/// The card without the changes whose time is over, and what others are told when it is committed.
-/// They end for every call at once, and not only when they are looked for; but while the clock is
-/// not believed none of them does.
-pub(super) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Ended) {
-    let is_believed = switch.store.may_forget();
-    match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
-        Some((state, events)) => (Card { state: Arc::new(state), ..card.clone() }, events),
-        None => (card.clone(), Ended::new()),
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Refused;
+use super::{Refused, audit};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry};
 use crate::config::ProductSettings;
@@ -95,7 +95,14 @@ impl StoredProduct {
 ///
 /// # Errors
 /// If the store has failed.
-pub async fn list<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refused> {
+pub async fn list<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+) -> Result<Vec<ProductView>, Refused> {
+    audit::of_reading(actor, "products", all(switch).await)
+}
+
+async fn all<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refused> {
     let (mut views, mut after) = (Vec::new(), None::<String>);
     loop {
         let kind = DocumentKind::Product;
@@ -114,10 +121,14 @@ pub async fn list<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refu
 ///
 /// # Errors
 /// [`Refused::NoSuchProduct`], or the store has failed.
-pub async fn show<W: Seams>(switch: &Switch<W>, token: &str) -> Result<ProductView, Refused> {
+pub async fn show<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+) -> Result<ProductView, Refused> {
     let document = switch.store.document(DocumentKind::Product, token).await?;
-    let document = document.ok_or(Refused::NoSuchProduct)?;
-    view(switch, &document)
+    let shown = document.ok_or(Refused::NoSuchProduct).and_then(|it| view(switch, &it));
+    audit::of_reading(actor, "product", shown)
 }
 
 /// Adds a product, or changes one from the version that was read; without one, whatever it is now.
@@ -133,11 +144,12 @@ pub async fn put<W: Seams>(
     read: Option<u64>,
 ) -> Result<ProductView, Refused> {
     let put = put_unaudited(switch, token, settings, read).await;
-    let refused = put.as_ref().err().map(tracing::field::display);
+    // The text may hold what was sent: a key that nobody knows.
+    let refused = put.as_ref().err().map(Refused::code);
     let (done, version) = (put.is_ok(), put.as_ref().ok().map(|view| view.version));
     let product = is_name(token).then_some(token);
     tracing::info!(
-        target: "audit", action = "product", product, done, %actor, version, refused
+        target: "audit", action = "set product", product, done, %actor, version, ?refused
     );
     put
 }
@@ -153,10 +165,10 @@ async fn put_unaudited<W: Seams>(
         return Err(Refused::Field { name: "card_product_token", expected });
     }
     let rules = settings.product(token, 1).map_err(Refused::Settings)?;
+    // No card comes to a BIN while it goes, and no key goes that it names.
+    let _changing = switch.products.changing.write().await;
     let chip = rules.chip.as_ref().map(|chip| &chip.keys);
     switch.hsm.check_keys(&rules.pin_methods, chip).await?;
-    // No card comes to a BIN while it goes.
-    let _changing = switch.products.changing.write().await;
     let before = switch.store.document(DocumentKind::Product, token).await?;
     let version = before.as_ref().map_or(0, |before| before.version);
     if read.is_some_and(|read| read != version) {
@@ -167,7 +179,8 @@ async fn put_unaudited<W: Seams>(
         if stored.managed_by == ManagedBy::File {
             return Err(Refused::ProductOfFile);
         }
-        check_cards(switch, &stored.rules(before)?, &rules).await?;
+        let before = stored.rules(before)?;
+        check_cards(switch, Forbidden::between(&before, &rules, ManagedBy::Api)).await?;
     }
     let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
     let change = stored.write(&switch.vault, token, version)?;
@@ -190,14 +203,13 @@ fn view<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ProductView
     Ok(ProductView { token, version, managed_by, settings })
 }
 
-/// What must not change under the cards of a product: its currency, in which their limits are, and
-/// a BIN that one of them has.
+/// What must not change under the cards of a product: its currency, in which their limits are, a
+/// BIN that one of them has, and a method by which their PINs were set.
 async fn check_cards<W: Seams>(
     switch: &Switch<W>,
-    before: &Product,
-    after: &Product,
+    forbidden: Option<Forbidden>,
 ) -> Result<(), Refused> {
-    let Some(forbidden) = Forbidden::between(before, after) else { return Ok(()) };
+    let Some(forbidden) = forbidden else { return Ok(()) };
     let mut from = None;
     loop {
         let page = switch.store.cards(from, CARDS_AT_ONCE).await?;
@@ -219,20 +231,24 @@ async fn check_cards<W: Seams>(
 pub struct Forbidden {
     product: Box<str>,
     changes_currency: bool,
+    drops_method: bool,
     /// The BINs that it has after the change.
     bins: Vec<Box<str>>,
 }
 
 impl Forbidden {
-    /// What a change takes; `None` where it takes nothing.
+    /// What a change takes; `None` where it takes nothing. A method that the configuration no
+    /// longer names is only told at each start, with how many cards need it.
     #[must_use]
-    pub fn between(before: &Product, after: &Product) -> Option<Forbidden> {
+    pub fn between(before: &Product, after: &Product, by: ManagedBy) -> Option<Forbidden> {
+        let still_knows = |method| after.pin_methods.iter().any(|kept| kept == method);
+        let drops_method = by == ManagedBy::Api && !before.pin_methods.iter().all(still_knows);
         let still_has = |bin: &str| after.bins.iter().any(|kept| bin.starts_with(&**kept));
         let loses_bin = before.bins.iter().any(|bin| !still_has(bin));
         let changes_currency = before.currency != after.currency;
         let (product, bins) = (before.name.clone(), after.bins.clone());
-        let takes = changes_currency || loses_bin;
-        takes.then_some(Forbidden { product, changes_currency, bins })
+        let takes = changes_currency || loses_bin || drops_method;
+        takes.then_some(Forbidden { product, changes_currency, drops_method, bins })
     }
 
     /// Whether a card is of the product.
@@ -250,7 +266,13 @@ impl Forbidden {
         if self.changes_currency {
             return Some(Refused::ProductHasCards("currency"));
         }
-        let pan = vault.open(&card.identity.key, &card.identity.sealed_pan).ok()?;
+        if self.drops_method {
+            return Some(Refused::ProductHasCards("pin_verification"));
+        }
+        let pan = match vault.open(&card.identity.key, &card.identity.sealed_pan) {
+            Ok(pan) => pan,
+            Err(fault) => return Some(Refused::SealedPan(fault)),
+        };
         let has_bin = self.bins.iter().any(|bin| pan.digits().starts_with(bin.as_bytes()));
         (!has_bin).then_some(Refused::ProductHasCards("bins"))
     }

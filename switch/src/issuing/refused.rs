@@ -57,6 +57,11 @@ pub enum Refused {
     /// What stands in the configuration is changed there.
     #[error("the product is managed by the configuration file: change it there")]
     ProductOfFile,
+    /// The configuration has a product that the issuer has made by another door.
+    #[error(
+        "there is such a product already, which was made by `product set`: give one another name"
+    )]
+    ProductOfApi,
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
@@ -163,6 +168,8 @@ pub enum Code {
     ProductUnreadable,
     /// [`Refused::ProductOfFile`].
     ProductOfFile,
+    /// [`Refused::ProductOfApi`].
+    ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
     /// [`Refused::ProductHasCards`].
@@ -213,6 +220,7 @@ impl Refused {
             Refused::Settings(_) => Code::InvalidSettings,
             Refused::ProductUnreadable(_) => Code::ProductUnreadable,
             Refused::ProductOfFile => Code::ProductOfFile,
+            Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
             Refused::ProductHasCards(_) => Code::ProductHasCards,
             Refused::KeyMissing(_) => Code::KeyMissing,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pins;
+use super::change;
 use crate::cache::Card;
 use crate::cards::Plastic;
 use crate::cards::card::CardIdentity;
@@ -13,7 +13,7 @@ use crate::switch::{Seams, Switch};
 
 /// A card as it counts now: without the changes whose time is over.
 pub(super) fn card<W: Seams>(switch: &Switch<W>, card: &Card) -> CardView {
-    let (card, _) = pins::as_it_counts(switch, card);
+    let (card, _) = change::as_it_counts(switch, card);
     CardView::of(&switch.vault, &card)
 }
 

@@ -5,6 +5,7 @@ use super::RunError;
 use crate::authorization::Product;
 use crate::cache::Products;
 use crate::config::{Config, ProductSettings};
+use crate::event::Actor;
 use crate::hsm::software::PanVault;
 use crate::issuing::Refused;
 use crate::issuing::products::{Forbidden, ManagedBy, StoredProduct};
@@ -14,31 +15,44 @@ use crate::store::embedded::EmbeddedStore;
 /// Gives the products of store and configuration their rules.
 ///
 /// # Errors
-/// If one cannot be read, or the configuration takes something from a product that its cards have.
+/// If the configuration takes something from a product that its cards have, or has one that the
+/// issuer has made.
 pub(super) fn load(
     config: &Config,
     store: &EmbeddedStore,
     vault: &PanVault,
     products: &Products,
 ) -> Result<(), RunError> {
+    let in_file = |token: &str| config.products.iter().any(|product| &*product.name == token);
     for document in store.documents_of(DocumentKind::Product) {
+        let token = &*document.token;
         let stored = StoredProduct::read(vault, &document);
-        let rules = stored.and_then(|stored| {
-            let in_file = config.products.iter().any(|product| *product.name == *document.token);
-            if stored.managed_by == ManagedBy::File && !in_file {
-                let product = &*document.token;
-                tracing::warn!(product, "the product left the configuration, and stays in force");
+        let rules = stored.as_ref().ok().map(|stored| stored.rules(&document));
+        match (stored, rules) {
+            (Ok(stored), Some(Ok(rules))) => {
+                if stored.managed_by == ManagedBy::File && !in_file(token) {
+                    tracing::warn!(token, "the product left the configuration, and stays in force");
+                }
+                products.put(rules);
             }
-            stored.rules(&document)
-        });
-        products.put(rules.map_err(|refused| failed(&document.token, refused))?);
+            // What stands in the configuration is written anew.
+            _ if in_file(token) => {}
+            (Err(refused), _) | (_, Some(Err(refused))) => {
+                tracing::error!(token, %refused, "a product cannot be read: its cards decline");
+            }
+            (Ok(_), None) => debug_assert!(false, "what was read has rules, or a mistake"),
+        }
     }
-    for (product, settings) in config.products.iter().zip(&config.product_settings) {
+    let of_file = config.products.iter().zip(&config.product_settings);
+    // All are looked at before the first is written.
+    for (product, _) in of_file.clone() {
+        check(store, vault, products.product(&product.name).as_deref(), product)
+            .map_err(|refused| failed(&product.name, refused))?;
+    }
+    for (product, settings) in of_file {
         let token = &*product.name;
-        check_cards(store, vault, products.product(token).as_deref(), product)
-            .and_then(|()| written(store, vault, token, settings))
-            .map(|rules| drop(products.put(rules)))
-            .map_err(|refused| failed(token, refused))?;
+        let rules = written(store, vault, token, settings);
+        products.put(rules.map_err(|refused| failed(token, refused))?);
     }
     Ok(())
 }
@@ -63,6 +77,8 @@ fn written(
             let version = known.map_or(0, |known| known.version);
             let rules = settings.product(token, 1).map_err(Refused::Settings)?;
             store.restate(wanted.write(vault, token, version)?, rules)?;
+            let actor = Actor::switch("start");
+            tracing::info!(target: "audit", action = "set product", product = token, %actor);
             let written = store.document_of(DocumentKind::Product, token);
             written.ok_or_else(|| Refused::ProductUnreadable(token.to_owned()))?
         }
@@ -70,13 +86,19 @@ fn written(
     wanted.rules(&document)
 }
 
-fn check_cards(
+/// What the configuration must not do to a product that is there.
+fn check(
     store: &EmbeddedStore,
     vault: &PanVault,
     before: Option<&Product>,
     after: &Product,
 ) -> Result<(), Refused> {
-    let forbidden = before.and_then(|before| Forbidden::between(before, after));
+    if let Some(document) = store.document_of(DocumentKind::Product, &after.name)
+        && StoredProduct::read(vault, &document).is_ok_and(|it| it.managed_by == ManagedBy::Api)
+    {
+        return Err(Refused::ProductOfApi);
+    }
+    let forbidden = before.and_then(|before| Forbidden::between(before, after, ManagedBy::File));
     let Some(forbidden) = forbidden else { return Ok(()) };
     let of_product = store.cache().those(|card| forbidden.is_of(card));
     let hit = of_product.iter().find_map(|card| forbidden.by_card(vault, card));

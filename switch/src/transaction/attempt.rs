@@ -31,7 +31,7 @@ pub(super) struct Attempt<'a> {
     pub(super) arrived: Duration,
     /// Key and body are those of the request as it came, whatever is found out about the rest, so
     /// that repeats have the same.
-    pub(super) place: RequestIdentity<'a>,
+    pub(super) identity: RequestIdentity<'a>,
     /// Of a reversal that left something to it, the original that was found.
     pub(super) original: Option<Named>,
     /// Of a reversal, the record up to which nothing is the original.
@@ -52,13 +52,13 @@ impl Attempt<'_> {
     /// The number that DE38 of an approval is made of: the same for the same request. What is
     /// acknowledged has no DE38.
     pub(super) fn approval_number(&self) -> Option<u128> {
-        let key = self.place.key;
+        let key = self.identity.key;
         let number = key.digest ^ u128::from(key.rrn) ^ u128::from(key.kind.to_byte()) << 32;
         Some(number).filter(|_| self.route == Route::Authorization)
     }
 
     /// Notes how far a reversal has looked for its original, for the next round.
-    pub(super) fn has_searched(&mut self, reversal: Option<&Reversal>) {
+    pub(super) fn note_searched(&mut self, reversal: Option<&Reversal>) {
         if let Some(Reversal::InPart(in_part)) = reversal {
             self.searched = RecordId(in_part.searched);
         }
@@ -86,7 +86,7 @@ impl<W: Seams> Switch<W> {
             route,
             request,
             arrived,
-            place: RequestIdentity { network, card, key, body },
+            identity: RequestIdentity { network, card, key, body },
             original: None,
             searched: RecordId::NONE,
             known: Known::default(),

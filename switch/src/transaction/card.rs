@@ -13,7 +13,7 @@ impl<W: Seams> Switch<W> {
     pub(super) async fn card_of(&self, work: &Attempt<'_>) -> Result<Option<Card>, StoreError> {
         let Some(pan) = &work.request.pan else { return Ok(None) };
         if self.products.have_bin_of(pan) {
-            self.store.load(&work.place.card).await
+            self.store.load(&work.identity.card).await
         } else {
             Ok(None)
         }
@@ -30,7 +30,7 @@ impl<W: Seams> Switch<W> {
         Circumstances {
             now,
             bad_pin_blocks_exhausted: bad_pin_blocks >= self.limits.bad_pin_blocks_per_minute,
-            transaction: work.place.key.digest,
+            transaction: work.identity.key.digest,
         }
     }
 }

@@ -21,11 +21,11 @@ impl<W: Seams> Switch<W> {
         &self,
         work: &Attempt<'_>,
     ) -> Result<Claim<<W::Store as Store>::Claim>, StoreError> {
-        let Attempt { session, request, place, .. } = work;
-        let parts = || self.duplicates.parts(place.network, &place.card, request);
-        let asked = Asked { key: place.key, body: place.body, rrn: request.rrn, parts };
+        let Attempt { session, request, identity, .. } = work;
+        let parts = || self.duplicates.parts(identity.network, &identity.card, request);
+        let asked = Asked { key: identity.key, body: identity.body, rrn: request.rrn, parts };
         let is_request = work.route == Route::Authorization;
-        Ok(match self.store.claim(place.network, asked).await? {
+        Ok(match self.store.claim(identity.network, asked).await? {
             Claimed::Repeat(answer) => {
                 let de55 = match answer.chip {
                     ChipAnswer::Nothing => None,

@@ -5,6 +5,7 @@ use super::attempt::Attempt;
 use super::reply::Answered;
 use crate::authorization::Answer;
 use crate::cache::Card;
+use crate::event::Actor;
 use crate::session::Session;
 use crate::store::record::RecordId;
 use crate::switch::{Seams, Switch};
@@ -39,5 +40,6 @@ impl<W: Seams> Switch<W> {
 /// A line for what a transaction did to a card.
 fn audit(session: &Session, card: &Card, action: &str, id: RecordId) {
     let (link, token) = (&*session.link.name, &*card.entry.identity.token);
-    tracing::info!(target: "audit", action, link, token, transaction = %id);
+    let actor = Actor::network(&session.link.network);
+    tracing::info!(target: "audit", action, link, token, transaction = %id, %actor);
 }

@@ -18,7 +18,7 @@ impl<W: Seams> Switch<W> {
         if request.original.is_empty() || is_complete {
             return Ok(());
         }
-        let all = Sought::all(request, Some(work.place.card).filter(|_| !lacks_all));
+        let all = Sought::all(request, Some(work.identity.card).filter(|_| !lacks_all));
         let Search::Found(found) = self.search(work, &all).await? else { return Ok(()) };
         if lacks_all {
             let Some(card) = self.store.load(&found.card).await? else { return Ok(()) };
@@ -34,7 +34,7 @@ impl<W: Seams> Switch<W> {
         }
         work.request.processing_code = ProcessingCode(found.processing_code);
         work.request.amount = found.amount;
-        work.place.card = found.card;
+        work.identity.card = found.card;
         work.original = Some(named(&found, false));
         Ok(())
     }
@@ -43,7 +43,7 @@ impl<W: Seams> Switch<W> {
     async fn search(&self, work: &Attempt<'_>, all: &[Sought]) -> Result<Search, NotDecided> {
         let mut newest = None;
         for sought in all {
-            match self.store.find(work.place.network, (sought, work.searched)).await? {
+            match self.store.find(work.identity.network, (sought, work.searched)).await? {
                 Found::One(found) => return Ok(Search::Found(found)),
                 Found::Several => return Err(not_named(work)),
                 Found::Nothing(through) => newest = newest.or(Some(through)),
@@ -54,7 +54,8 @@ impl<W: Seams> Switch<W> {
 
     /// What a reversal takes back, once the original is answered.
     pub(super) async fn original_of(&self, work: &Attempt<'_>) -> Result<Reversal, NotDecided> {
-        let Attempt { request, place: RequestIdentity { network, card, .. }, original, .. } = work;
+        let Attempt { request, identity: RequestIdentity { network, card, .. }, original, .. } =
+            work;
         let all = Sought::all(request, request.pan.as_ref().map(|_| *card));
         let Some(likeliest) = all.first() else { return Err(not_named(work)) };
         let whole = original.or_else(|| self.duplicates.named(network, likeliest));

@@ -16,9 +16,11 @@ use crate::switch::{Seams, Switch};
 /// A tenth of the answer time stays reserved, so that a 91 still leaves in time.
 const RESERVED_PART: u32 = 10;
 
-/// What the HSM said in an earlier round: of use only while PIN, key and the rest are the same.
+/// What the HSM said in an earlier round: of use only while PIN, keys and the rest are the same.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Known {
+    /// Version of the product's rules, which name keys and methods.
+    rules: u64,
     pin: Option<VerifiedPin>,
     cryptogram: Option<VerifiedCryptogram>,
 }
@@ -41,6 +43,10 @@ impl<W: Seams> Switch<W> {
         checks: Checks,
         now: Timestamp,
     ) -> Evidence {
+        let rules = card.product.version;
+        if work.known.rules != rules {
+            work.known = Known { rules, ..Known::default() };
+        }
         let mut time = HsmTime::of(work);
         let cryptogram = match checks.cryptogram {
             None => None,

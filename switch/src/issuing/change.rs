@@ -1,0 +1,115 @@
+//! The change of a card by its issuer: read it, end what is over, make its next state, commit that
+//! with its events; and again if somebody else was faster.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Refused;
+use crate::cache::{Card, CardEntry};
+use crate::cards::{CardState, MaskedPan};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Actor, EventKind};
+use crate::store::record::{Event, Subject};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Events, Store};
+use crate::switch::{Seams, Switch};
+
+/// What a call makes of a card.
+pub(super) struct Change {
+    /// The card after it.
+    pub(super) state: CardState,
+    /// Place of the plastic that the call is about.
+    pub(super) plastic: usize,
+    /// What others are told of it, if there is something to tell.
+    pub(super) event: Option<EventKind>,
+}
+
+pub(super) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refused> {
+    switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)
+}
+
+/// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
+/// ended first, and told in the same commit.
+pub(super) async fn change<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    next: impl Fn(&Card) -> Result<Change, Refused>,
+) -> Result<Card, Refused> {
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        let card = load(switch, token).await?;
+        let (counts, ended) = as_it_counts(switch, &card);
+        let Change { state, plastic, event } = next(&counts)?;
+        let events = ended.into_iter().chain(event.map(|event| (event, plastic)));
+        match commit(switch, actor, (&card, state.clone()), events).await {
+            // As it was committed: by now it may have been changed again, or removed.
+            Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
+            Err(CommitError::Changed(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refused::Busy)
+}
+
+/// Commits a change of a card, with what others are told, each of the plastic at this place. Of a
+/// change of the PIN that has ended, the audit says the same.
+pub(super) async fn commit<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    (card, changed): (&Card, CardState),
+    events: impl IntoIterator<Item = (EventKind, usize)>,
+) -> Result<(), CommitError> {
+    let (time, subject) = (switch.clock.now(), subject(switch, card, 0));
+    let tell = |(kind, plastic)| {
+        let of = Subject { plastic, ..subject };
+        Event::of_card(kind, (time, actor.clone()), of, Some(&card.state), Some(&changed))
+    };
+    let events: Events = events.into_iter().map(tell).collect();
+    let expires = events.iter().any(|event| event.kind == EventKind::PinChangeExpired);
+    let commit = Commit { events, ..Commit::by_issuer(card, changed) };
+    let id = switch.store.commit(commit, &mut None).await?;
+    if expires {
+        let token = &*card.entry.identity.token;
+        tracing::info!(target: "audit", action = "PIN change expired", token, id = %id, %actor);
+    }
+    Ok(())
+}
+
+/// What events of a card, and of the plastic at this place, are about; without a PAN where that
+/// does not open.
+pub(super) fn subject<'a, W: Seams>(
+    switch: &Switch<W>,
+    card: &'a Card,
+    plastic: usize,
+) -> Subject<'a> {
+    let identity = &card.entry.identity;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+    Subject { identity, masked_pan: pan.map_or(MaskedPan::NONE, |pan| pan.masked()), plastic }
+}
+
+/// What others are told of changes that have ended, each with the place of its plastic.
+pub(super) type Ended = SmallVec<[(EventKind, usize); 1]>;
+
+/// A card without the changes whose time is over, and what others are told of it; `None` where
+/// there are none of these.
+pub(super) fn ended(
+    entry: &CardEntry,
+    state: &CardState,
+    now: Timestamp,
+) -> Option<(CardState, Ended)> {
+    // What the rules of a product that is gone would say, nobody knows.
+    let rules = Some(entry.product.rules()).filter(|rules| rules.is_known())?;
+    let (state, places) = state.with_expired_changes(rules.retention(), now)?;
+    Some((state, places.into_iter().map(|place| (EventKind::PinChangeExpired, place)).collect()))
+}
+
+/// The card without the changes whose time is over, and what others are told when it is committed.
+/// They end for every call at once, and not only when they are looked for; but while the clock is
+/// not believed none of them does.
+pub(super) fn as_it_counts<W: Seams>(switch: &Switch<W>, card: &Card) -> (Card, Ended) {
+    let is_believed = switch.store.may_forget();
+    match ended(&card.entry, &card.state, switch.clock.now()).filter(|_| is_believed) {
+        Some((state, events)) => (Card { state: Arc::new(state), ..card.clone() }, events),
+        None => (card.clone(), Ended::new()),
+    }
+}
