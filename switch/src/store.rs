@@ -294,7 +294,8 @@ impl<'a> Commit<'a> {
     pub fn of_decision(
         card: Option<&'a Card>,
         decision: &Decision,
-        (request, transaction): (&Request, TransactionRecord),
+        request: &Request,
+        transaction: TransactionRecord,
         reverses: Option<Reversal>,
     ) -> Commit<'a> {
         let state = card.map(|card| &*card.state);

@@ -118,7 +118,7 @@ impl<W: Seams> Switch<W> {
             let record =
                 TransactionRecord::new(&work.request, work.identity, answer, decision, now);
             let commit =
-                Commit::of_decision(card.as_ref(), decision, (&work.request, record), *reversal);
+                Commit::of_decision(card.as_ref(), decision, &work.request, record, *reversal);
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
                 Err(CommitError::Changed(_)) => work.note_searched(reversal.as_ref()),
