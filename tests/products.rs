@@ -13,6 +13,7 @@ use switch::event::Actor;
 use switch::issuing::products::{self, ManagedBy};
 use switch::issuing::{Code, Refused};
 use switch::listener::{Listening, Workers};
+use switch::run::RunError;
 use switch::shutdown::Shutdown;
 use tests::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use tests::terminal::{Fields, Terminal, ZPK, pan, pin_block};
@@ -315,4 +316,101 @@ async fn products_outlive_the_process_and_the_file() {
     assert_eq!(limit(&test, "of-file"), Some(3));
     let added = Command::Products;
     assert!(matches!(execute(&*test.switch, added).await, Reply::Products(all) if all.len() == 3));
+}
+
+/// A terminal on the first link of a switch.
+struct Link {
+    spec: Arc<Spec>,
+    terminal: Terminal<tokio::io::DuplexStream>,
+}
+
+impl Link {
+    fn of(test: &SwitchUnderTest) -> Link {
+        let spec = Arc::clone(&test.config.links[0].dialect);
+        Link { spec, terminal: Terminal { stream: test.connect(0).0 } }
+    }
+
+    async fn send(&mut self, number: u32, pan: &str, pin: &str) {
+        self.terminal.send(&request(number, pan, pin).frame(&self.spec)).await;
+    }
+
+    /// DE39 and DE44 of the next answer.
+    async fn answer(&mut self) -> (String, String) {
+        let fields = Fields::read(&self.spec, &self.terminal.receive().await);
+        (fields.text(39), fields.text(44))
+    }
+}
+
+/// What the HSM said under the rules of before is not used under the new ones, which may name
+/// other keys: it is asked anew, and the PIN is counted once.
+#[tokio::test]
+async fn a_product_changed_between_decision_and_commit_has_the_pin_verified_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+    put(&test, "debit", debit(3)).await.unwrap();
+    let pan = pan("476134", 0);
+    test.add_card("card", &pan, "debit", ("2912", 1)).await;
+    test.set_pin("card", RIGHT).await;
+    test.activate("card").await;
+    let mut link = Link::of(&test);
+    for (number, limit, code) in [(1, 5, "1809"), (2, 2, "1872")] {
+        let asked = test.hsm.pins_asked();
+        test.hsm.hold(true);
+        link.send(number, &pan, WRONG).await;
+        while test.hsm.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        put(&test, "debit", debit(limit)).await.unwrap();
+        test.hsm.hold(false);
+        assert_eq!(link.answer().await.1, code);
+        assert_eq!(test.hsm.pins_asked(), asked + 2);
+        assert_eq!(u32::from(test.card("card").await.state.pin.tries), number);
+    }
+}
+
+/// Cards of a product that nobody knows any more decline, whatever their BIN, until it is back.
+#[tokio::test]
+async fn a_card_of_a_product_that_is_gone_declines() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+    test.switch.products.entry("debit");
+    let pan = pan("476134", 0);
+    test.add_card("card", &pan, "debit", ("2912", 1)).await;
+    let mut link = Link::of(&test);
+    let answer = |code: &str, reason: &str| (code.to_owned(), reason.to_owned());
+    link.send(1, &pan, RIGHT).await;
+    assert_eq!(link.answer().await, answer("40", "1015"));
+    put(&test, "debit", debit(3)).await.unwrap();
+    test.set_pin("card", RIGHT).await;
+    test.activate("card").await;
+    link.send(2, &pan, RIGHT).await;
+    assert_eq!(link.answer().await.0, "00");
+}
+
+/// A start that finds a product which the configuration must not change is refused, and has
+/// changed nothing; what may change is changed.
+#[tokio::test]
+async fn a_configuration_that_takes_from_cards_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+    put(&test, "debit", debit(3)).await.unwrap();
+    test.add_card("card", &pan("541333", 1), "of-file", ("2912", 1)).await;
+    test.switch.store.close().unwrap();
+    drop(test);
+    let refusals = [
+        (config().replace("978", "840"), Code::ProductHasCards),
+        (config().replace("541333", "541334"), Code::ProductHasCards),
+        (config().replace("\"of-file\"", "\"debit\""), Code::ProductOfApi),
+    ];
+    for (config, code) in refusals {
+        let clock = TestClock::default();
+        match SwitchUnderTest::try_start(&config, directory.path(), clock).map(drop) {
+            Err(RunError::Product { refused, .. }) => assert_eq!(refused.code(), code),
+            other => panic!("{other:?}"),
+        }
+    }
+    let changed = config().replace("978", "978\npin_retry_limit = 7");
+    let test = SwitchUnderTest::start(&changed, directory.path(), TestClock::default());
+    let rules = test.switch.products.product("of-file").unwrap();
+    assert_eq!(rules.pin_retry_limit.map(u32::from), Some(7));
 }

@@ -36,9 +36,9 @@ pub mod run;
 pub mod config;
 // The demo's cards and keys.
 pub mod demo;
-// The service behind every door: add, activate, set a PIN.
+// The service behind every door: cards, PINs, products, events.
 pub mod issuing;
-// These commands over a socket, for the command line.
+// The door of the command line: a socket.
 pub mod control;
 // Metrics and health over HTTP.
 pub mod admin;

@@ -19,7 +19,7 @@ use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::authorization::{Answer, Decision, Product, Request};
-use crate::cache::{Card, NewCard, Taken};
+use crate::cache::{Card, CardEntry, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
 use crate::event::{Actor, EventKind};
 use crate::hsm::Kcv;
@@ -179,6 +179,15 @@ pub trait Store: Send + Sync + 'static {
         after: Option<CardKey>,
         items_max: usize,
     ) -> impl Future<Output = Result<Page<CardKey, Card>, StoreError>> + Send;
+
+    /// All cards of a product: a pointer for each, found in one pass over the cards of all.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn cards_of_product(
+        &self,
+        product: &str,
+    ) -> impl Future<Output = Result<Vec<Arc<CardEntry>>, StoreError>> + Send;
 
     /// The document of this kind with this token; none whose time is over.
     ///

@@ -104,6 +104,8 @@ impl<W: Seams> Switch<W> {
         }
         let mut claim = match self.claim(work).await? {
             Claim::Settled(answered) => return Ok(answered),
+            // The commit takes it where the answer is kept. Else it ends here, and the next request
+            // with this key is decided anew.
             Claim::Ours(claim) => Some(claim),
         };
         for _ in 0..COMMIT_ATTEMPTS_MAX {
@@ -111,6 +113,7 @@ impl<W: Seams> Switch<W> {
             let decided = match work.route {
                 Route::Reversal => self.reverse(work).await?,
                 Route::Advice => self.acknowledge(work).await?,
+                // The other routes were answered before.
                 _ => self.authorize(work, now).await?,
             };
             let Decided { card, decision, reversal, .. } = &decided;

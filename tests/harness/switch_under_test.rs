@@ -21,7 +21,7 @@ use switch::hsm::{
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
 use switch::outcome::{CryptogramOutcome, PinOutcome};
-use switch::run::{PinSwitch, open};
+use switch::run::{PinSwitch, RunError, open};
 use switch::session::Session;
 use switch::shutdown::Shutdown;
 use switch::store::{Commit, Store};
@@ -190,9 +190,9 @@ fn open_with(
     config: &Config,
     clock: TestClock,
     door: HsmDoor,
-) -> Arc<PinSwitch<TestClock, TestHsm>> {
-    let (switch, _) = open(config, clock).unwrap();
-    Arc::new(Switch {
+) -> Result<Arc<PinSwitch<TestClock, TestHsm>>, RunError> {
+    let (switch, _) = open(config, clock)?;
+    Ok(Arc::new(Switch {
         hsm: TestHsm { inner: switch.hsm, door },
         clock: switch.clock,
         store: switch.store,
@@ -203,17 +203,29 @@ fn open_with(
         in_flight: switch.in_flight,
         log_transactions: switch.log_transactions,
         metrics: switch.metrics,
-    })
+    }))
 }
 
 impl SwitchUnderTest {
     /// Starts a switch; `config` is a configuration text without `data_dir`.
     pub fn start(config: &str, data_dir: &Path, clock: TestClock) -> SwitchUnderTest {
+        Self::try_start(config, data_dir, clock).unwrap()
+    }
+
+    /// The same, or why it does not start.
+    ///
+    /// # Errors
+    /// What [`open`] says.
+    pub fn try_start(
+        config: &str,
+        data_dir: &Path,
+        clock: TestClock,
+    ) -> Result<SwitchUnderTest, RunError> {
         let text = format!("data_dir = {:?}\n{config}", data_dir.display().to_string());
         let config = Config::parse(&text, "test", Path::new("/")).unwrap();
         let hsm = HsmDoor::default();
-        let switch = open_with(&config, clock.clone(), hsm.clone());
-        SwitchUnderTest { switch, config, hsm, clock }
+        let switch = open_with(&config, clock.clone(), hsm.clone())?;
+        Ok(SwitchUnderTest { switch, config, hsm, clock })
     }
 
     /// Stops and starts it on the same data.
@@ -227,7 +239,7 @@ impl SwitchUnderTest {
     pub fn crash(self) -> SwitchUnderTest {
         let SwitchUnderTest { switch, config, hsm, clock } = self;
         drop(Arc::into_inner(switch).expect("every connection has ended"));
-        let switch = open_with(&config, clock.clone(), hsm.clone());
+        let switch = open_with(&config, clock.clone(), hsm.clone()).unwrap();
         SwitchUnderTest { switch, config, hsm, clock }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use fastrand::Rng;
-use switch::cache::{Card, Cards, NewCard, Products};
+use switch::cache::{Card, CardEntry, Cards, NewCard, Products};
 use switch::cards::CardKey;
 use switch::clock::Clock;
 use switch::hsm::Kcv;
@@ -527,6 +527,10 @@ impl Store for SimulatedStore {
             Some((entry.identity.key, self.shared.cards.load(&entry.identity.key)?))
         });
         Ok(Page::first(cards.collect(), max))
+    }
+
+    async fn cards_of_product(&self, product: &str) -> Result<Vec<Arc<CardEntry>>, StoreError> {
+        Ok(self.shared.cards.of_product(product))
     }
 
     async fn document(

@@ -100,7 +100,5 @@ fn check(
     }
     let forbidden = before.and_then(|before| Forbidden::between(before, after, ManagedBy::File));
     let Some(forbidden) = forbidden else { return Ok(()) };
-    let of_product = store.cache().those(|card| forbidden.is_of(card));
-    let hit = of_product.iter().find_map(|card| forbidden.by_card(vault, card));
-    hit.map_or(Ok(()), Err)
+    forbidden.check(vault, &store.cache().of_product(forbidden.product()))
 }

@@ -74,7 +74,7 @@ use super::readers::{AcknowledgeError, ReaderName, Readers};
 use super::record::{EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
 use crate::authorization::Product;
-use crate::cache::{Card, Cards, Products};
+use crate::cache::{Card, CardEntry, Cards, Products};
 use crate::cards::CardKey;
 use crate::clock::{Clock, SettledClock, Timestamp};
 use crate::config::SyncMode;
@@ -403,6 +403,11 @@ impl Store for EmbeddedStore {
             Ok(Page::first(cards.collect(), max))
         })
         .await
+    }
+
+    async fn cards_of_product(&self, product: &str) -> Result<Vec<Arc<CardEntry>>, StoreError> {
+        let product: Box<str> = product.into();
+        self.read(move |shared| Ok(shared.cards.of_product(&product))).await
     }
 
     async fn document(

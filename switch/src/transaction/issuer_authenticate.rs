@@ -1,7 +1,7 @@
 //! The step that makes what the chip is told.
 
 use super::attempt::Attempt;
-use super::verify::{HsmTime, call};
+use super::verify::{HsmTime, chip_call};
 use crate::authorization::issuer_script;
 use crate::authorization::response::{self, ChipAnswer};
 use crate::authorization::{Answer, CryptogramCheck, Decision, Reason};
@@ -65,7 +65,7 @@ impl<W: Seams> Switch<W> {
     async fn tell_chip(&self, work: &Attempt<'_>, card: &Card, told: Told<'_>) -> Option<Vec<u8>> {
         let rules = card.product.chip.as_ref()?;
         let (script, answer) = (told.script.map(|(_, kind)| kind), told.answer);
-        let call = IssuerAuthenticate { chip: call(work, card, told.check)?, answer, script };
+        let call = IssuerAuthenticate { chip: chip_call(work, card, told.check)?, answer, script };
         let mut time = HsmTime::of(work);
         let answered = self.in_time(&mut time, self.hsm.issuer_authenticate(call)).await;
         let authenticated = answered?.ok()?;

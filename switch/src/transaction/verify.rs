@@ -106,7 +106,7 @@ impl<W: Seams> Switch<W> {
         check: CryptogramCheck,
         time: &mut HsmTime,
     ) -> VerifiedCryptogram {
-        let outcome = match call(work, card, &check) {
+        let outcome = match chip_call(work, card, &check) {
             None => CryptogramOutcome::Wrong,
             Some(call) => {
                 let answered = self.in_time(time, self.hsm.verify_arqc(call)).await;
@@ -137,7 +137,7 @@ impl<W: Seams> Switch<W> {
 
 /// What the HSM is asked about the cryptogram of a request; `None` where something of it is
 /// missing.
-pub(super) fn call<'a>(
+pub(super) fn chip_call<'a>(
     work: &'a Attempt<'_>,
     card: &'a Card,
     check: &'a CryptogramCheck,
