@@ -364,7 +364,7 @@ async fn a_product_changed_between_decision_and_commit_has_the_pin_verified_anew
         test.hsm.hold(false);
         assert_eq!(link.answer().await.1, code);
         assert_eq!(test.hsm.pins_asked(), asked + 2);
-        assert_eq!(u32::from(test.card("card").await.state.pin.tries), number);
+        assert_eq!(test.card("card").await.state.pin.tries, number);
     }
 }
 

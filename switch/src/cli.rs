@@ -317,6 +317,7 @@ fn ask_and_print(config: &Config, asked: impl Into<ControlRequest>) -> Result<()
     let text = match ask(config, asked)? {
         Some(Reply::Card(card)) => serde_json::to_string_pretty(&card),
         Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Reply::Product(product)) => serde_json::to_string_pretty(&product),
         Some(Reply::Products(all)) => serde_json::to_string_pretty(&all),
         Some(Reply::Values(values)) => {
             let mut out = io::stdout().lock();

@@ -171,6 +171,8 @@ pub enum Reply {
     Card(CardView),
     /// Done, and nothing to show.
     Done,
+    /// Done: the product as it is now.
+    Product(Box<ProductView>),
     /// Products, in the order of their names.
     Products(Vec<ProductView>),
     /// Names and values, in order.
@@ -241,7 +243,7 @@ impl From<Vec<ProductView>> for Reply {
 
 impl From<ProductView> for Reply {
     fn from(product: ProductView) -> Reply {
-        Reply::Products(vec![product])
+        Reply::Product(Box::new(product))
     }
 }
 

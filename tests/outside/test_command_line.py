@@ -300,3 +300,68 @@ def test_the_control_socket_refuses_what_is_no_command(switch):
                 continue
         assert answer == b"" or "refused" in json.loads(answer)
     assert switch.show(CARD_1.token)["state"] == "ACTIVE"
+
+
+CREDIT = Card("credit-1", pan_of("541333", 7), "2468", product="credit")
+
+
+def set_product(switch, *words, name=CREDIT.product, **settings):
+    return switch.command("product", "set", name, *words, stdin=json.dumps({
+        "bins": [CREDIT.pan[:6]], "currency": 978, **settings,
+    }))
+
+
+def test_a_product_is_made_and_changed_while_its_cards_are_used(switch):
+    made = set_product(switch, pin_retry_limit=2)
+    assert made.returncode == 0, made.stderr
+    made = json.loads(made.stdout)
+    assert (made["managed_by"], made["settings"]["pin_retry_limit"]) == ("api", 2)
+    assert json.loads(switch.done("product", "show", CREDIT.product)) == made
+    assert made in json.loads(switch.done("product", "list"))
+    switch.add(CREDIT)
+    switch.done("card", "activate", CREDIT.token)
+    assert code_of(switch, CREDIT, "1111") == "55"
+    changed = json.loads(set_product(
+        switch, "--version", str(made["version"]), pin_retry_limit=4).stdout)
+    assert changed["version"] > made["version"]
+    late = set_product(switch, "--version", str(made["version"]), pin_retry_limit=9)
+    assert late.returncode == 1 and "has changed since it was read" in late.stderr
+    assert [code_of(switch, CREDIT, "1111") for _ in range(3)] == ["55", "55", "75"]
+    audited = [line for line in switch.log().splitlines() if 'action="set product"' in line]
+    user = f"actor=user {os.getuid()}"
+    of_credit = [line for line in audited if f'product="{CREDIT.product}"' in line]
+    assert [("done=true" in line, user in line) for line in of_credit] == \
+        [(True, True), (True, True), (False, True)]
+    # The products of the configuration are written at the first start, by the switch itself.
+    assert any("demo-debit" in line and "actor=switch" in line for line in audited)
+    switch.kill()
+    switch.start()
+    assert json.loads(switch.done("product", "show", CREDIT.product)) == changed
+    assert switch.show(CREDIT.token)["state"] == "SUSPENDED"
+
+
+@pytest.mark.parametrize("settings, named", [
+    ({"pin_retry_limit": 0}, "/pin_retry_limit"),
+    ({"pin_retry_limits": 3}, "pin_retry_limits"),
+    ({"bins": ["54133x"]}, "/bins"),
+    ({"currency": "EUR"}, "/currency"),
+    ({"chip": {"imk_ac": "a", "imk_smi": "b", "imk_smc": "c"}}, "the key a "),
+])
+def test_a_mistake_in_a_product_is_named_and_changes_nothing(switch, settings, named):
+    refused = set_product(switch, **settings)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert named in refused.stderr
+    missing = switch.command("product", "show", CREDIT.product)
+    assert missing.returncode == 1 and "no such product" in missing.stderr
+
+
+def test_what_cards_have_cannot_be_taken_from_a_product(switch):
+    set_product(switch, bins=["541333", "541334"])
+    switch.add(CREDIT)
+    for settings, named in [({"currency": 840}, "currency"), ({"bins": ["541334"]}, "bins")]:
+        refused = set_product(switch, **settings)
+        assert refused.returncode == 1 and named in refused.stderr
+    assert set_product(switch, bins=["541333"]).returncode == 0
+    refused = set_product(switch, name="demo-debit")
+    assert refused.returncode == 1 and "configuration" in refused.stderr
+    assert code_of(switch, CARD_1, CARD_1.pin) == "00"

@@ -311,6 +311,7 @@ impl Work {
                 Reply::Each { refused } => refused,
                 Reply::Refused(refusal) => return Err(refusal.into()),
                 Reply::Card(_)
+                | Reply::Product(_)
                 | Reply::Products(_)
                 | Reply::Transactions(_)
                 | Reply::Values(_)

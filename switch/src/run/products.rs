@@ -77,10 +77,11 @@ fn written(
             let version = known.map_or(0, |known| known.version);
             let rules = settings.product(token, 1).map_err(Refused::Settings)?;
             store.restate(wanted.write(vault, token, version)?, rules)?;
-            let actor = Actor::switch("start");
-            tracing::info!(target: "audit", action = "set product", product = token, %actor);
             let written = store.document_of(DocumentKind::Product, token);
-            written.ok_or_else(|| Refused::ProductUnreadable(token.to_owned()))?
+            let written = written.ok_or_else(|| Refused::ProductUnreadable(token.to_owned()))?;
+            let (actor, version, action) = (Actor::switch("start"), written.version, "set product");
+            tracing::info!(target: "audit", action, product = token, done = true, %actor, version);
+            written
         }
     };
     wanted.rules(&document)
