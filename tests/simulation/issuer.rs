@@ -52,6 +52,7 @@ fn heard(outcome: Told) -> Option<Heard> {
     match outcome {
         Told::Card(_)
         | Told::Transactions(_)
+        | Told::Product(_)
         | Told::Products(_)
         | Told::Values(_)
         | Told::Events(_)
