@@ -487,10 +487,16 @@ impl DataElement {
     #[inline]
     fn write_prefix(&self, units: usize, out: &mut Vec<u8>) {
         if let Length::Prefix { encoding, digits } = self.length {
-            encoding.write(self.prefix_count(units), digits, out);
-            if let Some(wrapper) = &self.wrapper {
-                wrapper.write(units, out);
-            }
+            self.write_count(encoding, digits, units, out);
+        }
+    }
+
+    /// Apart, so that elements of fixed length, which are the most, do not call for nothing.
+    #[inline(never)]
+    fn write_count(&self, encoding: PrefixEncoding, digits: u8, units: usize, out: &mut Vec<u8>) {
+        encoding.write(self.prefix_count(units), digits, out);
+        if let Some(wrapper) = &self.wrapper {
+            wrapper.write(units, out);
         }
     }
 
