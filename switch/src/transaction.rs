@@ -116,7 +116,7 @@ impl<W: Seams> Switch<W> {
             let Decided { card, decision, reversal, .. } = &decided;
             let answer = Answer::of(decision, work.approval_number());
             let record = TransactionRecord::new(&work.request, work.place, answer, decision, now);
-            let commit = Commit::of_decision(card.as_ref(), decision, record, *reversal);
+            let commit = Commit::of_decision(card.as_ref(), decision, &record, reversal.as_ref());
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
                 Err(CommitError::Changed(_)) => work.has_searched(reversal.as_ref()),

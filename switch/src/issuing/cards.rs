@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use smallvec::smallvec;
 
 use super::{CardView, Refused, audit, pins, views};
 use crate::cache::Card;
@@ -235,7 +234,7 @@ async fn remove_each<W: Seams>(
             let who = (switch.clock.now(), actor.clone());
             let of = (&card.entry.identity, masked_pan(switch, &card));
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
-            removals.push(Removal { events: smallvec![event], ..Removal::from(card) });
+            removals.push(Removal { events: vec![event], ..Removal::from(card) });
         }));
     }
     let removed = switch.store.remove_cards(removals).await?;
