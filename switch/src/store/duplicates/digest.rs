@@ -57,11 +57,11 @@ impl Trace {
     #[must_use]
     pub fn of([.., m1, m0, s1, s0]: &[u8; 10], stan: &[u8; 6]) -> Trace {
         let number = |digits: &[u8]| {
-            let digit = |digit: &u8| u32::from(digit.wrapping_sub(b'0') % 10);
-            digits.iter().fold(0, |number, one| number * 10 + digit(one))
+            digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit & 0xF))
         };
+        // What is no digit may count for more than 9.
         let (minute, second) = (number(&[*m1, *m0]) % 60, number(&[*s1, *s0]) % 60);
-        Trace((minute * 60 + second) * 1_000_000 + number(stan))
+        Trace((minute * 60 + second) * 1_000_000 + number(stan) % 1_000_000)
     }
 
     /// Whether it is of this DE11.
