@@ -415,10 +415,28 @@ pub(super) fn halves(digest: u128) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::Hasher;
+
     use iso_specs::Mti;
+    use siphasher::sip128::Hasher128;
 
     use super::*;
     use crate::authorization::{Route, route};
+
+    /// Digests are stored: they must stay as they are.
+    #[test]
+    fn a_digest_is_of_each_part_behind_its_length() {
+        let hasher = DuplicateHasher::new(&[7; 16]);
+        let longer = [9; 2 * DIGESTED_BYTES];
+        for parts in [&[&b"net"[..], &[1], &[], &longer[..16]][..], &[&longer[..], b"more"], &[]] {
+            let mut stream = SipHasher24::new_with_key(&[7; 16]);
+            for part in parts {
+                stream.write(&[u8::try_from(part.len()).unwrap_or(u8::MAX)]);
+                stream.write(part);
+            }
+            assert_eq!(hasher.digest(parts), stream.finish128().as_u128());
+        }
+    }
 
     #[test]
     fn what_can_be_reversed_is_what_the_routes_say() {
