@@ -70,20 +70,20 @@ impl ContentType {
     /// The same for a value of which `ascii` gives the characters, byte by byte.
     #[inline]
     pub(crate) fn accepts_as(self, value: &[u8], ascii: impl Fn(u8) -> u8 + Copy) -> bool {
-        let all = |value, allowed| all(value, allowed, ascii);
+        let all = |value, set| sets_of_all(value, ascii) & set != 0;
         match self {
-            Self::LettersOrDigits => all(value, LETTER) || all(value, DIGIT),
+            Self::LettersOrDigits => all(value, LETTERS | DIGITS),
             Self::SignedDigits => match value.split_first() {
-                Some((sign, digits)) => matches!(ascii(*sign), b'C' | b'D') && all(digits, DIGIT),
+                Some((sign, digits)) => matches!(ascii(*sign), b'C' | b'D') && all(digits, DIGITS),
                 None => true,
             },
             Self::Binary => true,
-            Self::Digits => all(value, DIGIT),
-            Self::Letters => all(value, LETTER),
-            Self::LettersDigits => all(value, LETTER | DIGIT),
-            Self::Printable => all(value, LETTER | DIGIT | SPECIAL),
-            Self::LettersSpecial => all(value, LETTER | SPECIAL),
-            Self::DigitsSpecial => all(value, DIGIT | SPECIAL),
+            Self::Digits => all(value, DIGITS),
+            Self::Letters => all(value, LETTERS),
+            Self::LettersDigits => all(value, LETTERS_DIGITS),
+            Self::Printable => all(value, PRINTABLE),
+            Self::LettersSpecial => all(value, LETTERS_SPECIAL),
+            Self::DigitsSpecial => all(value, DIGITS_SPECIAL),
             Self::Track => all(value, TRACK),
         }
     }
@@ -106,11 +106,15 @@ impl ContentType {
 }
 
 /// Sets of characters, one bit each, so that a value is checked with one look-up per byte.
-const DIGIT: u8 = 1;
-const LETTER: u8 = 1 << 1;
-/// Printable, but neither digit nor letter.
-const SPECIAL: u8 = 1 << 2;
-const TRACK: u8 = 1 << 3;
+const DIGITS: u8 = 1;
+const LETTERS: u8 = 1 << 1;
+const LETTERS_DIGITS: u8 = 1 << 2;
+const PRINTABLE: u8 = 1 << 3;
+/// Printable, but no digits.
+const LETTERS_SPECIAL: u8 = 1 << 4;
+/// Printable, but no letters.
+const DIGITS_SPECIAL: u8 = 1 << 5;
+const TRACK: u8 = 1 << 6;
 
 /// The sets that each byte belongs to.
 static SETS: [u8; 256] = {
@@ -127,19 +131,20 @@ static SETS: [u8; 256] = {
 
 const fn sets_of(byte: u8) -> u8 {
     let kind = match byte {
-        b'0'..=b'9' => DIGIT,
-        b'A'..=b'Z' | b'a'..=b'z' => LETTER,
-        0x20..=0x7e => SPECIAL,
+        b'0'..=b'9' => DIGITS | LETTERS_DIGITS | DIGITS_SPECIAL | PRINTABLE,
+        b'A'..=b'Z' | b'a'..=b'z' => LETTERS | LETTERS_DIGITS | LETTERS_SPECIAL | PRINTABLE,
+        0x20..=0x7e => LETTERS_SPECIAL | DIGITS_SPECIAL | PRINTABLE,
         _ => 0,
     };
     let track = if matches!(byte, 0x30..=0x3f | b'D') { TRACK } else { 0 };
     kind | track
 }
 
-/// Without an early exit: a value is nearly always right.
-fn all(value: &[u8], allowed: u8, ascii: impl Fn(u8) -> u8) -> bool {
-    value.iter().fold(true, |right, &byte| {
-        right & SETS.get(usize::from(ascii(byte))).is_some_and(|sets| sets & allowed != 0)
+/// The sets that every byte of a value belongs to. Without an early exit: a value is nearly always
+/// right.
+fn sets_of_all(value: &[u8], ascii: impl Fn(u8) -> u8) -> u8 {
+    value.iter().fold(u8::MAX, |sets, &byte| {
+        sets & SETS.get(usize::from(ascii(byte))).copied().unwrap_or_default()
     })
 }
 
@@ -487,10 +492,16 @@ impl DataElement {
     #[inline]
     fn write_prefix(&self, units: usize, out: &mut Vec<u8>) {
         if let Length::Prefix { encoding, digits } = self.length {
-            encoding.write(self.prefix_count(units), digits, out);
-            if let Some(wrapper) = &self.wrapper {
-                wrapper.write(units, out);
-            }
+            self.write_count(encoding, digits, units, out);
+        }
+    }
+
+    /// Apart, so that elements of fixed length, which are the most, do not call for nothing.
+    #[inline(never)]
+    fn write_count(&self, encoding: PrefixEncoding, digits: u8, units: usize, out: &mut Vec<u8>) {
+        encoding.write(self.prefix_count(units), digits, out);
+        if let Some(wrapper) = &self.wrapper {
+            wrapper.write(units, out);
         }
     }
 

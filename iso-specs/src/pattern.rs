@@ -51,9 +51,12 @@ impl Pattern {
         let (pairs, _) = digits.as_chunks();
         let mut days_of_month = 31;
         digits.len() == self.digits()
-            && digits.iter().all(u8::is_ascii_digit)
-            && self.parts.iter().zip(pairs).all(|(part, &[tens, ones])| {
-                let value = (tens - b'0') * 10 + (ones - b'0');
+            && self.parts.iter().zip(pairs).all(|(part, &pair)| {
+                let [tens, ones] = pair.map(|digit: u8| digit.wrapping_sub(b'0'));
+                if tens > 9 || ones > 9 {
+                    return false;
+                }
+                let value = tens * 10 + ones;
                 match part {
                     DatePart::Year => true,
                     DatePart::Month => {

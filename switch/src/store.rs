@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use smallvec::SmallVec;
 
 use crate::authorization::{Answer, Decision, Product, Request};
 use crate::cache::{Card, CardEntry, NewCard, Taken};
@@ -275,7 +274,7 @@ pub struct Commit<'a> {
     /// The card after it, if it changes.
     pub change: Option<CardState>,
     /// The transaction; `None` for a change by the issuer.
-    pub transaction: Option<TransactionRecord>,
+    pub transaction: Option<&'a TransactionRecord>,
     /// What others are to be told.
     pub events: Events,
     /// Documents that change with it.
@@ -284,11 +283,11 @@ pub struct Commit<'a> {
     /// get its version.
     pub product: Option<Box<Product>>,
     /// What the transaction reverses.
-    pub reverses: Option<Reversal>,
+    pub reverses: Option<&'a Reversal>,
 }
 
-/// The events of a commit: mostly none.
-pub type Events = SmallVec<[Event; 1]>;
+/// The events of a commit: mostly none, so that room for one in it would only be carried about.
+pub type Events = Vec<Event>;
 
 impl<'a> Commit<'a> {
     /// A change of a card by its issuer.
@@ -304,8 +303,8 @@ impl<'a> Commit<'a> {
         card: Option<&'a Card>,
         decision: &Decision,
         request: &Request,
-        transaction: TransactionRecord,
-        reverses: Option<Reversal>,
+        transaction: &'a TransactionRecord,
+        reverses: Option<&'a Reversal>,
     ) -> Commit<'a> {
         let state = card.map(|card| &*card.state);
         let change = state.and_then(|state| decision.after(state));

@@ -120,11 +120,11 @@ impl<W: Seams> Switch<W> {
             let answer = Answer::of(decision, work.approval_number());
             let record =
                 TransactionRecord::new(&work.request, work.identity, answer, decision, now);
-            let commit =
-                Commit::of_decision(card.as_ref(), decision, &work.request, record, *reversal);
+            let (card, reversal) = (card.as_ref(), reversal.as_ref());
+            let commit = Commit::of_decision(card, decision, &work.request, &record, reversal);
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
-                Err(CommitError::Changed(_)) => work.note_searched(reversal.as_ref()),
+                Err(CommitError::Changed(_)) => work.note_searched(reversal),
                 Err(CommitError::Store(error)) => return Err(error.into()),
                 Err(CommitError::Limit(_)) => {
                     debug_assert!(false, "without documents a record has room");

@@ -12,6 +12,7 @@ use switch::store::document::DocumentChange;
 use switch::store::duplicates::{Claim, Kept, Originals};
 use switch::store::record::{
     self, Acknowledged, CardChanged, CardRemoved, Entry, Reads, Reversed, StoredCard, Transaction,
+    TransactionRecord,
 };
 use switch::store::{
     Addition, Changed, Commit, CommitError, NotDone, Removal, Reversal, StoreError,
@@ -25,15 +26,11 @@ impl Shared {
     /// The record of the commit, and whether its reply waits for a sync.
     pub fn append_commit(
         &self,
-        mut commit: Commit<'_>,
+        commit: Commit<'_>,
         claim: &mut Option<Claim>,
     ) -> Result<(u64, bool), CommitError> {
-        if let Some(transaction) = &mut commit.transaction
-            && transaction.cryptogram.is_some_and(|outcome| outcome != CryptogramOutcome::Right)
-            && self.breaks(Mutation::TellThePin)
-        {
-            transaction.verification = Some(PinOutcome::Wrong);
-        }
+        let told = commit.transaction.map(|record| self.told(record));
+        let commit = Commit { transaction: told.as_deref(), ..commit };
         let mut entry = Entry::default();
         if let Some((card, state)) = commit.card.zip(commit.change.as_ref()) {
             let key = card.entry.identity.key;
@@ -52,10 +49,10 @@ impl Shared {
             return Err(Changed::Card.into());
         }
         self.documents.check(&commit.documents, self.world.clock.now())?;
-        let time = commit.transaction.as_ref().map(|transaction| transaction.time);
+        let time = commit.transaction.map(|transaction| transaction.time);
         let reverses = commit.reverses.zip(time);
         let reversed = reverses.map(|(reversal, time)| self.held(reversal, time)).transpose()?;
-        if let Some(transaction) = &commit.transaction {
+        if let Some(transaction) = commit.transaction {
             let previous = commit.card.map(|card| card.entry.last_record());
             entry.put(&Transaction { previous, record: Cow::Borrowed(transaction) });
         }
@@ -81,7 +78,7 @@ impl Shared {
                 card.entry.restore(card.state.with_tries(tries));
             }
         }
-        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
+        if let (Some(card), Some(_)) = (commit.card, commit.transaction) {
             card.entry.set_last_record(sequence);
         }
         self.change_documents(commit.documents, sequence);
@@ -100,9 +97,19 @@ impl Shared {
         Ok((sequence, waits))
     }
 
+    /// The record as it is kept.
+    fn told<'a>(&self, record: &'a TransactionRecord) -> Cow<'a, TransactionRecord> {
+        let is_refused = record.cryptogram.is_some_and(|said| said != CryptogramOutcome::Right);
+        if !is_refused || !self.breaks(Mutation::TellThePin) {
+            return Cow::Borrowed(record);
+        }
+        let verification = Some(PinOutcome::Wrong);
+        Cow::Owned(TransactionRecord { verification, ..record.clone() })
+    }
+
     /// The originals of a reversal, if they are still what its answer was decided on.
-    fn held(&self, reversal: Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
-        let Reversal::Whole(named, is_known) = reversal else {
+    fn held(&self, reversal: &Reversal, time: Timestamp) -> Result<Originals<'_>, CommitError> {
+        let Reversal::Whole(named, is_known) = *reversal else {
             panic!("every reversal here names its original exactly")
         };
         let mut originals = self.duplicates.originals(named, time);

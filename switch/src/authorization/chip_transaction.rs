@@ -113,7 +113,7 @@ impl<'a> ChipTransaction<'a> {
         };
         let bypass = bypass.filter(|_| reason == Reason::Approved);
         // Who gets no answer to his cryptogram may send it again.
-        let chip = (reason != Reason::Unavailable).then(|| self.answer(reason));
+        let chip = (reason != Reason::Unavailable).then(|| Box::new(self.answer(reason)));
         Decision { cryptogram, bypass, change, chip, ..Decision::because(reason, trail) }
     }
 

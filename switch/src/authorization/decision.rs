@@ -92,8 +92,9 @@ pub struct Decision {
     pub bypass: Option<Bypass>,
     /// The card after it, if its PIN or its status changes.
     pub change: Option<CardState>,
-    /// What is said to the chip, and what is known of it then.
-    pub chip: Option<ChipOutcome>,
+    /// What is said to the chip, and what is known of it then. Boxed: it is three quarters of a
+    /// decision, which most have not, and a decision goes through many hands.
+    pub chip: Option<Box<ChipOutcome>>,
     pub(super) trail: Trail,
 }
 
@@ -150,6 +151,14 @@ impl Decision {
     /// Why, step by step: what decided, and then how what is known of the chip changed.
     pub fn trail(&self) -> impl Iterator<Item = &Note> {
         self.trail.iter().chain(self.chip.iter().flat_map(|chip| &chip.notes))
+    }
+
+    /// The same to be kept.
+    #[must_use]
+    pub fn whole_trail(&self) -> Trail {
+        let mut trail = Trail::from_slice(&self.trail);
+        self.chip.iter().for_each(|chip| trail.extend_from_slice(&chip.notes));
+        trail
     }
 
     /// Whether it suspends plastics of this card because the PIN retry limit is reached.

@@ -48,7 +48,7 @@ impl Answer {
     pub fn of(decision: &Decision, approval_number: Option<u128>) -> Answer {
         let reason = decision.reason;
         let number = approval_number.filter(|_| reason == Reason::Approved);
-        let chip = match decision.chip.as_ref().map(ChipOutcome::script) {
+        let chip = match decision.chip.as_deref().map(ChipOutcome::script) {
             None => ChipAnswer::Nothing,
             Some(None) => ChipAnswer::Authentication,
             Some(Some((id, _))) => ChipAnswer::Script(id),

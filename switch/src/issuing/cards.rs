@@ -1,7 +1,6 @@
 //! Cards: show, add, activate, remove.
 
 use compact_str::CompactString;
-use smallvec::smallvec;
 
 use super::change::{Change, change, load, subject};
 use super::{CardView, Refused, audit, pins, views};
@@ -245,7 +244,7 @@ async fn remove_each<W: Seams>(
             let who = (switch.clock.now(), actor.clone());
             let of = subject(switch, &card, card.state.current());
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
-            removals.push(Removal { events: smallvec![event], ..Removal::from(card) });
+            removals.push(Removal { events: vec![event], ..Removal::from(card) });
         }));
     }
     let removed = switch.store.remove_cards(removals).await?;

@@ -135,7 +135,7 @@ impl TransactionRecord {
             answer,
             verification: decision.cryptogram.pin(),
             cryptogram: decision.cryptogram.outcome(),
-            trail: decision.trail().copied().collect(),
+            trail: decision.whole_trail(),
             is_kept: answer.reason.is_kept(),
             duplicate_key: identity.key,
             body: identity.body,

@@ -388,4 +388,5 @@ fn a_trace_is_of_minute_second_and_stan() {
     }
     assert!(of(b"1121125959", b"123456").has_stan(b"123456"));
     assert!(!of(b"1121125959", b"123456").has_stan(b"123457"));
+    assert!(of(b"112112????", b"??????").has_stan(b"??????"), "also what is no digits");
 }

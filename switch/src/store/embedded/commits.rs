@@ -59,13 +59,13 @@ impl Shared {
             return Err(Changed::Card.into());
         }
         self.check_documents(&commit.documents)?;
-        let reversed = match commit.reverses.zip(commit.transaction.as_ref()) {
+        let reversed = match commit.reverses.zip(commit.transaction) {
             None => None,
             Some((reversal, transaction)) => {
                 self.reverse((reversal, tail.next()), commit.card, transaction)?
             }
         };
-        if let Some(record) = &commit.transaction {
+        if let Some(record) = commit.transaction {
             let previous = commit.card.map(|card| card.entry.last_record());
             entry.put(&Transaction { previous, record: Cow::Borrowed(record) });
             if let Some(reversal) = commit.reverses {
@@ -73,7 +73,7 @@ impl Shared {
             }
         }
         let waits = self.must_wait(&commit);
-        let keeps_answer = commit.transaction.as_ref().is_some_and(|record| record.is_kept);
+        let keeps_answer = commit.transaction.is_some_and(|record| record.is_kept);
         let record = Append { payload: entry.bytes(), is_awaited: waits, keeps_answer };
         let (sequence, position) = append(&mut tail, record)?;
         if let Some((card, mut state)) = commit.card.zip(commit.change) {
@@ -81,7 +81,7 @@ impl Shared {
             let is_swapped = card.entry.swap(&card.state, state);
             debug_assert!(is_swapped, "the lock is held since the check: nobody was faster");
         }
-        if let (Some(card), Some(_)) = (commit.card, &commit.transaction) {
+        if let (Some(card), Some(_)) = (commit.card, commit.transaction) {
             card.entry.set_last_record(position.to_u64());
         }
         if !ends.is_empty() {
@@ -179,12 +179,12 @@ impl Shared {
     /// meanwhile.
     fn reverse(
         &self,
-        (reversal, sequence): (Reversal, Sequence),
+        (reversal, sequence): (&Reversal, Sequence),
         card: Option<&Card>,
         transaction: &TransactionRecord,
     ) -> Result<Option<Originals<'_>>, CommitError> {
         let (index, now) = (self.duplicates(&transaction.network)?, self.age());
-        match reversal {
+        match *reversal {
             Reversal::Whole(named, is_known) => {
                 let mut originals = index.originals(named, now);
                 let waits = originals.in_flight().is_some();

@@ -275,10 +275,11 @@ async fn all_of_a_commit_is_kept_or_nothing() {
     let card = store.load(&CardKey([1; 16])).await.unwrap().unwrap();
     let after = card.state.with_tries(1);
     let events = || Events::from_iter([event(&card, &after), event(&card, &after)]);
+    let record = transaction(7, Timestamp::from_seconds(7));
     let change = |documents| Commit {
         card: Some(&card),
         change: Some(after.clone()),
-        transaction: Some(transaction(7, Timestamp::from_seconds(7))),
+        transaction: Some(&record),
         events: events(),
         documents,
         product: None,

@@ -25,7 +25,7 @@ use crate::store::duplicates::{MessageKind, Trace};
 use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
 use crate::store::page::TransactionFilter;
-use crate::store::record::{self, Event, Part, Reads, Subject, TransactionRecord};
+use crate::store::record::{self, Event, Part, Reads, RecordId, Subject, TransactionRecord};
 use crate::store::{
     Asked, BodyDigest, Changed, Claimed, Commit, CommitError, DuplicateKey, Events, Named, NotDone,
     Original, Reversal, Store,
@@ -230,11 +230,8 @@ pub(super) async fn decline(store: &EmbeddedStore, number: u64) {
         panic!("{number}")
     };
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
-    let commit = Commit {
-        card: Some(&card),
-        transaction: Some(transaction(number, SystemClock.now())),
-        ..Commit::default()
-    };
+    let record = transaction(number, SystemClock.now());
+    let commit = Commit { card: Some(&card), transaction: Some(&record), ..Commit::default() };
     let mut claim = Some(claim);
     store.commit(commit, &mut claim).await.unwrap();
     assert!(claim.is_none(), "the answer is kept");
@@ -251,11 +248,16 @@ fn named_by(reversal: Reversal) -> Named {
     named
 }
 
-/// The record of a reversal, with a key that nobody else has.
-fn reversing(number: u64, reverses: Reversal) -> Commit<'static> {
+/// Commits the record of a reversal, with a key that nobody else has.
+async fn reverse(
+    store: &EmbeddedStore,
+    number: u64,
+    reverses: Reversal,
+) -> Result<RecordId, CommitError> {
     let key = DuplicateKey { kind: MessageKind::of(*b"0400"), ..key(number) };
-    let transaction = TransactionRecord { duplicate_key: key, ..transaction(0, SystemClock.now()) };
-    Commit { transaction: Some(transaction), reverses: Some(reverses), ..Commit::default() }
+    let record = TransactionRecord { duplicate_key: key, ..transaction(0, SystemClock.now()) };
+    let (transaction, reverses) = (Some(&record), Some(&reverses));
+    store.commit(Commit { transaction, reverses, ..Commit::default() }, &mut None).await
 }
 
 /// Between the question whether the original is known and the commit, the original may come.
@@ -267,17 +269,13 @@ async fn a_reversal_is_conditional_on_what_is_known_of_its_original() {
     let unknown = reversal(1, false);
     assert!(!store.knows("net", named_by(unknown)).await.unwrap());
     let Ok(Claimed::First(claim)) = store.claim("net", alone(key(1), 1)).await else { panic!() };
-    let changed = store.commit(reversing(1, unknown), &mut None).await;
+    let changed = reverse(&store, 1, unknown).await;
     assert_eq!(changed, Err(Changed::Original.into()), "it is being answered");
     drop(claim);
     decline(&store, 1).await;
-    assert_eq!(
-        store.commit(reversing(1, unknown), &mut None).await,
-        Err(Changed::Original.into()),
-        "it was answered"
-    );
+    assert_eq!(reverse(&store, 1, unknown).await, Err(Changed::Original.into()), "it was answered");
     assert!(store.knows("net", named_by(unknown)).await.unwrap());
-    store.commit(reversing(1, reversal(1, true)), &mut None).await.unwrap();
+    reverse(&store, 1, reversal(1, true)).await.unwrap();
     let claimed = store.claim("net", alone(key(1), 1)).await.unwrap();
     assert!(matches!(claimed, Claimed::Conflict));
 }
@@ -293,7 +291,7 @@ async fn reversals_of_before_a_snapshot_are_there_after_it() {
             decline(&store, number).await;
         }
         let reversal = reversal(number, number % 2 == 0);
-        store.commit(reversing(number, reversal), &mut None).await.unwrap();
+        reverse(&store, number, reversal).await.unwrap();
     }
     assert!(store.shared.journal.segments().len() > 1);
     take_snapshot(&store, directory.path());
