@@ -36,6 +36,8 @@ pub mod types;
 mod witness;
 
 #[cfg(test)]
+mod backup_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod failure_tests;

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use super::blocks;
 use super::files::{create_private, lock, sync_directory};
@@ -105,7 +106,7 @@ impl<'a> Draft<'a> {
         self.copy(from, into, size, size)
     }
 
-    /// The key blocks. A later call replaces those that have changed since.
+    /// The key blocks.
     fn copy_keys(&mut self, data_dir: &Path) -> Result<(), Failed> {
         let keys = data_dir.join("keys");
         for path in super::snapshot::entries(&keys)? {
@@ -163,16 +164,40 @@ impl Shared {
     }
 
     fn copy_to(&self, to: &Path) -> Result<Backup, Failed> {
+        self.begin_copy(to)?.complete()
+    }
+
+    /// Copies keys and snapshots, and fixes where the copy ends.
+    pub(super) fn begin_copy<'a>(&'a self, to: &'a Path) -> Result<Copying<'a>, Failed> {
         let journal = &self.journal;
         let data_dir = journal.directory().parent().unwrap_or(Path::new("."));
         let mut draft = Draft::begin(to, data_dir)?;
-        let _snapshots = lock(&self.taking_snapshot);
-        let _segments = journal.hold_segments();
-        draft.copy_keys(data_dir)?;
+        let snapshots = lock(&self.taking_snapshot);
+        let segments = journal.hold_segments();
         draft.copy_snapshots(data_dir)?;
         let last = journal.appended_through();
+        // At once: cards of the copy may need a version that is retired while segments are copied,
+        // and one that its last records are made with is on disk before it comes into use.
+        draft.copy_keys(data_dir)?;
         wait_for(self, last)?;
         let time = self.clock.now();
+        Ok(Copying { draft, journal, last, time, _held: (snapshots, segments) })
+    }
+}
+
+/// A copy whose end is fixed: what belongs to it stays where it is until it is done.
+pub(super) struct Copying<'a> {
+    draft: Draft<'a>,
+    journal: &'a Journal,
+    last: Sequence,
+    time: Timestamp,
+    _held: (MutexGuard<'a, ()>, MutexGuard<'a, ()>),
+}
+
+impl Copying<'_> {
+    /// Copies the segments up to the end.
+    pub(super) fn complete(self) -> Result<Backup, Failed> {
+        let Copying { mut draft, journal, last, time, _held } = self;
         let segments: Vec<SegmentInfo> =
             journal.segments().into_iter().filter(|info| info.first <= last.next()).collect();
         for (index, info) in segments.iter().enumerate() {
@@ -184,8 +209,6 @@ impl Shared {
         let oldest = segments.first().map_or(1, |info| info.number);
         let mark = draft.draft.join("journal");
         TailMark::write_copy(&mark, last, oldest).map_err(|error| Failed::new(&mark, error))?;
-        // A key that came into use meanwhile may be needed by a record that is in the copy.
-        draft.copy_keys(data_dir)?;
         draft.finish(last, time)
     }
 }
