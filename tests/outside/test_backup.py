@@ -1,6 +1,7 @@
 """Copies of a data directory: consistent from a running switch, marked, and never started by
 mistake; and a witness that knows data that are older than what was answered."""
 
+import contextlib
 import json
 import shutil
 import stat
@@ -12,6 +13,7 @@ from bulk import new_card
 from messages import CARD_1, CARD_4, authorization, other_pin
 from process import Switch, run
 from test_crash import without_sockets
+from tracing import traced
 
 PARTS = ["journal", "keys", "snapshots"]
 
@@ -105,6 +107,40 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
     copy.start()
     assert "dropped" not in copy.log() and "ERROR" not in copy.log()
     assert copy.terminate() == 0
+
+
+def test_a_backup_that_takes_long_keeps_no_switch_from_ending(make_switch, tmp_path):
+    """It ends with the process, so that a later one has the data for itself."""
+    switch = make_switch().start()
+    backup = tmp_path / "backup"
+    asked = json.dumps({"backup": {"to": str(backup)}})
+    late = f"inject={COPIES}:delay_enter=60s"
+    with traced(switch, tmp_path / "trace", "-e", f"trace={COPIES}", "-e", late):
+        asking = threading.Thread(target=quietly, args=[switch.say, asked])
+        asking.start()
+        while not (tmp_path / "backup.new" / "keys").exists():
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert switch.terminate() == 0
+        assert time.monotonic() - began < 10
+        asking.join()
+    switch.start()
+    assert not backup.exists()
+    # What was begun says itself what is to be done with it.
+    refused = switch.command("backup", backup)
+    assert refused.returncode == 1 and f"remove {backup}.new" in refused.stderr, refused.stderr
+    shutil.rmtree(f"{backup}.new")
+    assert "through record" in switch.done("backup", backup)
+
+
+# The system calls by which a file is copied.
+COPIES = "copy_file_range,sendfile"
+
+
+def quietly(call, *words):
+    """What the switch leaves unanswered when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        call(*words)
 
 
 def test_a_backup_of_nothing_is_refused(make_switch, tmp_path):

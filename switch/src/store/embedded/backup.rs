@@ -78,6 +78,11 @@ impl<'a> Draft<'a> {
         let mut draft_name = name.to_os_string();
         draft_name.push(".new");
         let draft = to.with_file_name(draft_name);
+        if draft.symlink_metadata().is_ok() {
+            let draft = draft.display();
+            let why = format!("another one goes on, or did not end: then remove {draft}");
+            return Err(refused(&why));
+        }
         make(&draft)?;
         let made = Draft { to, draft, bytes: 0 };
         for directory in ["journal", "snapshots", "keys"] {
@@ -86,24 +91,26 @@ impl<'a> Draft<'a> {
         Ok(made)
     }
 
-    /// Copies the first `length` bytes of a file; the rest of it, up to `size`, is zeros.
-    fn copy(&mut self, from: &Path, into: &str, length: u64, size: u64) -> Result<(), Failed> {
+    /// Copies the first `length` bytes of a file, or all; the rest of it is zeros.
+    fn copy(&mut self, from: &Path, into: &str, length: u64) -> Result<(), Failed> {
         let name = from.file_name().ok_or_else(|| Failed::new(from, "it has no name"))?;
         let to = self.draft.join(into).join(name);
-        let copy = || -> io::Result<()> {
+        let copy = || -> io::Result<u64> {
+            // Its size is that of what was opened: a file may be replaced by another one.
+            let opened = open_regular(from)?;
+            let size = opened.metadata()?.len();
             let mut file = create_private(&to)?;
-            io::copy(&mut open_regular(from)?.take(length), &mut file)?;
+            io::copy(&mut opened.take(length), &mut file)?;
             file.set_len(size)?;
-            file.sync_all()
+            file.sync_all()?;
+            Ok(size)
         };
-        copy().map_err(|error| Failed::new(from, error))?;
-        self.bytes += size;
+        self.bytes += copy().map_err(|error| Failed::new(from, error))?;
         Ok(())
     }
 
     fn copy_whole(&mut self, from: &Path, into: &str) -> Result<(), Failed> {
-        let size = from.metadata().map_err(|error| Failed::new(from, error))?.len();
-        self.copy(from, into, size, size)
+        self.copy(from, into, u64::MAX)
     }
 
     /// The key blocks.
@@ -204,7 +211,7 @@ impl Copying<'_> {
             let is_newest = index + 1 == segments.len();
             let length = if is_newest { end_of(journal, info, last)? } else { info.bytes };
             let path = segment_path(journal.directory(), info.number);
-            draft.copy(&path, "journal", length, info.bytes)?;
+            draft.copy(&path, "journal", length)?;
         }
         let oldest = segments.first().map_or(1, |info| info.number);
         let mark = draft.draft.join("journal");
