@@ -87,13 +87,15 @@ def test_a_suspension_is_told_with_the_transaction_that_caused_it(switch):
     assert json.loads(after) == events[2]
 
 
-def test_what_is_not_there_yet_is_not_acknowledged(switch):
+def test_what_is_not_there_yet_is_not_read_and_not_acknowledged(switch):
     with switch.connect() as link:
         suspend(link, CARD_1)
     time.sleep(SYNCED_SECONDS)
     events = all_events(switch)
     refused = switch.command("events", "--reader", "one", "--acknowledge", "00000009-00000000-00")
     assert refused.returncode == 1 and "no event 00000009-00000000-00 yet" in refused.stderr
+    beyond = switch.command("events", "--after", "00000009-00000000-00")
+    assert beyond.returncode == 1 and "no event 00000009-00000000-00 yet" in beyond.stderr
     for wrong in ("nonsense", "1-2-3", events[0]["id"].upper() + "0"):
         assert "expected an id" in refusal(acknowledge(switch, "one", wrong))
     for name in ("", "a b", "x" * 65, "../x"):

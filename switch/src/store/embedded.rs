@@ -72,7 +72,7 @@ use super::duplicates::{
     Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Sought,
 };
 use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
-use super::readers::{AcknowledgeError, ReaderName, Readers};
+use super::readers::{ReaderError, ReaderName, Readers};
 use super::record::{EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
 use crate::authorization::Product;
@@ -370,16 +370,13 @@ impl Store for EmbeddedStore {
         &self,
         after: EventId,
         items_max: usize,
-    ) -> Result<Page<EventId, Told>, StoreError> {
+    ) -> Result<Page<EventId, Told>, ReaderError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
-        self.read(move |shared| shared.events(after, max)).await
+        self.shared.check_place(after)?;
+        Ok(self.read(move |shared| shared.events(after, max)).await?)
     }
 
-    async fn acknowledge(
-        &self,
-        reader: &ReaderName,
-        through: EventId,
-    ) -> Result<(), AcknowledgeError> {
+    async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {
         match self.shared.append_acknowledgement(reader, through)? {
             Some(sequence) => Ok(self.synced(sequence).await?),
             None => Ok(()),

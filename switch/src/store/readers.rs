@@ -33,9 +33,9 @@ impl ReaderName {
     }
 }
 
-/// Why an acknowledgement was not taken.
+/// Why a reader got no events, or why what it acknowledged was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AcknowledgeError {
+pub enum ReaderError {
     /// Nothing stands there yet.
     #[error("there is no event {0} yet")]
     NotThere(EventId),
@@ -60,11 +60,11 @@ impl Readers {
     ///
     /// # Errors
     /// If the reader is one too many.
-    pub fn is_new(&self, reader: &ReaderName, through: EventId) -> Result<bool, AcknowledgeError> {
+    pub fn is_new(&self, reader: &ReaderName, through: EventId) -> Result<bool, ReaderError> {
         let held = self.held();
         match held.get(reader.as_str()) {
             Some(known) => Ok(*known < through),
-            None if held.len() >= READERS_MAX => Err(AcknowledgeError::TooMany),
+            None if held.len() >= READERS_MAX => Err(ReaderError::TooMany),
             None => Ok(true),
         }
     }
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(readers.slowest(), Some(at(7)));
         (1..READERS_MAX).for_each(|number| note(&format!("{number}"), at(6), false));
         let more = ReaderName::new("more").unwrap();
-        assert_eq!(readers.is_new(&more, at(1)), Err(AcknowledgeError::TooMany));
+        assert_eq!(readers.is_new(&more, at(1)), Err(ReaderError::TooMany));
         assert_eq!((readers.slowest(), readers.is_new(&one, at(8))), (Some(at(6)), Ok(true)));
         note("1", at(6), true);
         assert_eq!(readers.is_new(&more, at(1)), Ok(true));

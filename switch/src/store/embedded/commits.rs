@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::config::SyncMode;
 use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::duplicates::{Claim, Kept, Originals};
-use crate::store::readers::{AcknowledgeError, ReaderName};
+use crate::store::readers::{ReaderError, ReaderName};
 use crate::store::record::{
     Acknowledged, CardChanged, CardRemoved, ClockJump, DocumentRemoved, Entry, Event, EventId,
     OwnKeys, RecordId, Reversed, StoredCard, StoredDocument, Transaction, TransactionRecord,
@@ -254,17 +254,24 @@ impl Shared {
         Ok(Ok(sequence))
     }
 
+    /// A reader that is beyond the newest record has read data that are no more: what is written in
+    /// between would pass it by unseen.
+    pub(super) fn check_place(&self, place: EventId) -> Result<(), ReaderError> {
+        match place.record > RecordId(self.newest.load(Ordering::Acquire)) {
+            true => Err(ReaderError::NotThere(place)),
+            false => Ok(()),
+        }
+    }
+
     /// What must be on disk before the acknowledgement is answered; `None` where it says nothing
     /// new.
     pub(super) fn append_acknowledgement(
         &self,
         reader: &ReaderName,
         through: EventId,
-    ) -> Result<Option<Sequence>, AcknowledgeError> {
+    ) -> Result<Option<Sequence>, ReaderError> {
         let mut tail = self.journal.lock();
-        if through.record > RecordId(self.newest.load(Ordering::Acquire)) {
-            return Err(AcknowledgeError::NotThere(through));
-        }
+        self.check_place(through)?;
         if !self.readers.is_new(reader, through)? {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::hsm::software::PanVault;
 use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::page::{Order, TransactionFilter};
-use crate::store::readers::{AcknowledgeError, READERS_MAX, ReaderName};
+use crate::store::readers::{READERS_MAX, ReaderError, ReaderName};
 use crate::store::record::{EventId, RecordId, Told};
 use crate::store::{
     Addition, Changed, Commit, CommitError, Events, Limit, NotDone, Removal, Store,
@@ -182,7 +182,8 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
     let last = told.last().unwrap().0;
     let future = EventId { record: RecordId(last.record.0 + (1 << 32)), index: 0 };
     let refused = store.acknowledge(&reader("one"), future).await;
-    assert_eq!(refused, Err(AcknowledgeError::NotThere(future)));
+    assert_eq!(refused, Err(ReaderError::NotThere(future)));
+    assert_eq!(store.events(future, 9).await, Err(ReaderError::NotThere(future)));
     assert_eq!(store.shared.readers.slowest(), None);
     store.acknowledge(&reader("one"), last).await.unwrap();
     let appended = store.shared.journal.appended_through();
@@ -192,7 +193,7 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
         store.acknowledge(&reader(&number.to_string()), told[1].0).await.unwrap();
     }
     let refused = store.acknowledge(&reader("more"), last).await;
-    assert_eq!(refused, Err(AcknowledgeError::TooMany));
+    assert_eq!(refused, Err(ReaderError::TooMany));
     store.forget_reader(&reader("1")).await.unwrap();
     store.acknowledge(&reader("more"), last).await.unwrap();
     let expected = store.shared.readers.all();

@@ -327,7 +327,10 @@ impl Shared {
         if items.len() > max {
             return Ok(Page::first(items, max));
         }
-        let next = next.filter(|_| !is_all).map(|record| EventId { record, index: u8::MAX });
+        // Where the newest record cannot be read, zeros were read behind it.
+        let newest = RecordId(self.newest.load(Ordering::Acquire));
+        let next = next.filter(|next| !is_all && *next <= newest);
+        let next = next.map(|record| EventId { record, index: u8::MAX });
         Ok(Page { items, next: next.map(|next| next.max(after)) })
     }
 
