@@ -4,7 +4,6 @@ use super::backup::mark_of_backup;
 use super::journal::Retention;
 use super::store_tests::{add, count, decline, new_card, options, states};
 use super::test_support::block_on;
-use super::types::Sequence;
 use super::{EmbeddedStore, OpenOptions};
 
 /// Changes cards and fills segments.
@@ -32,13 +31,7 @@ fn segments_that_fill_during_a_copy_change_nothing_in_it() {
     let copying = store.shared.begin_copy(&copy).unwrap();
     fill(&store, 20..1_000);
     assert!(store.shared.journal.segments().len() > 3);
-    let everything = Retention {
-        keep_from: Sequence::new(u64::MAX),
-        created_before_unix_seconds: u64::MAX,
-        bytes_max: 0,
-        unread: None,
-    };
-    store.shared.journal.retire(everything.clone()).unwrap();
+    store.shared.journal.retire(Retention::of_everything()).unwrap();
     // Longer than the thread of snapshots waits from look to look.
     std::thread::sleep(std::time::Duration::from_millis(1_500));
     assert_eq!(store.shared.journal.segments()[0].number, 1);
@@ -49,7 +42,7 @@ fn segments_that_fill_during_a_copy_change_nothing_in_it() {
     let (copied, _) = EmbeddedStore::open(&accepted, false).unwrap();
     assert_eq!(states(&copied), expected);
     assert!(!mark_of_backup(&copy).exists());
-    store.shared.journal.retire(everything).unwrap();
+    store.shared.journal.retire(Retention::of_everything()).unwrap();
     let went = || store.shared.journal.segments()[0].number > 1;
     assert!((0..100).any(|_| went() || {
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::EmbeddedStore;
+use super::journal::Retention;
 use super::store_tests::{
     add, count, decline, event, new_card, open, options, take_snapshot, transaction,
 };
@@ -90,9 +91,7 @@ async fn pages_of_any_size_hold_everything_once_and_in_order() {
     for max in [1, 7, 100, 10_000] {
         assert_eq!(amounts(&store, &all, max).await, reversed, "{max}");
         assert_eq!(amounts(&store, &oldest_first, max).await, expected, "{max}");
-        if max > 1 {
-            assert_eq!(amounts(&store, &of_card, max).await, reversed, "{max}");
-        }
+        assert_eq!(amounts(&store, &of_card, max).await, reversed, "{max}");
         let told = all_events(&store, max).await;
         let ids: BTreeSet<EventId> = told.iter().map(|(id, _)| *id).collect();
         assert!(ids.len() == told.len() && told.is_sorted_by_key(|(id, _)| *id));
@@ -336,6 +335,48 @@ async fn a_damaged_record_is_passed_over() {
     assert!(!left.is_empty() && left.len() < told.len());
     assert!(left.iter().all(|one| told.contains(one)));
     assert_eq!(left.last(), told.last());
+    // A card's records lead from one to the other, so that only the damaged one is missing.
+    let amount = |(_, told): &(EventId, Told)| match told {
+        Told::Transaction(record) => Some(record.amount.minor_units),
+        Told::Event(..) => None,
+    };
+    let damaged = amount(&told[10]);
+    let expected: Vec<u64> = (0..30).rev().filter(|number| Some(*number) != damaged).collect();
+    assert_eq!(expected.len(), 29);
+    let of_card = TransactionFilter::of_card(CardKey([1; 16]));
+    for max in [1, 2, 7, 100] {
+        assert_eq!(amounts(&store, &of_card, max).await, expected, "{max}");
+    }
+}
+
+/// Whoever reads so slowly that the place of the last page is kept no more has read all there is.
+#[tokio::test]
+async fn a_page_behind_what_is_kept_no_more_is_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.config.page_scan_bytes_max = 40_960;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    fill(&store, 1_000).await;
+    let of_card = TransactionFilter::of_card(CardKey([1; 16]));
+    let oldest = TransactionFilter { order: Order::OldestFirst, ..TransactionFilter::default() };
+    let first = store.transactions(oldest, None, 5).await.unwrap();
+    retire_all(&store).await;
+    let after = first.items.last().map(|(id, _)| *id);
+    let page = store.transactions(of_card, after, 100).await.unwrap();
+    assert_eq!((page.items, page.next), (Vec::new(), None));
+}
+
+/// All segments but the newest go.
+async fn retire_all(store: &EmbeddedStore) {
+    let journal = &store.shared.journal;
+    for _ in 0..500 {
+        journal.retire(Retention::of_everything()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        if journal.segments().len() == 1 {
+            return;
+        }
+    }
+    panic!("segments stay");
 }
 
 fn spoil(journal: &Path, record: RecordId) {

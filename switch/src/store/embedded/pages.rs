@@ -132,15 +132,18 @@ impl Shared {
         (card, after): (&Card, Option<RecordId>),
         max: usize,
     ) -> Result<Transactions, StoreError> {
-        // The one behind which the page begins tells of the one before it.
-        let before = match after {
-            Some(after) if after.0 <= card.entry.last_record() => self.transaction(after.0).ok(),
-            _ => None,
-        };
         let is_own = |found: &Transaction<'_>| found.record.card == card.entry.identity.key;
-        let first = match before.flatten().filter(is_own) {
-            Some(found) => found.previous.unwrap_or_default(),
-            None => card.entry.last_record(),
+        let first = match after {
+            // The one behind which the page begins tells of the one before it.
+            Some(after) if after.0 <= card.entry.last_record() => {
+                match self.transaction(after.0).ok().flatten().filter(is_own) {
+                    Some(found) => found.previous.unwrap_or_default(),
+                    // It is kept no more, or cannot be read, or is no place of a record: to begin
+                    // with the newest once more would tell some of them twice.
+                    None => return self.newest_first(filter, Some(after), max),
+                }
+            }
+            _ => card.entry.last_record(),
         };
         let mut page = Page { items: Vec::new(), next: None };
         let (mut read, mut last) = (0, None);
@@ -149,7 +152,17 @@ impl Shared {
                 page.next = last;
                 break;
             }
-            let (id, record) = found?;
+            let (id, record) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    // What stands before it is found without it.
+                    tracing::error!(%error, "a record of a card's transactions cannot be read");
+                    let left = max - page.items.len();
+                    let before = self.newest_first(filter, last.or(after), left)?;
+                    page.items.extend(before.items);
+                    return Ok(Page { next: before.next, ..page });
+                }
+            };
             (read, last) = (read + ONE_RECORD_BYTES, Some(id));
             if after.is_none_or(|after| id < after) && filter.takes(&record) {
                 page.items.push((id, record));
