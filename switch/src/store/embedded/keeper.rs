@@ -50,6 +50,10 @@ pub struct Unread {
     pub count: fn(&[u8]) -> u64,
 }
 
+/// Segments with something unread that go at once. Each is read whole to count it, and the next
+/// segment and the look at the files wait behind that.
+const UNREAD_AT_ONCE: usize = 2;
+
 pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
     let _guard = FailOnPanic(shared);
     let mut retry: Option<Retry> = None;
@@ -168,6 +172,7 @@ fn mark_oldest(shared: &Shared, oldest: u32) -> Result<(), Failed> {
     file.sync_data().map_err(|error| Failed::new(&path, error))
 }
 
+/// The oldest that may go now: after them, others may when it is asked again.
 fn victims(
     catalogue: &BTreeMap<u32, SegmentInfo>,
     retention: &Retention,
@@ -175,20 +180,20 @@ fn victims(
 ) -> Vec<SegmentInfo> {
     let keep_from = retention.keep_from.min(synced.next());
     let mut total: u64 = catalogue.values().map(|info| info.bytes).sum();
-    let mut victims = Vec::new();
+    let (mut victims, mut unread) = (Vec::new(), 0);
     // Paired with its successor, so the current segment is never one of them.
     for (info, after) in catalogue.values().zip(catalogue.values().skip(1)) {
         let old = after.created_unix_seconds < retention.created_before_unix_seconds;
         let free = after.first <= keep_from;
-        let more = match &retention.unread {
-            Some(unread) if unread.after.segment <= info.number => unread.bytes_max,
-            _ => 0,
-        };
+        let reader = retention.unread.as_ref();
+        let reader = reader.filter(|reader| reader.after.segment <= info.number);
+        let more = reader.map_or(0, |reader| reader.bytes_max);
         let large = total > retention.bytes_max.saturating_add(more);
-        if !free || !(old || large) {
+        if !free || !(old || large) || reader.is_some() && unread == UNREAD_AT_ONCE {
             break;
         }
         total -= info.bytes;
+        unread += usize::from(reader.is_some());
         victims.push(*info);
     }
     victims

@@ -65,10 +65,13 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     // requests must not wait for it. Where it is not allowed, it is only slower for others.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     let (mut taken_at, mut looked) = (0, shared.clock.monotonic());
+    let mut newest: Option<Finished> = None;
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // The journal says itself why it failed.
         let _ = shared.look_at_clock();
         let _ = shared.sweep_documents();
+        // At each look, since only a few go at once.
+        newest.iter().for_each(|finished| retire(shared, config, finished));
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
         let is_large = appended - taken_at >= config.snapshot_bytes;
         // Once a day in any case: old segments go only behind a snapshot.
@@ -81,7 +84,7 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
         looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
-            Ok(finished) => retire(shared, config, &finished),
+            Ok(finished) => newest = Some(finished),
             Err(error) => tracing::error!(%error, "no snapshot was taken"),
         }
         taken_at = appended;
