@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::EmbeddedStore;
 use super::journal::Retention;
@@ -206,6 +207,49 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
     drop(store);
     std::fs::remove_dir_all(options(directory.path()).snapshots()).unwrap();
     assert_eq!(open(directory.path(), false).shared.readers.all(), expected);
+}
+
+/// What a reader does not acknowledge stays as far as there is room, and is counted where it goes;
+/// the reader goes on with the oldest that is left.
+#[tokio::test]
+async fn a_reader_that_never_acknowledges_fills_no_disk() {
+    const SEGMENT_BYTES: u64 = 64 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&dropped);
+    let mut options = options(directory.path());
+    options.unread_observer = Arc::new(move |unread| {
+        counted.fetch_add(unread, Relaxed);
+    });
+    let config = &mut options.config;
+    (config.snapshot_bytes, config.retention_bytes) = (SEGMENT_BYTES, 2 * SEGMENT_BYTES);
+    config.unread_bytes_max = 3 * SEGMENT_BYTES;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    fill(&store, 10).await;
+    let first = all_events(&store, 10).await[0].0;
+    store.acknowledge(&reader("slow"), first).await.unwrap();
+    let (mut number, mut most) = (10, 0);
+    let segments = || store.shared.journal.segments();
+    while dropped.load(Relaxed) == 0 || segments().len() > 6 {
+        assert!(number < 20_000, "nothing is dropped, or too little");
+        for _ in 0..100 {
+            decline(&store, number).await;
+            number += 1;
+        }
+        most = most.max(segments().len());
+        // Less than a segment from one snapshot to the next: what is behind both may go.
+        let is_full = dropped.load(Relaxed) > 0;
+        let pause = if is_full { 1_100 } else { 100 };
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+    }
+    assert!(most > 5, "{most}");
+    store.snapshots.stop();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let page = store.events(first, 10).await.unwrap();
+    assert_eq!(page.items[0].0.record.0 >> 32, u64::from(segments()[0].number));
+    let left = all_events(&store, 1_000).await.len() as u64;
+    // One event beside the transactions; the first of all was acknowledged.
+    assert_eq!(dropped.load(Relaxed) + left, number + 1 - 1);
 }
 
 fn documents(store: &EmbeddedStore) -> Vec<(String, u64)> {

@@ -80,7 +80,11 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
             continue;
         }
         // Somebody copies them: at the next look there is enough again.
-        let Ok(_taking) = shared.taking_snapshot.try_lock() else { continue };
+        let Ok(_taking) = shared.taking_snapshot.try_lock() else {
+            held_up.look(shared.clock.monotonic());
+            continue;
+        };
+        held_up = HeldUp::default();
         looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
@@ -88,6 +92,30 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
             Err(error) => tracing::error!(%error, "no snapshot was taken"),
         }
         taken_at = appended;
+    }
+}
+
+/// How often it is said that a snapshot is due and none can be taken.
+const HELD_UP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Since when a snapshot is due and somebody copies the store, on the monotonic clock; or since it
+/// was said last.
+#[derive(Default)]
+struct HeldUp(Option<Duration>);
+
+impl HeldUp {
+    /// Says it, if that lasts; whether it did.
+    fn look(&mut self, now: Duration) -> bool {
+        let since = *self.0.get_or_insert(now);
+        let lasts = now.saturating_sub(since) >= HELD_UP_INTERVAL;
+        if lasts {
+            self.0 = Some(now);
+            tracing::error!(
+                "a backup goes on for so long that a snapshot waits: until it ends none is taken, \
+                 and no old journal segment goes"
+            );
+        }
+        lasts
     }
 }
 
@@ -181,5 +209,17 @@ fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
     };
     if let Err(error) = shared.journal.retire(retention) {
         tracing::error!(%error, "no segment was retired");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_does_not_end_is_told_now_and_then() {
+        let mut held_up = HeldUp::default();
+        let told = (0..3_600).filter(|second| held_up.look(Duration::from_secs(100 + second)));
+        assert_eq!(told.collect::<Vec<_>>(), [600, 1_200, 1_800, 2_400, 3_000]);
     }
 }
