@@ -3,6 +3,7 @@ mistake; and a witness that knows data that are older than what was answered."""
 
 import contextlib
 import json
+import os
 import shutil
 import stat
 import threading
@@ -13,7 +14,6 @@ from bulk import new_card
 from messages import CARD_1, CARD_4, authorization, other_pin
 from process import Switch, run
 from test_crash import without_sockets
-from tracing import traced
 
 PARTS = ["journal", "keys", "snapshots"]
 
@@ -112,29 +112,33 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
 def test_a_backup_that_takes_long_keeps_no_switch_from_ending(make_switch, tmp_path):
     """It ends with the process, so that a later one has the data for itself."""
     switch = make_switch().start()
-    backup = tmp_path / "backup"
+    segment = min((switch.data / "journal").glob("*.journal")).name
+    many = [switch.data / "keys" / f"{number}.key" for number in range(200)]
+    for path in many:
+        path.write_text("copied before the journal, so that there is time")
+    backup, draft = tmp_path / "backup", tmp_path / "backup.new"
     asked = json.dumps({"backup": {"to": str(backup)}})
-    late = f"inject={COPIES}:delay_enter=60s"
-    with traced(switch, tmp_path / "trace", "-e", f"trace={COPIES}", "-e", late):
-        asking = threading.Thread(target=quietly, args=[switch.say, asked])
-        asking.start()
-        while not (tmp_path / "backup.new" / "keys").exists():
-            time.sleep(0.01)
-        began = time.monotonic()
-        assert switch.terminate() == 0
-        assert time.monotonic() - began < 10
-        asking.join()
+    asking = threading.Thread(target=quietly, args=[switch.say, asked])
+    asking.start()
+    while not (draft / "keys").exists():
+        assert asking.is_alive()
+    # To open this for writing waits for a reader, for ever.
+    os.mkfifo(draft / "journal" / segment)
+    time.sleep(0.5)
+    assert asking.is_alive()
+    began = time.monotonic()
+    assert switch.terminate() == 0
+    assert time.monotonic() - began < 10
+    asking.join()
+    for path in many:
+        path.unlink()
     switch.start()
     assert not backup.exists()
     # What was begun says itself what is to be done with it.
     refused = switch.command("backup", backup)
-    assert refused.returncode == 1 and f"remove {backup}.new" in refused.stderr, refused.stderr
-    shutil.rmtree(f"{backup}.new")
+    assert refused.returncode == 1 and f"remove {draft}" in refused.stderr, refused.stderr
+    shutil.rmtree(draft)
     assert "through record" in switch.done("backup", backup)
-
-
-# The system calls by which a file is copied.
-COPIES = "copy_file_range,sendfile"
 
 
 def quietly(call, *words):
