@@ -149,6 +149,9 @@ pub trait Store: Send + Sync + 'static {
         items_max: usize,
     ) -> impl Future<Output = Result<Page<EventId, Told>, ReaderError>> + Send;
 
+    /// How far a reader of events is; `None` where there is no such reader.
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId>;
+
     /// A reader has the events up to this one, durably. One that was acknowledged before changes
     /// nothing. The first call makes the reader known: from then on what it has not acknowledged is
     /// kept for it, within limits.

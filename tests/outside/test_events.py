@@ -100,9 +100,16 @@ def test_what_is_not_there_yet_is_not_read_and_not_acknowledged(switch):
         assert "expected an id" in refusal(acknowledge(switch, "one", wrong))
     for name in ("", "a b", "x" * 65, "../x"):
         assert "reader: expected" in refusal(acknowledge(switch, name, events[0]["id"]))
+    unknown = switch.done("events", "--reader", "two").splitlines()
+    assert [json.loads(line) for line in unknown] == events
     # What it has never read costs a reader nothing but its own.
     assert acknowledge(switch, "one", events[-1]["id"]) == "done"
     assert acknowledge(switch, "one", events[0]["id"]) == "done"
+    assert switch.done("events", "--reader", "one") == ""
+    assert acknowledge(switch, "two", events[-3]["id"]) == "done"
+    behind = switch.done("events", "--reader", "two").splitlines()
+    assert [json.loads(line) for line in behind] == events[-2:]
+    switch.done("events", "--reader", "two", "--forget")
     assert all_events(switch) == events
     for number in range(31):
         assert acknowledge(switch, f"reader-{number}", events[0]["id"]) == "done"

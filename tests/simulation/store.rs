@@ -360,7 +360,7 @@ impl Shared {
         let kept = match self.breaks(Mutation::LoseEventsAtSnapshot) {
             true => synced + 1,
             // Without a reader they are kept for days, which no run lasts.
-            false => self.readers.slowest().map_or(0, |slowest| slowest.record.0),
+            false => self.readers.slowest().map_or(0, |(_, through)| through.record.0),
         };
         from.fetch_max(kept.max(1), Ordering::Relaxed);
     }
@@ -494,6 +494,10 @@ impl Store for SimulatedStore {
             record::told(RecordId(number), entry).expect("a record as it was written")
         });
         Ok(Page::first(told.filter(|(id, _)| *id > after).take(max + 1).collect(), max))
+    }
+
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId> {
+        self.shared.readers.place(reader)
     }
 
     async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {

@@ -376,6 +376,10 @@ impl Store for EmbeddedStore {
         Ok(self.read(move |shared| shared.events(after, max)).await?)
     }
 
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId> {
+        self.shared.readers.place(reader)
+    }
+
     async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {
         match self.shared.append_acknowledgement(reader, through)? {
             Some(sequence) => Ok(self.synced(sequence).await?),

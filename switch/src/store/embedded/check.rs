@@ -18,6 +18,7 @@ use crate::cards::CardKey;
 use crate::clock::Timestamp;
 use crate::place::open_regular;
 use crate::store::document::DocumentKind;
+use crate::store::readers::Readers;
 use crate::store::record::{self, Part, Reads, SnapshotRecord, Unreadable};
 
 /// What was found.
@@ -56,7 +57,7 @@ const fn is_of_another(error: &Unreadable) -> bool {
 struct Held {
     cards: BTreeSet<CardKey>,
     documents: BTreeSet<(DocumentKind, CompactString)>,
-    readers: BTreeSet<CompactString>,
+    readers: Readers,
 }
 
 impl Held {
@@ -70,10 +71,7 @@ impl Held {
             Part::DocumentRemoved(removed) => {
                 self.documents.remove(&(removed.kind, removed.token.as_ref().into()));
             }
-            Part::Acknowledged(found) if found.is_forgotten => {
-                self.readers.remove(&*found.reader);
-            }
-            Part::Acknowledged(found) => drop(self.readers.insert(found.reader.as_ref().into())),
+            Part::Acknowledged(found) => self.readers.note(found),
             Part::CardChanged(_)
             | Part::Transaction(_)
             | Part::Event(_)
@@ -90,9 +88,7 @@ impl Held {
                 let (kind, token) = (found.document.kind, found.document.token.as_ref().into());
                 self.documents.insert((kind, token));
             }
-            SnapshotRecord::Acknowledged(found) => {
-                self.readers.insert(found.reader.as_ref().into());
-            }
+            SnapshotRecord::Acknowledged(found) => self.readers.note(&found),
             SnapshotRecord::OwnKeys(_) | SnapshotRecord::Reversal(_) => {}
         }
     }
@@ -121,7 +117,11 @@ pub fn check(data_dir: &Path) -> Result<Checked, OpenError> {
     let of_kind: Vec<String> =
         of_kind.iter().map(|(name, count)| format!("{name} {count}")).collect();
     checked.say(format!("documents: {} {}", held.documents.len(), of_kind.join(", ")));
-    checked.say(format!("readers of events: {}", held.readers.len()));
+    let readers = held.readers.all();
+    checked.say(format!("readers of events: {}", readers.len()));
+    for reader in readers {
+        checked.say(format!("  {}: has them up to {}", reader.reader, reader.through));
+    }
     checked.say(match checked.is_damaged {
         true => "not all of it is well",
         false => "nothing is damaged",

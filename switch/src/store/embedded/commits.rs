@@ -292,7 +292,7 @@ impl Shared {
         let forgotten = Acknowledged { reader: reader.as_str().into(), is_forgotten, through };
         let entry = Entry::of(&forgotten);
         let mut tail = self.journal.lock();
-        if !self.readers.knows(reader) {
+        if self.readers.place(reader).is_none() {
             return Ok(None);
         }
         let (sequence, position) = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;

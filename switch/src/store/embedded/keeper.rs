@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::blocks;
 use super::files::lock;
 use super::journal::Shared;
@@ -42,6 +44,8 @@ pub struct Retention {
 /// goes all the same.
 #[derive(Clone)]
 pub struct Unread {
+    /// Who it is.
+    pub reader: CompactString,
     /// The record that it has read last.
     pub after: Position,
     /// How much larger than [`Retention::bytes_max`] all segments may be for it.
@@ -130,15 +134,16 @@ fn retire_segments(
     let synced = shared.durable.synced();
     let victims = victims(&lock(&shared.catalogue), retention, synced);
     let Some(oldest) = victims.last().map(|info| info.number + 1) else { return Ok(None) };
-    let unread = retention.unread.as_ref();
-    let unread = unread.map_or(0, |unread| count_unread(shared, &victims, unread));
+    let of = retention.unread.as_ref();
+    let unread = of.map_or(0, |unread| count_unread(shared, &victims, unread));
+    let reader = of.filter(|_| unread > 0).map(|unread| unread.reader.clone());
     mark_oldest(shared, oldest)?;
     for info in &victims {
         lock(&shared.catalogue).remove(&info.number);
         let retired = shared.supply.retire(info.number, info.bytes);
         retired.map_err(|error| Failed::new(&shared.options.directory, error))?;
     }
-    Ok(Some(JournalReport::Retired { segments: victims.len(), oldest, unread }))
+    Ok(Some(JournalReport::Retired { segments: victims.len(), oldest, unread, reader }))
 }
 
 /// What goes unread with these segments. What cannot be read any more is not counted.

@@ -308,13 +308,14 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
             JournalReport::PrepareFailed(error) => {
                 tracing::error!(%error, "no journal segment could be prepared; trying again");
             }
-            JournalReport::Retired { segments, oldest, unread } => {
+            JournalReport::Retired { segments, oldest, unread, reader } => {
                 tracing::info!(segments, oldest, "old journal segments were removed");
-                if *unread > 0 {
+                if let Some(reader) = reader {
                     tracing::error!(
                         unread,
+                        reader = &**reader,
                         "events that a reader had not acknowledged went with them: see \
-                         unread_events_gb_max and retention_days"
+                         unread_events_gb_max and retention_days, or forget the reader"
                     );
                     unread_observer(*unread);
                 }

@@ -65,7 +65,7 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     // requests must not wait for it. Where it is not allowed, it is only slower for others.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     let (mut taken_at, mut looked) = (0, shared.clock.monotonic());
-    let mut newest: Option<Finished> = None;
+    let (mut newest, mut held_up): (Option<Finished>, _) = (None, HeldUp::default());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // The journal says itself why it failed.
         let _ = shared.look_at_clock();
@@ -201,8 +201,9 @@ fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
         keep_from: finished.oldest_from,
         created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),
         bytes_max: config.retention_bytes,
-        unread: shared.readers.slowest().map(|slowest| Unread {
-            after: Position::from_u64(slowest.record.0),
+        unread: shared.readers.slowest().map(|(reader, through)| Unread {
+            reader,
+            after: Position::from_u64(through.record.0),
             bytes_max: config.unread_bytes_max,
             count: told_by,
         }),
