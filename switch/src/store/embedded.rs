@@ -381,17 +381,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {
-        match self.shared.append_acknowledgement(reader, through)? {
-            Some(sequence) => Ok(self.synced(sequence).await?),
-            None => Ok(()),
-        }
+        let sequence = self.shared.append_acknowledgement(reader, through)?;
+        Ok(self.synced(sequence).await?)
     }
 
     async fn forget_reader(&self, reader: &ReaderName) -> Result<(), StoreError> {
-        match self.shared.append_forgotten(reader)? {
-            Some(sequence) => self.synced(sequence).await,
-            None => Ok(()),
-        }
+        let sequence = self.shared.append_forgotten(reader)?;
+        self.synced(sequence).await
     }
 
     async fn cards(

@@ -263,17 +263,17 @@ impl Shared {
         }
     }
 
-    /// What must be on disk before the acknowledgement is answered; `None` where it says nothing
-    /// new.
+    /// What must be on disk before the acknowledgement is answered: where it says nothing new, all
+    /// that was said before.
     pub(super) fn append_acknowledgement(
         &self,
         reader: &ReaderName,
         through: EventId,
-    ) -> Result<Option<Sequence>, ReaderError> {
+    ) -> Result<Sequence, ReaderError> {
         let mut tail = self.journal.lock();
         self.check_place(through)?;
         if !self.readers.is_new(reader, through)? {
-            return Ok(None);
+            return Ok(self.journal.appended_through());
         }
         let acknowledged =
             Acknowledged { reader: reader.as_str().into(), is_forgotten: false, through };
@@ -281,24 +281,21 @@ impl Shared {
         let appended = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;
         self.readers.note(&acknowledged);
         self.ended(tail, appended.1, &entry);
-        Ok(Some(appended.0))
+        Ok(appended.0)
     }
 
-    pub(super) fn append_forgotten(
-        &self,
-        reader: &ReaderName,
-    ) -> Result<Option<Sequence>, StoreError> {
+    pub(super) fn append_forgotten(&self, reader: &ReaderName) -> Result<Sequence, StoreError> {
         let (through, is_forgotten) = (EventId::NONE, true);
         let forgotten = Acknowledged { reader: reader.as_str().into(), is_forgotten, through };
         let entry = Entry::of(&forgotten);
         let mut tail = self.journal.lock();
         if self.readers.place(reader).is_none() {
-            return Ok(None);
+            return Ok(self.journal.appended_through());
         }
         let (sequence, position) = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;
         self.readers.note(&forgotten);
         self.ended(tail, position, &entry);
-        Ok(Some(sequence))
+        Ok(sequence)
     }
 
     /// Removes documents whose time is over. Nobody waits: until they are gone they count as gone.

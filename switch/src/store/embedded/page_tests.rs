@@ -185,7 +185,11 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
     assert_eq!(refused, Err(ReaderError::NotThere(future)));
     assert_eq!(store.events(future, 9).await, Err(ReaderError::NotThere(future)));
     assert_eq!(store.shared.readers.slowest(), None);
+    // The second call waits for what the first has written.
+    store.shared.append_acknowledgement(&reader("one"), last).unwrap();
     store.acknowledge(&reader("one"), last).await.unwrap();
+    let journal = &store.shared.journal;
+    assert_eq!(journal.synced_through(), journal.appended_through());
     let appended = store.shared.journal.appended_through();
     store.acknowledge(&reader("one"), told[0].0).await.unwrap();
     assert_eq!(store.shared.journal.appended_through(), appended, "going back writes nothing");
