@@ -11,7 +11,7 @@ use crate::authorization::Product;
 use crate::cache::Card;
 use crate::clock::Timestamp;
 use crate::config::SyncMode;
-use crate::store::document::{DocumentChange, DocumentKind};
+use crate::store::document::{DocumentChange, DocumentKind, TOKEN_BYTES_MAX};
 use crate::store::duplicates::{Claim, Kept, Originals};
 use crate::store::readers::{ReaderError, ReaderName};
 use crate::store::record::{
@@ -137,6 +137,12 @@ impl Shared {
         events.iter().for_each(|event| entry.put(event));
         if documents.is_empty() && events.len() <= 1 {
             return Ok(Vec::new());
+        }
+        // Here, before they are written: a length of a text is one byte.
+        let is_token =
+            |change: &DocumentChange| (1..=TOKEN_BYTES_MAX).contains(&change.token.len());
+        if !documents.iter().all(is_token) {
+            return Err(Limit::Token);
         }
         let now = self.clock.now();
         let ends: Vec<_> = documents.iter().map(|change| change.over_at(now)).collect();

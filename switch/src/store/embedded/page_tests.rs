@@ -283,6 +283,10 @@ async fn documents_are_conditional_and_are_there_again() {
     let document = store.document(DocumentKind::User, "a").await.unwrap().unwrap();
     assert_eq!(document.json(&vault().documents).unwrap().len(), 20);
     assert_eq!(commit(&store, write("b", 0, 5_000)).await, Err(Limit::Document.into()));
+    for length in [0, 129, 300] {
+        let token = "x".repeat(length);
+        assert_eq!(commit(&store, write(&token, 0, 10)).await, Err(Limit::Token.into()));
+    }
     commit(&store, DocumentChange::remove(&document)).await.unwrap();
     // Whoever read an earlier one does not overwrite what came after its removal.
     commit(&store, write("a", 0, 30)).await.unwrap();
