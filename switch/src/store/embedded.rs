@@ -147,13 +147,13 @@ impl EmbeddedStore {
     /// All documents of a kind, in the order of their tokens; for the start, before anybody asks.
     #[must_use]
     pub fn documents_of(&self, kind: DocumentKind) -> Vec<Arc<Document>> {
-        self.shared.documents.page(kind, None, usize::MAX, self.shared.clock.now())
+        self.shared.documents.page(kind, None, usize::MAX, self.shared.document_now())
     }
 
     /// A document of this kind, as it is now.
     #[must_use]
     pub fn document_of(&self, kind: DocumentKind, token: &str) -> Option<Arc<Document>> {
-        self.shared.documents.get(kind, token, self.shared.clock.now())
+        self.shared.documents.get(kind, token, self.shared.document_now())
     }
 
     /// Writes a product that each start writes again if it is lost, so nobody waits for it.
@@ -206,6 +206,14 @@ impl Shared {
     fn age(&self) -> Timestamp {
         let elapsed = i64::try_from(self.clock.monotonic().as_micros()).unwrap_or(i64::MAX);
         Timestamp::from_micros(elapsed).shifted(self.age_offset_micros)
+    }
+
+    /// The time by which documents are over: while the clock is not believed, none is.
+    fn document_now(&self) -> Timestamp {
+        match self.settled.is_settled(&*self.clock) {
+            true => self.clock.now(),
+            false => Timestamp::from_micros(i64::MIN),
+        }
     }
 
     /// Looks at the clock. A jump is written down: a later start must not take what was answered
@@ -410,7 +418,12 @@ impl Store for EmbeddedStore {
         kind: DocumentKind,
         token: &str,
     ) -> Result<Option<Arc<Document>>, StoreError> {
-        Ok(self.shared.documents.get(kind, token, self.shared.clock.now()))
+        let found = self.shared.documents.get(kind, token, self.shared.document_now());
+        // What is answered by it must not be taken back by a power failure.
+        if let Some(document) = &found {
+            self.synced(Sequence::new(document.version)).await?;
+        }
+        Ok(found)
     }
 
     async fn documents(
@@ -420,8 +433,11 @@ impl Store for EmbeddedStore {
         items_max: usize,
     ) -> Result<Page<CompactString, Arc<Document>>, StoreError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
-        let now = self.shared.clock.now();
+        let now = self.shared.document_now();
         let found = self.shared.documents.page(kind, after, max.saturating_add(1), now);
+        if let Some(newest) = found.iter().map(|document| document.version).max() {
+            self.synced(Sequence::new(newest)).await?;
+        }
         let found = found.into_iter().map(|document| (document.token.clone(), document));
         Ok(Page::first(found.collect(), max))
     }

@@ -158,7 +158,7 @@ impl Shared {
         if changes.is_empty() {
             return Ok(());
         }
-        self.documents.check(changes, self.clock.now())
+        self.documents.check(changes, self.document_now())
     }
 
     fn change_documents(

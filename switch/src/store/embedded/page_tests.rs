@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::EmbeddedStore;
 use super::journal::Retention;
 use super::store_tests::{
-    add, count, decline, event, new_card, open, options, take_snapshot, transaction,
+    SetClock, add, count, decline, event, new_card, open, options, take_snapshot, transaction,
 };
 use crate::authorization::Reason;
 use crate::cards::CardKey;
@@ -373,6 +373,45 @@ async fn documents_go_when_their_time_is_over() {
     store.close().unwrap();
     drop(store);
     assert_eq!(documents(&open(directory.path(), false)).len(), 1);
+}
+
+/// A document that is read is on disk: what rests on it is answered at once.
+#[tokio::test]
+async fn a_document_that_is_read_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    let written = || store.shared.journal.appended_through();
+    for token in ["a", "b"] {
+        let commit = Commit { documents: vec![write(token, 0, 10)], ..Commit::default() };
+        store.shared.append_commit(commit, &mut None).unwrap();
+        match token {
+            "a" => drop(store.document(DocumentKind::User, token).await.unwrap()),
+            _ => drop(store.documents(DocumentKind::User, None, 9).await.unwrap()),
+        }
+        assert_eq!(store.shared.journal.synced_through(), written());
+    }
+}
+
+/// While the clock is not believed, no document is over, whatever the clock says.
+#[tokio::test]
+async fn documents_outlive_a_clock_that_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SetClock::default());
+    let mut options = options(directory.path());
+    options.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    commit(&store, write("a", 0, 10).until(Timestamp::from_seconds(1_000))).await.unwrap();
+    let first = version(&store, "a").await;
+    store.shared.settled.doubt(&*clock);
+    clock.0.store(2_000, Relaxed);
+    assert_eq!(version(&store, "a").await, first);
+    let page = Store::documents(&store, DocumentKind::User, None, 9).await.unwrap();
+    assert_eq!((page.items.len(), store.documents_of(DocumentKind::User).len()), (1, 1));
+    assert!(commit(&store, write("a", 0, 10)).await.is_err());
+    // An hour after the doubt.
+    clock.0.store(4_000, Relaxed);
+    assert!(store.document(DocumentKind::User, "a").await.unwrap().is_none());
+    assert_eq!(commit(&store, write("a", 0, 10)).await, Ok(()));
 }
 
 /// A page that is damaged since it was written costs no reader the others.

@@ -468,7 +468,7 @@ fn damage(copy: &Path, seed: u64) -> String {
 
 /// A clock whose time passes by hand.
 #[derive(Default)]
-struct SetClock(AtomicI64);
+pub(super) struct SetClock(pub(super) AtomicI64);
 
 impl Clock for SetClock {
     fn now(&self) -> Timestamp {
