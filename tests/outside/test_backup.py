@@ -186,7 +186,13 @@ def test_a_witness_knows_data_of_an_earlier_moment(make_switch, tmp_path):
     switch.start()
     switch.kill()
     witness.write_text("nonsense\n")
-    assert f"{witness} at offset 0" in switch.refuses_to_start()
+    said = switch.refuses_to_start()
+    assert f"{witness} at offset 0" in said and "--accept-older-data" in said, said
+    start_accepting(switch)
+    assert "the witness cannot be read" in switch.log()
+    assert 'action="older data accepted"' in switch.log()
+    time.sleep(1.2)
+    assert record_of(witness) >= seen
 
 
 def record_of(witness):
@@ -195,7 +201,13 @@ def record_of(witness):
     return int(number)
 
 
-def test_a_witness_inside_the_data_directory_is_a_mistake(make_switch):
+def test_a_witness_inside_the_data_directory_is_a_mistake(make_switch, tmp_path):
     switch = make_switch(store='witness = "data/witness"')
     said = switch.refuses_to_start()
     assert "witness: expected a file outside data_dir" in said, said
+    # Where only the files themselves can tell.
+    switch = make_switch(store=f"witness = {json.dumps(str(tmp_path / 'link' / 'witness'))}")
+    switch.data.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(switch.data)
+    said = switch.refuses_to_start()
+    assert "the witness lies in the data directory" in said, said

@@ -104,6 +104,12 @@ pub enum OpenStoreError {
         /// The last record in it.
         record: String,
     },
+    /// The witness cannot be read.
+    #[error(
+        "{0}: so nobody knows whether the data are older than what was answered. If that is \
+         accepted, start once with --accept-older-data"
+    )]
+    Witness(Damaged),
     /// The witness has seen more.
     #[error(
         "the data end at record {last}, and {} has seen record {record} at {time}: they are older \
