@@ -73,6 +73,10 @@ def test_a_damaged_snapshot_is_named_with_what_is_left(stopped):
     assert "an older snapshot is whole" in checked.stdout and "cards: 7" in checked.stdout
     flip(older, 60)
     assert "no older snapshot is whole" in check(stopped).stdout
+    flip(newest, 60)
+    checked = check(stopped)
+    assert f"damaged: {older} at offset" in checked.stdout, checked.stdout
+    assert "a newer snapshot is whole" in checked.stdout and checked.returncode == 1
 
 
 def test_a_damaged_journal_is_named_with_what_a_repair_would_keep(stopped):

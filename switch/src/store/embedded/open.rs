@@ -333,6 +333,9 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
     }
 }
 
+/// Why a record is refused that changes a card which nothing has added.
+pub(super) const NO_SUCH_CARD: &str = "it changes a card that does not exist";
+
 /// What is being loaded. An error text ends the opening and is given with file and offset.
 struct Loading<'a> {
     cards: Cards,
@@ -542,8 +545,7 @@ impl<'a> Loading<'a> {
             None => Ok(()),
             Some(Position { segment, offset }) => {
                 let file = segment_path(journal, segment);
-                let reason = "it changes a card that does not exist";
-                Err(Damaged::new(&file, offset.into(), reason))
+                Err(Damaged::new(&file, offset.into(), NO_SUCH_CARD))
             }
         }
     }
