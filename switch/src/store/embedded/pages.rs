@@ -276,7 +276,7 @@ impl Shared {
                         is_all = true;
                         return ControlFlow::Break(());
                     }
-                    miss(expected, sequence, at);
+                    self.miss(expected, sequence, at);
                     expected = Some(sequence.next());
                     reached = reached.max(RecordId(at.to_u64()));
                     visit(sequence, at, bytes)?;
@@ -294,6 +294,18 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// Says that records are missing: one that is damaged is passed over, and so is a segment that
+    /// is retired meanwhile, of which nothing needs to be said.
+    fn miss(&self, expected: Option<Sequence>, found: Sequence, at: Position) {
+        let Some(expected) = expected.filter(|expected| *expected < found) else { return };
+        let oldest = self.journal.segments().first().map(|oldest| oldest.first);
+        if oldest.is_some_and(|oldest| oldest <= expected) {
+            let (first, before) = (expected.get(), RecordId(at.to_u64()));
+            let records = found.get() - first;
+            tracing::error!(first, records, %before, "records of the journal cannot be read");
+        }
     }
 
     /// The segments that may hold what a filter wants, oldest first. The clock may have been set
@@ -383,15 +395,6 @@ impl Shared {
 fn beyond(info: &SegmentInfo, start: u64) -> RecordId {
     let offset = u32::try_from(start + BEYOND_BYTES).unwrap_or(u32::MAX);
     RecordId(Position { segment: info.number, offset }.to_u64())
-}
-
-/// Says that records are missing: one that is damaged is passed over.
-fn miss(expected: Option<Sequence>, found: Sequence, at: Position) {
-    if let Some(expected) = expected.filter(|expected| *expected < found) {
-        let (first, before) = (expected.get(), RecordId(at.to_u64()));
-        let records = found.get() - first;
-        tracing::error!(first, records, %before, "records of the journal cannot be read");
-    }
 }
 
 /// The transaction of a record, if it is wanted.
