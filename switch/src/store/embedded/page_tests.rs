@@ -27,7 +27,7 @@ fn vault() -> PanVault {
     PanVault::new(&[1; 32], &[2; 32]).unwrap()
 }
 
-fn write(token: &str, read: u64, length: usize) -> DocumentChange {
+pub(super) fn write(token: &str, read: u64, length: usize) -> DocumentChange {
     let json = vec![b'7'; length];
     DocumentChange::write(&vault().documents, (DocumentKind::User, token), read, &json).unwrap()
 }
