@@ -1,7 +1,6 @@
 //! The store with cards in it: what is answered for is there again, from the journal alone and
 //! from a snapshot taken while cards changed.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +9,10 @@ use std::time::Duration;
 
 use iso_specs::Mti;
 
-use super::journal::Append;
 use super::page_tests::write;
 use super::snapshot::SnapshotWriter;
 use super::types::{Position, Sequence};
-use super::{EmbeddedStore, OpenOptions, check, snapshots};
+use super::{EmbeddedStore, OpenOptions, snapshots};
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Money, Product, Reason};
 use crate::cache::Card;
@@ -415,27 +413,6 @@ async fn a_journal_without_the_last_records_of_a_snapshot_is_a_refusal() {
     drop(store);
     let error = EmbeddedStore::open(&options(directory.path()), false).err().unwrap().to_string();
     assert!(error.contains("the journal ends at record 1, before record 2"), "{error}");
-}
-
-/// What a start refuses, `check-store` finds.
-#[tokio::test]
-async fn a_change_of_a_card_that_was_never_added_is_found() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), true);
-    let NewCard { identity, state, .. } = new_card(1);
-    let (key, state) = (identity.key, Cow::Owned(state));
-    let entry = record::Entry::of(&record::CardChanged { key, state });
-    let record = Append { payload: entry.bytes(), is_awaited: true, keeps_answer: false };
-    store.shared.journal.lock().append(record).unwrap();
-    store.close().unwrap();
-    drop(store);
-    let reason = "it changes a card that does not exist";
-    let refused = EmbeddedStore::open(&options(directory.path()), false).err().unwrap();
-    assert!(refused.to_string().contains(reason), "{refused}");
-    let checked = check::check(directory.path()).unwrap();
-    assert!(checked.is_damaged, "{:?}", checked.lines);
-    let expected = refused.to_string();
-    assert!(checked.lines.contains(&format!("damaged: {expected}")), "{:?}", checked.lines);
 }
 
 /// The whole store, as the switch opens it, with one file damaged at random: refused with file
