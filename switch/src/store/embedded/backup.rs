@@ -212,6 +212,8 @@ impl Copying<'_> {
             let length = if is_newest { end_of(journal, info, last)? } else { info.bytes };
             let path = segment_path(journal.directory(), info.number);
             draft.copy(&path, "journal", length)?;
+            // After each: what was copied until then was nobody else's.
+            journal.check_open()?;
         }
         let oldest = segments.first().map_or(1, |info| info.number);
         let mark = draft.draft.join("journal");

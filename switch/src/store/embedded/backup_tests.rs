@@ -50,6 +50,19 @@ fn segments_that_fill_during_a_copy_change_nothing_in_it() {
     }));
 }
 
+/// Another process may write to the segments as soon as the store is closed.
+#[test]
+fn a_copy_does_not_outlive_its_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data_dir, copy) = (directory.path().join("data"), directory.path().join("copy"));
+    let (store, _) = EmbeddedStore::open(&options(&data_dir), true).unwrap();
+    let copying = store.shared.begin_copy(&copy).unwrap();
+    store.close().unwrap();
+    let error = copying.complete().unwrap_err().to_string();
+    assert!(error.contains("the journal is closed"), "{error}");
+    assert!(!copy.exists());
+}
+
 /// The last card that needs a version of a key may get another PIN while segments are copied.
 #[test]
 fn a_copy_has_the_keys_of_the_moment_where_it_ends() {

@@ -232,6 +232,15 @@ impl Journal {
         &self.shared.options.directory
     }
 
+    /// Whether its files are still its own: once it is closed, they may be those of another process.
+    ///
+    /// # Errors
+    /// If they are not, or the journal failed.
+    pub fn check_open(&self) -> Result<(), Failed> {
+        self.shared.durable.check()?;
+        if lock(&self.shared.tail).closed { Err(self.shared.closed()) } else { Ok(()) }
+    }
+
     /// Keeps every segment that there is now, until this is dropped.
     pub fn hold_segments(&self) -> MutexGuard<'_, ()> {
         lock(&self.shared.retiring)
