@@ -327,9 +327,14 @@ fn ask_and_print(config: &Config, asked: impl Into<ControlRequest>) -> Result<()
             return Ok(());
         }
         Some(Reply::Events(page)) => {
+            let is_empty = page.events.is_empty();
             let mut out = io::stdout().lock();
             for event in page.events {
                 writeln!(out, "{}", serde_json::to_string(&event).map_err(io::Error::from)?)?;
+            }
+            if let Some(next) = page.next.filter(|_| is_empty) {
+                let text = "none in as much of the journal as one page reads: go on with --after";
+                writeln!(io::stderr(), "{text} {next}")?;
             }
             return Ok(());
         }

@@ -97,10 +97,14 @@ pub enum Command {
         /// Check value, six hexadecimal digits.
         kcv: String,
     },
-    /// What happened, the oldest first.
+    /// What happened, the oldest first: from the oldest that is kept on, unless one of these says
+    /// where.
     Events {
-        /// After this event; from the oldest that is kept on without it.
+        /// After this event.
         after: Option<String>,
+        /// After what this reader has acknowledged.
+        #[serde(default)]
+        reader: Option<String>,
         /// How many at most.
         count: usize,
     },
@@ -307,8 +311,9 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         Command::PutProduct { token, settings, version } => {
             products::put(switch, actor, &token, settings, version).await.into()
         }
-        Command::Events { after, count } => {
-            events::list(switch, actor, after.as_deref(), count).await.into()
+        Command::Events { after, reader, count } => {
+            let after = after.as_deref();
+            events::list(switch, actor, (after, reader.as_deref()), count).await.into()
         }
         Command::Acknowledge { reader, through } => {
             events::acknowledge(switch, actor, &reader, through.as_deref()).await.into()

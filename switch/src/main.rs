@@ -54,7 +54,10 @@ fn start(cli: &Cli) -> Result<(), CliError> {
     check_descriptors(&config)?;
     let metrics = metrics::install().map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(run::run(config, metrics, move || dropped.dropped_lines()))?)
+    let ended = runtime.block_on(run::run(config, metrics, move || dropped.dropped_lines()));
+    // What still reads or copies files keeps nobody waiting: it ends with the process, at once.
+    runtime.shutdown_background();
+    Ok(ended?)
 }
 
 /// Keys and PINs pass through this process's memory: no core dump is ever written, neither to a

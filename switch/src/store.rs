@@ -24,7 +24,7 @@ use crate::event::{Actor, EventKind};
 use crate::hsm::Kcv;
 use document::{Document, DocumentChange, DocumentKind};
 use page::{Page, TransactionFilter};
-use readers::{AcknowledgeError, ReaderName};
+use readers::{ReaderError, ReaderName};
 use record::{Event, EventId, RecordId, Subject, Told, TransactionRecord};
 
 pub use duplicates::{Asked, BodyDigest, DuplicateKey, InPart, Named, Original, Sought};
@@ -141,24 +141,27 @@ pub trait Store: Send + Sync + 'static {
     /// that a power failure could take back.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If nothing stands there yet, or they cannot be read.
     fn events(
         &self,
         after: EventId,
         items_max: usize,
-    ) -> impl Future<Output = Result<Page<EventId, Told>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<EventId, Told>, ReaderError>> + Send;
+
+    /// How far a reader of events is; `None` where there is no such reader.
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId>;
 
     /// A reader has the events up to this one, durably. One that was acknowledged before changes
     /// nothing. The first call makes the reader known: from then on what it has not acknowledged is
     /// kept for it, within limits.
     ///
     /// # Errors
-    /// [`AcknowledgeError`]; nothing has changed then.
+    /// [`ReaderError`]; nothing has changed then.
     fn acknowledge(
         &self,
         reader: &ReaderName,
         through: EventId,
-    ) -> impl Future<Output = Result<(), AcknowledgeError>> + Send;
+    ) -> impl Future<Output = Result<(), ReaderError>> + Send;
 
     /// There is no such reader any more, durably: nothing is kept for it.
     ///

@@ -1,7 +1,9 @@
 """Copies of a data directory: consistent from a running switch, marked, and never started by
 mistake; and a witness that knows data that are older than what was answered."""
 
+import contextlib
 import json
+import os
 import shutil
 import stat
 import threading
@@ -107,6 +109,44 @@ def test_a_backup_holds_what_was_answered_and_starts_only_if_that_is_accepted(
     assert copy.terminate() == 0
 
 
+def test_a_backup_that_takes_long_keeps_no_switch_from_ending(make_switch, tmp_path):
+    """It ends with the process, so that a later one has the data for itself."""
+    switch = make_switch().start()
+    segment = min((switch.data / "journal").glob("*.journal")).name
+    many = [switch.data / "keys" / f"{number}.key" for number in range(200)]
+    for path in many:
+        path.write_text("copied before the journal, so that there is time")
+    backup, draft = tmp_path / "backup", tmp_path / "backup.new"
+    asked = json.dumps({"backup": {"to": str(backup)}})
+    asking = threading.Thread(target=quietly, args=[switch.say, asked])
+    asking.start()
+    while not (draft / "keys").exists():
+        assert asking.is_alive()
+    # To open this for writing waits for a reader, for ever.
+    os.mkfifo(draft / "journal" / segment)
+    time.sleep(0.5)
+    assert asking.is_alive()
+    began = time.monotonic()
+    assert switch.terminate() == 0
+    assert time.monotonic() - began < 10
+    asking.join()
+    for path in many:
+        path.unlink()
+    switch.start()
+    assert not backup.exists()
+    # What was begun says itself what is to be done with it.
+    refused = switch.command("backup", backup)
+    assert refused.returncode == 1 and f"remove {draft}" in refused.stderr, refused.stderr
+    shutil.rmtree(draft)
+    assert "through record" in switch.done("backup", backup)
+
+
+def quietly(call, *words):
+    """What the switch leaves unanswered when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        call(*words)
+
+
 def test_a_backup_of_nothing_is_refused(make_switch, tmp_path):
     switch = make_switch()
     assert "holds no store" in switch.command("backup", tmp_path / "backup").stderr
@@ -146,7 +186,13 @@ def test_a_witness_knows_data_of_an_earlier_moment(make_switch, tmp_path):
     switch.start()
     switch.kill()
     witness.write_text("nonsense\n")
-    assert f"{witness} at offset 0" in switch.refuses_to_start()
+    said = switch.refuses_to_start()
+    assert f"{witness} at offset 0" in said and "--accept-older-data" in said, said
+    start_accepting(switch)
+    assert "the witness cannot be read" in switch.log()
+    assert 'action="older data accepted"' in switch.log()
+    time.sleep(1.2)
+    assert record_of(witness) > 0
 
 
 def record_of(witness):
@@ -155,7 +201,13 @@ def record_of(witness):
     return int(number)
 
 
-def test_a_witness_inside_the_data_directory_is_a_mistake(make_switch):
+def test_a_witness_inside_the_data_directory_is_a_mistake(make_switch, tmp_path):
     switch = make_switch(store='witness = "data/witness"')
     said = switch.refuses_to_start()
     assert "witness: expected a file outside data_dir" in said, said
+    # Where only the files themselves can tell.
+    switch = make_switch(store=f"witness = {json.dumps(str(tmp_path / 'link' / 'witness'))}")
+    switch.data.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(switch.data)
+    said = switch.refuses_to_start()
+    assert "the witness lies in the data directory" in said, said

@@ -1,5 +1,6 @@
 """`pinswitch check-store`: what is there, what is damaged, and what would be kept of it."""
 
+import json
 import random
 import shutil
 
@@ -22,6 +23,8 @@ def stopped(make_switch):
             link.ask(authorization(CARD_1, other_pin(CARD_1.pin)))
         while len(list((switch.data / "snapshots").glob("*.snap"))) < 2:
             link.ask_all([authorization(CARD_4, CARD_4.pin) for _ in range(500)])
+        first = json.loads(switch.done("events", "--count", "1"))["id"]
+        switch.done("events", "--reader", "webhooks", "--acknowledge", first)
         link.ask(authorization(CARD_4, CARD_4.pin))
     assert switch.terminate() == 0
     return switch
@@ -41,7 +44,8 @@ def test_it_says_what_is_there_and_changes_nothing(stopped):
     assert checked.returncode == 0, checked.stdout + checked.stderr
     lines = checked.stdout.splitlines()
     assert "cards: 7" in lines and "nothing is damaged" in lines, lines
-    assert "  events: 15" in lines and "readers of events: 0" in lines, lines
+    assert "  events: 15" in lines and "readers of events: 1" in lines, lines
+    assert any(line.startswith("  webhooks: has them up to 00000001-") for line in lines), lines
     assert any(line.startswith("journal: format 8, read up to record") for line in lines), lines
     assert any(line.startswith("segments: ") for line in lines), lines
     snapshots = [line for line in lines if line.startswith("snapshot ")]
@@ -69,6 +73,10 @@ def test_a_damaged_snapshot_is_named_with_what_is_left(stopped):
     assert "an older snapshot is whole" in checked.stdout and "cards: 7" in checked.stdout
     flip(older, 60)
     assert "no older snapshot is whole" in check(stopped).stdout
+    flip(newest, 60)
+    checked = check(stopped)
+    assert f"damaged: {older} at offset" in checked.stdout, checked.stdout
+    assert "a newer snapshot is whole" in checked.stdout and checked.returncode == 1
 
 
 def test_a_damaged_journal_is_named_with_what_a_repair_would_keep(stopped):

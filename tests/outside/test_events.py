@@ -28,8 +28,9 @@ def said(switch, command):
     return json.loads(switch.say(json.dumps(command)))
 
 
-def page(switch, after=None, count=100):
-    events = said(switch, {"events": {"after": after, "count": count}})["events"]
+def page(switch, after=None, count=100, reader=None):
+    asked = {"after": after, "reader": reader, "count": count}
+    events = said(switch, {"events": asked})["events"]
     return events["events"], events["next"]
 
 
@@ -87,20 +88,29 @@ def test_a_suspension_is_told_with_the_transaction_that_caused_it(switch):
     assert json.loads(after) == events[2]
 
 
-def test_what_is_not_there_yet_is_not_acknowledged(switch):
+def test_what_is_not_there_yet_is_not_read_and_not_acknowledged(switch):
     with switch.connect() as link:
         suspend(link, CARD_1)
     time.sleep(SYNCED_SECONDS)
     events = all_events(switch)
     refused = switch.command("events", "--reader", "one", "--acknowledge", "00000009-00000000-00")
     assert refused.returncode == 1 and "no event 00000009-00000000-00 yet" in refused.stderr
+    beyond = switch.command("events", "--after", "00000009-00000000-00")
+    assert beyond.returncode == 1 and "no event 00000009-00000000-00 yet" in beyond.stderr
     for wrong in ("nonsense", "1-2-3", events[0]["id"].upper() + "0"):
         assert "expected an id" in refusal(acknowledge(switch, "one", wrong))
     for name in ("", "a b", "x" * 65, "../x"):
         assert "reader: expected" in refusal(acknowledge(switch, name, events[0]["id"]))
+    unknown = switch.done("events", "--reader", "two").splitlines()
+    assert [json.loads(line) for line in unknown] == events
     # What it has never read costs a reader nothing but its own.
     assert acknowledge(switch, "one", events[-1]["id"]) == "done"
     assert acknowledge(switch, "one", events[0]["id"]) == "done"
+    assert switch.done("events", "--reader", "one") == ""
+    assert acknowledge(switch, "two", events[-3]["id"]) == "done"
+    behind = switch.done("events", "--reader", "two").splitlines()
+    assert [json.loads(line) for line in behind] == events[-2:]
+    switch.done("events", "--reader", "two", "--forget")
     assert all_events(switch) == events
     for number in range(31):
         assert acknowledge(switch, f"reader-{number}", events[0]["id"]) == "done"
@@ -121,8 +131,8 @@ def fill(switch, seconds=60, until=lambda: False):
             link.ask_all([authorization(CARD_4, CARD_4.pin) for _ in range(500)])
 
 
-def test_a_reader_that_never_acknowledges_fills_no_disk(make_switch):
-    """It costs its own events, which are counted, and nobody else anything."""
+def test_what_a_slow_reader_has_not_acknowledged_stays_while_there_is_room(make_switch):
+    """Snapshots alone make nothing go. What goes without room is tested beside the store."""
     switch = make_switch(
         snapshot_mb=1, store="retention_gb = 1\nunread_events_gb_max = 0\nretention_days = 1",
     ).start()
@@ -140,18 +150,20 @@ def test_a_reader_that_never_acknowledges_fills_no_disk(make_switch):
 
 
 class Reader(threading.Thread):
-    """Reads and acknowledges, until the switch is gone; it remembers what it was told."""
+    """Goes on behind what was acknowledged before, reads and acknowledges, until the switch is gone;
+    it remembers what it was told."""
 
     def __init__(self, switch, source, seen):
         super().__init__()
         self.switch, self.source, self.seen = switch, source, seen
-        self.acknowledged = 0
+        self.acknowledged = None
 
     def run(self):
         after = None
         try:
             while True:
-                events, _ = page(self.switch, after, self.source.choice([1, 7, 200]))
+                name = None if after else "reader"
+                events, _ = page(self.switch, after, self.source.choice([1, 7, 200]), name)
                 for event in events:
                     known = self.seen.setdefault(event["id"], event)
                     assert known == event, (known, event)
@@ -159,7 +171,7 @@ class Reader(threading.Thread):
                     after = events[-1]["id"]
                     if self.source.random() < 0.7:
                         assert acknowledge(self.switch, "reader", after) == "done"
-                        self.acknowledged += 1
+                        self.acknowledged = after
         except (OSError, ValueError):
             pass
 
@@ -170,7 +182,7 @@ def test_kill_9_while_events_are_read_and_acknowledged(make_switch):
     switch = make_switch(snapshot_mb=1, segment_mb=1).start()
     cards = [new_card() for _ in range(6)]
     switch.add_all(cards)
-    seen, answered, acknowledged = {}, [], 0
+    seen, answered, acknowledged = {}, [], ""
     for _ in range(ROUNDS):
         reader = Reader(switch, random.Random(source.random()), seen)
         reader.start()
@@ -188,7 +200,7 @@ def test_kill_9_while_events_are_read_and_acknowledged(make_switch):
             pass
         kill.join()
         reader.join()
-        acknowledged += reader.acknowledged
+        acknowledged = reader.acknowledged or acknowledged
         assert switch.wait() == -9
         switch.start()
     told = all_events(switch)
@@ -197,9 +209,13 @@ def test_kill_9_while_events_are_read_and_acknowledged(make_switch):
     assert all(seen.get(event["id"], event) == event for event in told)
     # What the reader saw is there, and nothing else: it was on disk when it was told.
     assert set(seen) <= set(ids)
+    # Of what is acknowledged it has seen everything.
+    assert {one for one in ids if one <= acknowledged} <= set(seen)
     for card in cards:
         of_card = [e for e in told if e["type"] == SUSPENDED and e["card_token"] == card.token]
         times = [event["time"] for event in of_card]
         assert times == sorted(times)
         assert len(of_card) >= answered.count(card.token)
     assert answered and acknowledged, (len(answered), acknowledged)
+    behind, _ = page(switch, reader="reader", count=1)
+    assert all(event["id"] > acknowledged for event in behind)

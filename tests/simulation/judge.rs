@@ -43,19 +43,44 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Where somebody was answered that a card is suspended for wrong PINs, a reader was told.
+    /// As often as somebody was answered that a card is suspended for wrong PINs, after it was
+    /// activated in between, a reader was told.
     fn suspensions_are_told(&self, card: usize) -> Result<(), String> {
         let told = format!("{} of {}", EventKind::StateSuspended, token(card));
         let count = self.history.told.values().filter(|what| **what == told).count();
-        let of_card = |request: &&Request| request.plan.card == card;
-        let answered = self.history.requests.iter().filter(of_card).filter(|request| {
-            let mut answers = request.sendings.iter().filter_map(|sending| sending.answer.as_ref());
-            answers.any(|answer| &answer.code == b"75")
-        });
-        match (answered.count(), count) {
-            (1.., 0) => Err(format!("card {card} was suspended, and no reader was told")),
-            _ => Ok(()),
+        let (mut suspended, mut after) = (0, Some(0));
+        while let Some(answered) = after.and_then(|after| self.first_suspended(card, after)) {
+            suspended += 1;
+            after = self.first_activated(card, answered);
         }
+        if count < suspended {
+            return Err(format!("card {card} was suspended {suspended} times, and {count} told"));
+        }
+        Ok(())
+    }
+
+    /// When a request that was sent after this moment was first answered that the card is
+    /// suspended.
+    fn first_suspended(&self, card: usize, after: u64) -> Option<u64> {
+        let of_card = |request: &&Request| {
+            let began = request.sendings.iter().map(|sending| sending.order).min();
+            request.plan.card == card && began.is_some_and(|began| began > after)
+        };
+        let answers = self.history.requests.iter().filter(of_card).flat_map(|it| &it.sendings);
+        let answers = answers.filter_map(|sending| sending.answer.as_ref());
+        answers.filter(|answer| &answer.code == b"75").map(|answer| answer.order).min()
+    }
+
+    /// When a card was active by a command that began after this moment.
+    fn first_activated(&self, card: usize, after: u64) -> Option<u64> {
+        let commands = self.history.commands.iter().filter(|command| {
+            command.card == card && command.call == Call::Activate && command.begin > after
+        });
+        let done = commands.filter_map(|command| match command.heard {
+            Some((order, Heard::Reply(_))) => Some(order),
+            _ => None,
+        });
+        done.min()
     }
 
     /// As many answers as sendings on a connection that nothing ended before its time, but those

@@ -21,7 +21,7 @@ use switch::store::duplicates::{
     Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Restored, Sought,
 };
 use switch::store::page::{Page, TransactionFilter};
-use switch::store::readers::{AcknowledgeError, ReaderName, Readers};
+use switch::store::readers::{ReaderError, ReaderName, Readers};
 use switch::store::record::{
     self, Acknowledged, CardChanged, CardRemoved, EventId, Part, Reads, RecordId, Reversed, Told,
     TransactionRecord,
@@ -360,7 +360,7 @@ impl Shared {
         let kept = match self.breaks(Mutation::LoseEventsAtSnapshot) {
             true => synced + 1,
             // Without a reader they are kept for days, which no run lasts.
-            false => self.readers.slowest().map_or(0, |slowest| slowest.record.0),
+            false => self.readers.slowest().map_or(0, |(_, through)| through.record.0),
         };
         from.fetch_max(kept.max(1), Ordering::Relaxed);
     }
@@ -481,9 +481,12 @@ impl Store for SimulatedStore {
         Ok(Page::first(found.take(max + 1).collect(), max))
     }
 
-    async fn events(&self, after: EventId, max: usize) -> Result<Page<EventId, Told>, StoreError> {
+    async fn events(&self, after: EventId, max: usize) -> Result<Page<EventId, Told>, ReaderError> {
         self.shared.pause().await;
         let disk = self.shared.disk();
+        if after.record.0 > disk.appended() {
+            return Err(ReaderError::NotThere(after));
+        }
         disk.failed()?;
         let from = after.record.0.max(self.shared.world.events_from.load(Ordering::Relaxed)).max(1);
         let told = (from..=disk.synced).flat_map(|number| {
@@ -493,14 +496,14 @@ impl Store for SimulatedStore {
         Ok(Page::first(told.filter(|(id, _)| *id > after).take(max + 1).collect(), max))
     }
 
-    async fn acknowledge(
-        &self,
-        reader: &ReaderName,
-        through: EventId,
-    ) -> Result<(), AcknowledgeError> {
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId> {
+        self.shared.readers.place(reader)
+    }
+
+    async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {
         self.shared.pause().await;
         if through.record.0 > self.shared.disk().appended() {
-            return Err(AcknowledgeError::NotThere(through));
+            return Err(ReaderError::NotThere(through));
         }
         if self.shared.readers.is_new(reader, through)? {
             let (reader, is_forgotten) = (reader.as_str().into(), false);

@@ -14,20 +14,20 @@ use super::{CliError, ask_and_print, no_store};
 /// The words of `events`.
 #[derive(Args)]
 pub(crate) struct EventWords {
-    /// After this event; from the oldest that is kept on without it.
+    /// After this event; without it, and without a reader, from the oldest that is kept on.
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     /// How many at most.
     #[arg(long, default_value_t = 100)]
     count: usize,
-    /// Name of the reader that acknowledges, or is forgotten.
-    #[arg(long, value_name = "NAME")]
+    /// After what this reader has acknowledged, if anything; or who acknowledges, or is forgotten.
+    #[arg(long, value_name = "NAME", conflicts_with = "after")]
     reader: Option<String>,
     /// The reader has everything up to this event: nothing is printed.
-    #[arg(long, value_name = "ID", requires = "reader", conflicts_with = "after")]
+    #[arg(long, value_name = "ID", requires = "reader")]
     acknowledge: Option<String>,
     /// There is no such reader any more: nothing is printed, and nothing kept for it.
-    #[arg(long, requires = "reader", conflicts_with_all = ["after", "acknowledge"])]
+    #[arg(long, requires = "reader", conflicts_with = "acknowledge")]
     forget: bool,
 }
 
@@ -37,7 +37,10 @@ pub(super) fn events(config: &Config, words: &EventWords) -> Result<(), CliError
         Some(reader) if acknowledge.is_some() || *forget => {
             Command::Acknowledge { reader: reader.clone(), through: acknowledge.clone() }
         }
-        _ => Command::Events { after: after.clone(), count: *count },
+        reader => {
+            let (after, reader) = (after.clone(), reader.clone());
+            Command::Events { after, reader, count: *count }
+        }
     };
     ask_and_print(config, command)
 }

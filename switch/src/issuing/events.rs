@@ -122,17 +122,23 @@ pub struct EventPage {
     pub next: Option<String>,
 }
 
-/// What happened after an event, the oldest first: at most so many.
+/// What happened after an event, or after what a reader has acknowledged, the oldest first: at most
+/// so many. A reader that has acknowledged nothing yet begins with the oldest.
 ///
 /// # Errors
-/// If the id is none, or they cannot be read.
+/// If the id or the reader's name is none, or they cannot be read.
 pub async fn list<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
-    after: Option<&str>,
+    (after, reader): (Option<&str>, Option<&str>),
     count: usize,
 ) -> Result<EventPage, Refused> {
-    let after = after.map_or(Ok(EventId::NONE), |after| id("after", after));
+    let after = match (after, reader) {
+        (Some(after), _) => id("after", after),
+        (None, Some(reader)) => reader_name(reader)
+            .map(|name| switch.store.acknowledged(&name).unwrap_or(EventId::NONE)),
+        (None, None) => Ok(EventId::NONE),
+    };
     let after = audit::of_reading(actor, "events", after)?;
     let page = switch.store.events(after, count.min(EVENTS_MAX)).await?;
     let next = page.next.map(|next| next.to_string());
@@ -150,8 +156,7 @@ pub async fn acknowledge<W: Seams>(
     reader: &str,
     through: Option<&str>,
 ) -> Result<(), Refused> {
-    let expected = "1 to 64 letters, digits, '-', '_' and '.'";
-    let name = ReaderName::new(reader).ok_or(Refused::Field { name: "reader", expected })?;
+    let name = reader_name(reader)?;
     match through {
         None => {
             let gone = switch.store.forget_reader(&name).await;
@@ -164,6 +169,11 @@ pub async fn acknowledge<W: Seams>(
             Ok(switch.store.acknowledge(&name, through).await?)
         }
     }
+}
+
+fn reader_name(text: &str) -> Result<ReaderName, Refused> {
+    let expected = "1 to 64 letters, digits, '-', '_' and '.'";
+    ReaderName::new(text).ok_or(Refused::Field { name: "reader", expected })
 }
 
 fn id(name: &'static str, text: &str) -> Result<EventId, Refused> {

@@ -10,7 +10,7 @@ use crate::hsm::software::key::KeyFault;
 use crate::hsm::software::keys::KeysError;
 use crate::hsm::{AcceptPinError, MissingKey};
 use crate::key::Kcv;
-use crate::store::readers::AcknowledgeError;
+use crate::store::readers::ReaderError;
 use crate::store::{Changed, CommitError, Limit, NotDone, StoreError};
 
 /// Why a call was refused. Nothing has changed then; only of a store that has failed nobody knows.
@@ -102,7 +102,7 @@ pub enum Refused {
     SealedPan(KeyFault),
     /// What a reader of events cannot have had, or one reader too many.
     #[error(transparent)]
-    Acknowledge(AcknowledgeError),
+    Reader(ReaderError),
     /// A limit of what the store keeps is reached.
     #[error(transparent)]
     Limit(#[from] Limit),
@@ -122,11 +122,11 @@ impl From<NotDone> for Refused {
     }
 }
 
-impl From<AcknowledgeError> for Refused {
-    fn from(error: AcknowledgeError) -> Refused {
+impl From<ReaderError> for Refused {
+    fn from(error: ReaderError) -> Refused {
         match error {
-            AcknowledgeError::Store(error) => Refused::Store(error),
-            error => Refused::Acknowledge(error),
+            ReaderError::Store(error) => Refused::Store(error),
+            error => Refused::Reader(error),
         }
     }
 }
@@ -194,8 +194,8 @@ pub enum Code {
     KeysNotUsable,
     /// [`Refused::SealedPan`].
     SealedPan,
-    /// [`Refused::Acknowledge`].
-    NotAcknowledged,
+    /// [`Refused::Reader`].
+    ReaderRefused,
     /// [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
@@ -235,7 +235,7 @@ impl Refused {
             Refused::KeyInUse { .. } => Code::KeyInUse,
             Refused::Keys(_) => Code::KeysNotUsable,
             Refused::SealedPan(_) => Code::SealedPan,
-            Refused::Acknowledge(_) => Code::NotAcknowledged,
+            Refused::Reader(_) => Code::ReaderRefused,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,

@@ -36,6 +36,8 @@ pub mod types;
 mod witness;
 
 #[cfg(test)]
+mod backup_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod failure_tests;
@@ -70,7 +72,7 @@ use super::duplicates::{
     Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Sought,
 };
 use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
-use super::readers::{AcknowledgeError, ReaderName, Readers};
+use super::readers::{ReaderError, ReaderName, Readers};
 use super::record::{EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
 use crate::authorization::Product;
@@ -145,13 +147,13 @@ impl EmbeddedStore {
     /// All documents of a kind, in the order of their tokens; for the start, before anybody asks.
     #[must_use]
     pub fn documents_of(&self, kind: DocumentKind) -> Vec<Arc<Document>> {
-        self.shared.documents.page(kind, None, usize::MAX, self.shared.clock.now())
+        self.shared.documents.page(kind, None, usize::MAX, self.shared.document_now())
     }
 
     /// A document of this kind, as it is now.
     #[must_use]
     pub fn document_of(&self, kind: DocumentKind, token: &str) -> Option<Arc<Document>> {
-        self.shared.documents.get(kind, token, self.shared.clock.now())
+        self.shared.documents.get(kind, token, self.shared.document_now())
     }
 
     /// Writes a product that each start writes again if it is lost, so nobody waits for it.
@@ -204,6 +206,14 @@ impl Shared {
     fn age(&self) -> Timestamp {
         let elapsed = i64::try_from(self.clock.monotonic().as_micros()).unwrap_or(i64::MAX);
         Timestamp::from_micros(elapsed).shifted(self.age_offset_micros)
+    }
+
+    /// The time by which documents are over: while the clock is not believed, none is.
+    fn document_now(&self) -> Timestamp {
+        match self.settled.is_settled(&*self.clock) {
+            true => self.clock.now(),
+            false => Timestamp::from_micros(i64::MIN),
+        }
     }
 
     /// Looks at the clock. A jump is written down: a later start must not take what was answered
@@ -323,7 +333,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn references_made_with(&self, kcv: Kcv) -> Result<usize, StoreError> {
-        Ok(self.shared.cards.count(|entry| entry.state().needs_key(kcv)))
+        // All cards are looked at: on a thread where that stops nobody.
+        self.read(move |shared| Ok(shared.cards.count(|entry| entry.state().needs_key(kcv)))).await
     }
 
     async fn commit(
@@ -368,27 +379,24 @@ impl Store for EmbeddedStore {
         &self,
         after: EventId,
         items_max: usize,
-    ) -> Result<Page<EventId, Told>, StoreError> {
+    ) -> Result<Page<EventId, Told>, ReaderError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
-        self.read(move |shared| shared.events(after, max)).await
+        self.shared.check_place(after)?;
+        Ok(self.read(move |shared| shared.events(after, max)).await?)
     }
 
-    async fn acknowledge(
-        &self,
-        reader: &ReaderName,
-        through: EventId,
-    ) -> Result<(), AcknowledgeError> {
-        match self.shared.append_acknowledgement(reader, through)? {
-            Some(sequence) => Ok(self.synced(sequence).await?),
-            None => Ok(()),
-        }
+    fn acknowledged(&self, reader: &ReaderName) -> Option<EventId> {
+        self.shared.readers.place(reader)
+    }
+
+    async fn acknowledge(&self, reader: &ReaderName, through: EventId) -> Result<(), ReaderError> {
+        let sequence = self.shared.append_acknowledgement(reader, through)?;
+        Ok(self.synced(sequence).await?)
     }
 
     async fn forget_reader(&self, reader: &ReaderName) -> Result<(), StoreError> {
-        match self.shared.append_forgotten(reader)? {
-            Some(sequence) => self.synced(sequence).await,
-            None => Ok(()),
-        }
+        let sequence = self.shared.append_forgotten(reader)?;
+        self.synced(sequence).await
     }
 
     async fn cards(
@@ -415,7 +423,12 @@ impl Store for EmbeddedStore {
         kind: DocumentKind,
         token: &str,
     ) -> Result<Option<Arc<Document>>, StoreError> {
-        Ok(self.shared.documents.get(kind, token, self.shared.clock.now()))
+        let found = self.shared.documents.get(kind, token, self.shared.document_now());
+        // What is answered by it must not be taken back by a power failure.
+        if let Some(document) = &found {
+            self.synced(Sequence::new(document.version)).await?;
+        }
+        Ok(found)
     }
 
     async fn documents(
@@ -425,8 +438,11 @@ impl Store for EmbeddedStore {
         items_max: usize,
     ) -> Result<Page<CompactString, Arc<Document>>, StoreError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
-        let now = self.shared.clock.now();
+        let now = self.shared.document_now();
         let found = self.shared.documents.page(kind, after, max.saturating_add(1), now);
+        if let Some(newest) = found.iter().map(|document| document.version).max() {
+            self.synced(Sequence::new(newest)).await?;
+        }
         let found = found.into_iter().map(|document| (document.token.clone(), document));
         Ok(Page::first(found.collect(), max))
     }

@@ -33,9 +33,9 @@ impl ReaderName {
     }
 }
 
-/// Why an acknowledgement was not taken.
+/// Why a reader got no events, or why what it acknowledged was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AcknowledgeError {
+pub enum ReaderError {
     /// Nothing stands there yet.
     #[error("there is no event {0} yet")]
     NotThere(EventId),
@@ -60,11 +60,11 @@ impl Readers {
     ///
     /// # Errors
     /// If the reader is one too many.
-    pub fn is_new(&self, reader: &ReaderName, through: EventId) -> Result<bool, AcknowledgeError> {
+    pub fn is_new(&self, reader: &ReaderName, through: EventId) -> Result<bool, ReaderError> {
         let held = self.held();
         match held.get(reader.as_str()) {
             Some(known) => Ok(*known < through),
-            None if held.len() >= READERS_MAX => Err(AcknowledgeError::TooMany),
+            None if held.len() >= READERS_MAX => Err(ReaderError::TooMany),
             None => Ok(true),
         }
     }
@@ -81,12 +81,6 @@ impl Readers {
         }
     }
 
-    /// Whether there is such a reader.
-    #[must_use]
-    pub fn knows(&self, reader: &ReaderName) -> bool {
-        self.held().contains_key(reader.as_str())
-    }
-
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Vec<Acknowledged<'static>> {
@@ -98,10 +92,18 @@ impl Readers {
         self.held().iter().map(reader).collect()
     }
 
-    /// What the slowest has acknowledged; `None` without readers.
+    /// How far a reader is; `None` where there is no such reader.
     #[must_use]
-    pub fn slowest(&self) -> Option<EventId> {
-        self.held().values().min().copied()
+    pub fn place(&self, reader: &ReaderName) -> Option<EventId> {
+        self.held().get(reader.as_str()).copied()
+    }
+
+    /// The slowest, and what it has acknowledged; `None` without readers.
+    #[must_use]
+    pub fn slowest(&self) -> Option<(CompactString, EventId)> {
+        let held = self.held();
+        let slowest = held.iter().min_by_key(|(_, through)| **through);
+        slowest.map(|(name, through)| (name.clone(), *through))
     }
 }
 
@@ -117,16 +119,17 @@ mod tests {
         let note = |name: &str, through, is_forgotten| {
             readers.note(&Acknowledged { reader: name.to_owned().into(), is_forgotten, through });
         };
-        let one = ReaderName::new("one").unwrap();
+        let [one, more] = ["one", "more"].map(|name| ReaderName::new(name).unwrap());
         assert_eq!(readers.is_new(&one, EventId::NONE), Ok(true));
         note("one", at(7), false);
         assert_eq!(readers.is_new(&one, at(7)), Ok(false));
         note("one", at(5), false);
-        assert_eq!(readers.slowest(), Some(at(7)));
+        assert_eq!(readers.slowest(), Some(("one".into(), at(7))));
+        assert_eq!((readers.place(&one), readers.place(&more)), (Some(at(7)), None));
         (1..READERS_MAX).for_each(|number| note(&format!("{number}"), at(6), false));
-        let more = ReaderName::new("more").unwrap();
-        assert_eq!(readers.is_new(&more, at(1)), Err(AcknowledgeError::TooMany));
-        assert_eq!((readers.slowest(), readers.is_new(&one, at(8))), (Some(at(6)), Ok(true)));
+        assert_eq!(readers.is_new(&more, at(1)), Err(ReaderError::TooMany));
+        assert_eq!(readers.slowest(), Some(("1".into(), at(6))));
+        assert_eq!(readers.is_new(&one, at(8)), Ok(true));
         note("1", at(6), true);
         assert_eq!(readers.is_new(&more, at(1)), Ok(true));
     }

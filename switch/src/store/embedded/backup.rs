@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use super::blocks;
 use super::files::{create_private, lock, sync_directory};
@@ -77,6 +78,11 @@ impl<'a> Draft<'a> {
         let mut draft_name = name.to_os_string();
         draft_name.push(".new");
         let draft = to.with_file_name(draft_name);
+        if draft.symlink_metadata().is_ok() {
+            let draft = draft.display();
+            let why = format!("another one goes on, or did not end: then remove {draft}");
+            return Err(refused(&why));
+        }
         make(&draft)?;
         let made = Draft { to, draft, bytes: 0 };
         for directory in ["journal", "snapshots", "keys"] {
@@ -85,27 +91,29 @@ impl<'a> Draft<'a> {
         Ok(made)
     }
 
-    /// Copies the first `length` bytes of a file; the rest of it, up to `size`, is zeros.
-    fn copy(&mut self, from: &Path, into: &str, length: u64, size: u64) -> Result<(), Failed> {
+    /// Copies the first `length` bytes of a file, or all; the rest of it is zeros.
+    fn copy(&mut self, from: &Path, into: &str, length: u64) -> Result<(), Failed> {
         let name = from.file_name().ok_or_else(|| Failed::new(from, "it has no name"))?;
         let to = self.draft.join(into).join(name);
-        let copy = || -> io::Result<()> {
+        let copy = || -> io::Result<u64> {
+            // Its size is that of what was opened: a file may be replaced by another one.
+            let opened = open_regular(from)?;
+            let size = opened.metadata()?.len();
             let mut file = create_private(&to)?;
-            io::copy(&mut open_regular(from)?.take(length), &mut file)?;
+            io::copy(&mut opened.take(length), &mut file)?;
             file.set_len(size)?;
-            file.sync_all()
+            file.sync_all()?;
+            Ok(size)
         };
-        copy().map_err(|error| Failed::new(from, error))?;
-        self.bytes += size;
+        self.bytes += copy().map_err(|error| Failed::new(from, error))?;
         Ok(())
     }
 
     fn copy_whole(&mut self, from: &Path, into: &str) -> Result<(), Failed> {
-        let size = from.metadata().map_err(|error| Failed::new(from, error))?.len();
-        self.copy(from, into, size, size)
+        self.copy(from, into, u64::MAX)
     }
 
-    /// The key blocks. A later call replaces those that have changed since.
+    /// The key blocks.
     fn copy_keys(&mut self, data_dir: &Path) -> Result<(), Failed> {
         let keys = data_dir.join("keys");
         for path in super::snapshot::entries(&keys)? {
@@ -163,29 +171,53 @@ impl Shared {
     }
 
     fn copy_to(&self, to: &Path) -> Result<Backup, Failed> {
+        self.begin_copy(to)?.complete()
+    }
+
+    /// Copies keys and snapshots, and fixes where the copy ends.
+    pub(super) fn begin_copy<'a>(&'a self, to: &'a Path) -> Result<Copying<'a>, Failed> {
         let journal = &self.journal;
         let data_dir = journal.directory().parent().unwrap_or(Path::new("."));
         let mut draft = Draft::begin(to, data_dir)?;
-        let _snapshots = lock(&self.taking_snapshot);
-        let _segments = journal.hold_segments();
-        draft.copy_keys(data_dir)?;
+        let snapshots = lock(&self.taking_snapshot);
+        let segments = journal.hold_segments();
         draft.copy_snapshots(data_dir)?;
         let last = journal.appended_through();
+        // At once: cards of the copy may need a version that is retired while segments are copied,
+        // and one that its last records are made with is on disk before it comes into use.
+        draft.copy_keys(data_dir)?;
         wait_for(self, last)?;
         let time = self.clock.now();
+        Ok(Copying { draft, journal, last, time, _held: (snapshots, segments) })
+    }
+}
+
+/// A copy whose end is fixed: what belongs to it stays where it is until it is done.
+pub(super) struct Copying<'a> {
+    draft: Draft<'a>,
+    journal: &'a Journal,
+    last: Sequence,
+    time: Timestamp,
+    _held: (MutexGuard<'a, ()>, MutexGuard<'a, ()>),
+}
+
+impl Copying<'_> {
+    /// Copies the segments up to the end.
+    pub(super) fn complete(self) -> Result<Backup, Failed> {
+        let Copying { mut draft, journal, last, time, _held } = self;
         let segments: Vec<SegmentInfo> =
             journal.segments().into_iter().filter(|info| info.first <= last.next()).collect();
         for (index, info) in segments.iter().enumerate() {
             let is_newest = index + 1 == segments.len();
             let length = if is_newest { end_of(journal, info, last)? } else { info.bytes };
             let path = segment_path(journal.directory(), info.number);
-            draft.copy(&path, "journal", length, info.bytes)?;
+            draft.copy(&path, "journal", length)?;
+            // After each: what was copied until then was nobody else's.
+            journal.check_open()?;
         }
         let oldest = segments.first().map_or(1, |info| info.number);
         let mark = draft.draft.join("journal");
         TailMark::write_copy(&mark, last, oldest).map_err(|error| Failed::new(&mark, error))?;
-        // A key that came into use meanwhile may be needed by a record that is in the copy.
-        draft.copy_keys(data_dir)?;
         draft.finish(last, time)
     }
 }

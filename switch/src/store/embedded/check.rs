@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use compact_str::CompactString;
 
 use super::in_use::Lock;
+use super::open::NO_SUCH_CARD;
 use super::options::Replay;
 use super::recovery::{self, Examined};
 use super::segment::{segment_path, whole_records};
 use super::snapshot::{SnapshotInfo, snapshots};
 use super::snapshot_read;
 use super::tail_mark::TailMark;
-use super::types::{Damaged, Failed, OpenError, Sequence};
+use super::types::{Damaged, Failed, OpenError, Position, Sequence};
 use crate::cards::CardKey;
 use crate::clock::Timestamp;
 use crate::place::open_regular;
 use crate::store::document::DocumentKind;
+use crate::store::readers::Readers;
 use crate::store::record::{self, Part, Reads, SnapshotRecord, Unreadable};
 
 /// What was found.
@@ -56,24 +58,32 @@ const fn is_of_another(error: &Unreadable) -> bool {
 struct Held {
     cards: BTreeSet<CardKey>,
     documents: BTreeSet<(DocumentKind, CompactString)>,
-    readers: BTreeSet<CompactString>,
+    readers: Readers,
+    /// Cards that a record changes, and that are not there: a removal must follow.
+    to_be_removed: BTreeMap<CardKey, Position>,
 }
 
 impl Held {
-    fn take(&mut self, part: &Part) {
+    fn take(&mut self, position: Position, part: &Part) {
         match part {
-            Part::CardAdded(card) => drop(self.cards.insert(card.identity.key)),
-            Part::CardRemoved(removed) => drop(self.cards.remove(&removed.key)),
+            Part::CardAdded(card) => {
+                self.to_be_removed.remove(&card.identity.key);
+                self.cards.insert(card.identity.key);
+            }
+            Part::CardChanged(changed) if !self.cards.contains(&changed.key) => {
+                self.to_be_removed.entry(changed.key).or_insert(position);
+            }
+            Part::CardRemoved(removed) => {
+                self.to_be_removed.remove(&removed.key);
+                self.cards.remove(&removed.key);
+            }
             Part::Document(found) => {
                 self.documents.insert((found.kind, found.token.as_ref().into()));
             }
             Part::DocumentRemoved(removed) => {
                 self.documents.remove(&(removed.kind, removed.token.as_ref().into()));
             }
-            Part::Acknowledged(found) if found.is_forgotten => {
-                self.readers.remove(&*found.reader);
-            }
-            Part::Acknowledged(found) => drop(self.readers.insert(found.reader.as_ref().into())),
+            Part::Acknowledged(found) => self.readers.note(found),
             Part::CardChanged(_)
             | Part::Transaction(_)
             | Part::Event(_)
@@ -90,9 +100,7 @@ impl Held {
                 let (kind, token) = (found.document.kind, found.document.token.as_ref().into());
                 self.documents.insert((kind, token));
             }
-            SnapshotRecord::Acknowledged(found) => {
-                self.readers.insert(found.reader.as_ref().into());
-            }
+            SnapshotRecord::Acknowledged(found) => self.readers.note(&found),
             SnapshotRecord::OwnKeys(_) | SnapshotRecord::Reversal(_) => {}
         }
     }
@@ -121,7 +129,11 @@ pub fn check(data_dir: &Path) -> Result<Checked, OpenError> {
     let of_kind: Vec<String> =
         of_kind.iter().map(|(name, count)| format!("{name} {count}")).collect();
     checked.say(format!("documents: {} {}", held.documents.len(), of_kind.join(", ")));
-    checked.say(format!("readers of events: {}", held.readers.len()));
+    let readers = held.readers.all();
+    checked.say(format!("readers of events: {}", readers.len()));
+    for reader in readers {
+        checked.say(format!("  {}: has them up to {}", reader.reader, reader.through));
+    }
     checked.say(match checked.is_damaged {
         true => "not all of it is well",
         false => "nothing is damaged",
@@ -136,7 +148,7 @@ fn check_snapshots(
     held: &mut Held,
     checked: &mut Checked,
 ) -> Result<Option<SnapshotInfo>, OpenError> {
-    let mut newest = None;
+    let (mut newest, mut damaged_from) = (None, None);
     for (from, path) in snapshots(directory)? {
         let mut found = Held::default();
         let (mut formats, mut is_foreign) = (BTreeSet::new(), false);
@@ -161,23 +173,31 @@ fn check_snapshots(
             Err(OpenError::Damaged(unread)) if is_foreign => checked.unread(&unread),
             Err(OpenError::Damaged(damaged)) => {
                 checked.damaged(&damaged);
-                checked.say(match newest {
-                    Some(info) => format!(
-                        "  an older snapshot is whole: with the journal from record {} on it holds \
-                         the same",
-                        info.from.get()
-                    ),
-                    None => {
-                        "  no older snapshot is whole: the journal alone may hold the same, if \
-                             it begins at record 1"
-                            .to_owned()
-                    }
-                });
+                damaged_from = Some(from);
             }
             Err(error) => return Err(error),
         }
     }
+    if let Some(damaged_from) = damaged_from {
+        checked.say(left_without(damaged_from, newest));
+    }
     Ok(newest)
+}
+
+/// What is left where the newest damaged snapshot begins at this record.
+fn left_without(damaged_from: Sequence, newest: Option<SnapshotInfo>) -> String {
+    match newest.map(|info| info.from) {
+        Some(from) if from > damaged_from => {
+            "  a newer snapshot is whole: a start needs no older one".to_owned()
+        }
+        Some(from) => format!(
+            "  an older snapshot is whole: with the journal from record {} on it holds the same",
+            from.get()
+        ),
+        None => "  no older snapshot is whole: the journal alone may hold the same, if it begins \
+                 at record 1"
+            .to_owned(),
+    }
 }
 
 fn listed(formats: &BTreeSet<u8>) -> String {
@@ -194,7 +214,7 @@ fn check_journal(
     let mut counts = BTreeMap::<&str, u64>::new();
     let (mut formats, mut last, mut time) = (BTreeSet::new(), Sequence::NONE, None);
     let mut is_foreign = false;
-    let mut visit = |sequence: Sequence, _, bytes: &[u8]| {
+    let mut visit = |sequence: Sequence, position, bytes: &[u8]| {
         formats.extend(record::format_of(bytes));
         let reads = if sequence >= start { Reads::State } else { Reads::History };
         let read = record::read_entry(bytes, reads, |part| {
@@ -203,7 +223,7 @@ fn check_journal(
                 time = Some(found.record.time);
             }
             if sequence >= start {
-                held.take(&part);
+                held.take(position, &part);
             }
         });
         is_foreign |= read.as_ref().is_err_and(is_of_another);
@@ -227,6 +247,10 @@ fn check_journal(
                 && let Err(damaged) = info.check_journal(journal, examined.last)
             {
                 checked.damaged(&damaged);
+            }
+            for Position { segment, offset } in held.to_be_removed.values() {
+                let file = segment_path(journal, *segment);
+                checked.damaged(&Damaged::new(&file, (*offset).into(), NO_SUCH_CARD));
             }
             Ok(())
         }

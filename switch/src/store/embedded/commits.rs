@@ -11,9 +11,9 @@ use crate::authorization::Product;
 use crate::cache::Card;
 use crate::clock::Timestamp;
 use crate::config::SyncMode;
-use crate::store::document::{DocumentChange, DocumentKind};
+use crate::store::document::{DocumentChange, DocumentKind, TOKEN_BYTES_MAX};
 use crate::store::duplicates::{Claim, Kept, Originals};
-use crate::store::readers::{AcknowledgeError, ReaderName};
+use crate::store::readers::{ReaderError, ReaderName};
 use crate::store::record::{
     Acknowledged, CardChanged, CardRemoved, ClockJump, DocumentRemoved, Entry, Event, EventId,
     OwnKeys, RecordId, Reversed, StoredCard, StoredDocument, Transaction, TransactionRecord,
@@ -138,6 +138,12 @@ impl Shared {
         if documents.is_empty() && events.len() <= 1 {
             return Ok(Vec::new());
         }
+        // Here, before they are written: a length of a text is one byte.
+        let is_token =
+            |change: &DocumentChange| (1..=TOKEN_BYTES_MAX).contains(&change.token.len());
+        if !documents.iter().all(is_token) {
+            return Err(Limit::Token);
+        }
         let now = self.clock.now();
         let ends: Vec<_> = documents.iter().map(|change| change.over_at(now)).collect();
         for (change, expires) in documents.iter().zip(&ends) {
@@ -152,7 +158,7 @@ impl Shared {
         if changes.is_empty() {
             return Ok(());
         }
-        self.documents.check(changes, self.clock.now())
+        self.documents.check(changes, self.document_now())
     }
 
     fn change_documents(
@@ -254,19 +260,26 @@ impl Shared {
         Ok(Ok(sequence))
     }
 
-    /// What must be on disk before the acknowledgement is answered; `None` where it says nothing
-    /// new.
+    /// A reader that is beyond the newest record has read data that are no more: what is written in
+    /// between would pass it by unseen.
+    pub(super) fn check_place(&self, place: EventId) -> Result<(), ReaderError> {
+        match place.record > RecordId(self.newest.load(Ordering::Acquire)) {
+            true => Err(ReaderError::NotThere(place)),
+            false => Ok(()),
+        }
+    }
+
+    /// What must be on disk before the acknowledgement is answered: where it says nothing new, all
+    /// that was said before.
     pub(super) fn append_acknowledgement(
         &self,
         reader: &ReaderName,
         through: EventId,
-    ) -> Result<Option<Sequence>, AcknowledgeError> {
+    ) -> Result<Sequence, ReaderError> {
         let mut tail = self.journal.lock();
-        if through.record > RecordId(self.newest.load(Ordering::Acquire)) {
-            return Err(AcknowledgeError::NotThere(through));
-        }
+        self.check_place(through)?;
         if !self.readers.is_new(reader, through)? {
-            return Ok(None);
+            return Ok(self.journal.appended_through());
         }
         let acknowledged =
             Acknowledged { reader: reader.as_str().into(), is_forgotten: false, through };
@@ -274,24 +287,21 @@ impl Shared {
         let appended = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;
         self.readers.note(&acknowledged);
         self.ended(tail, appended.1, &entry);
-        Ok(Some(appended.0))
+        Ok(appended.0)
     }
 
-    pub(super) fn append_forgotten(
-        &self,
-        reader: &ReaderName,
-    ) -> Result<Option<Sequence>, StoreError> {
+    pub(super) fn append_forgotten(&self, reader: &ReaderName) -> Result<Sequence, StoreError> {
         let (through, is_forgotten) = (EventId::NONE, true);
         let forgotten = Acknowledged { reader: reader.as_str().into(), is_forgotten, through };
         let entry = Entry::of(&forgotten);
         let mut tail = self.journal.lock();
-        if !self.readers.knows(reader) {
-            return Ok(None);
+        if self.readers.place(reader).is_none() {
+            return Ok(self.journal.appended_through());
         }
         let (sequence, position) = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;
         self.readers.note(&forgotten);
         self.ended(tail, position, &entry);
-        Ok(Some(sequence))
+        Ok(sequence)
     }
 
     /// Removes documents whose time is over. Nobody waits: until they are gone they count as gone.

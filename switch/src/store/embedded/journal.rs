@@ -19,7 +19,7 @@ use super::files::lock;
 use super::in_use::{Lock, Opened};
 use super::keeper::{self, Task};
 pub use super::keeper::{Retention, Unread};
-use super::options::{Options, Recovered, Replay};
+use super::options::{Options, PAYLOAD_BYTES_MAX, Recovered, Replay};
 use super::recovery::{self, Found};
 use super::segment::{self, Record, Segment, SegmentInfo, segment_path};
 use super::supply::Supply;
@@ -232,6 +232,15 @@ impl Journal {
         &self.shared.options.directory
     }
 
+    /// Whether its files are still its own: once it is closed, they may be those of another process.
+    ///
+    /// # Errors
+    /// If they are not, or the journal failed.
+    pub fn check_open(&self) -> Result<(), Failed> {
+        self.shared.durable.check()?;
+        if lock(&self.shared.tail).closed { Err(self.shared.closed()) } else { Ok(()) }
+    }
+
     /// Keeps every segment that there is now, until this is dropped.
     pub fn hold_segments(&self) -> MutexGuard<'_, ()> {
         lock(&self.shared.retiring)
@@ -352,7 +361,9 @@ fn read_record(
     // A usual record at once; one that is longer is found to be so by its head.
     let mut wanted = USUAL_BYTES;
     loop {
-        let room = usize::try_from(info.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        // At a wrong place the head may say anything.
+        let room = info.bytes.saturating_sub(offset).min(RECORD_BYTES_MAX);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
         let mut bytes = vec![0; wanted.min(room)];
         file.read_exact_at(&mut bytes, offset)?;
         match segment::decode_record(&bytes, info) {
@@ -365,5 +376,7 @@ fn read_record(
     }
 }
 
+/// Longest record, in bytes.
+const RECORD_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64 + segment::RECORD_BYTES as u64;
 /// Longer than nearly all records, in bytes.
 const USUAL_BYTES: usize = 1_024;

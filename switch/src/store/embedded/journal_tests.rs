@@ -142,7 +142,9 @@ fn old_segments_are_recycled_and_never_past_what_is_needed() {
 #[test]
 fn what_is_unread_is_kept_for_a_while() {
     let home = scratch();
-    let unread = |after: Position, bytes_max| Some(Unread { after, bytes_max, count: |_| 2 });
+    let unread = |after: Position, bytes_max| {
+        Some(Unread { reader: "slow".into(), after, bytes_max, count: |_| 2 })
+    };
     let (keep_from, created_before_unix_seconds) = (Sequence::new(u64::MAX), 0);
     let over_size = |unread| Retention {
         keep_from,
@@ -154,10 +156,17 @@ fn what_is_unread_is_kept_for_a_while() {
     let first = Position { segment: 1, offset: 0 };
     let room = 4 * u64::from(SEGMENT_BYTES_MIN);
     let (journal, written, event) = retire(&directory, over_size(unread(first, room)));
-    let JournalReport::Retired { unread: dropped, oldest, .. } = event else { panic!() };
-    assert_eq!(journal.segments().len(), 6);
+    let JournalReport::Retired { unread: dropped, oldest, reader, .. } = event else { panic!() };
+    assert_eq!(reader.as_deref(), Some("slow"));
     let gone = written.iter().filter(|(_, position, _)| position.segment < oldest).count();
     assert_eq!(dropped, 2 * gone as u64);
+    // Each is counted before it goes, so that only some go at once.
+    assert!(oldest == 3 && journal.segments().len() > 6, "{oldest}");
+    for _ in 0..100 {
+        journal.retire(over_size(unread(first, room))).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(journal.segments().len(), 6);
     drop(journal);
     // What was read goes as ever, and is not counted.
     let last = Position { segment: u32::MAX, offset: 0 };

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::blocks;
 use super::files::lock;
 use super::journal::Shared;
@@ -42,6 +44,8 @@ pub struct Retention {
 /// goes all the same.
 #[derive(Clone)]
 pub struct Unread {
+    /// Who it is.
+    pub reader: CompactString,
     /// The record that it has read last.
     pub after: Position,
     /// How much larger than [`Retention::bytes_max`] all segments may be for it.
@@ -49,6 +53,10 @@ pub struct Unread {
     /// How many things a record tells that are to be read.
     pub count: fn(&[u8]) -> u64,
 }
+
+/// Segments with something unread that go at once. Each is read whole to count it, and the next
+/// segment and the look at the files wait behind that.
+const UNREAD_AT_ONCE: usize = 2;
 
 pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
     let _guard = FailOnPanic(shared);
@@ -126,15 +134,16 @@ fn retire_segments(
     let synced = shared.durable.synced();
     let victims = victims(&lock(&shared.catalogue), retention, synced);
     let Some(oldest) = victims.last().map(|info| info.number + 1) else { return Ok(None) };
-    let unread = retention.unread.as_ref();
-    let unread = unread.map_or(0, |unread| count_unread(shared, &victims, unread));
+    let of = retention.unread.as_ref();
+    let unread = of.map_or(0, |unread| count_unread(shared, &victims, unread));
+    let reader = of.filter(|_| unread > 0).map(|unread| unread.reader.clone());
     mark_oldest(shared, oldest)?;
     for info in &victims {
         lock(&shared.catalogue).remove(&info.number);
         let retired = shared.supply.retire(info.number, info.bytes);
         retired.map_err(|error| Failed::new(&shared.options.directory, error))?;
     }
-    Ok(Some(JournalReport::Retired { segments: victims.len(), oldest, unread }))
+    Ok(Some(JournalReport::Retired { segments: victims.len(), oldest, unread, reader }))
 }
 
 /// What goes unread with these segments. What cannot be read any more is not counted.
@@ -168,6 +177,7 @@ fn mark_oldest(shared: &Shared, oldest: u32) -> Result<(), Failed> {
     file.sync_data().map_err(|error| Failed::new(&path, error))
 }
 
+/// The oldest that may go now: after them, others may when it is asked again.
 fn victims(
     catalogue: &BTreeMap<u32, SegmentInfo>,
     retention: &Retention,
@@ -175,20 +185,20 @@ fn victims(
 ) -> Vec<SegmentInfo> {
     let keep_from = retention.keep_from.min(synced.next());
     let mut total: u64 = catalogue.values().map(|info| info.bytes).sum();
-    let mut victims = Vec::new();
+    let (mut victims, mut unread) = (Vec::new(), 0);
     // Paired with its successor, so the current segment is never one of them.
     for (info, after) in catalogue.values().zip(catalogue.values().skip(1)) {
         let old = after.created_unix_seconds < retention.created_before_unix_seconds;
         let free = after.first <= keep_from;
-        let more = match &retention.unread {
-            Some(unread) if unread.after.segment <= info.number => unread.bytes_max,
-            _ => 0,
-        };
+        let reader = retention.unread.as_ref();
+        let reader = reader.filter(|reader| reader.after.segment <= info.number);
+        let more = reader.map_or(0, |reader| reader.bytes_max);
         let large = total > retention.bytes_max.saturating_add(more);
-        if !free || !(old || large) {
+        if !free || !(old || large) || reader.is_some() && unread == UNREAD_AT_ONCE {
             break;
         }
         total -= info.bytes;
+        unread += usize::from(reader.is_some());
         victims.push(*info);
     }
     victims

@@ -104,6 +104,12 @@ pub enum OpenStoreError {
         /// The last record in it.
         record: String,
     },
+    /// The witness cannot be read.
+    #[error(
+        "{0}: so nobody knows whether the data are older than what was answered. If that is \
+         accepted, start once with --accept-older-data"
+    )]
+    Witness(Damaged),
     /// The witness has seen more.
     #[error(
         "the data end at record {last}, and {} has seen record {record} at {time}: they are older \
@@ -308,13 +314,14 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
             JournalReport::PrepareFailed(error) => {
                 tracing::error!(%error, "no journal segment could be prepared; trying again");
             }
-            JournalReport::Retired { segments, oldest, unread } => {
+            JournalReport::Retired { segments, oldest, unread, reader } => {
                 tracing::info!(segments, oldest, "old journal segments were removed");
-                if *unread > 0 {
+                if let Some(reader) = reader {
                     tracing::error!(
                         unread,
+                        reader = &**reader,
                         "events that a reader had not acknowledged went with them: see \
-                         unread_events_gb_max and retention_days"
+                         unread_events_gb_max and retention_days, or forget the reader"
                     );
                     unread_observer(*unread);
                 }
@@ -325,6 +332,9 @@ fn journal_options(options: &OpenOptions, create_new: bool) -> Options {
         }),
     }
 }
+
+/// Why a record is refused that changes a card which nothing has added.
+pub(super) const NO_SUCH_CARD: &str = "it changes a card that does not exist";
 
 /// What is being loaded. An error text ends the opening and is given with file and offset.
 struct Loading<'a> {
@@ -535,8 +545,7 @@ impl<'a> Loading<'a> {
             None => Ok(()),
             Some(Position { segment, offset }) => {
                 let file = segment_path(journal, segment);
-                let reason = "it changes a card that does not exist";
-                Err(Damaged::new(&file, offset.into(), reason))
+                Err(Damaged::new(&file, offset.into(), NO_SUCH_CARD))
             }
         }
     }

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::EmbeddedStore;
+use super::journal::Retention;
 use super::store_tests::{
-    add, count, decline, event, new_card, open, options, take_snapshot, transaction,
+    SetClock, add, count, decline, event, new_card, open, options, take_snapshot, transaction,
 };
 use crate::authorization::Reason;
 use crate::cards::CardKey;
@@ -15,7 +17,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::hsm::software::PanVault;
 use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::page::{Order, TransactionFilter};
-use crate::store::readers::{AcknowledgeError, READERS_MAX, ReaderName};
+use crate::store::readers::{READERS_MAX, ReaderError, ReaderName};
 use crate::store::record::{EventId, RecordId, Told};
 use crate::store::{
     Addition, Changed, Commit, CommitError, Events, Limit, NotDone, Removal, Store,
@@ -25,7 +27,7 @@ fn vault() -> PanVault {
     PanVault::new(&[1; 32], &[2; 32]).unwrap()
 }
 
-fn write(token: &str, read: u64, length: usize) -> DocumentChange {
+pub(super) fn write(token: &str, read: u64, length: usize) -> DocumentChange {
     let json = vec![b'7'; length];
     DocumentChange::write(&vault().documents, (DocumentKind::User, token), read, &json).unwrap()
 }
@@ -90,9 +92,7 @@ async fn pages_of_any_size_hold_everything_once_and_in_order() {
     for max in [1, 7, 100, 10_000] {
         assert_eq!(amounts(&store, &all, max).await, reversed, "{max}");
         assert_eq!(amounts(&store, &oldest_first, max).await, expected, "{max}");
-        if max > 1 {
-            assert_eq!(amounts(&store, &of_card, max).await, reversed, "{max}");
-        }
+        assert_eq!(amounts(&store, &of_card, max).await, reversed, "{max}");
         let told = all_events(&store, max).await;
         let ids: BTreeSet<EventId> = told.iter().map(|(id, _)| *id).collect();
         assert!(ids.len() == told.len() && told.is_sorted_by_key(|(id, _)| *id));
@@ -182,9 +182,14 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
     let last = told.last().unwrap().0;
     let future = EventId { record: RecordId(last.record.0 + (1 << 32)), index: 0 };
     let refused = store.acknowledge(&reader("one"), future).await;
-    assert_eq!(refused, Err(AcknowledgeError::NotThere(future)));
+    assert_eq!(refused, Err(ReaderError::NotThere(future)));
+    assert_eq!(store.events(future, 9).await, Err(ReaderError::NotThere(future)));
     assert_eq!(store.shared.readers.slowest(), None);
+    // The second call waits for what the first has written.
+    store.shared.append_acknowledgement(&reader("one"), last).unwrap();
     store.acknowledge(&reader("one"), last).await.unwrap();
+    let journal = &store.shared.journal;
+    assert_eq!(journal.synced_through(), journal.appended_through());
     let appended = store.shared.journal.appended_through();
     store.acknowledge(&reader("one"), told[0].0).await.unwrap();
     assert_eq!(store.shared.journal.appended_through(), appended, "going back writes nothing");
@@ -192,7 +197,7 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
         store.acknowledge(&reader(&number.to_string()), told[1].0).await.unwrap();
     }
     let refused = store.acknowledge(&reader("more"), last).await;
-    assert_eq!(refused, Err(AcknowledgeError::TooMany));
+    assert_eq!(refused, Err(ReaderError::TooMany));
     store.forget_reader(&reader("1")).await.unwrap();
     store.acknowledge(&reader("more"), last).await.unwrap();
     let expected = store.shared.readers.all();
@@ -206,6 +211,49 @@ async fn acknowledgements_survive_and_are_only_of_what_is_there() {
     drop(store);
     std::fs::remove_dir_all(options(directory.path()).snapshots()).unwrap();
     assert_eq!(open(directory.path(), false).shared.readers.all(), expected);
+}
+
+/// What a reader does not acknowledge stays as far as there is room, and is counted where it goes;
+/// the reader goes on with the oldest that is left.
+#[tokio::test]
+async fn a_reader_that_never_acknowledges_fills_no_disk() {
+    const SEGMENT_BYTES: u64 = 64 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&dropped);
+    let mut options = options(directory.path());
+    options.unread_observer = Arc::new(move |unread| {
+        counted.fetch_add(unread, Relaxed);
+    });
+    let config = &mut options.config;
+    (config.snapshot_bytes, config.retention_bytes) = (SEGMENT_BYTES, 2 * SEGMENT_BYTES);
+    config.unread_bytes_max = 3 * SEGMENT_BYTES;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    fill(&store, 10).await;
+    let first = all_events(&store, 10).await[0].0;
+    store.acknowledge(&reader("slow"), first).await.unwrap();
+    let (mut number, mut most) = (10, 0);
+    let segments = || store.shared.journal.segments();
+    while dropped.load(Relaxed) == 0 || segments().len() > 6 {
+        assert!(number < 20_000, "nothing is dropped, or too little");
+        for _ in 0..100 {
+            decline(&store, number).await;
+            number += 1;
+        }
+        most = most.max(segments().len());
+        // Less than a segment from one snapshot to the next: what is behind both may go.
+        let is_full = dropped.load(Relaxed) > 0;
+        let pause = if is_full { 1_100 } else { 100 };
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+    }
+    assert!(most > 5, "{most}");
+    store.snapshots.stop();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let page = store.events(first, 10).await.unwrap();
+    assert_eq!(page.items[0].0.record.0 >> 32, u64::from(segments()[0].number));
+    let left = all_events(&store, 1_000).await.len() as u64;
+    // One event beside the transactions; the first of all was acknowledged.
+    assert_eq!(dropped.load(Relaxed) + left, number + 1 - 1);
 }
 
 fn documents(store: &EmbeddedStore) -> Vec<(String, u64)> {
@@ -235,6 +283,10 @@ async fn documents_are_conditional_and_are_there_again() {
     let document = store.document(DocumentKind::User, "a").await.unwrap().unwrap();
     assert_eq!(document.json(&vault().documents).unwrap().len(), 20);
     assert_eq!(commit(&store, write("b", 0, 5_000)).await, Err(Limit::Document.into()));
+    for length in [0, 129, 300] {
+        let token = "x".repeat(length);
+        assert_eq!(commit(&store, write(&token, 0, 10)).await, Err(Limit::Token.into()));
+    }
     commit(&store, DocumentChange::remove(&document)).await.unwrap();
     // Whoever read an earlier one does not overwrite what came after its removal.
     commit(&store, write("a", 0, 30)).await.unwrap();
@@ -324,6 +376,45 @@ async fn documents_go_when_their_time_is_over() {
     assert_eq!(documents(&open(directory.path(), false)).len(), 1);
 }
 
+/// A document that is read is on disk: what rests on it is answered at once.
+#[tokio::test]
+async fn a_document_that_is_read_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    let written = || store.shared.journal.appended_through();
+    for token in ["a", "b"] {
+        let commit = Commit { documents: vec![write(token, 0, 10)], ..Commit::default() };
+        store.shared.append_commit(commit, &mut None).unwrap();
+        match token {
+            "a" => drop(store.document(DocumentKind::User, token).await.unwrap()),
+            _ => drop(store.documents(DocumentKind::User, None, 9).await.unwrap()),
+        }
+        assert_eq!(store.shared.journal.synced_through(), written());
+    }
+}
+
+/// While the clock is not believed, no document is over, whatever the clock says.
+#[tokio::test]
+async fn documents_outlive_a_clock_that_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SetClock::default());
+    let mut options = options(directory.path());
+    options.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    commit(&store, write("a", 0, 10).until(Timestamp::from_seconds(1_000))).await.unwrap();
+    let first = version(&store, "a").await;
+    store.shared.settled.doubt(&*clock);
+    clock.0.store(2_000, Relaxed);
+    assert_eq!(version(&store, "a").await, first);
+    let page = Store::documents(&store, DocumentKind::User, None, 9).await.unwrap();
+    assert_eq!((page.items.len(), store.documents_of(DocumentKind::User).len()), (1, 1));
+    assert!(commit(&store, write("a", 0, 10)).await.is_err());
+    // An hour after the doubt.
+    clock.0.store(4_000, Relaxed);
+    assert!(store.document(DocumentKind::User, "a").await.unwrap().is_none());
+    assert_eq!(commit(&store, write("a", 0, 10)).await, Ok(()));
+}
+
 /// A page that is damaged since it was written costs no reader the others.
 #[tokio::test]
 async fn a_damaged_record_is_passed_over() {
@@ -336,6 +427,48 @@ async fn a_damaged_record_is_passed_over() {
     assert!(!left.is_empty() && left.len() < told.len());
     assert!(left.iter().all(|one| told.contains(one)));
     assert_eq!(left.last(), told.last());
+    // A card's records lead from one to the other, so that only the damaged one is missing.
+    let amount = |(_, told): &(EventId, Told)| match told {
+        Told::Transaction(record) => Some(record.amount.minor_units),
+        Told::Event(..) => None,
+    };
+    let damaged = amount(&told[10]);
+    let expected: Vec<u64> = (0..30).rev().filter(|number| Some(*number) != damaged).collect();
+    assert_eq!(expected.len(), 29);
+    let of_card = TransactionFilter::of_card(CardKey([1; 16]));
+    for max in [1, 2, 7, 100] {
+        assert_eq!(amounts(&store, &of_card, max).await, expected, "{max}");
+    }
+}
+
+/// Whoever reads so slowly that the place of the last page is kept no more has read all there is.
+#[tokio::test]
+async fn a_page_behind_what_is_kept_no_more_is_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.config.page_scan_bytes_max = 40_960;
+    let (store, _) = EmbeddedStore::open(&options, true).unwrap();
+    fill(&store, 1_000).await;
+    let of_card = TransactionFilter::of_card(CardKey([1; 16]));
+    let oldest = TransactionFilter { order: Order::OldestFirst, ..TransactionFilter::default() };
+    let first = store.transactions(oldest, None, 5).await.unwrap();
+    retire_all(&store).await;
+    let after = first.items.last().map(|(id, _)| *id);
+    let page = store.transactions(of_card, after, 100).await.unwrap();
+    assert_eq!((page.items, page.next), (Vec::new(), None));
+}
+
+/// All segments but the newest go.
+async fn retire_all(store: &EmbeddedStore) {
+    let journal = &store.shared.journal;
+    for _ in 0..500 {
+        journal.retire(Retention::of_everything()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        if journal.segments().len() == 1 {
+            return;
+        }
+    }
+    panic!("segments stay");
 }
 
 fn spoil(journal: &Path, record: RecordId) {

@@ -132,15 +132,18 @@ impl Shared {
         (card, after): (&Card, Option<RecordId>),
         max: usize,
     ) -> Result<Transactions, StoreError> {
-        // The one behind which the page begins tells of the one before it.
-        let before = match after {
-            Some(after) if after.0 <= card.entry.last_record() => self.transaction(after.0).ok(),
-            _ => None,
-        };
         let is_own = |found: &Transaction<'_>| found.record.card == card.entry.identity.key;
-        let first = match before.flatten().filter(is_own) {
-            Some(found) => found.previous.unwrap_or_default(),
-            None => card.entry.last_record(),
+        let first = match after {
+            // The one behind which the page begins tells of the one before it.
+            Some(after) if after.0 <= card.entry.last_record() => {
+                match self.transaction(after.0).ok().flatten().filter(is_own) {
+                    Some(found) => found.previous.unwrap_or_default(),
+                    // It is kept no more, or cannot be read, or is no place of a record: to begin
+                    // with the newest once more would tell some of them twice.
+                    None => return self.newest_first(filter, Some(after), max),
+                }
+            }
+            _ => card.entry.last_record(),
         };
         let mut page = Page { items: Vec::new(), next: None };
         let (mut read, mut last) = (0, None);
@@ -149,7 +152,17 @@ impl Shared {
                 page.next = last;
                 break;
             }
-            let (id, record) = found?;
+            let (id, record) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    // What stands before it is found without it.
+                    tracing::error!(%error, "a record of a card's transactions cannot be read");
+                    let left = max - page.items.len();
+                    let before = self.newest_first(filter, last.or(after), left)?;
+                    page.items.extend(before.items);
+                    return Ok(Page { next: before.next, ..page });
+                }
+            };
             (read, last) = (read + ONE_RECORD_BYTES, Some(id));
             if after.is_none_or(|after| id < after) && filter.takes(&record) {
                 page.items.push((id, record));
@@ -263,7 +276,7 @@ impl Shared {
                         is_all = true;
                         return ControlFlow::Break(());
                     }
-                    miss(expected, sequence, at);
+                    self.miss(expected, sequence, at);
                     expected = Some(sequence.next());
                     reached = reached.max(RecordId(at.to_u64()));
                     visit(sequence, at, bytes)?;
@@ -281,6 +294,18 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// Says that records are missing: one that is damaged is passed over, and so is a segment that
+    /// is retired meanwhile, of which nothing needs to be said.
+    fn miss(&self, expected: Option<Sequence>, found: Sequence, at: Position) {
+        let Some(expected) = expected.filter(|expected| *expected < found) else { return };
+        let oldest = self.journal.segments().first().map(|oldest| oldest.first);
+        if oldest.is_some_and(|oldest| oldest <= expected) {
+            let (first, before) = (expected.get(), RecordId(at.to_u64()));
+            let records = found.get() - first;
+            tracing::error!(first, records, %before, "records of the journal cannot be read");
+        }
     }
 
     /// The segments that may hold what a filter wants, oldest first. The clock may have been set
@@ -327,7 +352,10 @@ impl Shared {
         if items.len() > max {
             return Ok(Page::first(items, max));
         }
-        let next = next.filter(|_| !is_all).map(|record| EventId { record, index: u8::MAX });
+        // Where the newest record cannot be read, zeros were read behind it.
+        let newest = RecordId(self.newest.load(Ordering::Acquire));
+        let next = next.filter(|next| !is_all && *next <= newest);
+        let next = next.map(|record| EventId { record, index: u8::MAX });
         Ok(Page { items, next: next.map(|next| next.max(after)) })
     }
 
@@ -367,15 +395,6 @@ impl Shared {
 fn beyond(info: &SegmentInfo, start: u64) -> RecordId {
     let offset = u32::try_from(start + BEYOND_BYTES).unwrap_or(u32::MAX);
     RecordId(Position { segment: info.number, offset }.to_u64())
-}
-
-/// Says that records are missing: one that is damaged is passed over.
-fn miss(expected: Option<Sequence>, found: Sequence, at: Position) {
-    if let Some(expected) = expected.filter(|expected| *expected < found) {
-        let (first, before) = (expected.get(), RecordId(at.to_u64()));
-        let records = found.get() - first;
-        tracing::error!(first, records, %before, "records of the journal cannot be read");
-    }
 }
 
 /// The transaction of a record, if it is wanted.

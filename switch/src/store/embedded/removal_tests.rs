@@ -1,12 +1,14 @@
 //! Removed cards: gone for good, whatever was read of them before, and whatever moment a
 //! snapshot was taken at.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use super::EmbeddedStore;
+use super::journal::Append;
 use super::snapshot::SnapshotWriter;
 use super::store_tests::{add, count, new_card, open, options, states};
 use super::types::Sequence;
+use super::{EmbeddedStore, check};
 use crate::cache::{NewCard, Taken};
 use crate::cards::CardKey;
 use crate::store::{Changed, Commit, NotDone, Store, record};
@@ -109,4 +111,25 @@ async fn a_card_that_a_snapshot_has_lost_is_a_refusal() {
     write_snapshot(directory.path(), 2, &[], 1);
     let error = EmbeddedStore::open(&options(directory.path()), false).err().unwrap().to_string();
     assert!(error.contains(".journal") && error.contains("does not exist"), "{error}");
+}
+
+/// What a start refuses, `check-store` finds.
+#[tokio::test]
+async fn a_change_of_a_card_that_was_never_added_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), true);
+    let NewCard { identity, state, .. } = new_card(1);
+    let (key, state) = (identity.key, Cow::Owned(state));
+    let entry = record::Entry::of(&record::CardChanged { key, state });
+    let record = Append { payload: entry.bytes(), is_awaited: true, keeps_answer: false };
+    store.shared.journal.lock().append(record).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let reason = "it changes a card that does not exist";
+    let refused = EmbeddedStore::open(&options(directory.path()), false).err().unwrap();
+    assert!(refused.to_string().contains(reason), "{refused}");
+    let checked = check::check(directory.path()).unwrap();
+    assert!(checked.is_damaged, "{:?}", checked.lines);
+    let expected = refused.to_string();
+    assert!(checked.lines.contains(&format!("damaged: {expected}")), "{:?}", checked.lines);
 }

@@ -65,10 +65,13 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
     // requests must not wait for it. Where it is not allowed, it is only slower for others.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     let (mut taken_at, mut looked) = (0, shared.clock.monotonic());
+    let (mut newest, mut held_up): (Option<Finished>, _) = (None, HeldUp::default());
     while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // The journal says itself why it failed.
         let _ = shared.look_at_clock();
         let _ = shared.sweep_documents();
+        // At each look, since only a few go at once.
+        newest.iter().for_each(|finished| retire(shared, config, finished));
         let appended = shared.appended_bytes.load(Ordering::Relaxed);
         let is_large = appended - taken_at >= config.snapshot_bytes;
         // Once a day in any case: old segments go only behind a snapshot.
@@ -77,14 +80,42 @@ fn run(shared: &Shared, directory: &Path, config: &StoreConfig, stopped: &mpsc::
             continue;
         }
         // Somebody copies them: at the next look there is enough again.
-        let Ok(_taking) = shared.taking_snapshot.try_lock() else { continue };
+        let Ok(_taking) = shared.taking_snapshot.try_lock() else {
+            held_up.look(shared.clock.monotonic());
+            continue;
+        };
+        held_up = HeldUp::default();
         looked = shared.clock.monotonic();
         // The journal is the truth: without this snapshot a start reads more of it.
         match take(shared, directory) {
-            Ok(finished) => retire(shared, config, &finished),
+            Ok(finished) => newest = Some(finished),
             Err(error) => tracing::error!(%error, "no snapshot was taken"),
         }
         taken_at = appended;
+    }
+}
+
+/// How often it is said that a snapshot is due and none can be taken.
+const HELD_UP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Since when a snapshot is due and somebody copies the store, on the monotonic clock; or since it
+/// was said last.
+#[derive(Default)]
+struct HeldUp(Option<Duration>);
+
+impl HeldUp {
+    /// Says it, if that lasts; whether it did.
+    fn look(&mut self, now: Duration) -> bool {
+        let since = *self.0.get_or_insert(now);
+        let lasts = now.saturating_sub(since) >= HELD_UP_INTERVAL;
+        if lasts {
+            self.0 = Some(now);
+            tracing::error!(
+                "a backup goes on for so long that a snapshot waits: until it ends none is taken, \
+                 and no old journal segment goes"
+            );
+        }
+        lasts
     }
 }
 
@@ -170,13 +201,26 @@ fn retire(shared: &Shared, config: &StoreConfig, finished: &Finished) {
         keep_from: finished.oldest_from,
         created_before_unix_seconds: u64::try_from(oldest).unwrap_or_default(),
         bytes_max: config.retention_bytes,
-        unread: shared.readers.slowest().map(|slowest| Unread {
-            after: Position::from_u64(slowest.record.0),
+        unread: shared.readers.slowest().map(|(reader, through)| Unread {
+            reader,
+            after: Position::from_u64(through.record.0),
             bytes_max: config.unread_bytes_max,
             count: told_by,
         }),
     };
     if let Err(error) = shared.journal.retire(retention) {
         tracing::error!(%error, "no segment was retired");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_does_not_end_is_told_now_and_then() {
+        let mut held_up = HeldUp::default();
+        let told = (0..3_600).filter(|second| held_up.look(Duration::from_secs(100 + second)));
+        assert_eq!(told.collect::<Vec<_>>(), [600, 1_200, 1_800, 2_400, 3_000]);
     }
 }

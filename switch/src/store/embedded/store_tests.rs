@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use iso_specs::Mti;
 
+use super::page_tests::write;
 use super::snapshot::SnapshotWriter;
 use super::types::{Position, Sequence};
 use super::{EmbeddedStore, OpenOptions, snapshots};
@@ -21,11 +22,15 @@ use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, StoreConfig, SyncMode};
 use crate::event::{Actor, EventKind};
+use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::duplicates::{MessageKind, Trace};
 use crate::store::embedded::segment::SECTOR_BYTES;
 use crate::store::embedded::test_support::scratch;
 use crate::store::page::TransactionFilter;
-use crate::store::record::{self, Event, Part, Reads, RecordId, Subject, TransactionRecord};
+use crate::store::readers::ReaderName;
+use crate::store::record::{
+    self, Event, EventId, Part, Reads, RecordId, Subject, TransactionRecord,
+};
 use crate::store::{
     Asked, BodyDigest, Changed, Claimed, Commit, CommitError, DuplicateKey, Events, Named, NotDone,
     Original, Reversal, Store,
@@ -132,6 +137,7 @@ async fn a_snapshot_under_load_is_as_good_as_the_journal() {
                 }
                 if adds {
                     add(&store, new_card(CARDS + 2 * round + half)).await.unwrap();
+                    change_document_and_reader(&store, round, half).await;
                 }
             }
         })
@@ -149,15 +155,36 @@ async fn a_snapshot_under_load_is_as_good_as_the_journal() {
         load.await.unwrap();
     }
     taking.await.unwrap();
-    let expected = states(&store);
+    let all = |store: &EmbeddedStore| {
+        let documents = store.documents_of(DocumentKind::User);
+        (states(store), documents, store.shared.readers.all())
+    };
+    let expected = all(&store);
+    assert_eq!((expected.1.len(), expected.2.len()), (52, 2));
     Arc::into_inner(store).unwrap().close().unwrap();
 
     let from_snapshot = open(directory.path(), false);
-    assert_eq!(states(&from_snapshot), expected);
+    assert_eq!(all(&from_snapshot), expected);
     drop(from_snapshot);
     std::fs::remove_dir_all(options(directory.path()).snapshots()).unwrap();
     let from_journal = open(directory.path(), false);
-    assert_eq!(states(&from_journal), expected);
+    assert_eq!(all(&from_journal), expected);
+}
+
+/// Every second document is removed a round later, one is changed in each round, and the reader
+/// comes a step further.
+async fn change_document_and_reader(store: &EmbeddedStore, round: u8, half: u8) {
+    let read = |token: &str| store.document_of(DocumentKind::User, token);
+    let kept = format!("kept-{half}");
+    let version = read(&kept).map_or(0, |document| document.version);
+    let before = round.checked_sub(1).filter(|before| before % 2 == 0);
+    let before = before.and_then(|before| read(&format!("{before}-{half}")));
+    let changes = [write(&format!("{round}-{half}"), 0, 20), write(&kept, version, 30)];
+    let documents = changes.into_iter().chain(before.iter().map(|it| DocumentChange::remove(it)));
+    let commit = Commit { documents: documents.collect(), ..Commit::default() };
+    let record = store.commit(commit, &mut None).await.unwrap();
+    let reader = ReaderName::new(&format!("reader-{half}")).unwrap();
+    store.acknowledge(&reader, EventId { record, index: 0 }).await.unwrap();
 }
 
 #[tokio::test]
@@ -466,7 +493,7 @@ fn damage(copy: &Path, seed: u64) -> String {
 
 /// A clock whose time passes by hand.
 #[derive(Default)]
-struct SetClock(AtomicI64);
+pub(super) struct SetClock(pub(super) AtomicI64);
 
 impl Clock for SetClock {
     fn now(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::journal::{Append, Journal};
+use super::journal::{Append, Journal, Retention};
 use super::options::{Options, Recovered, Replay, SEGMENT_BYTES_MIN};
 use super::segment::SegmentInfo;
 use super::types::{JournalReport, OpenError, Position, Sequence};
@@ -106,6 +106,18 @@ pub(super) fn sync(journal: &Journal, through: u64) {
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+impl Retention {
+    /// All segments but the newest may go, as far as they are on disk.
+    pub(super) fn of_everything() -> Retention {
+        Retention {
+            keep_from: Sequence::new(u64::MAX),
+            created_before_unix_seconds: u64::MAX,
+            bytes_max: 0,
+            unread: None,
+        }
+    }
 }
 
 /// Sends what the journal's threads report to the test.

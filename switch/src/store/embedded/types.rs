@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 /// Number of a record: the first is 1, each next is one more, without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(u64);
@@ -169,6 +171,8 @@ pub enum JournalReport {
         oldest: u32,
         /// What a reader had not read of them.
         unread: u64,
+        /// The slowest of the readers, if there is such.
+        reader: Option<CompactString>,
     },
     /// Removing old segments failed; the next request tries again.
     RetireFailed(Failed),

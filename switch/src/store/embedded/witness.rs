@@ -71,10 +71,30 @@ pub(super) fn check_mark(options: &OpenOptions) -> Result<bool, OpenStoreError> 
     Err(OpenStoreError::Backup { data_dir, record })
 }
 
+/// A copy of the data directory must not bring it along, whatever its path looks like.
+fn check_outside(witness: &Path, data_dir: &Path) -> Result<(), Failed> {
+    // What cannot be found cannot be written either, which is said then.
+    let place = witness.parent().filter(|place| !place.as_os_str().is_empty());
+    let place = place.unwrap_or(Path::new(".")).canonicalize().ok();
+    let data_dir = data_dir.canonicalize().ok();
+    match place.zip(data_dir).is_some_and(|(place, data_dir)| place.starts_with(data_dir)) {
+        true => Err(Failed::new(witness, "the witness lies in the data directory")),
+        false => Ok(()),
+    }
+}
+
 /// Whether a witness has seen more than the data hold. They start only where somebody accepts it.
 pub(super) fn check_witness(options: &OpenOptions, last: u64) -> Result<bool, OpenStoreError> {
     let Some(path) = &options.config.witness else { return Ok(false) };
-    let Some(seen) = read(path)? else {
+    check_outside(path, &options.data_dir)?;
+    let seen = match read(path) {
+        Err(damaged) if options.config.accept_older_data => {
+            tracing::error!(%damaged, "the witness cannot be read, and is written anew");
+            return Ok(true);
+        }
+        seen => seen.map_err(OpenStoreError::Witness)?,
+    };
+    let Some(seen) = seen else {
         if last > 0 {
             tracing::warn!(witness = %path.display(), "there is no witness yet, or no more");
         }

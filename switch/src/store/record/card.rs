@@ -117,9 +117,8 @@ impl Stored for CardState {
                 let (pin, plastics) = (Stored::read(bytes)?, Stored::read(bytes)?);
                 Ok(CardState { version: 0, pin, plastics })
             }
-            number => {
-                Err(Unreadable::Number { what: "the version of a state", number: number.into() })
-            }
+            // A changed card is nothing but its state.
+            version => Err(Unreadable::Version { kind: CardChanged::KIND, version }),
         }
     }
 }
@@ -309,6 +308,18 @@ mod tests {
             reads_back(&OnlinePin { reference, version: 7, tries: 8 });
         }
         assert!(read_reference(&mut &[9; 20][..]).is_err());
+    }
+
+    /// Not damage: another release has written it.
+    #[test]
+    fn a_state_of_a_later_version_is_told_from_damage() {
+        let state = CardState::new(Plastic::new(Expiry::parse(b"2912").unwrap(), 1));
+        let mut bytes = Vec::new();
+        state.put(&mut bytes);
+        bytes[0] = STATE_VERSION + 1;
+        let kind = CardChanged::KIND;
+        let expected = Unreadable::Version { kind, version: STATE_VERSION + 1 };
+        assert_eq!(CardState::read(&mut &bytes[..]), Err(expected));
     }
 
     #[test]
