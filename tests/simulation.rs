@@ -5,9 +5,9 @@
 //! one and prints what happened in it.
 //!
 //! Reading order: `plan` (what a seed decides), `world` (the switch put together, its lives from
-//! start to crash), `hsm`, `disk`, `store` and `commits`, `terminal`, `issuer`, `products` and `reader`
-//! (who asks), `history` (what was seen), `judge`, `model` and `linearizability` (whether it may be
-//! seen).
+//! start to crash), `hsm`, `disk`, `store` and `commits`, `terminal`, `issuer`, `products` and
+//! `reader` (who asks), `history` (what was seen), `judge`, `model` and `linearizability` (whether
+//! it may be seen).
 
 /// Its parts, in the folder of the same name.
 mod simulation {
