@@ -486,9 +486,10 @@ impl Store for SimulatedStore {
         let disk = self.shared.disk();
         disk.failed()?;
         let from = after.record.0.max(self.shared.world.events_from.load(Ordering::Relaxed)).max(1);
-        let told = (from..=disk.synced).flat_map(|number| {
-            let entry = &disk.records[number as usize - 1];
-            record::told(RecordId(number), entry).expect("a record as it was written")
+        let numbers = disk.telling.range(from..).take_while(|number| **number <= disk.synced);
+        let told = numbers.flat_map(|number| {
+            let entry = &disk.records[*number as usize - 1];
+            record::told(RecordId(*number), entry).expect("a record as it was written")
         });
         Ok(Page::first(told.filter(|(id, _)| *id > after).take(max + 1).collect(), max))
     }
