@@ -34,7 +34,7 @@ use tokio::time::{sleep, timeout};
 
 use super::disk::{Condition, Disk, Synced};
 use super::plan::{Ending, Moment, When, dice, happens};
-use super::world::{World, products, vault};
+use super::world::{VAULT, World, products};
 
 /// A rule that the store breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Shared {
             Part::Document(document) => {
                 let document = document.written_by(sequence);
                 if document.kind == DocumentKind::Product {
-                    let stored = StoredProduct::read(&vault(), &document).expect("a product");
+                    let stored = StoredProduct::read(&VAULT, &document).expect("a product");
                     self.products.put(stored.rules(&document).expect("as it was written"));
                 }
                 self.documents.put(document);
