@@ -1,8 +1,11 @@
 //! The simulated disk: records that were appended in memory, written to the file, and synced,
 //! and what a crash leaves of them.
 
+use std::collections::BTreeSet;
+
 use fastrand::Rng;
 use switch::store::StoreError;
+use switch::store::record::{self, RecordId};
 use tokio::sync::oneshot;
 
 use super::plan::{Ending, Moment, When};
@@ -25,6 +28,9 @@ pub enum Condition {
 /// The disk of one life of the switch. Record `n` is at place `n - 1`.
 pub struct Disk {
     pub records: Vec<Vec<u8>>,
+    /// Numbers of the records that tell a reader something. Most do not, and a reader that has all
+    /// would read them again and again.
+    pub telling: BTreeSet<u64>,
     pub written: u64,
     pub synced: u64,
     pub condition: Condition,
@@ -39,7 +45,9 @@ impl Disk {
     /// All that is read at start is synced.
     pub fn new(records: Vec<Vec<u8>>, stop: Option<(When, Ending)>, dice: Rng) -> Disk {
         let synced = records.len() as u64;
+        let tell = |number: &u64| tells(*number, &records[*number as usize - 1]);
         Disk {
+            telling: (1..=synced).filter(tell).collect(),
             records,
             written: synced,
             synced,
@@ -60,8 +68,12 @@ impl Disk {
     }
 
     pub fn append(&mut self, record: Vec<u8>) -> u64 {
+        let number = self.appended() + 1;
+        if tells(number, &record) {
+            self.telling.insert(number);
+        }
         self.records.push(record);
-        self.appended()
+        number
     }
 
     pub fn failed(&self) -> Synced {
@@ -110,4 +122,8 @@ impl Disk {
             let _ = waiter.send(answer.clone());
         }
     }
+}
+
+fn tells(number: u64, entry: &[u8]) -> bool {
+    !record::told(RecordId(number), entry).expect("a record as it was written").is_empty()
 }

@@ -34,7 +34,7 @@ use tokio::time::{sleep, timeout};
 
 use super::disk::{Condition, Disk, Synced};
 use super::plan::{Ending, Moment, When, dice, happens};
-use super::world::{World, products, vault};
+use super::world::{VAULT, World, products};
 
 /// A rule that the store breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Shared {
             Part::Document(document) => {
                 let document = document.written_by(sequence);
                 if document.kind == DocumentKind::Product {
-                    let stored = StoredProduct::read(&vault(), &document).expect("a product");
+                    let stored = StoredProduct::read(&VAULT, &document).expect("a product");
                     self.products.put(stored.rules(&document).expect("as it was written"));
                 }
                 self.documents.put(document);
@@ -489,9 +489,10 @@ impl Store for SimulatedStore {
         }
         disk.failed()?;
         let from = after.record.0.max(self.shared.world.events_from.load(Ordering::Relaxed)).max(1);
-        let told = (from..=disk.synced).flat_map(|number| {
-            let entry = &disk.records[number as usize - 1];
-            record::told(RecordId(number), entry).expect("a record as it was written")
+        let numbers = disk.telling.range(from..).take_while(|number| **number <= disk.synced);
+        let told = numbers.flat_map(|number| {
+            let entry = &disk.records[*number as usize - 1];
+            record::told(RecordId(*number), entry).expect("a record as it was written")
         });
         Ok(Page::first(told.filter(|(id, _)| *id > after).take(max + 1).collect(), max))
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use switch::authorization::Product;
@@ -284,6 +284,9 @@ impl World {
 pub fn vault() -> PanVault {
     PanVault::new(&[1; 32], &[2; 32]).expect("keys of 32 bytes")
 }
+
+/// The same, made once: making one takes longer than reading a document.
+pub static VAULT: LazyLock<PanVault> = LazyLock::new(vault);
 
 /// The records of the cards that are there at the beginning.
 fn first_cards(plan: &Plan) -> Vec<Vec<u8>> {
