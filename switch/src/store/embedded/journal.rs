@@ -232,7 +232,7 @@ impl Journal {
         &self.shared.options.directory
     }
 
-    /// Whether its files are still its own: once it is closed, they may be those of another process.
+    /// Whether its files are still its own: once it is closed, they may be those of another one.
     ///
     /// # Errors
     /// If they are not, or the journal failed.
