@@ -56,6 +56,9 @@ pub(crate) enum Action {
     /// Show products, add one, change its rules while cards use them.
     #[command(subcommand)]
     Product(ProductAction),
+    /// Say who may call the API, and for what.
+    #[command(subcommand, name = "apikey")]
+    ApiKey(ApiKeyAction),
     /// Show every intermediate value of a cryptogram, under public test keys only.
     ExplainCryptogram {
         /// The card's token.
@@ -167,6 +170,27 @@ pub(crate) enum ProductAction {
     },
 }
 
+/// On API keys.
+#[derive(Subcommand)]
+pub(crate) enum ApiKeyAction {
+    /// Make a key and print it as JSON, with its secret: that is shown once.
+    Add {
+        /// Its id: the user name of HTTP Basic authentication.
+        token: String,
+        /// What it may do: cards:read, cards:write, pin:set, pin:view, pan:read, products,
+        /// fulfilment, webhooks, simulate, admin.
+        #[arg(long = "scope", required = true, value_name = "SCOPE", value_delimiter = ',')]
+        scopes: Vec<String>,
+    },
+    /// Print all keys as JSON, without their secrets.
+    List,
+    /// Take a key away from its owner at once.
+    Revoke {
+        /// Its id.
+        token: String,
+    },
+}
+
 /// On dialects.
 #[derive(Subcommand)]
 pub(crate) enum DialectAction {
@@ -249,6 +273,7 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
             ask_and_print(config, SoftwareCommand::ExplainCryptogram { token, de55 })
         }
         Action::Product(action) => product(action, config),
+        Action::ApiKey(action) => api_key(action, config),
         Action::Decode(words) => decode::decode(words),
         Action::Dialect(action) => dialect(action),
         Action::Seed { cards, remove: false } => bulk::seed(config, *cards),
@@ -292,6 +317,17 @@ fn product(action: &ProductAction, config: &Config) -> Result<(), CliError> {
     ask_and_print(config, command)
 }
 
+fn api_key(action: &ApiKeyAction, config: &Config) -> Result<(), CliError> {
+    let command = match action {
+        ApiKeyAction::Add { token, scopes } => {
+            Command::AddApiKey { token: token.clone(), scopes: scopes.clone() }
+        }
+        ApiKeyAction::List => Command::ApiKeys,
+        ApiKeyAction::Revoke { token } => Command::RevokeApiKey { token: token.clone() },
+    };
+    ask_and_print(config, command)
+}
+
 fn dialect(action: &DialectAction) -> Result<(), CliError> {
     let names = || Spec::builtin_names().map(|name| format!("{name}\n")).collect::<String>();
     let text = match action {
@@ -319,6 +355,8 @@ fn ask_and_print(config: &Config, asked: impl Into<ControlRequest>) -> Result<()
         Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),
         Some(Reply::Product(product)) => serde_json::to_string_pretty(&product),
         Some(Reply::Products(all)) => serde_json::to_string_pretty(&all),
+        Some(Reply::ApiKey(key)) => serde_json::to_string_pretty(&key),
+        Some(Reply::ApiKeys(all)) => serde_json::to_string_pretty(&all),
         Some(Reply::Values(values)) => {
             let mut out = io::stdout().lock();
             for (name, value) in values {

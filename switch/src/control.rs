@@ -22,8 +22,8 @@ use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
-    CardView, Code, EventPage, ProductView, Refused, TransactionView, cards, cryptogram, events,
-    history, keys, pins, products,
+    ApiKeyView, CardView, Code, EventPage, ProductView, Refused, TransactionView, api_keys, cards,
+    cryptogram, events, history, keys, pins, products,
 };
 use crate::listener::Door;
 use crate::place::{self, at};
@@ -91,6 +91,20 @@ pub enum Command {
         settings: ProductSettings,
         /// The version that was read; whatever it is now where it is left out.
         version: Option<u64>,
+    },
+    /// All API keys.
+    ApiKeys,
+    /// A new API key.
+    AddApiKey {
+        /// Its id.
+        token: String,
+        /// What it may do.
+        scopes: Vec<String>,
+    },
+    /// An API key may do nothing any more.
+    RevokeApiKey {
+        /// Its id.
+        token: String,
     },
     /// Whether no card's PIN reference was made with the key of this check value.
     CheckUnused {
@@ -179,6 +193,10 @@ pub enum Reply {
     Product(Box<ProductView>),
     /// Products, in the order of their names.
     Products(Vec<ProductView>),
+    /// Done: the API key as it is now.
+    ApiKey(ApiKeyView),
+    /// API keys, in the order of their ids.
+    ApiKeys(Vec<ApiKeyView>),
     /// Names and values, in order.
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
@@ -251,6 +269,18 @@ impl From<ProductView> for Reply {
     }
 }
 
+impl From<Vec<ApiKeyView>> for Reply {
+    fn from(keys: Vec<ApiKeyView>) -> Reply {
+        Reply::ApiKeys(keys)
+    }
+}
+
+impl From<ApiKeyView> for Reply {
+    fn from(key: ApiKeyView) -> Reply {
+        Reply::ApiKey(key)
+    }
+}
+
 impl From<EventPage> for Reply {
     fn from(page: EventPage) -> Reply {
         Reply::Events(page)
@@ -311,6 +341,11 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         Command::PutProduct { token, settings, version } => {
             products::put(switch, actor, &token, settings, version).await.into()
         }
+        Command::ApiKeys => api_keys::list(switch, actor).await.into(),
+        Command::AddApiKey { token, scopes } => {
+            api_keys::add(switch, actor, &token, &scopes).await.into()
+        }
+        Command::RevokeApiKey { token } => api_keys::revoke(switch, actor, &token).await.into(),
         Command::Events { after, reader, count } => {
             let after = after.as_deref();
             events::list(switch, actor, (after, reader.as_deref()), count).await.into()

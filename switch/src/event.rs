@@ -2,6 +2,7 @@
 //! on the ground floor, since the store keeps them and every door shows them.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use compact_str::{CompactString, ToCompactString};
 
@@ -85,11 +86,14 @@ pub enum ActorKind {
     User = 2,
     /// The switch itself, by its schedule or at its start.
     Switch = 3,
+    /// Whoever has an API key.
+    ApiKey = 4,
 }
 
 impl ActorKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [ActorKind; 3] = [ActorKind::Network, ActorKind::User, ActorKind::Switch];
+    pub const ALL: [ActorKind; 4] =
+        [ActorKind::Network, ActorKind::User, ActorKind::Switch, ActorKind::ApiKey];
 
     /// The stored number.
     #[must_use]
@@ -110,6 +114,7 @@ impl ActorKind {
             ActorKind::Network => "network",
             ActorKind::User => "user",
             ActorKind::Switch => "switch",
+            ActorKind::ApiKey => "api_key",
         }
     }
 }
@@ -121,34 +126,55 @@ pub struct Actor {
     /// By which way.
     pub kind: ActorKind,
     /// The network's name; the user's uid in decimal digits; the name of what the switch did by
-    /// itself.
+    /// itself; the API key's id.
     pub name: CompactString,
+    /// For whom an API key's owner says that he acts, where he says it.
+    pub audit_user: Option<CompactString>,
+    /// The address that a call to the API came from.
+    pub address: Option<IpAddr>,
 }
 
 impl Actor {
+    fn of(kind: ActorKind, name: CompactString) -> Actor {
+        Actor { kind, name, audit_user: None, address: None }
+    }
+
     /// A card network.
     #[must_use]
     pub fn network(name: &str) -> Actor {
-        Actor { kind: ActorKind::Network, name: name.into() }
+        Actor::of(ActorKind::Network, name.into())
     }
 
     /// A user of the operating system, by its uid.
     #[must_use]
     pub fn user(uid: u32) -> Actor {
-        Actor { kind: ActorKind::User, name: uid.to_compact_string() }
+        Actor::of(ActorKind::User, uid.to_compact_string())
     }
 
     /// The switch itself, and what it was doing.
     #[must_use]
     pub fn switch(what: &'static str) -> Actor {
-        Actor { kind: ActorKind::Switch, name: CompactString::const_new(what) }
+        Actor::of(ActorKind::Switch, CompactString::const_new(what))
+    }
+
+    /// Whoever has an API key, and the address that the call came from.
+    #[must_use]
+    pub fn api_key(token: &str, address: IpAddr) -> Actor {
+        Actor { address: Some(address), ..Actor::of(ActorKind::ApiKey, token.into()) }
     }
 }
 
 impl fmt::Display for Actor {
-    /// As audit lines show it: `user 1000`.
+    /// As audit lines show it: `user 1000`, `api_key demo from 127.0.0.1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.name)
+        write!(f, "{} {}", self.kind.name(), self.name)?;
+        if let Some(user) = &self.audit_user {
+            write!(f, " for {user}")?;
+        }
+        match self.address {
+            Some(address) => write!(f, " from {address}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,12 +10,14 @@ mod change;
 pub mod cards;
 pub mod pins;
 pub mod products;
+pub mod api_keys;
 pub mod history;
 pub mod events;
 pub mod cryptogram;
 pub mod keys;
 pub mod views;
 
+pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};
 pub use products::ProductView;
 pub use refused::{Code, Refused};

@@ -54,6 +54,8 @@ fn heard(outcome: Told) -> Option<Heard> {
         | Told::Transactions(_)
         | Told::Product(_)
         | Told::Products(_)
+        | Told::ApiKey(_)
+        | Told::ApiKeys(_)
         | Told::Values(_)
         | Told::Events(_)
         | Told::Done => Some(Heard::Reply(Reply::Done)),

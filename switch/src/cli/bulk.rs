@@ -313,6 +313,8 @@ impl Work {
                 Reply::Card(_)
                 | Reply::Product(_)
                 | Reply::Products(_)
+                | Reply::ApiKey(_)
+                | Reply::ApiKeys(_)
                 | Reply::Transactions(_)
                 | Reply::Values(_)
                 | Reply::Events(_)

@@ -61,6 +61,23 @@ pub struct ActorView {
     pub kind: String,
     /// Who.
     pub name: String,
+    /// For whom, where the caller said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_user: Option<String>,
+    /// The address that a call to the API came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl ActorView {
+    fn of(Actor { kind, name, audit_user, address }: &Actor) -> ActorView {
+        ActorView {
+            kind: kind.name().to_owned(),
+            name: name.to_string(),
+            audit_user: audit_user.as_ref().map(ToString::to_string),
+            address: address.map(|address| address.to_string()),
+        }
+    }
 }
 
 /// A state and why a card is in it.
@@ -81,9 +98,8 @@ impl StateView {
 
 impl CardEventView {
     fn of(event: &Event, cause: Option<RecordId>) -> CardEventView {
-        let (kind, name) = (event.actor.kind.name().to_owned(), event.actor.name.to_string());
         CardEventView {
-            actor: ActorView { kind, name },
+            actor: ActorView::of(&event.actor),
             card_token: event.card_token.to_string(),
             before: event.before.map(StateView::of),
             after: event.after.map(StateView::of),

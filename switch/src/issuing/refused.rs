@@ -65,6 +65,15 @@ pub enum Refused {
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
+    /// No API key has this token.
+    #[error("there is no such API key")]
+    NoSuchApiKey,
+    /// Another API key has this token.
+    #[error("token: there is such an API key already")]
+    ApiKeyTaken,
+    /// A document that a release before or after this one has written.
+    #[error("the {0} cannot be read by this release")]
+    DocumentUnreadable(&'static str),
     /// A setting that must not change under cards.
     #[error("{0}: the product has cards, under which it must not change")]
     ProductHasCards(&'static str),
@@ -172,6 +181,12 @@ pub enum Code {
     ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
+    /// [`Refused::NoSuchApiKey`].
+    NoSuchApiKey,
+    /// [`Refused::ApiKeyTaken`].
+    ApiKeyTaken,
+    /// [`Refused::DocumentUnreadable`].
+    DocumentUnreadable,
     /// [`Refused::ProductHasCards`].
     ProductHasCards,
     /// [`Refused::KeyMissing`].
@@ -222,6 +237,9 @@ impl Refused {
             Refused::ProductOfFile => Code::ProductOfFile,
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
+            Refused::NoSuchApiKey => Code::NoSuchApiKey,
+            Refused::ApiKeyTaken => Code::ApiKeyTaken,
+            Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,
             Refused::ProductHasCards(_) => Code::ProductHasCards,
             Refused::KeyMissing(_) => Code::KeyMissing,
             Refused::Sealing(_) => Code::Sealing,

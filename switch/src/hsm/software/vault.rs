@@ -39,7 +39,11 @@ impl PanVault {
             .ok_or(KeyFault::Length)?;
         let cipher = Cipher::new_from_slice(pan_key).map_err(|_| KeyFault::Length)?;
         let derived = |purpose| mac(&digest, &[b"derive:", purpose]);
-        let documents = DocumentVault::new(&derived(b"documents"), &derived(b"document nonces"))?;
+        let documents = DocumentVault::new(
+            &derived(b"documents"),
+            &derived(b"document nonces"),
+            &derived(b"document digests"),
+        )?;
         Ok(PanVault { digest, cipher, documents })
     }
 
@@ -120,15 +124,29 @@ fn mac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
 pub struct DocumentVault {
     cipher: Aes256Gcm,
     nonces: Hmac<Sha256>,
+    digests: Hmac<Sha256>,
 }
 
 const NONCE_BYTES: usize = 12;
 
 impl DocumentVault {
-    fn new(key: &[u8; 32], nonces: &[u8; 32]) -> Result<DocumentVault, KeyFault> {
+    fn new(
+        key: &[u8; 32],
+        nonces: &[u8; 32],
+        digests: &[u8; 32],
+    ) -> Result<DocumentVault, KeyFault> {
         let cipher = Aes256Gcm::new_from_slice(key).map_err(|_| KeyFault::Length)?;
-        let nonces = <Hmac<Sha256> as KeyInit>::new_from_slice(nonces);
-        Ok(DocumentVault { cipher, nonces: nonces.map_err(|_| KeyFault::Length)? })
+        let mac = |key| <Hmac<Sha256> as KeyInit>::new_from_slice(key);
+        let [nonces, digests] = [nonces, digests].map(|key| mac(key).map_err(|_| KeyFault::Length));
+        Ok(DocumentVault { cipher, nonces: nonces?, digests: digests? })
+    }
+
+    /// The keyed digest by which a secret, or a body that may hold a PAN, is known again:
+    /// HMAC-SHA-256. What it is of keeps digests for different uses apart.
+    #[must_use]
+    pub fn digest(&self, of: &[u8], text: &[u8]) -> [u8; 32] {
+        let length = (of.len() as u64).to_be_bytes();
+        mac(&self.digests, &[&length, of, text])
     }
 
     /// Seals a text for one place.

@@ -1,7 +1,8 @@
 //! Events: what others are told of a card, and its bytes.
 //!
 //! ```text
-//! 4 event  kind u8, time i64, who: way u8 and name text, card key 16, token text, before and after
+//! 4 event  kind u8, time i64, who: way u8, name text, for whom (flag, text) and address (flag,
+//!          version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text, before and after
 //!          (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4 digits), whether a PIN
 //!          is set u8
 //! ```
@@ -9,6 +10,7 @@
 //! Which transaction caused it is not stored: it stands in the same entry.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
@@ -222,7 +224,7 @@ stored_fields!(Event {
     pin_is_set,
 });
 stored_fields!(StateAndReason { status, reason });
-stored_fields!(Actor { kind, name });
+stored_fields!(Actor { kind, name, audit_user, address });
 stored_fields!(EventId { record, index });
 
 impl Stored for RecordId {
@@ -232,6 +234,29 @@ impl Stored for RecordId {
 
     fn read(bytes: &mut &[u8]) -> Result<RecordId, Unreadable> {
         Stored::read(bytes).map(RecordId)
+    }
+}
+
+impl Stored for IpAddr {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            IpAddr::V4(address) => {
+                4_u8.put(out);
+                address.octets().put(out);
+            }
+            IpAddr::V6(address) => {
+                6_u8.put(out);
+                address.octets().put(out);
+            }
+        }
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<IpAddr, Unreadable> {
+        match u8::read(bytes)? {
+            4 => Ok(<[u8; 4]>::read(bytes)?.into()),
+            6 => Ok(<[u8; 16]>::read(bytes)?.into()),
+            number => Err(Unreadable::Number { what: "an address", number: number.into() }),
+        }
     }
 }
 

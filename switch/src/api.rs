@@ -1,0 +1,148 @@
+//! A door: HTTP with JSON, for who issues cards. It has threads of its own, so that nothing of it
+//! runs on a thread that serves links: each call is parsed, `issuing` does it, and what comes back
+//! is rendered.
+
+mod api_keys;
+mod body;
+mod caller;
+mod events;
+mod limits;
+mod ping;
+mod problem;
+mod router;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::listener::Door;
+use crate::shutdown::Shutdown;
+use crate::switch::{Seams, Switch};
+use limits::CallLimits;
+pub use router::openapi;
+
+/// What every call works with.
+struct Api<W: Seams> {
+    switch: Arc<Switch<W>>,
+    limits: CallLimits,
+}
+
+/// The bound address.
+pub struct ApiListener(std::net::TcpListener);
+
+impl ApiListener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// If it cannot be bound; the text names it.
+    pub fn bind(address: SocketAddr) -> io::Result<ApiListener> {
+        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(ApiListener(listener))
+        });
+        bound.map_err(|error| io::Error::new(error.kind(), format!("api: {address}: {error}")))
+    }
+
+    /// Where it really listens.
+    ///
+    /// # Errors
+    /// As of the operating system.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves calls on threads of its own until the switch stops; whether all of them have ended.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start<W: Seams>(
+        self,
+        switch: &Arc<Switch<W>>,
+        shutdown: &Shutdown,
+    ) -> io::Result<CancellationToken> {
+        let threads = switch.limits.api.threads;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("api")
+            .enable_all()
+            .build()?;
+        let (switch, shutdown, ended) =
+            (Arc::clone(switch), shutdown.clone(), CancellationToken::new());
+        let has_ended = ended.clone().drop_guard();
+        std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+            let _has_ended = has_ended;
+            match runtime.block_on(async { TcpListener::from_std(self.0) }) {
+                Ok(listener) => runtime.block_on(serve(listener, switch, shutdown)),
+                Err(error) => tracing::error!(%error, "the API cannot be served"),
+            }
+        })?;
+        Ok(ended)
+    }
+}
+
+/// Accepts connections until the switch stops, then waits for the calls in flight.
+async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown: Shutdown) {
+    let limits = switch.limits.api;
+    let metrics = Arc::clone(&switch.metrics.api);
+    let mut door = Door::new(limits.connections_max, &metrics);
+    let api = Arc::new(Api { limits: CallLimits::new(&limits), switch: Arc::clone(&switch) });
+    let (router, _) = router::router(Arc::clone(&api));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let entered = door.enter(accepted, &switch.clock).await;
+        let Some(((stream, peer), place)) = entered else { continue };
+        let connection = converse(http.clone(), stream, (router.clone(), peer), shutdown.clone());
+        let metrics = Arc::clone(&metrics);
+        connections.spawn(async move {
+            let _place = place;
+            metrics.timed_out.increment(u64::from(connection.await));
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// The calls of one connection, one after the other; whether it was too slow.
+async fn converse(
+    http: http1::Builder,
+    stream: TcpStream,
+    (router, peer): (Router, SocketAddr),
+    shutdown: Shutdown,
+) -> bool {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    // Small answers leave at once; who cannot have that still gets them.
+    let _ = stream.set_nodelay(true);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = shutdown.abandon.cancelled() => return false,
+            }
+        }
+    };
+    // What breaks otherwise is the affair of the peer.
+    ended.is_err_and(|error| error.is_timeout())
+}

@@ -1,0 +1,106 @@
+//! Bodies of calls: JSON up to a length, read in time, and each mistake with its place. What was
+//! sent is never repeated: it may be a PIN or a PAN.
+
+use std::sync::Arc;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::Api;
+use super::problem::{Door, Problem};
+use crate::switch::Seams;
+
+/// The body of a call.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, W: Seams> FromRequest<Arc<Api<W>>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Arc<Api<W>>) -> Result<Body<T>, Problem> {
+        let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
+        if !kind.is_some_and(is_json) {
+            let text = "the body must be application/json";
+            return Err(Problem::new(Door::UnsupportedMediaType, text));
+        }
+        let limits = &api.switch.limits.api;
+        let read = to_bytes(request.into_body(), limits.body_bytes_max);
+        let body = match timeout(limits.request_seconds_max, read).await {
+            Ok(Ok(body)) => Zeroizing::new(body.to_vec()),
+            // A peer that has gone reads no answer, so this is the length.
+            Ok(Err(_)) => {
+                let text = "the body is longer than api_body_kb_max";
+                return Err(Problem::new(Door::TooLarge, text));
+            }
+            Err(_) => {
+                let text = "the body took longer than api_request_seconds_max";
+                return Err(Problem::new(Door::TooSlow, text));
+            }
+        };
+        read_json(&body).map(Body)
+    }
+}
+
+fn is_json(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json);
+    let ends = |value| json.end().map(|()| value);
+    match read {
+        Ok(value) => ends(value).map_err(|_| not_json()),
+        Err(error) if error.inner().is_data() => {
+            let pointer = pointer(error.path());
+            Err(Problem::at(pointer, expected(error.inner())))
+        }
+        Err(_) => Err(not_json()),
+    }
+}
+
+fn not_json() -> Problem {
+    Problem::new(Door::InvalidJson, "the body is not one JSON document")
+}
+
+/// The place of a mistake as a JSON pointer (RFC 6901). What a client named itself, such as a field
+/// that is not known, is not part of it.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Seq { index } => pointer.push_str(&format!("/{index}")),
+            Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Enum { .. } | Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// What serde expected there: the only part of its text that does not repeat what was sent.
+fn expected(error: &serde_json::Error) -> String {
+    let text = Zeroizing::new(error.to_string());
+    let text = text.split(" at line ").next().unwrap_or_default();
+    if let Some((_, expected)) = text.rsplit_once(", expected ") {
+        return match text.starts_with("unknown field") {
+            true => format!("a field that is not known here; expected {expected}"),
+            false => format!("expected {expected}"),
+        };
+    }
+    match text {
+        // The names in these are ours.
+        text if text.starts_with("missing field") || text.starts_with("duplicate field") => {
+            text.to_owned()
+        }
+        crate::issuing::secret::SECRET_IS_TEXT => text.to_owned(),
+        _ => "not what may stand here".to_owned(),
+    }
+}

@@ -1,0 +1,58 @@
+//! How often somebody may call: per API key, and, for wrong secrets, per address.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::problem::Problem;
+use crate::config::ApiLimits;
+
+/// Names of callers that are kept: above it, those that have not called for a while are forgotten.
+const CALLERS_MAX: usize = 10_000;
+
+/// The limits, and who has called how often.
+pub(super) struct CallLimits {
+    per_key: Limit<String>,
+    wrong_secrets: Limit<IpAddr>,
+}
+
+struct Limit<K: Clone + Hash + Eq>(DefaultKeyedRateLimiter<K>);
+
+impl<K: Clone + Hash + Eq> Limit<K> {
+    fn new(per_minute: NonZeroU32) -> Limit<K> {
+        Limit(RateLimiter::keyed(Quota::per_minute(per_minute)))
+    }
+
+    /// Counts a call.
+    fn take(&self, who: &K, what: &str) -> Result<(), Problem> {
+        if self.0.len() > CALLERS_MAX {
+            self.0.retain_recent();
+        }
+        self.0.check_key(who).map_err(|until| {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            Problem::rate_limited(what, wait.as_secs() + 1)
+        })
+    }
+}
+
+impl CallLimits {
+    pub(super) fn new(limits: &ApiLimits) -> CallLimits {
+        CallLimits {
+            per_key: Limit::new(limits.calls_per_key_per_minute),
+            wrong_secrets: Limit::new(limits.wrong_secrets_per_address_per_minute),
+        }
+    }
+
+    /// Counts a call of a key.
+    pub(super) fn call(&self, key: &str) -> Result<(), Problem> {
+        self.per_key.take(&key.to_owned(), "this API key calls too often")
+    }
+
+    /// Counts a wrong secret.
+    pub(super) fn wrong_secret(&self, address: IpAddr) -> Result<(), Problem> {
+        self.wrong_secrets.take(&address, "too many wrong secrets come from this address")
+    }
+}

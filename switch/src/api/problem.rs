@@ -1,0 +1,236 @@
+//! How a call is refused: RFC 9457 `application/problem+json` with our `code`, and the
+//! `error_code` and `error_message` that Marqeta's clients read. No text repeats what was sent.
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::issuing::{Code, Refused};
+
+/// Why a call was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// Always `about:blank`: `code` says what it is.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// The HTTP status in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong, for people.
+    detail: String,
+    /// What is wrong, for programs.
+    #[schema(value_type = String)]
+    code: Name,
+    /// The status and three more digits.
+    #[schema(pattern = "^[45][0-9]{5}$")]
+    error_code: String,
+    /// The same as `detail`.
+    error_message: String,
+    /// The mistakes, each with its place in the body.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Mistake>,
+    #[serde(skip)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A mistake in a body.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Mistake {
+    /// Where it is: a JSON pointer (RFC 6901).
+    pub(super) pointer: String,
+    /// What may stand there.
+    pub(super) detail: String,
+}
+
+/// The name of a problem: of the service behind all doors, or of this door's own.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Name {
+    Service(Code),
+    Door(Door),
+}
+
+/// Problems that only this door knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Door {
+    /// The body is no JSON document.
+    InvalidJson,
+    /// A field of the body or a parameter is not what it may be.
+    InvalidRequest,
+    /// Nobody, or not who he says.
+    Unauthorized,
+    /// Known, but this is none of his scopes.
+    Forbidden,
+    /// No resource has this path.
+    NoSuchResource,
+    /// The resource is there, but not by this method.
+    MethodNotAllowed,
+    /// The body took too long.
+    TooSlow,
+    /// The body is too long.
+    TooLarge,
+    /// The body is said to be something else than JSON.
+    UnsupportedMediaType,
+    /// Too many calls.
+    RateLimited,
+    /// A mistake of ours.
+    Internal,
+}
+
+impl Door {
+    /// Status, and the last three digits of `error_code`.
+    const fn row(self) -> (StatusCode, u16) {
+        match self {
+            Door::InvalidJson => (StatusCode::BAD_REQUEST, 400),
+            Door::InvalidRequest => (StatusCode::BAD_REQUEST, 401),
+            Door::Unauthorized => (StatusCode::UNAUTHORIZED, 1),
+            Door::Forbidden => (StatusCode::FORBIDDEN, 1),
+            Door::NoSuchResource => (StatusCode::NOT_FOUND, 1),
+            Door::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, 1),
+            Door::TooSlow => (StatusCode::REQUEST_TIMEOUT, 1),
+            Door::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
+            Door::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, 1),
+            Door::RateLimited => (StatusCode::TOO_MANY_REQUESTS, 1),
+            Door::Internal => (StatusCode::INTERNAL_SERVER_ERROR, 1),
+        }
+    }
+}
+
+/// Status, and the last three digits of `error_code`, of what the service refuses. Each code has a
+/// number of its own among those of its status.
+const fn row(code: Code) -> (StatusCode, u16) {
+    match code {
+        Code::InvalidField => (StatusCode::BAD_REQUEST, 401),
+        Code::InvalidSettings => (StatusCode::BAD_REQUEST, 402),
+        Code::KeyMissing => (StatusCode::BAD_REQUEST, 403),
+        Code::PinNotAccepted => (StatusCode::BAD_REQUEST, 404),
+        Code::CryptogramNotChecked => (StatusCode::BAD_REQUEST, 405),
+        Code::ReaderRefused => (StatusCode::BAD_REQUEST, 406),
+        Code::KeyIsSecret => (StatusCode::FORBIDDEN, 2),
+        Code::NoSuchCard => (StatusCode::NOT_FOUND, 2),
+        Code::NoSuchProduct => (StatusCode::NOT_FOUND, 3),
+        Code::NoSuchApiKey => (StatusCode::NOT_FOUND, 4),
+        Code::PanTaken => (StatusCode::CONFLICT, 1),
+        Code::TokenTaken => (StatusCode::CONFLICT, 2),
+        Code::CardTerminated => (StatusCode::CONFLICT, 3),
+        Code::ChipHoldsNoPin => (StatusCode::CONFLICT, 4),
+        Code::ProductOfFile => (StatusCode::CONFLICT, 5),
+        Code::ProductOfApi => (StatusCode::CONFLICT, 6),
+        Code::ProductHasCards => (StatusCode::CONFLICT, 7),
+        Code::ApiKeyTaken => (StatusCode::CONFLICT, 8),
+        Code::KeyInUse => (StatusCode::CONFLICT, 9),
+        Code::Busy => (StatusCode::CONFLICT, 10),
+        Code::ClockNotSettled => (StatusCode::CONFLICT, 11),
+        Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
+        Code::LimitReached => (StatusCode::PAYLOAD_TOO_LARGE, 2),
+        Code::ProductUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 2),
+        Code::DocumentUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 3),
+        Code::Sealing => (StatusCode::INTERNAL_SERVER_ERROR, 4),
+        Code::KeysNotUsable => (StatusCode::INTERNAL_SERVER_ERROR, 5),
+        Code::SealedPan => (StatusCode::INTERNAL_SERVER_ERROR, 6),
+        Code::HsmUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 1),
+        Code::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 2),
+        Code::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, 3),
+    }
+}
+
+impl Problem {
+    fn of((status, last): (StatusCode, u16), code: Name, detail: String) -> Problem {
+        Problem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("refused"),
+            status: status.as_u16(),
+            error_code: format!("{}{last:03}", status.as_u16()),
+            error_message: detail.clone(),
+            detail,
+            code,
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A problem of this door.
+    pub(super) fn new(code: Door, detail: &str) -> Problem {
+        Problem::of(code.row(), Name::Door(code), detail.to_owned())
+    }
+
+    /// Mistakes of a body or of parameters.
+    pub(super) fn all(errors: Vec<Mistake>) -> Problem {
+        let text = |Mistake { pointer, detail }: &Mistake| match pointer.is_empty() {
+            true => detail.clone(),
+            false => format!("{pointer}: {detail}"),
+        };
+        let text = errors.iter().map(text).collect::<Vec<_>>().join("; ");
+        let (row, name) = (Door::InvalidRequest.row(), Name::Door(Door::InvalidRequest));
+        Problem { errors, ..Problem::of(row, name, text) }
+    }
+
+    /// A mistake of a body.
+    pub(super) fn at(pointer: String, detail: String) -> Problem {
+        Problem::all(vec![Mistake { pointer, detail }])
+    }
+
+    /// Who may call is not known.
+    pub(super) fn unauthorized() -> Problem {
+        let challenge = "Basic realm=\"pinswitch\", charset=\"UTF-8\", Bearer";
+        Problem::new(Door::Unauthorized, "an API key and its secret are required, by HTTP Basic")
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// Too many calls; the next may come after this many seconds.
+    pub(super) fn rate_limited(what: &str, seconds: u64) -> Problem {
+        Problem::new(Door::RateLimited, what).with(RETRY_AFTER, seconds.max(1).into())
+    }
+
+    /// The same with a header.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        let code = refused.code();
+        let (status, _) = row(code);
+        // What breaks inside is for the log, and may name a file.
+        let text = match status.is_server_error() {
+            true => "it could not be done, and the log of the switch says why".to_owned(),
+            false => refused.to_string(),
+        };
+        let problem = Problem::of(row(code), Name::Service(code), text);
+        let mistake = |pointer, detail| Mistake { pointer, detail };
+        let errors = match refused {
+            Refused::Field { name, expected } => {
+                vec![mistake(format!("/{name}"), format!("expected {expected}"))]
+            }
+            Refused::Settings(mistakes) => mistakes
+                .into_iter()
+                .map(|wrong| mistake(wrong.pointer, wrong.expected))
+                .collect(),
+            _ => Vec::new(),
+        };
+        Problem { errors, ..problem }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(mut self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or_default();
+        let headers = std::mem::take(&mut self.headers);
+        let mut response = (status, Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+}
