@@ -22,7 +22,7 @@ use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
-    CardView, Code, EventPage, ProductView, Refused, TransactionView, cards, cryptogram, events,
+    CardView, Code, EventPage, ProductView, Refused, TransactionPage, cards, cryptogram, events,
     history, keys, pins, products,
 };
 use crate::listener::Door;
@@ -182,7 +182,7 @@ pub enum Reply {
     /// Names and values, in order.
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
-    Transactions(Vec<TransactionView>),
+    Transactions(TransactionPage),
     /// What happened, the oldest first.
     Events(EventPage),
     /// Done for all but these: their places among those asked for, from 0, and why not.
@@ -233,9 +233,9 @@ impl From<()> for Reply {
     }
 }
 
-impl From<Vec<TransactionView>> for Reply {
-    fn from(transactions: Vec<TransactionView>) -> Reply {
-        Reply::Transactions(transactions)
+impl From<TransactionPage> for Reply {
+    fn from(page: TransactionPage) -> Reply {
+        Reply::Transactions(page)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod views;
 
 pub use events::{EventPage, EventView};
+pub use history::TransactionPage;
 pub use products::ProductView;
 pub use refused::{Code, Refused};
 pub use views::{CardView, TransactionView};
