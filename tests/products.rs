@@ -15,6 +15,8 @@ use switch::issuing::{Code, Refused};
 use switch::listener::{Listening, Workers};
 use switch::run::RunError;
 use switch::shutdown::Shutdown;
+use switch::store::document::{DocumentChange, DocumentKind};
+use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock, execute};
 use tests::terminal::{Fields, Terminal, ZPK, pan, pin_block};
 use tokio::net::TcpStream;
@@ -413,4 +415,58 @@ async fn a_configuration_that_takes_from_cards_does_not_start() {
     let test = SwitchUnderTest::start(&changed, directory.path(), TestClock::default());
     let rules = test.switch.products.product("of-file").unwrap();
     assert_eq!(rules.pin_retry_limit.map(u32::from), Some(7));
+}
+
+/// Writes a product as another release would, whose settings are none to this one.
+async fn write_foreign(test: &SwitchUnderTest, token: &str, json: &str) {
+    let vault = &test.switch.vault.documents;
+    let before = test.switch.store.document(DocumentKind::Product, token).await.unwrap();
+    let read = before.map_or(0, |before| before.version);
+    let place = (DocumentKind::Product, token);
+    let change = DocumentChange::write(vault, place, read, json.as_bytes()).unwrap();
+    let commit = Commit { documents: vec![change], ..Commit::default() };
+    test.switch.store.commit(commit, &mut None).await.unwrap();
+}
+
+/// Settings that this release does not know stop no start. What they say of currency and BINs holds
+/// all the same, and whoever may change the product can repair it.
+#[tokio::test]
+async fn a_product_with_settings_of_another_release_can_be_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+    put(&test, "debit", debit(3)).await.unwrap();
+    let pan = pan("476134", 0);
+    test.add_card("card", &pan, "debit", ("2912", 1)).await;
+    test.set_pin("card", RIGHT).await;
+    test.activate("card").await;
+    let settings = r#""settings": {"bins": ["476134"], "currency": 978, "of_later": true}"#;
+    write_foreign(&test, "debit", &format!(r#"{{"managed_by": "api", {settings}}}"#)).await;
+    let of_file = settings.replace("476134", "541333");
+    write_foreign(&test, "of-file", &format!(r#"{{"managed_by": "file", {of_file}}}"#)).await;
+    test.add_card("other", &tests::terminal::pan("541333", 1), "of-file", ("2912", 1)).await;
+    test.switch.store.close().unwrap();
+    drop(test);
+    let taking = config().replace("978", "840");
+    match SwitchUnderTest::try_start(&taking, directory.path(), TestClock::default()).map(drop) {
+        Err(RunError::Product { refused, .. }) => assert_eq!(refused.code(), Code::ProductHasCards),
+        other => panic!("{other:?}"),
+    }
+    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+    let mut link = Link::of(&test);
+    link.send(1, &pan, RIGHT).await;
+    assert_eq!(link.answer().await.1, "1015");
+    for wrong in [settings_of("476134", 840), settings_of("476135", 978)] {
+        assert_eq!(put(&test, "debit", wrong).await.unwrap_err().code(), Code::ProductHasCards);
+    }
+    put(&test, "debit", debit(3)).await.unwrap();
+    link.send(2, &pan, RIGHT).await;
+    assert_eq!(link.answer().await.0, "00");
+    // What is no product at all is not listed, and does not keep the others from being.
+    write_foreign(&test, "debit", "{}").await;
+    let listed = products::list(&test.switch, &Actor::user(0)).await.unwrap();
+    assert_eq!(listed.iter().map(|it| &*it.token).collect::<Vec<_>>(), ["of-file"]);
+}
+
+fn settings_of(bin: &str, currency: u16) -> ProductSettings {
+    settings("3", &format!("\"{bin}\""), currency)
 }

@@ -103,7 +103,7 @@ fn everything_happens_in_some_seed() {
 }
 
 /// Seeds in which a broken rule must be found, and how often.
-const BROKEN_SEEDS: u64 = 1_000;
+const BROKEN_SEEDS: u64 = 3_000;
 const BROKEN_FOUND: usize = 3;
 
 /// A judge who never finds anything is none.

@@ -352,7 +352,12 @@ fn transaction(action: &TransactionAction, config: &Config) -> Result<(), CliErr
 fn ask_and_print(config: &Config, asked: impl Into<ControlRequest>) -> Result<(), CliError> {
     let text = match ask(config, asked)? {
         Some(Reply::Card(card)) => serde_json::to_string_pretty(&card),
-        Some(Reply::Transactions(all)) => serde_json::to_string_pretty(&all),
+        Some(Reply::Transactions(page)) => {
+            if let Some(next) = page.next {
+                writeln!(io::stderr(), "pinswitch: there may be more before {next}")?;
+            }
+            serde_json::to_string_pretty(&page.transactions)
+        }
         Some(Reply::Product(product)) => serde_json::to_string_pretty(&product),
         Some(Reply::Products(all)) => serde_json::to_string_pretty(&all),
         Some(Reply::ApiKey(key)) => serde_json::to_string_pretty(&key),

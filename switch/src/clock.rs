@@ -1,4 +1,4 @@
-//! Time, the first of the three seams: everything that depends on time takes it as an argument,
+//! Time, the first of the four seams: everything that depends on time takes it as an argument,
 //! and this is the one place where it comes from.
 
 use std::fmt;

@@ -22,7 +22,7 @@ use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
-    ApiKeyView, CardView, Code, EventPage, ProductView, Refused, TransactionView, api_keys, cards,
+    ApiKeyView, CardView, Code, EventPage, ProductView, Refused, TransactionPage, api_keys, cards,
     cryptogram, events, history, keys, pins, products,
 };
 use crate::listener::Door;
@@ -200,7 +200,7 @@ pub enum Reply {
     /// Names and values, in order.
     Values(Vec<(String, String)>),
     /// Transactions of a card, the newest first.
-    Transactions(Vec<TransactionView>),
+    Transactions(TransactionPage),
     /// What happened, the oldest first.
     Events(EventPage),
     /// Done for all but these: their places among those asked for, from 0, and why not.
@@ -251,9 +251,9 @@ impl From<()> for Reply {
     }
 }
 
-impl From<Vec<TransactionView>> for Reply {
-    fn from(transactions: Vec<TransactionView>) -> Reply {
-        Reply::Transactions(transactions)
+impl From<TransactionPage> for Reply {
+    fn from(page: TransactionPage) -> Reply {
+        Reply::Transactions(page)
     }
 }
 

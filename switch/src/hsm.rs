@@ -1,4 +1,4 @@
-//! The HSM, the second of the three seams, at business level: verify a PIN or a cryptogram, take
+//! The HSM, the second of the four seams, at business level: verify a PIN or a cryptogram, take
 //! over a new PIN, answer a chip. What comes out are outcomes. No key crosses it, and a clear PIN
 //! only where one arrived in clear.
 

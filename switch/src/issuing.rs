@@ -19,6 +19,7 @@ pub mod views;
 
 pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};
+pub use history::TransactionPage;
 pub use products::ProductView;
 pub use refused::{Code, Refused};
 pub use views::{CardView, TransactionView};

@@ -1,4 +1,4 @@
-//! The store, the third of the three seams: cards, transaction records, events and documents, and
+//! The store, the third of the four seams: cards, transaction records, events and documents, and
 //! the index of answers already given. One commit holds the change of a card, the record, the
 //! events and the documents together; it happens whole or not at all.
 

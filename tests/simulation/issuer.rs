@@ -119,7 +119,7 @@ pub async fn show_all(world: &Arc<World>) {
         let shown_of_it = execute(&running.switch, &Actor::user(0), transactions).await;
         let mut history = world.history();
         if let Told::Transactions(transactions) = shown_of_it {
-            for one in transactions {
+            for one in transactions.transactions {
                 // Whoever has no card must not learn whether a PIN was right.
                 if one.cryptogram.is_some_and(|outcome| outcome != "ok") && one.pin.is_some() {
                     history.wrong(format!("word of the PIN beside {}", one.memo));

@@ -3,10 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use rustix::process::getuid;
 
+use switch::authorization::Product;
 use switch::clock::{Clock, SystemClock};
 use switch::config::Config;
 use switch::control::{self, Command, Reply, SoftwareCommand};
@@ -17,7 +19,10 @@ use switch::hsm::software::key::KeyFault;
 use switch::hsm::software::key::{Algorithm, Key, KeyAttributes, KeyUsage, ModeOfUse, Operation};
 use switch::hsm::software::key_block::ProtectionKey;
 use switch::hsm::software::keys::{Addition, Keys, KeysError, PEK, Retire};
-use switch::hsm::software::{check_pvk, check_zone_key, pvk_of};
+use switch::hsm::software::{
+    Needs, check_chip_keys, check_pvk, check_zone_key, chip_keys_of, pvk_of,
+};
+use switch::issuing::keys::needs;
 use switch::{place, run};
 
 use super::{CliError, ask, read_line, refused};
@@ -368,12 +373,11 @@ impl<'a> Directory<'a> {
             .iter()
             .filter(|link| link.zpk == known)
             .any(|link| check_zone_key(keys, &known, link.zone_key_algorithm()).is_ok());
-        let methods = config.products.iter().flat_map(|product| product.pin_methods.iter());
-        let is_pvk = methods
-            .filter(|method| pvk_of(method).is_some_and(|(pvk, _)| *pvk == known))
-            .any(|method| check_pvk(keys, method).is_ok());
-        if is_zpk || is_pvk {
+        if is_zpk || is_named(keys, &known, &needs(&config.products)) {
             return Err(refused("the configuration names this key"));
+        }
+        if is_named(keys, &known, &needs(&self.products_of_store()?)) {
+            return Err(refused("a product names this key"));
         }
         for key in keys.versions(name)?.iter().filter(|key| makes_references(name, key)) {
             self.check_unused(key)?;
@@ -388,6 +392,18 @@ impl<'a> Directory<'a> {
         self.keys.forget(name)?;
         self.audit("key remove", name, "all versions")?;
         Ok(writeln!(io::stdout(), "removed")?)
+    }
+
+    /// The products that the store knows, as far as their rules can be read.
+    fn products_of_store(&self) -> Result<Vec<Arc<Product>>, CliError> {
+        match ask(self.config, Command::Products)? {
+            Some(Reply::Products(all)) => {
+                let rules = all.iter().filter_map(|it| it.settings.product(&it.token, 1).ok());
+                Ok(rules.map(Arc::new).collect())
+            }
+            Some(Reply::Refused(refusal)) => Err(refusal.into()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// A key that made PIN references stays as long as a card has one.
@@ -477,4 +493,16 @@ fn list(config: &Config) -> Result<(), CliError> {
         )?;
     }
     Ok(())
+}
+
+/// Whether one of these products names a key and can use it.
+fn is_named(keys: &Keys, name: &KeyName, needs: &Needs) -> bool {
+    let mut methods = needs.methods.iter();
+    let mut chips = needs.chips.iter();
+    methods.any(|method| {
+        pvk_of(method).is_some_and(|(pvk, _)| pvk == name) && check_pvk(keys, method).is_ok()
+    }) || chips.any(|chip| {
+        chip_keys_of(chip).iter().any(|(key, _)| *key == name)
+            && check_chip_keys(keys, chip).is_ok()
+    })
 }

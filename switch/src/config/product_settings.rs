@@ -40,6 +40,12 @@ impl ProductSettings {
         ProductSettings(settings.map(|(key, node)| (key.to_owned(), value_of(node))).collect())
     }
 
+    /// The currency that stands there, whatever else does.
+    #[must_use]
+    pub fn currency(&self) -> Option<u16> {
+        u16::try_from(self.0.get("currency")?.as_u64()?).ok()
+    }
+
     /// The rules of a product of this name and version.
     ///
     /// # Errors

@@ -173,11 +173,15 @@ impl Ring {
     }
 
     /// Whether the keys that a product names are there, each for its purpose.
-    fn check(&self, methods: &PinMethods, chip: Option<&ChipKeys>) -> Result<(), MissingKey> {
-        let pvks = methods.iter().filter_map(pvk_of).map(|wanted| (&self.pvks, wanted));
-        let of_chip = chip.into_iter().flat_map(chip_keys_of);
-        let of_chip = of_chip.map(|wanted| (&self.issuer_keys, wanted));
-        for (all, (name, usage)) in pvks.chain(of_chip) {
+    fn check<'m>(
+        &self,
+        methods: impl IntoIterator<Item = &'m PinMethod>,
+        chips: impl IntoIterator<Item = &'m ChipKeys>,
+    ) -> Result<(), MissingKey> {
+        let pvks = methods.into_iter().filter_map(pvk_of).map(|wanted| (&self.pvks, wanted));
+        let of_chips = chips.into_iter().flat_map(chip_keys_of);
+        let of_chips = of_chips.map(|wanted| (&self.issuer_keys, wanted));
+        for (all, (name, usage)) in pvks.chain(of_chips) {
             let versions = all.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             if versions.is_empty() || versions.iter().any(|key| key.attributes.usage != usage) {
                 return Err(MissingKey(name.clone()));
@@ -341,7 +345,8 @@ pub fn check_chip_keys(keys: &Keys, chip: &ChipKeys) -> Result<(), KeysError> {
 }
 
 /// The issuer master keys of a product's chips, and the usage that each must have.
-const fn chip_keys_of(chip: &ChipKeys) -> [(&KeyName, KeyUsage); 3] {
+#[must_use]
+pub const fn chip_keys_of(chip: &ChipKeys) -> [(&KeyName, KeyUsage); 3] {
     [
         (&chip.cryptograms, KeyUsage::Cryptograms),
         (&chip.integrity, KeyUsage::ScriptIntegrity),
@@ -390,14 +395,21 @@ impl SoftwareHsm {
     }
 
     /// Takes the keys as they are now into use: new versions, and none that was retired. Tells
-    /// what has come and gone.
+    /// what has come and gone. A key that is needed and was missing before may be missing still:
+    /// that must not keep other keys from being changed.
     ///
     /// # Errors
-    /// If a key that is needed is missing or not usable; those in use stay then.
+    /// If a key that is needed would go, or is not usable; those in use stay then.
     pub fn reload_keys(&self, needs: &Needs) -> Result<KeyChanges, KeysError> {
         let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = Keys::open(self.source.clone())?;
-        self.ring.store(Arc::new(Ring::load(&keys, &self.zone_keys, needs)?));
+        let before = self.ring.load();
+        let is_there = |method: &&PinMethod| before.check([*method], None).is_ok();
+        let methods = needs.methods.iter().filter(is_there).cloned().collect();
+        let is_there = |chip: &&ChipKeys| before.check(None, [*chip]).is_ok();
+        let needs =
+            Needs { methods, chips: needs.chips.iter().filter(is_there).cloned().collect() };
+        self.ring.store(Arc::new(Ring::load(&keys, &self.zone_keys, &needs)?));
         let before = std::mem::replace(&mut *inventory, keys.inventory());
         let not_in = |versions: &[KeyVersion], others: &[KeyVersion]| {
             versions.iter().filter(|key| !others.contains(key)).cloned().collect()
@@ -514,7 +526,7 @@ impl Hsm for SoftwareHsm {
         methods: &PinMethods,
         chip: Option<&ChipKeys>,
     ) -> Result<(), MissingKey> {
-        self.ring.load().check(methods, chip)
+        self.ring.load().check(methods.iter(), chip)
     }
 
     /// A known answer: triple DES of the zero block under a fixed key.

@@ -19,9 +19,17 @@ pub async fn explain<W: Seams<Hsm = SoftwareHsm>>(
     token: &str,
     de55: &str,
 ) -> Result<Vec<(String, String)>, Refused> {
+    let explained = explain_unaudited(switch, token, de55).await;
+    audit::of_card(switch, actor, ("explain-cryptogram", token), explained).await
+}
+
+async fn explain_unaudited<W: Seams<Hsm = SoftwareHsm>>(
+    switch: &Switch<W>,
+    token: &str,
+    de55: &str,
+) -> Result<Vec<(String, String)>, Refused> {
     let wrong = |expected| Refused::Field { name: "DE55", expected };
-    let card = load(switch, token).await;
-    let card = audit::of_card(switch, actor, ("explain-cryptogram", token), card).await?;
+    let card = load(switch, token).await?;
     let (identity, product) = (&card.entry.identity, &card.product);
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;

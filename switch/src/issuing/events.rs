@@ -149,20 +149,29 @@ pub async fn list<W: Seams>(
     (after, reader): (Option<&str>, Option<&str>),
     count: usize,
 ) -> Result<EventPage, Refused> {
+    let page = read(switch, (after, reader), count.min(EVENTS_MAX)).await;
+    audit::of_reading(actor, "events", page)
+}
+
+async fn read<W: Seams>(
+    switch: &Switch<W>,
+    (after, reader): (Option<&str>, Option<&str>),
+    count: usize,
+) -> Result<EventPage, Refused> {
     let after = match (after, reader) {
-        (Some(after), _) => id("after", after),
-        (None, Some(reader)) => reader_name(reader)
-            .map(|name| switch.store.acknowledged(&name).unwrap_or(EventId::NONE)),
-        (None, None) => Ok(EventId::NONE),
+        (Some(after), _) => id("after", after)?,
+        (None, Some(reader)) => {
+            switch.store.acknowledged(&reader_name(reader)?).unwrap_or(EventId::NONE)
+        }
+        (None, None) => EventId::NONE,
     };
-    let after = audit::of_reading(actor, "events", after)?;
-    let page = switch.store.events(after, count.min(EVENTS_MAX)).await?;
+    let page = switch.store.events(after, count).await?;
     let next = page.next.map(|next| next.to_string());
     Ok(EventPage { events: page.items.into_iter().map(EventView::of).collect(), next })
 }
 
-/// A reader has everything up to an event, or, without one, is forgotten: that is in the audit, as
-/// what it has not read is kept no longer.
+/// A reader has everything up to an event, or, without one, is forgotten. Both are in the audit:
+/// what nobody has to read any more is kept no longer.
 ///
 /// # Errors
 /// If the event is none that there is, or there are too many readers.
@@ -172,19 +181,22 @@ pub async fn acknowledge<W: Seams>(
     reader: &str,
     through: Option<&str>,
 ) -> Result<(), Refused> {
-    let name = reader_name(reader)?;
-    match through {
-        None => {
-            let gone = switch.store.forget_reader(&name).await;
-            let (done, reader) = (gone.is_ok(), name.as_str());
-            tracing::info!(target: "audit", action = "reader forgotten", reader, done, %actor);
-            Ok(gone?)
+    let name = reader_name(reader);
+    let known = name.as_ref().ok().map(|name| name.as_str().to_owned());
+    let done = match (name, through.map(|through| id("acknowledge", through)).transpose()) {
+        (Err(refused), _) | (_, Err(refused)) => Err(refused),
+        (Ok(name), Ok(Some(through))) => {
+            switch.store.acknowledge(&name, through).await.map_err(Refused::from)
         }
-        Some(through) => {
-            let through = id("acknowledge", through)?;
-            Ok(switch.store.acknowledge(&name, through).await?)
-        }
-    }
+        (Ok(name), Ok(None)) => switch.store.forget_reader(&name).await.map_err(Refused::from),
+    };
+    let action = if through.is_some() { "events acknowledged" } else { "reader forgotten" };
+    let through = through.filter(|_| done.is_ok());
+    let refused = done.as_ref().err().map(Refused::code);
+    let reader = known.as_deref();
+    let is_done = done.is_ok();
+    tracing::info!(target: "audit", action, reader, through, done = is_done, %actor, ?refused);
+    done
 }
 
 fn reader_name(text: &str) -> Result<ReaderName, Refused> {

@@ -108,8 +108,12 @@ async fn all<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refused> 
     loop {
         let kind = DocumentKind::Product;
         let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (_, document) in &page.items {
-            views.push(view(switch, document)?);
+        for (token, document) in &page.items {
+            match view(switch, document) {
+                Ok(view) => views.push(view),
+                // The others can be shown all the same.
+                Err(refused) => tracing::error!(%token, %refused, "a product is not listed"),
+            }
         }
         match page.next {
             Some(next) => after = Some(next.into()),
@@ -175,13 +179,18 @@ async fn put_unaudited<W: Seams>(
     if read.is_some_and(|read| read != version) {
         return Err(Refused::ProductChanged);
     }
-    if let Some(before) = &before {
-        let stored = StoredProduct::read(&switch.vault, before)?;
-        if stored.managed_by == ManagedBy::File {
-            return Err(Refused::ProductOfFile);
-        }
-        let before = stored.rules(before)?;
-        check_cards(switch, Forbidden::between(&before, &rules, ManagedBy::Api)).await?;
+    let stored = before.as_ref().and_then(|it| StoredProduct::read(&switch.vault, it).ok());
+    if stored.as_ref().is_some_and(|stored| stored.managed_by == ManagedBy::File) {
+        return Err(Refused::ProductOfFile);
+    }
+    let before = switch.products.product(token);
+    let forbidden = match &before {
+        Some(before) => Forbidden::between(before, &rules, ManagedBy::Api),
+        None => Forbidden::of_unknown(stored.as_ref(), &rules),
+    };
+    // Of a product that is new no card can have asked.
+    if switch.products.get(token).is_some() {
+        check_cards(switch, forbidden).await?;
     }
     let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
     let change = stored.write(&switch.vault, token, version)?;
@@ -241,6 +250,16 @@ impl Forbidden {
         let (product, bins) = (before.name.clone(), after.bins.clone());
         let takes = changes_currency || loses_bin || drops_method;
         takes.then_some(Forbidden { product, changes_currency, drops_method, bins })
+    }
+
+    /// What a change may take where the rules of before are gone, or are none to this release: each
+    /// card needs one of the new BINs, and the currency stays where it is still known.
+    #[must_use]
+    pub fn of_unknown(before: Option<&StoredProduct>, after: &Product) -> Option<Forbidden> {
+        let currency = before.and_then(|before| before.settings.currency());
+        let changes_currency = currency.is_some_and(|currency| currency != after.currency);
+        let (product, bins) = (after.name.clone(), after.bins.clone());
+        Some(Forbidden { product, changes_currency, drops_method: false, bins })
     }
 
     /// The product.

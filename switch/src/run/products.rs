@@ -46,8 +46,7 @@ pub(super) fn load(
     let of_file = config.products.iter().zip(&config.product_settings);
     // All are looked at before the first is written.
     for (product, _) in of_file.clone() {
-        check(store, vault, products.product(&product.name).as_deref(), product)
-            .map_err(|refused| failed(&product.name, refused))?;
+        check(store, vault, products, product).map_err(|refused| failed(&product.name, refused))?;
     }
     for (product, settings) in of_file {
         let token = &*product.name;
@@ -91,15 +90,22 @@ fn written(
 fn check(
     store: &EmbeddedStore,
     vault: &PanVault,
-    before: Option<&Product>,
+    products: &Products,
     after: &Product,
 ) -> Result<(), Refused> {
-    if let Some(document) = store.document_of(DocumentKind::Product, &after.name)
-        && StoredProduct::read(vault, &document).is_ok_and(|it| it.managed_by == ManagedBy::Api)
-    {
+    let document = store.document_of(DocumentKind::Product, &after.name);
+    let stored = document.and_then(|it| StoredProduct::read(vault, &it).ok());
+    if stored.as_ref().is_some_and(|stored| stored.managed_by == ManagedBy::Api) {
         return Err(Refused::ProductOfApi);
     }
-    let forbidden = before.and_then(|before| Forbidden::between(before, after, ManagedBy::File));
+    // Of a product that is new no card can have asked.
+    if products.get(&after.name).is_none() {
+        return Ok(());
+    }
+    let forbidden = match products.product(&after.name) {
+        Some(before) => Forbidden::between(&before, after, ManagedBy::File),
+        None => Forbidden::of_unknown(stored.as_ref(), after),
+    };
     let Some(forbidden) = forbidden else { return Ok(()) };
     forbidden.check(vault, &store.cache().of_product(forbidden.product()))
 }

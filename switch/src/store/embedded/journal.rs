@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) durable: Durable,
     /// Held while segments are retired, and while none may be.
     pub(super) retiring: Mutex<()>,
+    /// Which old segments may go, until the keeper takes it up.
+    pub(super) to_retire: Mutex<Option<Retention>>,
     lock: Lock,
     /// What must stay where it is, beside the current segment.
     opened: Vec<Opened>,
@@ -76,6 +78,7 @@ impl Shared {
             mark: Mutex::new(found.mark),
             durable: Durable::new(last),
             retiring: Mutex::default(),
+            to_retire: Mutex::default(),
             lock: found.lock,
             opened,
             appended: AtomicU64::new(last.get()),
@@ -306,7 +309,10 @@ impl Journal {
     /// The journal failed before.
     pub fn retire(&self, retention: Retention) -> Result<(), Failed> {
         self.shared.durable.check()?;
-        self.shared.ask(Task::Retire(retention));
+        // The keeper may be busy: then it gets the newer one, and no queue grows before it.
+        if lock(&self.shared.to_retire).replace(retention).is_none() {
+            self.shared.ask(Task::Retire);
+        }
         Ok(())
     }
 

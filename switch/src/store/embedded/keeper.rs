@@ -21,7 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Task {
     /// The segment of this number, if it is still the next one.
     Prepare(u32),
-    Retire(Retention),
+    /// The segments that may go, by what was asked for last.
+    Retire,
     Look,
     Stop,
 }
@@ -61,6 +62,7 @@ const UNREAD_AT_ONCE: usize = 2;
 pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
     let _guard = FailOnPanic(shared);
     let mut retry: Option<Retry> = None;
+    let mut retiring_fails = false;
     loop {
         match next_task(tasks) {
             Task::Prepare(number) => {
@@ -70,7 +72,7 @@ pub(super) fn run(shared: &Shared, tasks: &Receiver<Task>) {
                 shared.check_place();
                 retry = retry.and_then(|retry| retry.looked(shared));
             }
-            Task::Retire(retention) => retire(shared, &retention),
+            Task::Retire => retire(shared, &mut retiring_fails),
             Task::Stop => return,
         }
     }
@@ -113,16 +115,24 @@ fn prepare(shared: &Shared, number: u32) -> Result<(), ()> {
     })
 }
 
-fn retire(shared: &Shared, retention: &Retention) {
+/// It is asked for each second: that it fails is said once, until it works again.
+fn retire(shared: &Shared, fails: &mut bool) {
+    let Some(retention) = lock(&shared.to_retire).take() else { return };
     if shared.durable.check().is_err() {
         return;
     }
-    // Somebody copies them: the next snapshot asks again.
+    // Somebody copies them: it is asked again.
     let Ok(_retiring) = shared.retiring.try_lock() else { return };
-    match retire_segments(shared, retention) {
-        Ok(None) => {}
-        Ok(Some(retired)) => (shared.options.observer)(&retired),
-        Err(failed) => (shared.options.observer)(&JournalReport::RetireFailed(failed)),
+    match retire_segments(shared, &retention) {
+        Ok(retired) => {
+            *fails = false;
+            retired.iter().for_each(|retired| (shared.options.observer)(retired));
+        }
+        Err(failed) => {
+            if !std::mem::replace(fails, true) {
+                (shared.options.observer)(&JournalReport::RetireFailed(failed));
+            }
+        }
     }
 }
 
