@@ -9,7 +9,9 @@ mod events;
 mod limits;
 mod ping;
 mod problem;
+mod query;
 mod router;
+mod whole;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,12 +32,13 @@ use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
 use limits::CallLimits;
-pub use router::openapi;
+use whole::RequestIds;
 
 /// What every call works with.
 struct Api<W: Seams> {
     switch: Arc<Switch<W>>,
     limits: CallLimits,
+    request_ids: RequestIds,
 }
 
 /// The bound address.
@@ -96,8 +99,11 @@ async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown
     let limits = switch.limits.api;
     let metrics = Arc::clone(&switch.metrics.api);
     let mut door = Door::new(limits.connections_max, &metrics);
-    let api = Arc::new(Api { limits: CallLimits::new(&limits), switch: Arc::clone(&switch) });
-    let (router, _) = router::router(Arc::clone(&api));
+    let router = router::router(Arc::new(Api {
+        switch: Arc::clone(&switch),
+        limits: CallLimits::new(&limits),
+        request_ids: RequestIds::default(),
+    }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);
     let connections = TaskTracker::new();

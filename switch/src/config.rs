@@ -18,7 +18,7 @@ use iso_specs::toml_keys::{Keys, Mistakes, Place};
 use crate::authorization::Product;
 use crate::hsm::software::keys::read_master_key;
 use crate::place;
-pub use limits::{DoorLimits, Limits};
+pub use limits::{ApiLimits, DoorLimits, Limits};
 use link::Links;
 pub use link::{LinkConfig, Peers};
 pub use product_settings::{ProductSettings, WrongSetting};
@@ -37,6 +37,8 @@ pub struct Config {
     pub is_demo: bool,
     /// Where metrics and health are served.
     pub admin: SocketAddr,
+    /// Where the HTTP API is served, if it is.
+    pub api: Option<SocketAddr>,
     /// Limits of connections and requests.
     pub limits: Limits,
     /// The embedded store.
@@ -167,7 +169,7 @@ impl Config {
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
         let links = self.links.iter().map(|link| link.listen);
-        links.chain([self.admin]).all(|address| address.ip().is_loopback())
+        links.chain([self.admin]).chain(self.api).all(|address| address.ip().is_loopback())
     }
 
     /// The networks of all links, each once, in the order of the file.
@@ -214,24 +216,27 @@ impl<'a, 't> File<'a, 't> {
         let is_demo = master_key_file == Some(None);
         let mut admin = keys.table("admin");
         let admin_listen = admin.as_mut().and_then(|admin| listen(admin, is_demo));
+        let mut api = keys.optional_table("api");
+        let api_listen = api.as_mut().and_then(|api| listen_without_tls(api, is_demo));
         let limits = Limits::read(&mut keys.table_or_empty("limits"));
         let store = StoreConfig::read(
             &mut keys.table_or_empty("store"),
             (self.directory, data_dir.as_deref()),
         );
         let log = LogConfig::read(&mut keys.table_or_empty("log"));
-        let addresses = admin_listen.clone().into_iter().collect();
+        let addresses = admin_listen.iter().chain(&api_listen).cloned().collect();
         let links =
             Links::new(self, is_demo, addresses).read(&limits, keys.tables("links", "link"));
         let tables = keys.tables("products", "product");
         let product_settings = tables.iter().map(ProductSettings::of_table).collect();
         let products = self.products(tables);
-        hsm.iter().chain(&admin).chain([&*keys]).for_each(Keys::finish);
+        hsm.iter().chain(&admin).chain(&api).chain([&*keys]).for_each(Keys::finish);
         Some(Config {
             data_dir: self.directory.join(data_dir?),
             is_demo,
             master_key_file: master_key_file?,
             admin: admin_listen?.0,
+            api: api_listen.map(|(address, _)| address),
             limits,
             store,
             log,
@@ -318,6 +323,17 @@ fn listen(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)>
         keys.mistake_of("listen", text);
     }
     Some((address, keys.place("listen")))
+}
+
+/// The same of a door whose callers send secrets: another machine could read them on their way.
+fn listen_without_tls(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)> {
+    let (address, place) = listen(keys, is_demo)?;
+    if !is_demo && !address.ip().is_loopback() {
+        let text = "the API has no TLS of its own yet, so only a loopback address (127.0.0.0/8 or \
+                    ::1) is allowed: put a proxy with TLS before it";
+        keys.mistake_of("listen", text);
+    }
+    Some((address, place))
 }
 
 /// A file that a copy of the data directory does not bring along.

@@ -80,6 +80,11 @@ pub fn seed_card(index: u32) -> CardForm {
     }
 }
 
+/// The demo's API key and its secret, which everybody knows.
+pub const API_KEY: &str = "demo";
+/// See [`API_KEY`].
+pub const API_SECRET: &str = "demo";
+
 /// The demo's keys in the key directory: name, usage, and value in hexadecimal.
 pub const KEYS: [(&str, KeyUsage, &str); 8] = [
     ("demo-zpk", KeyUsage::PinEncryption, ZPK),
@@ -139,13 +144,21 @@ fn request(product: &str, pin: PinText) -> CardForm {
 ///
 /// # Errors
 /// If standard output cannot be written.
-pub fn print_banner(config: &Config, links: &[Listening], admin: SocketAddr) -> io::Result<()> {
+pub fn print_banner(
+    config: &Config,
+    links: &[Listening],
+    admin: SocketAddr,
+    api: Option<SocketAddr>,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "pinswitch {} - demo, loopback only", env!("CARGO_PKG_VERSION"))?;
     for link in links {
         let (address, dialect) = (link.address()?, link.link().dialect.name());
         let frames = link.link().frames;
         writeln!(out, "  ISO 8583   {address}  {dialect}, {frames}")?;
+    }
+    if let Some(api) = api {
+        writeln!(out, "  HTTP API   http://{api}/  key {API_KEY}, secret {API_SECRET}")?;
     }
     writeln!(out, "  metrics    http://{admin}/metrics  /livez  /readyz")?;
     writeln!(out, "  data       {}", config.data_dir.display())?;

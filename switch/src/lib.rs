@@ -40,6 +40,8 @@ pub mod demo;
 pub mod issuing;
 // The door of the command line: a socket.
 pub mod control;
+// The door of programs: HTTP with JSON.
+pub mod api;
 // Metrics and health over HTTP.
 pub mod admin;
 // Every metric of the process.

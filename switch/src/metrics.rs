@@ -53,7 +53,16 @@ pub struct Metrics {
     pub admin: Arc<DoorMetrics>,
     /// Of the control socket.
     pub control: Arc<DoorMetrics>,
+    /// Of the HTTP API.
+    pub api: Arc<DoorMetrics>,
+    api_calls: Vec<(u16, Counter)>,
+    api_calls_of_other_status: Counter,
+    api_duration: Histogram,
 }
+
+/// Statuses of the API that have a label of their own; all others are `other`.
+const API_STATUSES: [u16; 17] =
+    [200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 503];
 
 /// What can become of a script, by what a decision finds of it.
 const SCRIPT_STATES: [(Finding, &str); 7] = [
@@ -105,7 +114,20 @@ impl Metrics {
             log_lines_dropped: counter!("pinswitch_log_lines_dropped_total"),
             admin: DoorMetrics::new("admin"),
             control: DoorMetrics::new("control"),
+            api: DoorMetrics::new("api"),
+            api_calls: API_STATUSES
+                .map(|status| (status, counter!(API_CALLS, "status" => status.to_string())))
+                .to_vec(),
+            api_calls_of_other_status: counter!(API_CALLS, "status" => OTHER),
+            api_duration: histogram!("pinswitch_api_duration_seconds"),
         }
+    }
+
+    /// Counts a call of the API.
+    pub fn api_call(&self, status: u16, took: Duration) {
+        let counter = self.api_calls.iter().find(|(known, _)| *known == status);
+        counter.map_or(&self.api_calls_of_other_status, |(_, counter)| counter).increment(1);
+        self.api_duration.record(took);
     }
 
     /// The counter of PIN blocks that only an older version of this zone PIN key could read.
@@ -215,17 +237,29 @@ fn describe_connections() {
     );
     describe_counter!(
         "pinswitch_door_connections_refused_total",
-        "Connections of the admin address and of control.sock closed at once because there were \
+        "Connections of the admin address, of control.sock and of the API closed at once because there were \
          too many, by door."
     );
     describe_counter!(
         "pinswitch_door_connections_timed_out_total",
-        "Connections of the admin address and of control.sock closed because their peer was too \
+        "Connections of the admin address, of control.sock and of the API closed because their peer was too \
          slow, by door."
     );
     describe_counter!(
         "pinswitch_accept_failures_total",
         "Times that the system gave no connection, by listener; each was tried again."
+    );
+}
+
+const API_CALLS: &str = "pinswitch_api_calls_total";
+
+fn describe_api() {
+    use metrics::{describe_counter, describe_histogram};
+    describe_counter!("pinswitch_api_calls_total", "Calls of the HTTP API, by status.");
+    describe_histogram!(
+        "pinswitch_api_duration_seconds",
+        Unit::Seconds,
+        "From the head of a call of the HTTP API to its answer."
     );
 }
 
@@ -259,6 +293,7 @@ fn describe() {
     describe_counter!("pinswitch_pin_suspensions_total", "Cards suspended at the PIN retry limit.");
     describe_chips();
     describe_connections();
+    describe_api();
     describe_counter!(
         "pinswitch_reversals_total",
         "Reversals, by whether their original was known."
@@ -307,7 +342,7 @@ fn accept_failures(kind: &'static str, name: &str) -> Counter {
 
 /// Metrics of a door beside the links.
 pub struct DoorMetrics {
-    /// Its name: `admin` or `control`.
+    /// Its name: `admin`, `control` or `api`.
     pub name: &'static str,
     /// Connections closed at once because there were too many.
     pub refused: Counter,

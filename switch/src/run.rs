@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::admin::AdminListener;
+use crate::api::ApiListener;
 use crate::cache::{CardEntry, Products};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{ClockBehind, Config, LinkConfig};
@@ -28,7 +30,7 @@ use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::in_flight::InFlight;
-use crate::issuing::{Refused, audit, keys, pins};
+use crate::issuing::{Refused, api_keys, audit, keys, pins};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::place;
@@ -318,6 +320,8 @@ pub async fn run(
     warn_of_products(&switch).await;
     if config.is_demo {
         demo::add_cards(&switch).await.map_err(RunError::DemoCard)?;
+        let added = api_keys::add_demo_key(&switch, demo::API_KEY, demo::API_SECRET).await;
+        added.map_err(|refused| RunError::DemoCard(refused.to_string()))?;
     }
     let mut signals = StopSignals::watch()?;
     let shutdown = Shutdown::default();
@@ -326,10 +330,13 @@ pub async fn run(
         links.push(Listening::bind(link).await?);
     }
     let admin = AdminListener::bind(config.admin).await?;
+    let api = config.api.map(ApiListener::bind).transpose()?;
     if config.is_demo {
-        demo::print_banner(&config, &links, admin.address()?)?;
+        let api = api.as_ref().map(ApiListener::address).transpose()?;
+        demo::print_banner(&config, &links, admin.address()?, api)?;
     }
     let workers = Arc::new(Workers::start(&switch, &shutdown)?);
+    let api_ended = api.map(|api| start_api(api, &switch, &shutdown)).transpose()?;
     for link in links {
         let address = link.address()?;
         tracing::info!(link = &*link.link().name, %address, "listening");
@@ -350,30 +357,47 @@ pub async fn run(
             return Err(failed.into());
         }
     }
-    stop(&config, &switch, &workers, &shutdown, signals).await
+    let ended = async {
+        workers.ended().await;
+        if let Some(api) = api_ended {
+            api.cancelled().await;
+        }
+    };
+    stop(&config, &switch, ended, &shutdown, signals).await
+}
+
+fn start_api(
+    api: ApiListener,
+    switch: &Arc<PinSwitch>,
+    shutdown: &Shutdown,
+) -> io::Result<CancellationToken> {
+    let address = api.address()?;
+    tracing::info!(%address, "the API listens");
+    api.start(switch, shutdown)
 }
 
 /// Accepts nothing new, finishes what is in flight up to the cap, and closes the store.
 async fn stop(
     config: &Config,
     switch: &PinSwitch,
-    workers: &Workers,
+    ended: impl Future<Output = ()>,
     shutdown: &Shutdown,
     mut signals: StopSignals,
 ) -> Result<(), RunError> {
     tracing::info!("stopping: requests in flight are finished");
     shutdown.stop.cancel();
-    let ended = tokio::select! {
-        () = workers.ended() => true,
+    let mut ended = std::pin::pin!(ended);
+    let has_ended = tokio::select! {
+        () = &mut ended => true,
         () = tokio::time::sleep(config.limits.drain_seconds_max) => false,
         () = signals.insisted() => false,
     };
-    if !ended {
+    if !has_ended {
         tracing::warn!(
             "requests in flight are given up: the time is over, or a second signal came"
         );
         shutdown.abandon.cancel();
-        workers.ended().await;
+        ended.await;
     }
     switch.store.close()?;
     // Only our own socket: it is gone already if the data directory is.

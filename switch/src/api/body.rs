@@ -51,10 +51,9 @@ fn is_json(kind: &str) -> bool {
 
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut json);
-    let ends = |value| json.end().map(|()| value);
-    match read {
-        Ok(value) => ends(value).map_err(|_| not_json()),
+    match serde_path_to_error::deserialize(&mut json) {
+        // Nothing may stand behind it.
+        Ok(value) => json.end().map(|()| value).map_err(|_| not_json()),
         Err(error) if error.inner().is_data() => {
             let pointer = pointer(error.path());
             Err(Problem::at(pointer, expected(error.inner())))

@@ -40,10 +40,7 @@ impl Caller {
 impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        api: &Arc<Api<W>>,
-    ) -> Result<Caller, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api<W>>) -> Result<Caller, Problem> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
         debug_assert!(peer.is_some(), "each connection says where it comes from");
         let address = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));

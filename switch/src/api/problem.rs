@@ -211,10 +211,9 @@ impl From<Refused> for Problem {
             Refused::Field { name, expected } => {
                 vec![mistake(format!("/{name}"), format!("expected {expected}"))]
             }
-            Refused::Settings(mistakes) => mistakes
-                .into_iter()
-                .map(|wrong| mistake(wrong.pointer, wrong.expected))
-                .collect(),
+            Refused::Settings(mistakes) => {
+                mistakes.into_iter().map(|wrong| mistake(wrong.pointer, wrong.expected)).collect()
+            }
             _ => Vec::new(),
         };
         Problem { errors, ..problem }

@@ -22,6 +22,9 @@ pub(super) fn print_summary(config: &Config) -> Result<(), CliError> {
         writeln!(out, "product  {name}  BIN {bins}  currency {currency:03}")?;
     }
     writeln!(out, "admin    {}", config.admin)?;
+    if let Some(api) = config.api {
+        writeln!(out, "api      {api}")?;
+    }
     writeln!(out, "data     {}", config.data_dir.display())?;
     let faults = match run::check_keys(config)? {
         None => return Ok(out.flush()?),

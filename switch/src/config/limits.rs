@@ -1,5 +1,6 @@
 //! The table `limits`: every limit of connections and requests, with its unit in its name.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use iso_specs::toml_keys::Keys;
@@ -41,6 +42,8 @@ pub struct Limits {
     pub drain_seconds_max: Duration,
     /// The doors beside the links: the admin page and the control socket.
     pub doors: DoorLimits,
+    /// The HTTP API.
+    pub api: ApiLimits,
     /// Unusable PIN blocks of one card on one link in a minute that the HSM is asked about.
     pub bad_pin_blocks_per_minute: u32,
     /// Threads that serve connections.
@@ -66,17 +69,35 @@ pub struct DoorLimits {
     pub control_answer_seconds_max: Duration,
 }
 
+/// Limits of the HTTP API. The units are in the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Threads of its own.
+    pub threads: usize,
+    /// Open connections; one more is closed at once.
+    pub connections_max: usize,
+    /// How long the head of a call may take to arrive, and its body after that.
+    pub request_seconds_max: Duration,
+    /// Longest body.
+    pub body_bytes_max: usize,
+    /// Calls of one API key.
+    pub calls_per_key_per_minute: NonZeroU32,
+    /// Wrong secrets of one address, above which it learns no more whether one is right.
+    pub wrong_secrets_per_address_per_minute: NonZeroU32,
+}
+
 impl Limits {
     /// File descriptors of all that they allow, and of what the switch has open itself.
     pub(super) const fn descriptors_max(&self, links: usize) -> usize {
-        // Each link, the admin address and the control socket listen, and may hold a connection
-        // that they are about to refuse.
-        let listeners = links + 2;
+        // Each link, the admin address, the control socket and the API listen, and may hold a
+        // connection that they are about to refuse.
+        let listeners = links + 3;
         self.connections_max
             + self.doors.admin_connections_max
             + self.doors.control_connections_max
+            + self.api.connections_max
             + listeners * 2
-            + self.threads * DESCRIPTORS_PER_THREAD
+            + (self.threads + self.api.threads) * DESCRIPTORS_PER_THREAD
             + DESCRIPTORS_OWN
     }
 
@@ -90,7 +111,7 @@ impl Limits {
         let idle_seconds_max = seconds("idle_seconds_max", 604_800, 3_600);
         let first_message_seconds_max =
             seconds("first_message_seconds_max", 604_800, idle_seconds_max.as_secs().min(30));
-        let doors = DoorLimits::read(keys);
+        let (doors, api) = (DoorLimits::read(keys), ApiLimits::read(keys));
         let mut milliseconds = |key, default| {
             Duration::from_millis(keys.optional_number(key, 1..=600_000).unwrap_or(default))
         };
@@ -123,6 +144,7 @@ impl Limits {
             write_seconds_max,
             drain_seconds_max,
             doors,
+            api,
             idle_seconds_max,
             first_message_seconds_max,
             answer_milliseconds_max,
@@ -165,6 +187,34 @@ impl DoorLimits {
         }
     }
 }
+
+impl ApiLimits {
+    fn read(keys: &mut Keys<'_, '_>) -> ApiLimits {
+        let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
+        let threads = count("api_threads", 256, 1);
+        let connections_max = count("api_connections_max", CONNECTIONS_MAX, 256);
+        let body_bytes_max = count("api_body_kb_max", 1_024, 64) * 1_024;
+        let seconds = keys.optional_number("api_request_seconds_max", 1..=3_600).unwrap_or(10);
+        let mut per_minute = |key, default| {
+            let number = keys.optional_number(key, 1..=10_000_000_u32).and_then(NonZeroU32::new);
+            number.unwrap_or(default)
+        };
+        ApiLimits {
+            threads,
+            connections_max,
+            body_bytes_max,
+            request_seconds_max: Duration::from_secs(seconds),
+            calls_per_key_per_minute: per_minute("api_calls_per_key_per_minute", CALLS_PER_KEY),
+            wrong_secrets_per_address_per_minute: per_minute(
+                "api_wrong_secrets_per_address_per_minute",
+                WRONG_SECRETS,
+            ),
+        }
+    }
+}
+
+const CALLS_PER_KEY: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
+const WRONG_SECRETS: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
 /// What the limits of connections may be at most.
 pub(super) const CONNECTIONS_MAX: usize = 100_000;

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{Refused, audit};
@@ -25,7 +26,17 @@ macro_rules! scopes {
     ($($(#[$doc:meta])* $scope:ident = $name:literal;)*) => {
         /// What a key may do.
         #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            Serialize,
+            Deserialize,
+            utoipa::ToSchema,
         )]
         pub enum Scope {
             $($(#[$doc])* #[serde(rename = $name)] $scope,)*
@@ -98,7 +109,7 @@ struct StoredApiKey {
 }
 
 /// A key as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiKeyView {
     /// Its id: the user name of HTTP Basic authentication.
     pub token: String,
@@ -108,6 +119,7 @@ pub struct ApiKeyView {
     pub created_time: String,
     /// Its secret, when it is made and never again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub secret: Option<Secret>,
 }
 

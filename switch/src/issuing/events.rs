@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Refused, TransactionView, audit};
 use crate::event::Actor;
@@ -16,7 +17,7 @@ use crate::switch::{Seams, Switch};
 const EVENTS_MAX: usize = 1_000;
 
 /// An event, or a transaction, masked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     /// Its place: later ones have higher ids.
     pub id: String,
@@ -34,7 +35,7 @@ pub struct EventView {
 }
 
 /// What an event tells of a card.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CardEventView {
     /// Who did it: the way, and the name.
     pub actor: ActorView,
@@ -55,7 +56,7 @@ pub struct CardEventView {
 }
 
 /// Who acted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ActorView {
     /// By which way.
     pub kind: String,
@@ -81,7 +82,7 @@ impl ActorView {
 }
 
 /// A state and why a card is in it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StateView {
     /// The state.
     pub state: String,
@@ -130,7 +131,7 @@ impl EventView {
 }
 
 /// A page of events.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
     /// The oldest first.
     pub events: Vec<EventView>,

@@ -1,6 +1,7 @@
 //! What is shown of a card and of a transaction: the same at every door.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::change;
 use crate::cache::Card;
@@ -67,7 +68,7 @@ pub struct PlasticView {
 }
 
 /// A transaction record, masked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TransactionView {
     /// By which audit lines name it: twice eight hexadecimal digits, later ones higher.
     pub id: String,

@@ -1,0 +1,109 @@
+//! What is the same of every call: its id, its headers, its log line, and that it is carried out
+//! whole, whoever hangs up meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Api;
+use super::problem::{Door, Problem};
+use crate::cards::Pan;
+use crate::clock::Clock;
+use crate::switch::Seams;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that a caller may give his call.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Ids of calls that brought none.
+#[derive(Default)]
+pub(super) struct RequestIds(AtomicU64);
+
+impl RequestIds {
+    /// The id that the caller gave, if it is harmless, and else one that no call had since the
+    /// switch has started.
+    fn of(&self, given: Option<&HeaderValue>, now: impl FnOnce() -> i64) -> HeaderValue {
+        let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let given = given.filter(|given| {
+            let bytes = given.as_bytes();
+            (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len())
+                && bytes.iter().all(valid)
+                && Pan::parse(bytes).is_none()
+        });
+        given.cloned().unwrap_or_else(|| {
+            let number = self.0.fetch_add(1, Ordering::Relaxed);
+            let text = format!("{:x}-{number:x}", now());
+            debug_assert!(HeaderValue::from_str(&text).is_ok(), "hexadecimal digits are a header");
+            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        })
+    }
+}
+
+/// Carries out a call. It runs on when its caller has gone: what has begun to change is changed
+/// and written into the audit.
+pub(super) async fn call<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let clock = &api.switch.clock;
+    let begun = clock.monotonic();
+    let id = api.request_ids.of(request.headers().get(REQUEST_ID), || clock.now().micros());
+    let method = request.method().clone();
+    // The route, never the path: that holds what the caller wrote.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = tokio::spawn(next.run(request)).await.unwrap_or_else(|_| {
+        let text = "it could not be done, and the log of the switch says why";
+        Problem::new(Door::Internal, text).into_response()
+    });
+    let took = clock.monotonic().saturating_sub(begun);
+    account(&api, &method, route.as_ref(), response.status(), (&id, took));
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn account<W: Seams>(
+    api: &Api<W>,
+    method: &Method,
+    route: Option<&MatchedPath>,
+    status: StatusCode,
+    (id, took): (&HeaderValue, Duration),
+) {
+    api.switch.metrics.api_call(status.as_u16(), took);
+    tracing::info!(
+        target: "api",
+        %method,
+        route = route.map_or("none", MatchedPath::as_str),
+        status = status.as_u16(),
+        request_id = id.to_str().unwrap_or("none"),
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_may_be_something_else_is_not_taken_over() {
+        let ids = RequestIds::default();
+        let of = |given: &str| {
+            let given = HeaderValue::from_str(given).unwrap();
+            ids.of(Some(&given), || 255).to_str().unwrap().to_owned()
+        };
+        assert_eq!(of("6f1c-7"), "6f1c-7");
+        for wrong in ["", "a b", "4761340000000019", &"a".repeat(65)] {
+            assert!(of(wrong).starts_with("ff-"), "{wrong}");
+        }
+    }
+}
