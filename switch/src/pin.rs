@@ -46,10 +46,11 @@ impl fmt::Debug for PinBlock {
 }
 
 /// A PIN that arrived in clear: 4 to 12 digits (ISO 9564-1, 8.1). It lives only until it is
-/// wrapped and is wiped from memory then.
+/// wrapped and is wiped from memory then. It stays where it was put: a move of digits would leave a
+/// copy behind, which nobody wipes.
 #[derive(ZeroizeOnDrop)]
 pub struct ClearPin {
-    digits: [u8; ClearPin::DIGITS_MAX],
+    digits: Box<[u8; ClearPin::DIGITS_MAX]>,
     len: u8,
 }
 
@@ -64,7 +65,7 @@ impl ClearPin {
     pub fn parse(text: &[u8]) -> Option<ClearPin> {
         let valid = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_digit);
-        let mut digits = [0; Self::DIGITS_MAX];
+        let mut digits = Box::new([0; Self::DIGITS_MAX]);
         digits.get_mut(..text.len()).filter(|_| valid)?.copy_from_slice(text);
         Some(ClearPin { digits, len: u8::try_from(text.len()).ok()? })
     }
