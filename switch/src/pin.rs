@@ -46,11 +46,10 @@ impl fmt::Debug for PinBlock {
 }
 
 /// A PIN that arrived in clear: 4 to 12 digits (ISO 9564-1, 8.1). It lives only until it is
-/// wrapped and is wiped from memory then. It stays where it was put: a move of digits would leave a
-/// copy behind, which nobody wipes.
+/// wrapped and is wiped from memory then.
 #[derive(ZeroizeOnDrop)]
 pub struct ClearPin {
-    digits: Box<[u8; ClearPin::DIGITS_MAX]>,
+    digits: [u8; ClearPin::DIGITS_MAX],
     len: u8,
 }
 
@@ -63,11 +62,26 @@ impl ClearPin {
     /// Takes 4 to 12 ASCII digits; anything else is `None`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<ClearPin> {
-        let valid = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
+        let mut pin = ClearPin { digits: [0; Self::DIGITS_MAX], len: 0 };
+        pin.set(text).then_some(pin)
+    }
+
+    /// The same for a PIN that waits for something: it stays where it is put, since a move would
+    /// leave a copy behind, which nobody wipes.
+    #[must_use]
+    pub fn parse_in_place(text: &[u8]) -> Option<Box<ClearPin>> {
+        let mut pin = Box::new(ClearPin { digits: [0; Self::DIGITS_MAX], len: 0 });
+        pin.set(text).then_some(pin)
+    }
+
+    fn set(&mut self, text: &[u8]) -> bool {
+        let is_pin = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_digit);
-        let mut digits = Box::new([0; Self::DIGITS_MAX]);
-        digits.get_mut(..text.len()).filter(|_| valid)?.copy_from_slice(text);
-        Some(ClearPin { digits, len: u8::try_from(text.len()).ok()? })
+        for (digit, given) in self.digits.iter_mut().zip(text).filter(|_| is_pin) {
+            *digit = *given;
+            self.len += 1;
+        }
+        is_pin
     }
 
     /// The ASCII digits, for an HSM.

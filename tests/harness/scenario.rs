@@ -40,8 +40,8 @@
 //! hsm takes 150ms                       for each verification
 //! asked -> 3                            PINs that the HSM was asked about, since its start
 //! view A -> ACTIVE 01 3112/02 plastics=2  what `card show` tells of it
-//! event A/02 -> state.suspended         what A's last transaction told others of this plastic; event
-//!                                       A -> none: of all of A
+//! event A/02 -> state.suspended         what A's last transaction told others of this plastic;
+//!                                       event A -> none: of all of A
 //! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
 

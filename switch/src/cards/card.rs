@@ -563,7 +563,7 @@ mod tests {
         let card = card.with_pin_for_chips(&pin, now);
         let alone = card.with_status(0, CardStatus::Terminated, StatusReason::REQUESTED);
         assert_eq!((syncs(&alone), alone.needs_key(PEK)), (vec!["pending", "-"], true));
-        let mut produced = alone.clone();
+        let mut produced = alone;
         produced.plastics[1] = produced.plastics[1].clone().embossed_with(Embossed::Zeros);
         let active = produced.activated(1, now).unwrap();
         assert_eq!(syncs(&active), ["expired", "pending"]);
