@@ -77,11 +77,11 @@ impl ClearPin {
     fn set(&mut self, text: &[u8]) -> bool {
         let is_pin = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_digit);
-        for (digit, given) in self.digits.iter_mut().zip(text).filter(|_| is_pin) {
-            *digit = *given;
-            self.len += 1;
-        }
-        is_pin
+        let digits = self.digits.get_mut(..text.len()).filter(|_| is_pin);
+        let (Some(digits), Ok(len)) = (digits, u8::try_from(text.len())) else { return false };
+        digits.copy_from_slice(text);
+        self.len = len;
+        true
     }
 
     /// The ASCII digits, for an HSM.
