@@ -3,14 +3,16 @@
 
 #[path = "offline_pin/apart.rs"]
 mod apart;
+#[path = "offline_pin/two_plastics.rs"]
+mod two_plastics;
 
 use std::path::Path;
 use std::time::Duration;
 
 use iso_specs::{Spec, decode, tlv};
 use switch::authorization::{
-    Checks, Circumstances, Conclusion, CryptogramCheck, Decision, Evidence, Product, Reason,
-    Request, RequiredChecks, VerifiedCryptogram, conclude, decide, required_checks,
+    Checks, Circumstances, CryptogramCheck, Decision, Evidence, Product, Request, RequiredChecks,
+    VerifiedCryptogram, decide, required_checks,
 };
 use switch::cards::chip_state::{AtcWindow, Change, ChangeKind, Chip, ChipSync, Sent};
 use switch::cards::{CardState, CardStatus, Embossed, Expiry, Plastic};
@@ -475,55 +477,4 @@ async fn a_change_that_is_over_is_over_for_every_command() {
         assert_eq!(told_expired(&test, "card").await, 1, "{wanted}");
         assert_eq!(show(&test, "card").await, wanted);
     }
-}
-
-/// Scripts of two plastics of a card may have one id: what is told of one is not told of the other.
-#[test]
-fn what_an_advice_or_a_reversal_tells_of_a_plastic_changes_no_other() {
-    let (dialect, rules) = (ascii(), product(""));
-    let expiry = |yymm: &[u8; 4]| Expiry::parse(yymm).unwrap();
-    // The first has 2912 and 1, and its script rode on the transaction 1.
-    let mut card = card(&Line::read("sent"));
-    let ChipSync::Sent(change, sent) = card.chip(0).unwrap().sync.clone() else { panic!() };
-    let sync = ChipSync::Sent(change, Sent { transaction: Some(2), ..sent });
-    card.plastics.push(Plastic::new(expiry(b"3112"), 2));
-    let card = card.with_chip(1, Chip { sync, ..Chip::default() });
-
-    let after = |line: &str, named: (Option<&[u8; 4]>, Option<u8>), reversed: Option<u128>| {
-        let request = request(&Line::read(line), &dialect);
-        let chip = request.chip.clone().filter(|_| reversed.is_none());
-        let request = Request { expiry: named.0.map(expiry), sequence: named.1, chip, ..request };
-        let reason = Reason::Approved;
-        let of = Conclusion { reason, cryptogram: None, reversed, is_signed_on: true };
-        let decision = conclude(&request, &card, &rules, of);
-        decision.change.unwrap_or_else(|| card.clone())
-    };
-    let told = |line: &str, named, reversed| {
-        let after = after(line, named, reversed);
-        [0, 1].map(|place| after.chip(place).unwrap().sync.name())
-    };
-    let first = [(Some(b"2912"), None), (None, Some(1)), (Some(b"2912"), Some(1))];
-    let second = [(Some(b"3112"), None), (None, Some(2)), (Some(b"3112"), Some(2))];
-    for named in first {
-        assert_eq!(told("atc=1 result=ok", named, None), ["in_sync", "sent"], "{named:?}");
-        assert_eq!(told("atc=1 result=failed", named, None), ["pending", "sent"], "{named:?}");
-        assert_eq!(told("atc=1 result=none", named, None), ["pending", "sent"], "{named:?}");
-        assert_eq!(told("", named, Some(1)), ["pending", "sent"], "{named:?}");
-        assert_eq!(told("", named, Some(2)), ["sent", "sent"], "{named:?}");
-    }
-    for named in second {
-        assert_eq!(told("atc=1 result=ok", named, None), ["sent", "in_sync"], "{named:?}");
-        assert_eq!(told("atc=1 result=failed", named, None), ["sent", "pending"], "{named:?}");
-        assert_eq!(told("", named, Some(2)), ["sent", "pending"], "{named:?}");
-        assert_eq!(told("", named, Some(1)), ["sent", "sent"], "{named:?}");
-    }
-    // A script that the chip did not get is no refused one.
-    for (result, was_refused) in [("atc=1 result=failed", true), ("atc=1 result=none", false)] {
-        let after = after(result, first[0], None);
-        assert_eq!(after.chip(0).unwrap().sync.change().unwrap().was_refused, was_refused);
-    }
-    assert!(after("atc=1 result=ok", first[0], None).chip(0).unwrap().has_script_pin);
-    // Without a name the script tells of which it is.
-    assert_eq!(told("", (None, None), Some(1)), ["pending", "sent"]);
-    assert_eq!(told("", (None, None), Some(2)), ["sent", "pending"]);
 }

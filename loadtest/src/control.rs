@@ -116,7 +116,7 @@ impl Control {
         let command = json!({ "transactions": { "token": token, "count": 1 } });
         let answer = self.ask(token, &command)?;
         let decision = || {
-            let last = answer.get("transactions")?.get(0)?;
+            let last = answer.get("transactions")?.get("transactions")?.get(0)?;
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let reason =
                 format!("{} {}", text(last.get("reason_code")?)?, text(last.get("memo")?)?);
@@ -133,9 +133,11 @@ impl Control {
 
     fn ask(&self, token: &str, command: &Value) -> Result<Value, ControlError> {
         let answer = self.converse(command)?;
-        match answer.get("refused").and_then(Value::as_str) {
-            Some(refusal) => {
-                Err(ControlError::Refused { token: token.to_owned(), refusal: refusal.to_owned() })
+        match answer.get("refused") {
+            Some(refused) => {
+                let text = refused.get("text").and_then(Value::as_str);
+                let refusal = text.map_or_else(|| refused.to_string(), str::to_owned);
+                Err(ControlError::Refused { token: token.to_owned(), refusal })
             }
             None => Ok(answer),
         }

@@ -62,11 +62,26 @@ impl ClearPin {
     /// Takes 4 to 12 ASCII digits; anything else is `None`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<ClearPin> {
-        let valid = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
+        let mut pin = ClearPin { digits: [0; Self::DIGITS_MAX], len: 0 };
+        pin.set(text).then_some(pin)
+    }
+
+    /// The same for a PIN that waits for something: it stays where it is put, since a move would
+    /// leave a copy behind, which nobody wipes.
+    #[must_use]
+    pub fn parse_in_place(text: &[u8]) -> Option<Box<ClearPin>> {
+        let mut pin = Box::new(ClearPin { digits: [0; Self::DIGITS_MAX], len: 0 });
+        pin.set(text).then_some(pin)
+    }
+
+    fn set(&mut self, text: &[u8]) -> bool {
+        let is_pin = (Self::DIGITS_MIN..=Self::DIGITS_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_digit);
-        let mut digits = [0; Self::DIGITS_MAX];
-        digits.get_mut(..text.len()).filter(|_| valid)?.copy_from_slice(text);
-        Some(ClearPin { digits, len: u8::try_from(text.len()).ok()? })
+        let digits = self.digits.get_mut(..text.len()).filter(|_| is_pin);
+        let (Some(digits), Ok(len)) = (digits, u8::try_from(text.len())) else { return false };
+        digits.copy_from_slice(text);
+        self.len = len;
+        true
     }
 
     /// The ASCII digits, for an HSM.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
-use crate::authorization::{Answer, Decision, Product, Request};
+use crate::authorization::{Answer, Decision, Product};
 use crate::cache::{Card, CardEntry, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
 use crate::event::{Actor, EventKind};
@@ -300,36 +300,29 @@ impl<'a> Commit<'a> {
     }
 
     /// A decision on a card, or on a request that has none: what it changes, its record, and what
-    /// others are to be told.
+    /// others are to be told of each plastic that it suspends.
     #[must_use]
     pub fn of_decision(
         card: Option<&'a Card>,
         decision: &Decision,
-        request: &Request,
         transaction: &'a TransactionRecord,
         reverses: Option<&'a Reversal>,
     ) -> Commit<'a> {
-        let state = card.map(|card| &*card.state);
-        let change = state.and_then(|state| decision.after(state));
-        let suspends = state.is_some_and(|state| decision.suspends(state));
-        let suspended = card.zip(change.as_ref()).filter(|_| suspends);
-        let events = suspended.map(|(card, after)| {
-            let who = (transaction.time, Actor::network(&transaction.network));
-            let place =
-                card.state.plastic(request.expiry, request.sequence).map(|(place, _)| place);
-            debug_assert!(place.is_some(), "a wrong PIN was entered with a plastic of the card");
-            let of = Subject {
-                identity: &card.entry.identity,
-                masked_pan: transaction.masked_pan,
-                plastic: place.unwrap_or_default(),
-            };
-            Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
+        let change = card.and_then(|card| decision.after(&card.state));
+        let suspended = card.zip(change.as_ref()).into_iter().flat_map(|(card, after)| {
+            decision.suspended(&card.state).map(move |plastic| {
+                let who = (transaction.time, Actor::network(&transaction.network));
+                let (identity, masked_pan) = (&card.entry.identity, transaction.masked_pan);
+                let of = Subject { identity, masked_pan, plastic };
+                Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
+            })
         });
+        let events = suspended.collect();
         Commit {
             card,
             change,
             transaction: Some(transaction),
-            events: events.into_iter().collect(),
+            events,
             documents: Vec::new(),
             product: None,
             reverses,

@@ -121,7 +121,7 @@ impl<W: Seams> Switch<W> {
             let record =
                 TransactionRecord::new(&work.request, work.identity, answer, decision, now);
             let (card, reversal) = (card.as_ref(), reversal.as_ref());
-            let commit = Commit::of_decision(card, decision, &work.request, &record, reversal);
+            let commit = Commit::of_decision(card, decision, &record, reversal);
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
                 Err(CommitError::Changed(_)) => work.note_searched(reversal),

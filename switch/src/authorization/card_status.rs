@@ -8,8 +8,8 @@ use crate::cards::card::CardState;
 use crate::cards::plastic::{CardStatus, Plastic};
 use crate::clock::Timestamp;
 
-/// The plastic that the request speaks of, with its place; or a decline for itself, in the order
-/// of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
+/// The plastic that the request speaks of, with its place; or the reason why it declines, in the
+/// order of the rules: expired, suspended for PIN tries, blocked otherwise, not active.
 ///
 /// # Errors
 /// The reason of the decline.

@@ -10,7 +10,7 @@ use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::Pan;
 use crate::cards::card::CardState;
-use crate::cards::chip_state::{AtcFault, AtcWindow};
+use crate::cards::chip_state::{AtcFault, AtcWindow, ScriptId};
 use crate::cards::plastic::Plastic;
 use crate::clock::Timestamp;
 use crate::hsm::ChipCall;
@@ -72,6 +72,25 @@ impl CryptogramCheck {
     ) -> Option<CryptogramCheck> {
         let plastic = card.plastic(request.expiry, request.sequence)?;
         of_plastic(request, product, plastic).ok().flatten()
+    }
+
+    /// The same of a request that was answered before, with this script as the transaction of this
+    /// digest: it is of the plastic that got the script then, whichever it would mean now.
+    #[must_use]
+    pub fn of_repeat(
+        request: &Request,
+        card: &CardState,
+        product: &Product,
+        (script, transaction): (ScriptId, u128),
+    ) -> Option<CryptogramCheck> {
+        let has_got = |(_, plastic): &(usize, &Plastic)| {
+            let sent = plastic.chip().and_then(|chip| chip.sync.on_its_way());
+            sent.is_some_and(|it| it.script == script && it.transaction == Some(transaction))
+        };
+        match card.named(request.expiry, request.sequence).find(has_got) {
+            Some(plastic) => of_plastic(request, product, plastic).ok().flatten(),
+            None => CryptogramCheck::of_request(request, card, product),
+        }
     }
 
     /// Whether the cryptogram covers what chip and terminal say of the holder's verification: the
@@ -157,7 +176,7 @@ pub(super) fn required(
     }
 }
 
-fn of_plastic(
+pub(super) fn of_plastic(
     request: &Request,
     product: &Product,
     (place, plastic): (usize, &Plastic),

@@ -161,19 +161,19 @@ impl Decision {
         trail
     }
 
-    /// Whether it suspends plastics of this card because the PIN retry limit is reached.
-    #[must_use]
-    pub fn suspends(&self, card: &CardState) -> bool {
-        let Some(after) = &self.change else { return false };
-        let mut plastics = card.plastics.iter().zip(&after.plastics);
-        let suspended = plastics.find(|(before, after)| {
-            after.status == CardStatus::Suspended && before.status != CardStatus::Suspended
-        });
-        debug_assert!(
-            suspended.is_none_or(|(_, after)| after.is_suspended_for_pin_tries()),
-            "no rule of authorization suspends a plastic for another reason"
-        );
-        suspended.is_some()
+    /// The places of the plastics of this card that it suspends because the PIN retry limit is
+    /// reached.
+    pub fn suspended(&self, card: &CardState) -> impl Iterator<Item = usize> {
+        let after = self.change.iter().flat_map(|after| &after.plastics);
+        card.plastics.iter().zip(after).enumerate().filter_map(|(place, (before, after))| {
+            let is_suspended =
+                after.status == CardStatus::Suspended && before.status != CardStatus::Suspended;
+            debug_assert!(
+                !is_suspended || after.is_suspended_for_pin_tries(),
+                "no rule of authorization suspends a plastic for another reason"
+            );
+            is_suspended.then_some(place)
+        })
     }
 
     /// The decision where the HSM could not make the answer to the chip: what was found of the

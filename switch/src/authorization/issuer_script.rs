@@ -71,6 +71,16 @@ pub(super) fn observe(
     }
 }
 
+/// Whether chip data are of another transaction than the one whose answer carries a script.
+fn is_other(data: &ChipData, sent: &Sent) -> bool {
+    data.atc.is_some_and(|atc| atc != sent.atc.to_be_bytes())
+}
+
+/// Whether chip data name a script that was sent: by its id, and by no other ATC than its own.
+pub(super) fn is_named(data: &ChipData, sent: &Sent) -> bool {
+    data.script_result(sent.script).is_some() && !is_other(data, sent)
+}
+
 /// Chip data of a message about a transaction that is over.
 #[derive(Clone, Copy)]
 pub(super) struct Told<'a> {
@@ -98,8 +108,7 @@ pub(super) fn observe_end(
     let of_this = |chip: &&ChipData| chip.atc == Some(sent.atc.to_be_bytes());
     let right = told.data.filter(|_| told.is_right).filter(of_this);
     // Ids can come twice: on two plastics, and after a change was given up and sent anew.
-    let is_other = |chip: &&ChipData| chip.atc.is_some_and(|atc| atc != sent.atc.to_be_bytes());
-    let named = told.data.filter(|_| told.is_signed_on).filter(|chip| !is_other(chip)).or(right);
+    let named = told.data.filter(|chip| told.is_signed_on && !is_other(chip, &sent)).or(right);
     let failed = |chip: &ChipData| {
         let tvr = chip.tvr.filter(|_| told.covers_tvr);
         tvr.is_some_and(|tvr| tvr.issuer_authentication_failed() || tvr.script_failed())

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::cards::card_key::{CardKey, SealedPan};
 use crate::cards::chip_state::{Change, Chip, ChipSync, Retention};
-use crate::cards::plastic::{CardStatus, Expiry, Plastic, StatusReason};
+use crate::cards::plastic::{CardStatus, Embossed, Expiry, Plastic, StatusReason};
 use crate::clock::Timestamp;
 use crate::key::Kcv;
 use crate::pin::{KeptPin, PinReference};
@@ -63,6 +63,7 @@ impl CardState {
             return None;
         }
         found.activate(pin, now);
+        card.forget_spare_pins();
         Some(card)
     }
 
@@ -78,8 +79,9 @@ impl CardState {
         self
     }
 
-    /// The card with the plastic at this place in another state. With the last one that is
-    /// terminated, the PIN blocks that wait for chips are deleted.
+    /// The card with the plastic at this place in another state. With one that is terminated, the
+    /// PIN block that waits for its chip is deleted, unless no other has it; with the last one, all
+    /// are.
     #[must_use]
     pub fn with_status(
         &self,
@@ -91,10 +93,24 @@ impl CardState {
         if let Some(plastic) = card.plastics.get_mut(plastic) {
             (plastic.status, plastic.status_reason) = (status, reason);
         }
-        if card.plastics.iter().all(|plastic| plastic.status == CardStatus::Terminated) {
-            card.plastics.iter_mut().for_each(Plastic::forget_pin);
-        }
+        card.forget_spare_pins();
         card
+    }
+
+    /// Deletes the PIN blocks of plastics that are terminated: of each whose PIN, or a newer one, a
+    /// plastic in life has too, and of all where none is in life. The only one is kept, since a
+    /// plastic that is activated later may have to get it.
+    fn forget_spare_pins(&mut self) {
+        let is_alive = |plastic: &&Plastic| plastic.status != CardStatus::Terminated;
+        let alive = || self.plastics.iter().filter(is_alive);
+        let version = |plastic: &Plastic| plastic.kept_pin().map(|(version, _)| version);
+        let (has_any, newest) = (alive().next().is_some(), alive().filter_map(version).max());
+        let is_spare = |plastic: &Plastic| !has_any || version(plastic) <= newest;
+        for plastic in &mut self.plastics {
+            if plastic.status == CardStatus::Terminated && is_spare(plastic) {
+                plastic.forget_pin();
+            }
+        }
     }
 
     /// The card with another PIN: the counter starts at zero, a suspension stays.
@@ -116,22 +132,26 @@ impl CardState {
         for plastic in &mut card.plastics {
             plastic.await_pin(self.pin.version, pin, now);
         }
+        card.forget_spare_pins();
         card
     }
 
     /// The card whose chips must set their PIN try counters back; `None` where every plastic is
-    /// terminated. A change of the PIN does that too, and is not replaced.
+    /// terminated. A change of the PIN does that too, and is not replaced. A plastic that is not
+    /// produced has no chip to unblock.
     #[must_use]
     pub fn with_unblock(&self, now: Timestamp) -> Option<CardState> {
         let is_alive = |plastic: &&mut Plastic| plastic.status != CardStatus::Terminated;
         let mut card = self.clone();
-        let mut is_queued = false;
+        let mut has_any = false;
         for plastic in card.plastics.iter_mut().filter(is_alive) {
-            let sync = plastic.chip().map_or(&ChipSync::InSync, |chip| &chip.sync).unblocked(now);
-            plastic.set_sync(sync);
-            is_queued = true;
+            has_any = true;
+            if plastic.embossed() != Embossed::NotProduced {
+                let known = plastic.chip().map_or(&ChipSync::InSync, |chip| &chip.sync);
+                plastic.set_sync(known.unblocked(now));
+            }
         }
-        is_queued.then_some(card)
+        has_any.then_some(card)
     }
 
     /// The card without the changes that were not carried in time, and the places of the plastics
@@ -231,16 +251,24 @@ impl CardState {
     }
 
     /// The plastic that a request speaks of, with its place: of those that it may mean, the newest
-    /// that is active; if none is, the newest.
+    /// that is active. If none is, the one that says most of why the card declines: one that is
+    /// suspended for PIN tries before one that is blocked otherwise, a renewal that is not active
+    /// yet after both, and one that is terminated, which nobody should hold any more, last.
     #[must_use]
     pub fn plastic(
         &self,
         expiry: Option<Expiry>,
         sequence: Option<u8>,
     ) -> Option<(usize, &Plastic)> {
-        let mut named = self.named(expiry, sequence).rev();
-        let active = named.clone().find(|(_, plastic)| plastic.status == CardStatus::Active);
-        active.or_else(|| named.next())
+        let rank = |plastic: &Plastic| match plastic.status {
+            CardStatus::Active => 4,
+            CardStatus::Suspended if plastic.is_suspended_for_pin_tries() => 3,
+            CardStatus::Suspended | CardStatus::Limited => 2,
+            CardStatus::Unactivated => 1,
+            CardStatus::Terminated => 0,
+        };
+        // Of equals the last, which is the newest.
+        self.named(expiry, sequence).max_by_key(|(_, plastic)| rank(plastic))
     }
 }
 
@@ -259,7 +287,6 @@ pub struct CardIdentity {
 mod tests {
     use super::*;
     use crate::cards::chip_state::{ChangeKind, Sent};
-    use crate::cards::plastic::Embossed;
     use crate::pin::ReferenceValue;
 
     fn at(text: &str) -> Timestamp {
@@ -362,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_request_means_the_newest_active_plastic_of_those_that_it_names() {
-        use CardStatus::{Active, Suspended, Terminated, Unactivated};
+        use CardStatus::{Active, Limited, Suspended, Terminated, Unactivated};
         let place = |states: &[CardStatus], expiry: Option<&[u8]>, sequence| {
             let expiry = expiry.map(|yymm| Expiry::parse(yymm).unwrap());
             reissued(states).plastic(expiry, sequence).map(|(place, _)| place)
@@ -371,8 +398,13 @@ mod tests {
             (&[Active][..], 0),
             (&[Active, Unactivated], 0),
             (&[Active, Active, Terminated], 1),
-            (&[Suspended, Unactivated], 1),
-            (&[Terminated, Suspended, Terminated], 2),
+            (&[Suspended, Unactivated], 0),
+            (&[Unactivated, Limited, Suspended, Unactivated], 2),
+            (&[Suspended, Limited, Terminated], 1),
+            (&[Terminated, Suspended, Terminated], 1),
+            (&[Unactivated, Unactivated, Terminated], 1),
+            (&[Terminated, Unactivated], 1),
+            (&[Terminated, Terminated], 1),
         ] {
             // By what they all have in common, or by nothing.
             for (expiry, sequence) in [
@@ -389,6 +421,21 @@ mod tests {
             }
             assert_eq!(place(states, Some(b"3012"), None), None);
             assert_eq!(place(states, None, Some(9)), None);
+        }
+    }
+
+    /// Later attempts are answered as the last one was, whatever the other plastics are.
+    #[test]
+    fn where_none_is_active_one_that_is_suspended_for_pin_tries_is_meant() {
+        use CardStatus::{Active, Limited, Suspended, Terminated, Unactivated};
+        for (states, place) in [
+            (&[Active, Unactivated][..], 0),
+            (&[Active, Suspended], 0),
+            (&[Limited, Active, Suspended, Limited, Terminated], 1),
+            (&[Active, Active, Unactivated], 1),
+        ] {
+            let card = reissued(states).suspended_for_pin_tries();
+            assert_eq!(card.plastic(None, None).map(|(place, _)| place), Some(place), "{states:?}");
         }
     }
 
@@ -454,7 +501,7 @@ mod tests {
         let card = card.with_status(3, CardStatus::Terminated, StatusReason::REQUESTED);
         assert_eq!(syncs(&card.with_pin_for_chips(&pin, now)), ["pending", "-", "pending", "-"]);
         let unblocked = card.with_unblock(now).unwrap();
-        assert_eq!(syncs(&unblocked), ["pending", "pending", "pending", "-"]);
+        assert_eq!(syncs(&unblocked), ["pending", "-", "pending", "-"]);
         let terminated = reissued(&[CardStatus::Terminated; 2]);
         assert_eq!(terminated.with_unblock(now), None);
         assert_eq!(terminated.with_pin_for_chips(&pin, now), terminated);
@@ -501,10 +548,27 @@ mod tests {
         let terminate = |card: &CardState, place| {
             card.with_status(place, CardStatus::Terminated, StatusReason::REQUESTED)
         };
+        // The chip of the other still waits for it.
         let one = terminate(&card, 0);
-        assert_eq!((syncs(&one), one.needs_key(PEK)), (vec!["pending", "pending"], true));
+        assert_eq!((syncs(&one), one.needs_key(PEK)), (vec!["expired", "pending"], true));
         let both = terminate(&one, 1);
         assert_eq!((syncs(&both), both.needs_key(PEK)), (vec!["expired", "expired"], false));
         assert!(both.needs_key(OTHER), "what the PIN is compared with is no block that waits");
+    }
+    /// A plastic that is produced later may have to get it.
+    #[test]
+    fn a_terminated_plastic_keeps_a_block_that_no_other_has() {
+        let (now, pin) = (at("2026-11-28T12:00:00Z"), KeptPin { block: [7; 8], key: PEK });
+        let card = with_pin_of_two(&[Embossed::Pin(1), Embossed::NotProduced]);
+        let card = card.with_pin_for_chips(&pin, now);
+        let alone = card.with_status(0, CardStatus::Terminated, StatusReason::REQUESTED);
+        assert_eq!((syncs(&alone), alone.needs_key(PEK)), (vec!["pending", "-"], true));
+        let mut produced = alone;
+        produced.plastics[1] = produced.plastics[1].clone().embossed_with(Embossed::Zeros);
+        let active = produced.activated(1, now).unwrap();
+        assert_eq!(syncs(&active), ["expired", "pending"]);
+        // Nor one of an older PIN.
+        let newer = produced.with_pin(card.pin.reference.unwrap()).with_pin_for_chips(&pin, now);
+        assert_eq!(syncs(&newer), ["expired", "pending"]);
     }
 }

@@ -39,7 +39,7 @@ pub struct AddCard {
 /// The PIN of a card that is added.
 pub enum GivenPin {
     /// In clear.
-    Clear(ClearPin),
+    Clear(Box<ClearPin>),
     /// A Visa PIN verification value that was computed elsewhere, digits 0 to 9, and its key index.
     Pvv([u8; PVV_DIGITS], u8),
     /// An IBM 3624 offset that was computed elsewhere.

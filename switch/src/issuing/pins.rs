@@ -23,7 +23,7 @@ pub async fn set<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     token: &str,
-    pin: Result<ClearPin, Refused>,
+    pin: Result<Box<ClearPin>, Refused>,
 ) -> Result<CardView, Refused> {
     let pin = match pin {
         Ok(pin) => pin,

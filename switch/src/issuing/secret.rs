@@ -46,9 +46,9 @@ impl PinText {
     ///
     /// # Errors
     /// [`Refused::Field`].
-    pub fn parse(&self) -> Result<ClearPin, Refused> {
+    pub fn parse(&self) -> Result<Box<ClearPin>, Refused> {
         let expected = Refused::Field { name: "pin", expected: "4 to 12 digits" };
-        ClearPin::parse(self.0.trim_end().as_bytes()).ok_or(expected)
+        ClearPin::parse_in_place(self.0.trim_end().as_bytes()).ok_or(expected)
     }
 }
 

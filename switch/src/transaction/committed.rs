@@ -22,7 +22,7 @@ impl<W: Seams> Switch<W> {
         let is_bypass = decision.bypass.is_some();
         self.metrics.decided(is_bypass, decision.trail());
         if let Some(card) = &card {
-            let suspends = decision.suspends(&card.state);
+            let suspends = decision.suspended(&card.state).next().is_some();
             self.metrics.suspended(suspends);
             if is_bypass {
                 audit(work.session, card, "offline PIN bypassed", id);

@@ -18,7 +18,7 @@ impl<W: Seams> Switch<W> {
     ) -> Decision {
         let Some(card) = card else { return Decision::unchanged(reason) };
         let (state, product) = (&*card.state, &*card.product);
-        let cryptogram = match concluding_cryptogram(&work.request, state, product) {
+        let cryptogram = match concluding_cryptogram(&work.request, state, product, reversed) {
             Some(check) => Some(self.verify_arqc(work, card, check, &mut HsmTime::of(work)).await),
             None => None,
         };

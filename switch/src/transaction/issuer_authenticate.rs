@@ -47,9 +47,14 @@ impl<W: Seams> Switch<W> {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(card) = self.card_of(work).await? else { return Ok(None) };
         let (state, product) = (&card.state, &card.product);
-        let Some(check) = CryptogramCheck::of_request(&work.request, state, product) else {
-            return Ok(None);
+        let (request, transaction) = (&work.request, work.identity.key.digest);
+        let check = match given.chip {
+            ChipAnswer::Script(id) => {
+                CryptogramCheck::of_repeat(request, state, product, (id, transaction))
+            }
+            _ => CryptogramCheck::of_request(request, state, product),
         };
+        let Some(check) = check else { return Ok(None) };
         let script = match (given.chip, state.chip(check.plastic)) {
             (ChipAnswer::Script(id), Some(chip)) => {
                 issuer_script::again(&chip.sync, id).map(|kind| (id, kind))

@@ -417,11 +417,26 @@ pub(super) fn halves(digest: u128) -> [u64; 2] {
 mod tests {
     use std::hash::Hasher;
 
-    use iso_specs::Mti;
+    use iso_specs::{Mti, OutgoingMessage, Spec, decode};
     use siphasher::sip128::Hasher128;
 
     use super::*;
     use crate::authorization::{Route, route};
+
+    /// A message of a card on the network "net", in the dialect of jPOS.
+    fn message(mti: &[u8; 4], more: &[(u8, &[u8])]) -> Request {
+        let dialect = Spec::from_toml(Spec::builtin("iso8583-1987-ascii").unwrap()).unwrap();
+        let mut message = OutgoingMessage::new(Mti::new(*mti).unwrap());
+        message.set(2, b"4761340000000027").set(3, b"010000").set(4, b"000000001250");
+        message.set(7, b"1121120000").set(11, b"004071").set(14, b"2912").set(32, b"0012345");
+        message.set(49, b"978");
+        for (element, value) in more {
+            message.set(*element, value);
+        }
+        let mut frame = Vec::new();
+        message.encode(&dialect, &mut frame).unwrap();
+        Request::parse(&decode(&dialect, &frame).unwrap()).unwrap()
+    }
 
     /// Digests are stored: they must stay as they are.
     #[test]
@@ -436,6 +451,40 @@ mod tests {
             }
             assert_eq!(hasher.digest(parts), stream.finish128().as_u128());
         }
+    }
+
+    /// What earlier releases have stored must still be found: which parts a digest has, in which
+    /// order, and how DE32 and DE37 are trimmed.
+    #[test]
+    fn the_digests_of_a_message_are_those_of_earlier_releases() {
+        let (hasher, card) = (DuplicateHasher::new(&[7; 16]), CardKey([9; 16]));
+        let cryptogram = [0x9F, 0x26, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0x9F, 0x36, 2, 0, 7];
+        let request = message(b"0100", &[(22, b"051"), (37, b"0000004077  "), (55, &cryptogram)]);
+        let key = hasher.key("net", &card, &request);
+        let digest = 0x5618_4175_13B1_4087_D6B4_A38E_0458_3171;
+        let trace = Trace(4_071);
+        assert_eq!(key, DuplicateKey { digest, trace, rrn: 0x2755_7807, kind: MessageKind(0x10) });
+        assert_eq!(hasher.body(&request), BodyDigest(0x441B_C9C0_D48D_5ABC));
+        let parts = hasher.parts("net", &card, &request);
+        let wanted = [
+            0xC486_A66E_1FA4_088B_CE62_7091_2EFF_CAA2,
+            0x4A77_3507_4CDB_5751_BC92_6F54_C952_C6B8,
+            0x6159_CA7E_0E5A_4133_C7A1_3D4C_EEDF_B63D,
+        ];
+        assert_eq!(parts.map(|part| part.digest), wanted);
+
+        // DE90 says all of it, and the reversal has its own DE7, DE11 and DE37.
+        let original = b"010000407111211200000000001234500000000000";
+        let own: [(u8, &[u8]); 4] =
+            [(7, b"1121120500"), (11, b"004072"), (37, b"  0000004078"), (90, original)];
+        let reversal = message(b"0400", &own);
+        let key = hasher.key("net", &card, &reversal);
+        assert_eq!(key.digest, 0x7AB6_4BB6_38C9_ABC2_8939_F2B0_D589_38D4);
+        assert_eq!((key.rrn, key.trace), (0xE97D_5D11, Trace(300_004_072)));
+        assert_eq!(hasher.body(&reversal), BodyDigest(0x9333_A3FC_CBCC_AA68));
+        let named = hasher.named("net", &Sought::all(&reversal, Some(card))[0]).unwrap();
+        let original = Original { digest, kind: Some(MessageKind(0x10)), rrn: None };
+        assert_eq!((named.original, named.trace), (original, trace));
     }
 
     #[test]

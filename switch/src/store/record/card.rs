@@ -291,7 +291,7 @@ pub fn snapshot_card(entry: &CardEntry) -> Vec<u8> {
 mod tests {
     use super::super::stored::tests::reads_back;
     use super::*;
-    use crate::cards::chip_state::Chip;
+    use crate::cards::chip_state::{AtcWindow, Chip};
 
     fn reference(value: ReferenceValue) -> PinReference {
         PinReference { value, key: Kcv([1, 2, 3]) }
@@ -352,5 +352,31 @@ mod tests {
             reads_back(&plastic);
         }
         assert!(Embossed::read(&mut &[4; 5][..]).is_err());
+    }
+    /// Stored bytes must stay as they are.
+    #[test]
+    fn a_plastic_is_these_bytes() {
+        let mut plastic = Plastic::new(Expiry::parse(b"2912").unwrap(), 7);
+        (plastic.status, plastic.status_reason) = (CardStatus::Suspended, StatusReason(22));
+        let counters = AtcWindow { highest: 0x0102, seen: 0x0304_0506, retry: None };
+        let chip = Chip { counters, has_script_pin: true, ..Chip::default() };
+        let mut with_both = plastic.clone().with_token("own".into());
+        with_both.set_chip(chip);
+        let head = *b"2912\x07\x03\x16";
+        let own = *b"\x01\x03own\x01\x02\x01\x06\x05\x04\x03\0\0\x01";
+        for (embossed, bytes) in [
+            (Embossed::NotProduced, &[0][..]),
+            (Embossed::NoPin, &[1]),
+            (Embossed::Zeros, &[2]),
+            (Embossed::Pin(0x0001_0203), &[3, 3, 2, 1, 0]),
+        ] {
+            for (plastic, rest) in [(&plastic, &[0, 0][..]), (&with_both, &own)] {
+                let plastic = plastic.clone().embossed_with(embossed);
+                let mut out = Vec::new();
+                plastic.put(&mut out);
+                assert_eq!(out, [&head[..], bytes, rest].concat());
+                reads_back(&plastic);
+            }
+        }
     }
 }
