@@ -1,24 +1,24 @@
 //! The states of a plastic: from which to which one a call moves it, through which channel and for
-//! which reasons, and what others are told. The suspension by the last wrong PIN is no call: that
-//! is in `pin`, and so are all other rules of the counter of wrong PINs but one: who makes a
-//! plastic ACTIVE sets the counter to zero (R92).
+//! which reasons, and what others are told. The suspension by the last wrong PIN is no call, and is
+//! in `pin`. Whoever makes a plastic ACTIVE sets the counter of wrong PINs to zero (R92).
 //!
-//! The providers say what states, channels and reason codes there are, that a suspension by the PIN
-//! retry limit can be lifted or made final by a call (R90, R91), and that it waits for one (R98).
+//! The providers say what states, channels and reason codes there are, that a call can lift a
+//! suspension at the PIN retry limit or make it final (R90, R91), and that it waits for one (R98).
 //! Where they are silent, it is decided here:
 //!
 //! - A plastic that is not activated yet goes to ACTIVE or TERMINATED only. It can pay nothing, so
 //!   that there is nothing to suspend, and suspended it would not be known any more that its first
 //!   activation, with which clocks begin, is still to come.
-//! - The first activation is the cardholder's (R182), so that it comes through API, IVR or ADMIN.
-//!   FRAUD, which says that somebody looks after fraud, may lift what it has blocked.
+//! - The first activation is the cardholder's (R182): it comes through API, IVR or ADMIN. Somebody
+//!   who looks after fraud lifts what was blocked, but activates nothing.
 //! - SYSTEM is a program that acts by itself, and nothing heals by itself (R98): it makes no plastic
-//!   ACTIVE, and no suspension a LIMITED, but may block and terminate.
-//! - SUSPENDED to SUSPENDED and LIMITED to LIMITED put down another reason, and others are told: the
-//!   newest reason counts. ACTIVE to ACTIVE tells nothing, but sets the counter to zero.
-//! - No call has the reason code 22, also not one through SYSTEM, which any program may name: it says
-//!   that the switch itself has counted wrong PINs.
-//! - A call without a reason code has 00 for a first activation, and else 01.
+//!   ACTIVE and no suspended one LIMITED, but may block and terminate.
+//! - SUSPENDED to SUSPENDED and LIMITED to LIMITED put down another reason and tell others, since
+//!   the newest reason counts. ACTIVE to ACTIVE tells nobody, and sets the counter to zero.
+//! - No call has the reason code 22, which says that the switch itself has counted wrong PINs: not
+//!   even one through SYSTEM, which any program may name.
+//! - The reason code 00 is of a first activation alone, which may have another; 18 and 19 lead to
+//!   ACTIVE alone. Without one it is 00 for a first activation and else 01.
 
 use std::fmt;
 
