@@ -176,7 +176,7 @@ pub enum SoftwareCommand {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Done: the card as it is now.
-    Card(CardView),
+    Card(Box<CardView>),
     /// Done, and nothing to show.
     Done,
     /// Done: the product as it is now.
@@ -221,13 +221,13 @@ impl<T: Into<Reply>> From<Result<T, Refused>> for Reply {
 
 impl From<CardView> for Reply {
     fn from(card: CardView) -> Reply {
-        Reply::Card(card)
+        Reply::Card(Box::new(card))
     }
 }
 
 impl From<Option<CardView>> for Reply {
     fn from(card: Option<CardView>) -> Reply {
-        card.map_or(Reply::Done, Reply::Card)
+        card.map_or(Reply::Done, Reply::from)
     }
 }
 

@@ -162,16 +162,7 @@ impl Player {
                 let (card, place) = self.place(plastic);
                 self.switch().set_status(&card, place, known.unwrap(), reason).await;
             }
-            ["transition", card, state, channel, reason_code] => {
-                let form = TransitionForm {
-                    token: (*card).to_owned(),
-                    state: (*state).to_owned(),
-                    channel: (*channel).to_owned(),
-                    reason_code: Some((*reason_code).to_owned()).filter(|code| code != "-"),
-                    reason: None,
-                };
-                self.transition(form, &expected).await;
-            }
+            ["transition", asked @ ..] => self.transition(asked, &expected).await,
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
             ["hsm", "takes", time] => self.switch().hsm.set_takes(duration(time)),
@@ -329,7 +320,11 @@ impl Player {
     }
 
     /// A transition, and the event of its commit.
-    async fn transition(&mut self, form: TransitionForm, expected: &[&str]) {
+    async fn transition(&mut self, asked: &[&str], expected: &[&str]) {
+        let asked: [&str; 4] = asked.try_into().expect("card, state, channel and reason code");
+        let [token, state, channel, reason_code] = asked.map(str::to_owned);
+        let reason_code = Some(reason_code).filter(|code| code != "-");
+        let form = TransitionForm { token, state, channel, reason_code, reason: None };
         let told = async |switch: &SwitchUnderTest| {
             let page = switch.switch.store.events(EventId::NONE, PAGE_ITEMS_MAX).await.unwrap();
             let of_calls = page.items.into_iter().filter_map(|(_, told)| match told {
@@ -338,7 +333,7 @@ impl Player {
             });
             of_calls.collect::<Vec<_>>()
         };
-        let (before, state) = (told(self.switch()).await, form.state.clone());
+        let before = told(self.switch()).await;
         let outcome = execute(&self.switch().switch, Command::Transition(form)).await;
         let told = told(self.switch()).await.split_off(before.len());
         let found = match (outcome, told.as_slice()) {
@@ -348,7 +343,7 @@ impl Player {
             }
             (control::Reply::Card(_), []) => "none".to_owned(),
             (control::Reply::Card(_), [event]) => {
-                assert_eq!(event.after.unwrap().status.name(), state, "{}", self.at);
+                assert_eq!(event.after.unwrap().status.name(), asked[1], "{}", self.at);
                 event.kind.name().replace("cardtransition.", "")
             }
             other => panic!("{}: {other:?}", self.at),
