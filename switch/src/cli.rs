@@ -20,6 +20,7 @@ use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{
     self, CardForm, Command, ControlRequest, Conversation, Refusal, Reply, SoftwareCommand,
+    TransitionForm,
 };
 use switch::event::Actor;
 use switch::hsm::software::keys::KeysError;
@@ -120,6 +121,22 @@ pub(crate) enum CardAction {
     Activate {
         /// Its token.
         token: String,
+    },
+    /// Move a card to another state.
+    Transition {
+        /// Its token.
+        token: String,
+        /// ACTIVE, LIMITED, SUSPENDED or TERMINATED, which is final.
+        state: String,
+        /// By which way it was asked for: API, IVR, FRAUD, ADMIN or SYSTEM.
+        #[arg(long, default_value = "ADMIN")]
+        channel: String,
+        /// Why: 00 to 32, or 86. Without it 00 for a first activation, and else 01.
+        #[arg(long, value_name = "NN")]
+        reason_code: Option<String>,
+        /// The same in words, at most 255 characters. The audit shows them without digits.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Set its PIN, read from standard input: 4 to 12 digits.
     SetPin {
@@ -290,6 +307,15 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
     let command = match action {
         CardAction::Show { token } => Command::Show { token: token.clone() },
         CardAction::Activate { token } => Command::Activate { token: token.clone() },
+        CardAction::Transition { token, state, channel, reason_code, reason } => {
+            Command::Transition(TransitionForm {
+                token: token.clone(),
+                state: state.clone(),
+                channel: channel.clone(),
+                reason_code: reason_code.clone(),
+                reason: reason.clone(),
+            })
+        }
         CardAction::SetPin { token } => {
             let pin = PinText::new(Zeroizing::new(read_line()?.trim().to_owned()));
             Command::SetPin { token: token.clone(), pin }

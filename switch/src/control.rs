@@ -17,19 +17,21 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::authorization::{Channel, Transition};
+use crate::cards::CardStatus;
 use crate::config::ProductSettings;
 use crate::event::Actor;
 use crate::hsm::software::SoftwareHsm;
 use crate::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
 use crate::issuing::{
     ApiKeyView, CardView, Code, EventPage, ProductView, Refused, TransactionPage, api_keys, cards,
-    cryptogram, events, history, keys, pins, products,
+    cryptogram, events, history, keys, pins, products, transitions,
 };
 use crate::listener::Door;
 use crate::place::{self, at};
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
-pub use form::{CardForm, NewState};
+pub use form::{CardForm, NewState, TransitionForm};
 
 /// Longest request or answer, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -48,6 +50,8 @@ pub enum Command {
         /// Its token.
         token: String,
     },
+    /// Moves it to another state.
+    Transition(TransitionForm),
     /// Sets its PIN.
     SetPin {
         /// Its token.
@@ -186,7 +190,7 @@ pub enum SoftwareCommand {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Done: the card as it is now.
-    Card(CardView),
+    Card(Box<CardView>),
     /// Done, and nothing to show.
     Done,
     /// Done: the product as it is now.
@@ -235,13 +239,13 @@ impl<T: Into<Reply>> From<Result<T, Refused>> for Reply {
 
 impl From<CardView> for Reply {
     fn from(card: CardView) -> Reply {
-        Reply::Card(card)
+        Reply::Card(Box::new(card))
     }
 }
 
 impl From<Option<CardView>> for Reply {
     fn from(card: Option<CardView>) -> Reply {
-        card.map_or(Reply::Done, Reply::Card)
+        card.map_or(Reply::Done, Reply::from)
     }
 }
 
@@ -322,7 +326,13 @@ pub async fn answer<W: Seams<Hsm = SoftwareHsm>>(
 pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Command) -> Reply {
     match command {
         Command::Show { token } => cards::show(switch, actor, &token).await.into(),
-        Command::Activate { token } => cards::activate(switch, actor, &token).await.into(),
+        Command::Activate { token } => {
+            let activation = Transition::new(CardStatus::Active, Channel::Admin);
+            transitions::transition(switch, actor, &token, Ok(activation)).await.into()
+        }
+        Command::Transition(form) => {
+            transitions::transition(switch, actor, &form.token, form.parse()).await.into()
+        }
         Command::SetPin { token, pin } => {
             pins::set(switch, actor, &token, pin.parse()).await.into()
         }

@@ -10,7 +10,7 @@ use compact_str::{CompactString, ToCompactString};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EventKind {
-    /// The PIN retry limit was reached, and the card is SUSPENDED.
+    /// The card is SUSPENDED: by a call, or because the PIN retry limit was reached.
     StateSuspended = 1,
     /// A change of the PIN did not reach the chip within OFPBE, and its PIN block is deleted.
     PinChangeExpired = 2,
@@ -26,11 +26,15 @@ pub enum EventKind {
     PinUnblockQueued = 7,
     /// The card was removed from the store.
     Removed = 8,
+    /// The card is LIMITED.
+    StateLimited = 9,
+    /// The card is TERMINATED, which is final.
+    StateTerminated = 10,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 8] = [
+    pub const ALL: [EventKind; 10] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -39,6 +43,8 @@ impl EventKind {
         EventKind::PinChanged,
         EventKind::PinUnblockQueued,
         EventKind::Removed,
+        EventKind::StateLimited,
+        EventKind::StateTerminated,
     ];
 
     /// The stored number.
@@ -65,6 +71,8 @@ impl EventKind {
             EventKind::PinChanged => "cardactions.pin.changed",
             EventKind::PinUnblockQueued => "cardactions.pin.unblock.queued",
             EventKind::Removed => "cardactions.card.removed",
+            EventKind::StateLimited => "cardtransition.state.limited",
+            EventKind::StateTerminated => "cardtransition.state.terminated",
         }
     }
 }

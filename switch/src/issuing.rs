@@ -8,6 +8,7 @@ pub mod audit;
 pub mod secret;
 mod change;
 pub mod cards;
+pub mod transitions;
 pub mod pins;
 pub mod products;
 pub mod api_keys;

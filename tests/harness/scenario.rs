@@ -29,7 +29,9 @@
 //! show A -> SUSPENDED 22 tries=3        state, reason code, counter; atc: highest of its chip;
 //!                                       sync: what waits for its chip
 //! activate A, set-pin A 1234            the commands; `-> refused` where they are
-//! status A TERMINATED 01                a state that no command leads to
+//! transition A SUSPENDED API 10         `card transition`; `-`: without a reason code
+//!   -> state.suspended                  what others are told; `none`; `refused` and the code
+//! status A TERMINATED 01                a state, whatever it was before
 //! reissue A 3112/02 embossed=0000       one more plastic, not activated; embossed with none, a
 //!                                       version of the PIN, or `not` yet
 //! 0100 A/02, show A/02, status A/02 ... the plastic of A with this sequence number, as `activate
@@ -53,11 +55,11 @@ use std::time::Duration;
 use iso_specs::{Mti, Spec};
 use switch::cards::{CardStatus, Embossed};
 use switch::clock::Timestamp;
-use switch::control::{self, Command};
+use switch::control::{self, Command, TransitionForm};
 use switch::event::EventKind;
 use switch::store::Store;
-use switch::store::page::TransactionFilter;
-use switch::store::record::{Event, Part};
+use switch::store::page::{PAGE_ITEMS_MAX, TransactionFilter};
+use switch::store::record::{Event, EventId, Part, Told};
 use tokio::io::DuplexStream;
 
 use crate::chip::{drop_sequence, forge_cryptogram, is_believed, set_chip_data};
@@ -161,6 +163,7 @@ impl Player {
                 let (card, place) = self.place(plastic);
                 self.switch().set_status(&card, place, known.unwrap(), reason).await;
             }
+            ["transition", asked @ ..] => self.transition(asked, &expected).await,
             ["wait", time] => self.clock.advance(duration(time)),
             ["restart"] => self.restart().await,
             ["hsm", "takes", time] => self.switch().hsm.set_takes(duration(time)),
@@ -315,6 +318,38 @@ impl Player {
         let plastics = format!("plastics={}", shown.plastics.len());
         let found = [shown.state, shown.reason_code, plastic, plastics];
         assert_eq!(expected, found, "{}", self.at);
+    }
+
+    /// A transition, and the event of its commit.
+    async fn transition(&mut self, asked: &[&str], expected: &[&str]) {
+        let asked: [&str; 4] = asked.try_into().expect("card, state, channel and reason code");
+        let [token, state, channel, reason_code] = asked.map(str::to_owned);
+        let reason_code = Some(reason_code).filter(|code| code != "-");
+        let form = TransitionForm { token, state, channel, reason_code, reason: None };
+        let told = async |switch: &SwitchUnderTest| {
+            let page = switch.switch.store.events(EventId::NONE, PAGE_ITEMS_MAX).await.unwrap();
+            let of_calls = page.items.into_iter().filter_map(|(_, told)| match told {
+                Told::Event(event, None) => Some(*event),
+                _ => None,
+            });
+            of_calls.collect::<Vec<_>>()
+        };
+        let before = told(self.switch()).await;
+        let outcome = execute(&self.switch().switch, Command::Transition(form)).await;
+        let told = told(self.switch()).await.split_off(before.len());
+        let found = match (outcome, told.as_slice()) {
+            (control::Reply::Refused(why), []) => {
+                let code = serde_json::to_value(why.code).unwrap();
+                format!("refused {}", code.as_str().unwrap())
+            }
+            (control::Reply::Card(_), []) => "none".to_owned(),
+            (control::Reply::Card(_), [event]) => {
+                assert_eq!(event.after.unwrap().status.name(), asked[1], "{}", self.at);
+                event.kind.name().replace("cardtransition.", "")
+            }
+            other => panic!("{}: {other:?}", self.at),
+        };
+        assert_eq!(found, expected.join(" "), "{}", self.at);
     }
 
     /// What the last transaction of a card told others, of a plastic where one is named.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use switch::authorization::{Channel, Transition};
 use switch::cache::Card;
 use switch::cache::NewCard;
 use switch::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
@@ -300,7 +301,8 @@ impl SwitchUnderTest {
     /// Activates the plastic of a card at this place.
     pub async fn activate_plastic(&self, token: &str, plastic: usize) {
         let now = self.clock.now();
-        self.change(token, |card| card.activated(plastic, now).unwrap()).await;
+        let activation = Transition::new(CardStatus::Active, Channel::Admin);
+        self.change(token, |card| activation.apply(card, plastic, now).unwrap().0).await;
     }
 
     /// `pinswitch card activate`.

@@ -9,7 +9,7 @@ import time
 
 import messages
 import pytest
-from messages import CARD_1, Card, authorization, pan_of
+from messages import CARD_1, Card, authorization, other_pin, pan_of
 from process import BINARY, run
 
 ADDED = Card("added-1", pan_of("476135", 314), "123456789012")
@@ -49,8 +49,8 @@ def code_of(switch, card, pin):
 def test_show_prints_the_card_without_its_pan(either):
     assert either.show(CARD_1.token) == {
         "token": "demo-card-1", "card_product_token": "demo-debit", "state": "ACTIVE",
-        "reason_code": "00", "pin_is_set": True, "pin_try_counter": 0,
-        "chip_sync": "in_sync",
+        "reason_code": "00", "state_reason": "New card activated", "pin_is_set": True,
+        "pin_try_counter": 0, "chip_sync": "in_sync",
         "pan": "476134______0019", "last_four": "0019", "expiration": "2912",
         "pan_sequence_number": "01",
     }
@@ -68,8 +68,126 @@ def test_add_activate_and_set_pin_work_on_a_card(either):
     assert code_of(either, ADDED, ADDED.pin) == "55"
 
 
+def moved(switch, *words):
+    """State and reason code of CARD_1 after a transition."""
+    shown = json.loads(switch.done("card", "transition", CARD_1.token, *words))
+    assert shown == switch.show(CARD_1.token)
+    return shown["state"], shown["reason_code"], shown["pin_try_counter"]
+
+
+def answer_of(switch, pin=CARD_1.pin):
+    with switch.connect() as link:
+        answer = link.ask(authorization(CARD_1, pin))
+        return answer.code, answer.reason
+
+
+def test_a_card_is_limited_suspended_reinstated_and_terminated(either):
+    assert moved(either, "LIMITED", "--channel", "API", "--reason-code", "05") == \
+        ("LIMITED", "05", 0)
+    assert code_of(either, CARD_1, CARD_1.pin) == "62"
+    assert moved(either, "ACTIVE", "--reason-code", "18") == ("ACTIVE", "18", 0)
+    assert code_of(either, CARD_1, CARD_1.pin) == "00"
+    assert moved(either, "SUSPENDED") == ("SUSPENDED", "01", 0)
+    assert code_of(either, CARD_1, CARD_1.pin) == "62"
+    assert moved(either, "ACTIVE") == ("ACTIVE", "01", 0)
+    assert moved(either, "TERMINATED", "--reason-code", "10", "--reason", "lost") == \
+        ("TERMINATED", "10", 0)
+    assert either.show(CARD_1.token)["state_reason"] == "Card reported lost"
+    assert code_of(either, CARD_1, CARD_1.pin) == "62"
+    refused = either.command("card", "activate", CARD_1.token)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "TERMINATED to ACTIVE: the card is TERMINATED, which is final" in refused.stderr
+
+
+def test_to_active_the_counter_is_zero_again_and_the_right_pin_works(switch):
+    wrong = other_pin(CARD_1.pin)
+    assert [answer_of(switch, wrong) for _ in range(3)] == \
+        [("55", "1809"), ("55", "1809"), ("75", "1872")]
+    assert answer_of(switch) == ("75", "1872")
+    shown = switch.show(CARD_1.token)
+    assert (shown["reason_code"], shown["pin_try_counter"]) == ("22", 3)
+    assert shown["state_reason"] == "Pin Retry Limit Reached"
+    assert moved(switch, "SUSPENDED", "--reason-code", "10") == ("SUSPENDED", "10", 3)
+    assert answer_of(switch) == ("62", "1004")
+    assert moved(switch, "ACTIVE", "--channel", "IVR", "--reason-code", "32") == ("ACTIVE", "32", 0)
+    assert [answer_of(switch, wrong) for _ in range(2)] == [("55", "1809")] * 2
+    assert answer_of(switch) == ("00", "0000")
+    # Each was told, and by whom it was done.
+    told = [json.loads(line) for line in switch.done("events").splitlines()]
+    told = [event for event in told if event["type"].startswith("cardtransition.state.")][-3:]
+    assert [event["type"].rsplit(".")[-1] for event in told] == \
+        ["suspended", "suspended", "reinstated"]
+    assert [event["actor"]["kind"] for event in told] == ["network", "user", "user"]
+    assert told[2]["before"] == {"state": "SUSPENDED", "reason_code": "10"}
+    assert told[2]["after"] == {"state": "ACTIVE", "reason_code": "32"}
+    switch.kill()
+    switch.start()
+    assert switch.show(CARD_1.token)["reason_code"] == "32"
+    assert answer_of(switch) == ("00", "0000")
+
+
+@pytest.mark.parametrize("words, text", [
+    (["UNACTIVATED"], "ACTIVE to UNACTIVATED: no card becomes UNACTIVATED again"),
+    (["ACTIVE", "--channel", "SYSTEM"], "ACTIVE to ACTIVE: not through the channel SYSTEM"),
+    (["ACTIVE", "--reason-code", "00"],
+     "not with the reason code 00, which is of a first activation"),
+    (["SUSPENDED", "--reason-code", "18"], "not with the reason code 18, which leads to ACTIVE"),
+    (["SUSPENDED", "--reason-code", "22", "--channel", "SYSTEM"],
+     "not with the reason code 22, which only the switch gives"),
+    (["suspended"], "state: expected ACTIVE, LIMITED, SUSPENDED or TERMINATED"),
+    (["SUSPENDED", "--channel", "FAX"], "channel: expected API, IVR, FRAUD, ADMIN or SYSTEM"),
+    (["SUSPENDED", "--reason-code", "33"], "reason_code: expected 00 to 32, or 86"),
+    (["SUSPENDED", "--reason", "x" * 256], "reason: expected at most 255 characters"),
+])
+def test_a_transition_that_is_refused_says_why_and_leaves_the_card_as_it_was(switch, words, text):
+    answer_of(switch, other_pin(CARD_1.pin))
+    before, events = switch.show(CARD_1.token), switch.done("events")
+    refused = switch.command("card", "transition", CARD_1.token, *words)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert text in refused.stderr
+    assert switch.show(CARD_1.token) == before and before["pin_try_counter"] == 1
+    assert switch.done("events") == events
+    assert answer_of(switch) == ("00", "0000")
+
+
+def test_a_card_that_is_not_activated_is_only_activated_or_terminated(switch):
+    switch.add(ADDED, activate=False)
+    for state in ("SUSPENDED", "LIMITED"):
+        refused = switch.command("card", "transition", ADDED.token, state)
+        assert refused.returncode == 1 and "not activated yet" in refused.stderr
+    assert switch.show(ADDED.token)["state"] == "UNACTIVATED"
+    switch.done("card", "transition", ADDED.token, "ACTIVE", "--channel", "IVR")
+    assert switch.show(ADDED.token)["reason_code"] == "00"
+    assert code_of(switch, ADDED, ADDED.pin) == "00"
+
+
+def test_the_reason_of_a_transition_is_in_the_audit_without_its_digits(switch):
+    spaced = f"{CARD_1.pan[:4]} {CARD_1.pan[4:8]}-{CARD_1.pan[8:]}"
+    words = f"lost {CARD_1.pan} or {spaced}, PIN {CARD_1.pin}\naudit: forged"
+    switch.done("card", "transition", CARD_1.token, "SUSPENDED", "--reason-code", "10",
+                "--reason", words)
+    refused = switch.command("card", "transition", CARD_1.token, "ACTIVE", "--channel", "SYSTEM",
+                             "--reason", words)
+    # What cannot be read may hold anything.
+    unread = switch.command("card", "transition", CARD_1.token, CARD_1.pan, "--channel", CARD_1.pan,
+                            "--reason-code", CARD_1.pin, "--reason", words)
+    assert (refused.returncode, unread.returncode) == (1, 1)
+    audited = [line for line in switch.log().splitlines() if 'action="transition"' in line]
+    assert len(audited) == 3
+    for line, state, channel in zip(audited, ["SUSPENDED", "ACTIVE"], ["ADMIN", "SYSTEM"]):
+        assert f'token="{CARD_1.token}" state="{state}" channel="{channel}"' in line
+        assert "lost **************** or **** ****-********, PIN ****" in line
+        assert f"actor=user {os.getuid()}" in line
+    assert "reason_code=10" in audited[0]
+    for said in (switch.log(), refused.stderr, unread.stderr):
+        for secret in (CARD_1.pan, CARD_1.pan[8:], spaced, f"PIN {CARD_1.pin}"):
+            assert secret not in said
+    assert not any(line.startswith("audit: forged") for line in switch.log().splitlines())
+
+
 @pytest.mark.parametrize("words", [
     ["show", "nobody"], ["activate", "nobody"], ["set-pin", "nobody"],
+    ["transition", "nobody", "SUSPENDED"],
 ])
 def test_an_unknown_card_is_refused(either, words):
     result = either.command("card", *words, stdin="1234\n")
@@ -138,11 +256,12 @@ def test_a_token_of_other_digits_is_a_token(switch, token):
 
 
 def test_a_pan_in_place_of_a_token_is_not_logged(switch):
-    for words in (["show"], ["activate"], ["set-pin"]):
-        result = switch.command("card", *words, "4761350000000778", stdin="1234\n")
+    for words in (["show"], ["activate"], ["set-pin"], ["transition"]):
+        more = ["SUSPENDED"] if words == ["transition"] else []
+        result = switch.command("card", *words, "4761350000000778", *more, stdin="1234\n")
         assert (result.returncode, result.stdout) == (1, "")
         assert "4761350000000778" not in result.stderr
-    assert switch.log().count("audit") >= 3
+    assert switch.log().count("audit") >= 4
     assert "4761350000000778" not in switch.log() and "0778" not in switch.log()
 
 

@@ -50,21 +50,18 @@ impl CardState {
     }
 
     /// The card with the plastic at this place made active: the counter starts at zero, the PIN
-    /// stays, and so does the suspension of any other plastic. A terminated plastic is final and
-    /// gives `None`.
+    /// stays, and so does the suspension of any other plastic.
     #[must_use]
-    pub fn activated(&self, plastic: usize, now: Timestamp) -> Option<CardState> {
+    pub fn activated(&self, plastic: usize, reason: StatusReason, now: Timestamp) -> CardState {
         let pin = self.plastics.iter().filter_map(Plastic::kept_pin);
         let pin = pin.max_by_key(|(version, _)| *version);
         let pin = pin.filter(|(version, _)| *version == self.pin.version);
         let mut card = self.with_tries(0);
-        let found = card.plastics.get_mut(plastic)?;
-        if found.status == CardStatus::Terminated {
-            return None;
+        if let Some(plastic) = card.plastics.get_mut(plastic) {
+            plastic.activate(reason, pin, now);
         }
-        found.activate(pin, now);
         card.forget_spare_pins();
-        Some(card)
+        card
     }
 
     /// The card whose PIN retry limit was reached: every plastic in use is suspended.
@@ -338,7 +335,7 @@ mod tests {
         assert!((0..2).all(|place| change_of(&card, place).since.is_none()));
         assert!((0..2).all(|place| change_of(&card, place).set_at == Some(made)));
         for place in 0..2 {
-            let card = card.activated(place, activated).unwrap();
+            let card = card.activated(place, StatusReason::NONE, activated);
             let [this, other] = [place, 1 - place].map(|place| change_of(&card, place));
             assert_eq!((this.since, this.set_at), (Some(activated), None));
             assert_eq!((other.since, other.set_at), (None, Some(made)));
@@ -467,13 +464,12 @@ mod tests {
         ];
         assert_eq!(states(&after), wanted);
         let now = at("2026-11-28T12:00:00Z");
-        for (place, reason) in [(0, 1), (1, 0), (2, 1), (3, 1), (5, 1)] {
-            let lifted = after.activated(place, now).unwrap();
+        for place in [0, 1, 2, 3, 5] {
+            let lifted = after.activated(place, StatusReason::REQUESTED, now);
             let mut wanted = wanted.to_vec();
-            wanted[place] = (Active, reason);
+            wanted[place] = (Active, 1);
             assert_eq!((states(&lifted), lifted.pin.tries), (wanted, 0));
         }
-        assert_eq!((after.activated(4, now), after.activated(6, now)), (None, None));
     }
 
     /// A card whose PIN was just set, with plastics that were produced so and are not activated;
@@ -523,7 +519,8 @@ mod tests {
             let mut card = card.with_pin_for_chips(&pin, now);
             let produced = card.plastics.pop().unwrap().embossed_with(embossed);
             card.plastics.push(produced);
-            let active = card.activated(1, later).unwrap();
+            let activated = |card: &CardState| card.activated(1, StatusReason::NONE, later);
+            let active = activated(&card);
             let change = Change::new(ChangeKind::Pin { version: 2, pin: pin.clone() }, Some(later));
             let wanted = waits.then_some(ChipSync::Pending(change));
             let known = active.chip(1).map(|chip| chip.sync.clone());
@@ -531,12 +528,12 @@ mod tests {
             assert_eq!(active.chip(0), card.chip(0));
             // Neither of a later activation, nor of a PIN whose block is deleted.
             let again = card.with_status(1, CardStatus::Suspended, StatusReason::REQUESTED);
-            assert_eq!(again.activated(1, later).unwrap().chip(1), None);
+            assert_eq!(activated(&again).chip(1), None);
             let retention = Retention { ofpbe: 1, unactivated: 1 };
             let (expired, _) = card.with_expired_changes(retention, later).unwrap();
-            assert_eq!(expired.activated(1, later).unwrap().chip(1), None);
+            assert_eq!(activated(&expired).chip(1), None);
             let newer = CardState { pin: OnlinePin { version: 3, ..card.pin }, ..card };
-            assert_eq!(newer.activated(1, later).unwrap().chip(1), None);
+            assert_eq!(activated(&newer).chip(1), None);
         }
     }
 

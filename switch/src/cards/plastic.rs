@@ -46,6 +46,12 @@ impl CardStatus {
             CardStatus::Terminated => "TERMINATED",
         }
     }
+
+    /// The state of this name on the API.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<CardStatus> {
+        CardStatus::ALL.into_iter().find(|status| status.name() == name)
+    }
 }
 
 /// Why a plastic is in its state: the two-digit reason code of the API.
@@ -57,8 +63,62 @@ impl StatusReason {
     pub const NONE: StatusReason = StatusReason(0);
     /// 01: requested by the issuer.
     pub const REQUESTED: StatusReason = StatusReason(1);
+    /// 18: information of the cardholder was validated.
+    pub const INFORMATION_VALIDATED: StatusReason = StatusReason(18);
+    /// 19: activity of the card was validated.
+    pub const ACTIVITY_VALIDATED: StatusReason = StatusReason(19);
     /// 22: the PIN retry limit was reached.
     pub const PIN_RETRY_LIMIT: StatusReason = StatusReason(22);
+
+    /// From two digits; `None` for a code that the API does not have.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<StatusReason> {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let code = StatusReason(text.parse().ok().filter(|_| digits)?);
+        code.words().map(|_| code)
+    }
+
+    /// What it stands for; `None` for a code that the API does not have.
+    #[must_use]
+    pub const fn words(self) -> Option<&'static str> {
+        Some(match self.0 {
+            0 => "New card activated",
+            1 => "Requested by the issuer",
+            2 => "Inactivity over time",
+            3 => "No mail at this address",
+            4 => "Negative account balance",
+            5 => "Account under review",
+            6 => "Suspicious activity",
+            7 => "Activity outside the programme's parameters",
+            8 => "Fraud confirmed",
+            9 => "Match with a sanctions list",
+            10 => "Card reported lost",
+            11 => "Card cloned",
+            12 => "Account or card compromised",
+            13 => "Temporary hold or leave",
+            14 => "Initiated by the platform",
+            15 => "Initiated by the card's issuer",
+            16 => "Card expired",
+            17 => "Failed KYC",
+            18 => "Information validated",
+            19 => "Account activity validated",
+            20 => "Before the normalization of reason codes",
+            21 => "Initiated by a third party",
+            22 => "Pin Retry Limit Reached",
+            23 => "Card reported stolen",
+            24 => "Address issue",
+            25 => "Name issue",
+            26 => "SSN issue",
+            27 => "Date of birth issue",
+            28 => "E-mail issue",
+            29 => "Phone issue",
+            30 => "Account and fulfillment differ",
+            31 => "Other",
+            32 => "Request to unblock",
+            86 => "Death of the cardholder",
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for StatusReason {
@@ -271,10 +331,14 @@ impl Plastic {
     /// It is made active. With its first activation the changes that wait for it begin to count;
     /// and where its chip was produced with another PIN than the card's, `current`, that waits from
     /// now on.
-    pub(super) fn activate(&mut self, current: Option<(u32, &KeptPin)>, now: Timestamp) {
+    pub(super) fn activate(
+        &mut self,
+        reason: StatusReason,
+        current: Option<(u32, &KeptPin)>,
+        now: Timestamp,
+    ) {
         let is_first = self.status == CardStatus::Unactivated;
-        self.status_reason = if is_first { StatusReason::NONE } else { StatusReason::REQUESTED };
-        self.status = CardStatus::Active;
+        (self.status, self.status_reason) = (CardStatus::Active, reason);
         if let Some((version, pin)) = current.filter(|_| is_first)
             && self.lacks(version)
         {

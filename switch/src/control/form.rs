@@ -1,9 +1,12 @@
-//! A new card as the command line and its files write it: texts, with the names of the API.
+//! A new card, and a transition, as the command line and its files write it: texts, with the names
+//! of the API.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::cards::{Expiry, Pan};
+use crate::authorization::transition::ReasonText;
+use crate::authorization::{Channel, Transition};
+use crate::cards::{CardStatus, Expiry, Pan, StatusReason};
 use crate::issuing::Refused;
 use crate::issuing::cards::{AddCard, GivenPin};
 use crate::issuing::secret::{PinText, secret};
@@ -86,6 +89,48 @@ impl CardForm {
         };
         let expected = "pvv: 4 digits, pvki: 1 to 6, pin_offset: 4 to 12 digits";
         given.map(Some).ok_or(Refused::Fields(expected))
+    }
+}
+
+/// A transition of a card, with the names of the API.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransitionForm {
+    /// The card's.
+    pub token: String,
+    /// ACTIVE, LIMITED, SUSPENDED or TERMINATED.
+    pub state: String,
+    /// API, IVR, FRAUD, ADMIN or SYSTEM.
+    pub channel: String,
+    /// Two digits; without them 00 for a first activation, and else 01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
+    /// The same in words, at most 255 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl TransitionForm {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// Which field is wrong, and what it may be.
+    pub fn parse(&self) -> Result<Transition, Refused> {
+        let field = |name, expected| Refused::Field { name, expected };
+        let state = CardStatus::from_name(&self.state);
+        let channel = Channel::from_name(&self.channel);
+        let code = |code: &String| {
+            StatusReason::parse(code).ok_or(field("reason_code", "00 to 32, or 86"))
+        };
+        let words = |words: &String| {
+            ReasonText::new(words.clone()).ok_or(field("reason", "at most 255 characters"))
+        };
+        Ok(Transition {
+            state: state.ok_or(field("state", "ACTIVE, LIMITED, SUSPENDED or TERMINATED"))?,
+            channel: channel.ok_or(field("channel", "API, IVR, FRAUD, ADMIN or SYSTEM"))?,
+            reason_code: self.reason_code.as_ref().map(code).transpose()?,
+            reason: self.reason.as_ref().map(words).transpose()?,
+        })
     }
 }
 

@@ -2,24 +2,50 @@
 //! card, and no secret. Lines of the target `audit` are never dropped.
 
 use super::Refused;
+use crate::authorization::Transition;
 use crate::event::Actor;
 use crate::hsm::software::keys::KeyVersion;
 use crate::store::Store;
 use crate::switch::{Seams, Switch};
 
-/// A line for a call about one card, whether it was done or refused. What is no card's token may be
-/// anything, even a PAN, and is left out.
+/// A line for a call about one card, whether it was done or refused.
 pub(super) async fn of_card<W: Seams, T>(
     switch: &Switch<W>,
     actor: &Actor,
     (action, token): (&str, &str),
     done: Result<T, Refused>,
 ) -> Result<T, Refused> {
-    let known = switch.store.load_by_token(token).await.ok().flatten();
-    let token = known.map(|card| card.entry.identity.token.to_string());
+    let token = known(switch, token).await;
     let refused = done.as_ref().err().map(tracing::field::display);
     tracing::info!(target: "audit", action, token, done = done.is_ok(), %actor, refused);
     done
+}
+
+/// A line for a transition of a card, whether it was done or refused, or could not even be read.
+pub(super) async fn of_transition<W: Seams, T>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    asked: Option<&Transition>,
+    done: Result<T, Refused>,
+) -> Result<T, Refused> {
+    let token = known(switch, token).await;
+    let state = asked.map(|asked| asked.state.name());
+    let channel = asked.map(|asked| asked.channel.name());
+    let reason_code = asked.and_then(|asked| asked.reason_code).map(tracing::field::display);
+    let reason = asked.and_then(|asked| asked.reason.as_ref()).map(ToString::to_string);
+    let refused = done.as_ref().err().map(tracing::field::display);
+    tracing::info!(
+        target: "audit", action = "transition", token, state, channel, reason_code, reason,
+        done = done.is_ok(), %actor, refused
+    );
+    done
+}
+
+/// The token if it is a card's: another text may be anything, even a PAN, and is left out.
+async fn known<W: Seams>(switch: &Switch<W>, token: &str) -> Option<String> {
+    let card = switch.store.load_by_token(token).await.ok().flatten();
+    card.map(|card| card.entry.identity.token.to_string())
 }
 
 /// A line for a call about many cards; for each of them whether it was done.

@@ -1,8 +1,8 @@
-//! Cards: show, add, activate, remove.
+//! Cards: show, add, remove.
 
 use compact_str::CompactString;
 
-use super::change::{Change, change, load, subject};
+use super::change::{load, subject};
 use super::{CardView, Refused, audit, pins, views};
 use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
@@ -66,31 +66,6 @@ pub async fn show<W: Seams>(
     token: &str,
 ) -> Result<CardView, Refused> {
     let card = audit::of_card(switch, actor, ("show", token), load(switch, token).await).await?;
-    Ok(views::card(switch, &card))
-}
-
-/// Makes the current plastic of a card ACTIVE; the counter of wrong PINs starts at zero, and the
-/// changes that wait for its chip begin to count.
-///
-/// # Errors
-/// Why not.
-pub async fn activate<W: Seams>(
-    switch: &Switch<W>,
-    actor: &Actor,
-    token: &str,
-) -> Result<CardView, Refused> {
-    let now = switch.clock.now();
-    let activated = change(switch, actor, token, |card| {
-        let plastic = card.state.current();
-        let state = card.state.activated(plastic, now).ok_or(Refused::CardTerminated)?;
-        let event = match card.state.plastics.get(plastic).map(|plastic| plastic.status) {
-            Some(CardStatus::Unactivated) => Some(EventKind::StateActivated),
-            Some(CardStatus::Active) => None,
-            _ => Some(EventKind::StateReinstated),
-        };
-        Ok(Change { state, plastic, event })
-    });
-    let card = audit::of_card(switch, actor, ("activate", token), activated.await).await?;
     Ok(views::card(switch, &card))
 }
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authorization::trail::Note;
+use crate::authorization::transition::{Forbidden, NotAllowed};
 use crate::cache::Taken;
 use crate::config::WrongSetting;
 use crate::hsm::software::key::KeyFault;
@@ -28,6 +29,9 @@ pub enum Refused {
     /// What can no longer be done with a card that is TERMINATED.
     #[error("the card is TERMINATED, which is final")]
     CardTerminated,
+    /// A state that the card does not go to, or not so.
+    #[error(transparent)]
+    Transition(#[from] NotAllowed),
     /// The product has no offline PIN, so there is nothing to unblock.
     #[error("the chips of this product hold no PIN")]
     ChipHoldsNoPin,
@@ -163,8 +167,12 @@ pub enum Code {
     PanTaken,
     /// Another card has the token.
     TokenTaken,
-    /// [`Refused::CardTerminated`].
+    /// [`Refused::CardTerminated`], and a transition of such a card.
     CardTerminated,
+    /// [`Refused::Transition`], whatever the reason code is.
+    TransitionNotAllowed,
+    /// [`Refused::Transition`], with this reason code.
+    ReasonCodeNotAllowed,
     /// [`Refused::ChipHoldsNoPin`].
     ChipHoldsNoPin,
     /// [`Refused::ClockNotSettled`].
@@ -228,7 +236,15 @@ impl Refused {
             Refused::NoSuchProduct => Code::NoSuchProduct,
             Refused::Taken(Taken::Pan) => Code::PanTaken,
             Refused::Taken(Taken::Token) => Code::TokenTaken,
-            Refused::CardTerminated => Code::CardTerminated,
+            Refused::CardTerminated
+            | Refused::Transition(NotAllowed { why: Forbidden::Final, .. }) => Code::CardTerminated,
+            Refused::Transition(NotAllowed { why: Forbidden::ReasonCode(_), .. }) => {
+                Code::ReasonCodeNotAllowed
+            }
+            Refused::Transition(NotAllowed {
+                why: Forbidden::NoWayBack | Forbidden::NotActivatedYet | Forbidden::Channel(_),
+                ..
+            }) => Code::TransitionNotAllowed,
             Refused::ChipHoldsNoPin => Code::ChipHoldsNoPin,
             Refused::ClockNotSettled => Code::ClockNotSettled,
             Refused::Field { .. } | Refused::Fields(_) => Code::InvalidField,

@@ -30,6 +30,8 @@ pub struct CardView {
     pub state: String,
     /// Why it is in that state: two digits.
     pub reason_code: String,
+    /// The same in words.
+    pub state_reason: Option<String>,
     /// Whether a PIN is set.
     pub pin_is_set: bool,
     /// Consecutive wrong PINs.
@@ -59,6 +61,8 @@ pub struct PlasticView {
     pub state: String,
     /// Why it is in that state: two digits.
     pub reason_code: String,
+    /// The same in words.
+    pub state_reason: Option<String>,
     /// YYMM.
     pub expiration: String,
     /// PAN sequence number.
@@ -135,6 +139,7 @@ impl PlasticView {
             token: plastic.token().unwrap_or(&card.token).to_string(),
             state: plastic.status.name().to_owned(),
             reason_code: plastic.status_reason.to_string(),
+            state_reason: plastic.status_reason.words().map(str::to_owned),
             expiration: plastic.expiry.to_string(),
             pan_sequence_number: format!("{:02}", plastic.sequence),
             chip_sync: sync.to_string(),
@@ -157,6 +162,7 @@ impl CardView {
             card_product_token: entry.product.name().to_owned(),
             state: current.state,
             reason_code: current.reason_code,
+            state_reason: current.state_reason,
             pin_is_set: state.pin.reference.is_some(),
             pin_try_counter: state.pin.tries,
             pan: pan.map(|pan| pan.to_string()).unwrap_or_default(),
