@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::Body;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Problem, Refusals};
 use crate::issuing::ApiKeyView;
 use crate::issuing::api_keys::{self, Scope};
 use crate::switch::Seams;
@@ -35,10 +35,7 @@ pub(super) struct NewApiKey {
     tag = "apikeys",
     responses(
         (status = 200, description = "All keys, in the order of their ids.", body = [ApiKeyView]),
-        (status = "4XX", description = "Refused.", body = Problem,
-         content_type = "application/problem+json"),
-        (status = "5XX", description = "It could not be done.", body = Problem,
-         content_type = "application/problem+json"),
+        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -57,10 +54,7 @@ pub(super) async fn list<W: Seams>(
     request_body = NewApiKey,
     responses(
         (status = 201, description = "The key with its secret.", body = ApiKeyView),
-        (status = "4XX", description = "Refused.", body = Problem,
-         content_type = "application/problem+json"),
-        (status = "5XX", description = "It could not be done.", body = Problem,
-         content_type = "application/problem+json"),
+        Refusals,
     ),
 )]
 pub(super) async fn add<W: Seams>(
@@ -81,10 +75,7 @@ pub(super) async fn add<W: Seams>(
     params(("token" = String, Path, description = "Its id.")),
     responses(
         (status = 204, description = "It is gone."),
-        (status = "4XX", description = "Refused.", body = Problem,
-         content_type = "application/problem+json"),
-        (status = "5XX", description = "It could not be done.", body = Problem,
-         content_type = "application/problem+json"),
+        Refusals,
     ),
 )]
 pub(super) async fn revoke<W: Seams>(

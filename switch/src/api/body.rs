@@ -66,18 +66,19 @@ fn not_json() -> Problem {
     Problem::new(Door::InvalidJson, "the body is not one JSON document")
 }
 
-/// The place of a mistake as a JSON pointer (RFC 6901). What a client named itself, such as a field
-/// that is not known, is not part of it.
+/// The place of a mistake as a JSON pointer (RFC 6901), up to a name that is none of ours: that may
+/// be anything.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
     let mut pointer = String::new();
     for segment in path {
         match segment {
             Seq { index } => pointer.push_str(&format!("/{index}")),
-            Map { key } => {
+            Map { key } if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
                 pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                pointer.push_str(key);
             }
+            Map { .. } => break,
             Enum { .. } | Unknown => {}
         }
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::Api;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::{EventPage, events};
@@ -29,10 +29,7 @@ const COUNT: usize = 100;
     ),
     responses(
         (status = 200, description = "A page, and where the next begins.", body = EventPage),
-        (status = "4XX", description = "Refused.", body = Problem,
-         content_type = "application/problem+json"),
-        (status = "5XX", description = "It could not be done.", body = Problem,
-         content_type = "application/problem+json"),
+        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(

@@ -6,13 +6,26 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::issuing::{Code, Refused};
 
-/// Why a call was refused.
-#[derive(Debug, Serialize, ToSchema)]
+/// Why a call is refused.
+#[derive(Debug)]
 pub(super) struct Problem {
+    status: StatusCode,
+    /// The last three digits of `error_code`.
+    number: u16,
+    code: Name,
+    detail: String,
+    errors: Vec<Mistake>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Why a call was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
     /// Always `about:blank`: `code` says what it is.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
@@ -23,20 +36,31 @@ pub(super) struct Problem {
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What is wrong, for people.
-    detail: String,
+    detail: &'a str,
     /// What is wrong, for programs.
     #[schema(value_type = String)]
-    code: Name,
+    code: &'a Name,
     /// The status and three more digits.
     #[schema(pattern = "^[45][0-9]{5}$")]
     error_code: String,
     /// The same as `detail`.
-    error_message: String,
+    error_message: &'a str,
     /// The mistakes, each with its place in the body.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Mistake>,
-    #[serde(skip)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [Mistake],
+}
+
+/// How any call may be refused.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) enum Refusals {
+    /// The call is refused, and nothing has changed.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Refused(#[to_schema] Body<'static>),
+    /// It could not be done.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    NotDone(#[to_schema] Body<'static>),
 }
 
 /// A mistake in a body.
@@ -113,6 +137,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::PinNotAccepted => (StatusCode::BAD_REQUEST, 404),
         Code::CryptogramNotChecked => (StatusCode::BAD_REQUEST, 405),
         Code::ReaderRefused => (StatusCode::BAD_REQUEST, 406),
+        Code::ReasonCodeNotAllowed => (StatusCode::BAD_REQUEST, 407),
         Code::KeyIsSecret => (StatusCode::FORBIDDEN, 2),
         Code::NoSuchCard => (StatusCode::NOT_FOUND, 2),
         Code::NoSuchProduct => (StatusCode::NOT_FOUND, 3),
@@ -128,6 +153,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::KeyInUse => (StatusCode::CONFLICT, 9),
         Code::Busy => (StatusCode::CONFLICT, 10),
         Code::ClockNotSettled => (StatusCode::CONFLICT, 11),
+        Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
         Code::LimitReached => (StatusCode::PAYLOAD_TOO_LARGE, 2),
         Code::ProductUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 2),
@@ -142,18 +168,8 @@ const fn row(code: Code) -> (StatusCode, u16) {
 }
 
 impl Problem {
-    fn of((status, last): (StatusCode, u16), code: Name, detail: String) -> Problem {
-        Problem {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("refused"),
-            status: status.as_u16(),
-            error_code: format!("{}{last:03}", status.as_u16()),
-            error_message: detail.clone(),
-            detail,
-            code,
-            errors: Vec::new(),
-            headers: Vec::new(),
-        }
+    const fn of((status, number): (StatusCode, u16), code: Name, detail: String) -> Problem {
+        Problem { status, number, code, detail, errors: Vec::new(), headers: Vec::new() }
     }
 
     /// A problem of this door.
@@ -221,10 +237,19 @@ impl From<Refused> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(mut self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or_default();
-        let headers = std::mem::take(&mut self.headers);
-        let mut response = (status, Json(self)).into_response();
+    fn into_response(self) -> Response {
+        let Problem { status, number, code, detail, errors, headers } = self;
+        let body = Body {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("refused"),
+            status: status.as_u16(),
+            detail: &detail,
+            code: &code,
+            error_code: format!("{}{number:03}", status.as_u16()),
+            error_message: &detail,
+            errors: &errors,
+        };
+        let mut response = (status, Json(body)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, kind);
         for (name, value) in headers {

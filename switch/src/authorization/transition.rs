@@ -148,8 +148,7 @@ impl Transition {
 
     /// The card with the plastic at this place in the other state, and what others are told. Made
     /// ACTIVE, the counter of the card is zero, what waits for the chip of the plastic begins to
-    /// count, and no other plastic changes; with the last one that is TERMINATED every PIN block
-    /// that waits is deleted.
+    /// count, and no other plastic changes.
     ///
     /// # Errors
     /// Why not.

@@ -562,7 +562,7 @@ mod tests {
         assert_eq!((syncs(&alone), alone.needs_key(PEK)), (vec!["pending", "-"], true));
         let mut produced = alone;
         produced.plastics[1] = produced.plastics[1].clone().embossed_with(Embossed::Zeros);
-        let active = produced.activated(1, now).unwrap();
+        let active = produced.activated(1, StatusReason::NONE, now);
         assert_eq!(syncs(&active), ["expired", "pending"]);
         // Nor one of an older PIN.
         let newer = produced.with_pin(card.pin.reference.unwrap()).with_pin_for_chips(&pin, now);
