@@ -106,7 +106,7 @@ const FLOORS: [&[&str]; 21] = [
     &["transaction"],
     &["issuing", "connection"],
     &["listener"],
-    &["control", "admin"],
+    &["control", "admin", "api"],
     &["demo"],
     &["run"],
     &["inspect"],

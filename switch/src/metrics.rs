@@ -237,13 +237,13 @@ fn describe_connections() {
     );
     describe_counter!(
         "pinswitch_door_connections_refused_total",
-        "Connections of the admin address, of control.sock and of the API closed at once because there were \
-         too many, by door."
+        "Connections of the admin address, of control.sock and of the API closed at once because \
+         there were too many, by door."
     );
     describe_counter!(
         "pinswitch_door_connections_timed_out_total",
-        "Connections of the admin address, of control.sock and of the API closed because their peer was too \
-         slow, by door."
+        "Connections of the admin address, of control.sock and of the API closed because their \
+         peer was too slow, by door."
     );
     describe_counter!(
         "pinswitch_accept_failures_total",

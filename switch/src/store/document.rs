@@ -66,6 +66,14 @@ document_kinds! {
     IdempotentAnswer = 11, "idempotent_answer", false, Some(DAY_SECONDS);
     /// An event that an endpoint did not take, and when it is tried next.
     Delivery = 12, "delivery", true, Some(30 * DAY_SECONDS);
+    /// A PIN block that the issuer may have shown, of a card whose product says so.
+    ViewablePin = 13, "viewable_pin", true, None;
+    /// A card of a cardholder: its token is theirs, with a `/` between.
+    CardOfUser = 14, "card_of_user", false, None;
+    /// A transition of a card whose token the client chose.
+    Transition = 15, "transition", true, Some(7 * DAY_SECONDS);
+    /// The chip of a card that is played for simulations.
+    VirtualChip = 16, "virtual_chip", true, None;
 }
 
 impl DocumentKind {
