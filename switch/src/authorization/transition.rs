@@ -11,8 +11,8 @@
 //!   activation, with which clocks begin, is still to come.
 //! - The first activation is the cardholder's (R182): it comes through API, IVR or ADMIN. Somebody
 //!   who looks after fraud lifts what was blocked, but activates nothing.
-//! - SYSTEM is a program that acts by itself, and nothing heals by itself (R98): it makes no plastic
-//!   ACTIVE and no suspended one LIMITED, but may block and terminate.
+//! - SYSTEM is a program that acts by itself, and nothing heals by itself (R98): it makes no
+//!   plastic ACTIVE and no suspended one LIMITED, but may block and terminate.
 //! - SUSPENDED to SUSPENDED and LIMITED to LIMITED put down another reason and tell others, since
 //!   the newest reason counts. ACTIVE to ACTIVE tells nobody, and sets the counter to zero.
 //! - No call has the reason code 22, which says that the switch itself has counted wrong PINs: not
