@@ -4,7 +4,8 @@
 //! 4 event  kind u8, time i64, who: way u8, name text, for whom (flag, text) and address (flag,
 //!          version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text, before and after
 //!          (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4 digits), whether a PIN
-//!          is set u8
+//!          is set u8, request (flag, then channel u8, reason text, token text)
+//! 15 history of a card  card key 16, previous record u64 (0: none)
 //! ```
 //!
 //! Which transaction caused it is not stored: it stands in the same entry.
@@ -19,6 +20,7 @@ use compact_str::CompactString;
 use super::entry::{Kept, Part, Reads, read_entry};
 use super::stored::{Stored, Unreadable, stored_fields};
 use super::{RecordId, TransactionRecord};
+use crate::authorization::Channel;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, Plastic, StatusReason};
 use crate::clock::Timestamp;
@@ -48,6 +50,29 @@ pub struct Event {
     pub expiry: Option<Expiry>,
     /// Whether the card has an online PIN after it, or had one when it was removed.
     pub pin_is_set: bool,
+    /// How a transition to another state was asked for, where it was.
+    pub asked: Option<Asked>,
+}
+
+/// How somebody asked for a transition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// By which way.
+    pub channel: Channel,
+    /// Why, in words, each digit of them hidden; empty where nobody said it.
+    pub reason: CompactString,
+    /// The token that the client gave the transition; empty without one.
+    pub token: CompactString,
+}
+
+/// Links a record that has events of a card, and no transaction, to the one before in the card's
+/// history. A transaction has a link of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardHistory {
+    /// Key of the card.
+    pub card: CardKey,
+    /// The record before; 0 for none.
+    pub previous: u64,
 }
 
 /// The state of a plastic, and why it is in it.
@@ -107,6 +132,7 @@ impl Event {
             after: after.map(StateAndReason::of),
             masked_pan,
             pin_is_set,
+            asked: None,
         }
     }
 }
@@ -211,6 +237,10 @@ impl Kept for Event {
     const KIND: u8 = 4;
 }
 
+impl Kept for CardHistory {
+    const KIND: u8 = 15;
+}
+
 stored_fields!(Event {
     kind,
     time,
@@ -222,7 +252,10 @@ stored_fields!(Event {
     masked_pan,
     expiry,
     pin_is_set,
+    asked,
 });
+stored_fields!(Asked { channel, reason, token });
+stored_fields!(CardHistory { card, previous });
 stored_fields!(StateAndReason { status, reason });
 stored_fields!(Actor { kind, name, audit_user, address });
 stored_fields!(EventId { record, index });
@@ -257,6 +290,18 @@ impl Stored for IpAddr {
             6 => Ok(<[u8; 16]>::read(bytes)?.into()),
             number => Err(Unreadable::Number { what: "an address", number: number.into() }),
         }
+    }
+}
+
+impl Stored for Channel {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.number().put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Channel, Unreadable> {
+        let number = u8::read(bytes)?;
+        let unknown = Unreadable::Number { what: "a channel", number: number.into() };
+        Channel::ALL.into_iter().find(|channel| channel.number() == number).ok_or(unknown)
     }
 }
 
