@@ -69,6 +69,12 @@ pub enum Refused {
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
+    /// It has another version than the caller has read.
+    #[error("it has changed since it was read")]
+    VersionChanged,
+    /// The token stands for something that was made with another payload.
+    #[error("token: it is there already, and was made with another payload")]
+    OtherPayload,
     /// No API key has this token.
     #[error("there is no such API key")]
     NoSuchApiKey,
@@ -165,7 +171,7 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
-    /// Another card has the token.
+    /// Another card has the token, or [`Refused::OtherPayload`].
     TokenTaken,
     /// [`Refused::CardTerminated`], and a transition of such a card.
     CardTerminated,
@@ -189,6 +195,8 @@ pub enum Code {
     ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
+    /// [`Refused::VersionChanged`].
+    VersionChanged,
     /// [`Refused::NoSuchApiKey`].
     NoSuchApiKey,
     /// [`Refused::ApiKeyTaken`].
@@ -235,7 +243,7 @@ impl Refused {
             Refused::NoSuchCard => Code::NoSuchCard,
             Refused::NoSuchProduct => Code::NoSuchProduct,
             Refused::Taken(Taken::Pan) => Code::PanTaken,
-            Refused::Taken(Taken::Token) => Code::TokenTaken,
+            Refused::Taken(Taken::Token) | Refused::OtherPayload => Code::TokenTaken,
             Refused::CardTerminated
             | Refused::Transition(NotAllowed { why: Forbidden::Final, .. }) => Code::CardTerminated,
             Refused::Transition(NotAllowed { why: Forbidden::ReasonCode(_), .. }) => {
@@ -253,6 +261,7 @@ impl Refused {
             Refused::ProductOfFile => Code::ProductOfFile,
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
+            Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
             Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,
