@@ -6,15 +6,14 @@ mod api_keys;
 mod body;
 mod caller;
 mod events;
-#[expect(dead_code, reason = "the first resource with versions comes next")]
 mod if_match;
 mod limits;
-#[expect(dead_code, reason = "the first list of a resource comes next")]
 mod list;
 mod ping;
 mod problem;
 mod query;
 mod router;
+mod users;
 mod whole;
 
 use std::io;

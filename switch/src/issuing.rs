@@ -19,6 +19,7 @@ pub mod keys;
 pub mod views;
 pub mod listing;
 pub mod tokens;
+pub mod users;
 
 pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};

@@ -145,6 +145,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::NoSuchCard => (StatusCode::NOT_FOUND, 2),
         Code::NoSuchProduct => (StatusCode::NOT_FOUND, 3),
         Code::NoSuchApiKey => (StatusCode::NOT_FOUND, 4),
+        Code::NoSuchUser => (StatusCode::NOT_FOUND, 5),
         Code::PanTaken => (StatusCode::CONFLICT, 1),
         Code::TokenTaken => (StatusCode::CONFLICT, 2),
         Code::CardTerminated => (StatusCode::CONFLICT, 3),

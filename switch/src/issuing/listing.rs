@@ -1,6 +1,12 @@
 //! Lists: what part of one is wanted, and in which order.
 
+use std::sync::Arc;
+
 use super::Refused;
+use crate::store::Store;
+use crate::store::document::{Document, DocumentKind};
+use crate::store::page::PAGE_ITEMS_MAX;
+use crate::switch::{Seams, Switch};
 
 /// The part of a list that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,22 @@ impl<T> Listed<T> {
     pub fn try_map<U, E>(self, each: impl FnMut(T) -> Result<U, E>) -> Result<Listed<U>, E> {
         let items = self.items.into_iter().map(each).collect::<Result<_, E>>()?;
         Ok(Listed { items, next: self.next })
+    }
+}
+
+/// All documents of a kind, in the order of their tokens: a pointer for each.
+pub(super) async fn documents<W: Seams>(
+    switch: &Switch<W>,
+    kind: DocumentKind,
+) -> Result<Vec<Arc<Document>>, Refused> {
+    let (mut all, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
+        all.extend(page.items.into_iter().map(|(_, document)| document));
+        match page.next {
+            Some(next) => after = Some(next.into()),
+            None => return Ok(all),
+        }
     }
 }
 

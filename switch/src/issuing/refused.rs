@@ -69,6 +69,9 @@ pub enum Refused {
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
+    /// No user has this token.
+    #[error("there is no user with this token")]
+    NoSuchUser,
     /// It has another version than the caller has read.
     #[error("it has changed since it was read")]
     VersionChanged,
@@ -195,6 +198,8 @@ pub enum Code {
     ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
+    /// [`Refused::NoSuchUser`].
+    NoSuchUser,
     /// [`Refused::VersionChanged`].
     VersionChanged,
     /// [`Refused::NoSuchApiKey`].
@@ -261,6 +266,7 @@ impl Refused {
             Refused::ProductOfFile => Code::ProductOfFile,
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
+            Refused::NoSuchUser => Code::NoSuchUser,
             Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
