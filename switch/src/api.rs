@@ -6,11 +6,14 @@ mod api_keys;
 mod body;
 mod caller;
 mod events;
+mod if_match;
 mod limits;
+mod list;
 mod ping;
 mod problem;
 mod query;
 mod router;
+mod users;
 mod whole;
 
 use std::io;

@@ -17,6 +17,9 @@ pub mod events;
 pub mod cryptogram;
 pub mod keys;
 pub mod views;
+pub mod listing;
+pub mod tokens;
+pub mod users;
 
 pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};

@@ -100,6 +100,8 @@ pub(super) enum Door {
     TooSlow,
     /// The body is too long.
     TooLarge,
+    /// More items of a list than it shows at once.
+    CountTooLarge,
     /// The body is said to be something else than JSON.
     UnsupportedMediaType,
     /// Too many calls.
@@ -120,6 +122,7 @@ impl Door {
             Door::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, 1),
             Door::TooSlow => (StatusCode::REQUEST_TIMEOUT, 1),
             Door::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
+            Door::CountTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3),
             Door::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, 1),
             Door::RateLimited => (StatusCode::TOO_MANY_REQUESTS, 1),
             Door::Internal => (StatusCode::INTERNAL_SERVER_ERROR, 1),
@@ -142,6 +145,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::NoSuchCard => (StatusCode::NOT_FOUND, 2),
         Code::NoSuchProduct => (StatusCode::NOT_FOUND, 3),
         Code::NoSuchApiKey => (StatusCode::NOT_FOUND, 4),
+        Code::NoSuchUser => (StatusCode::NOT_FOUND, 5),
         Code::PanTaken => (StatusCode::CONFLICT, 1),
         Code::TokenTaken => (StatusCode::CONFLICT, 2),
         Code::CardTerminated => (StatusCode::CONFLICT, 3),
@@ -155,6 +159,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::ClockNotSettled => (StatusCode::CONFLICT, 11),
         Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
+        Code::VersionChanged => (StatusCode::PRECONDITION_FAILED, 2),
         Code::LimitReached => (StatusCode::PAYLOAD_TOO_LARGE, 2),
         Code::ProductUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 2),
         Code::DocumentUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 3),

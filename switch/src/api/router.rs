@@ -13,7 +13,7 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, events, ping, whole};
+use super::{Api, api_keys, events, ping, users, whole};
 use crate::switch::Seams;
 
 /// All routes.
@@ -45,6 +45,10 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(api_keys::add::<W>, api_keys::__path_add)
         .add(api_keys::revoke::<W>, api_keys::__path_revoke)
         .add(events::list::<W>, events::__path_list)
+        .add(users::list::<W>, users::__path_list)
+        .add(users::create::<W>, users::__path_create)
+        .add(users::show::<W>, users::__path_show)
+        .add(users::update::<W>, users::__path_update)
 }
 
 fn description() -> OpenApi {

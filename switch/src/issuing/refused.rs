@@ -69,6 +69,15 @@ pub enum Refused {
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
+    /// No user has this token.
+    #[error("there is no user with this token")]
+    NoSuchUser,
+    /// It has another version than the caller has read.
+    #[error("it has changed since it was read")]
+    VersionChanged,
+    /// The token stands for something that was made with another payload.
+    #[error("token: it is there already, and was made with another payload")]
+    OtherPayload,
     /// No API key has this token.
     #[error("there is no such API key")]
     NoSuchApiKey,
@@ -165,7 +174,7 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
-    /// Another card has the token.
+    /// Another card has the token, or [`Refused::OtherPayload`].
     TokenTaken,
     /// [`Refused::CardTerminated`], and a transition of such a card.
     CardTerminated,
@@ -189,6 +198,10 @@ pub enum Code {
     ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
+    /// [`Refused::NoSuchUser`].
+    NoSuchUser,
+    /// [`Refused::VersionChanged`].
+    VersionChanged,
     /// [`Refused::NoSuchApiKey`].
     NoSuchApiKey,
     /// [`Refused::ApiKeyTaken`].
@@ -235,7 +248,7 @@ impl Refused {
             Refused::NoSuchCard => Code::NoSuchCard,
             Refused::NoSuchProduct => Code::NoSuchProduct,
             Refused::Taken(Taken::Pan) => Code::PanTaken,
-            Refused::Taken(Taken::Token) => Code::TokenTaken,
+            Refused::Taken(Taken::Token) | Refused::OtherPayload => Code::TokenTaken,
             Refused::CardTerminated
             | Refused::Transition(NotAllowed { why: Forbidden::Final, .. }) => Code::CardTerminated,
             Refused::Transition(NotAllowed { why: Forbidden::ReasonCode(_), .. }) => {
@@ -253,6 +266,8 @@ impl Refused {
             Refused::ProductOfFile => Code::ProductOfFile,
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
+            Refused::NoSuchUser => Code::NoSuchUser,
+            Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
             Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,
