@@ -9,7 +9,7 @@ use crate::authorization::{
 use crate::cache::Card;
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
-use crate::hsm::{ChipCall, Hsm, PinReference, VerifyPin};
+use crate::hsm::{ChipCall, EnteredBlock, EnteredPin, Hsm, PinReference, VerifyPin};
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::switch::{Seams, Switch};
 
@@ -93,7 +93,8 @@ impl<W: Seams> Switch<W> {
         };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
         let methods = &card.product.pin_methods;
-        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
+        let pin = EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats });
+        let call = VerifyPin { pin, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(PinOutcome::Unavailable)
     }
