@@ -41,6 +41,14 @@ struct Api<W: Seams> {
     request_ids: RequestIds,
 }
 
+/// The OpenAPI 3.1 description of all routes, as indented JSON.
+#[must_use]
+pub fn description<W: Seams>() -> String {
+    let json = serde_json::to_string_pretty(&router::openapi::<W>()).unwrap_or_default();
+    debug_assert!(!json.is_empty(), "a description is an object with texts as keys");
+    json
+}
+
 /// The bound address.
 pub struct ApiListener(std::net::TcpListener);
 

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use iso_specs::Spec;
+use switch::api;
 use switch::clock::SystemClock;
 use switch::config::{Config, ConfigError};
 use switch::control::{
@@ -25,7 +26,7 @@ use switch::control::{
 use switch::event::Actor;
 use switch::hsm::software::keys::KeysError;
 use switch::issuing::secret::{PinText, SECRET_IS_TEXT, is_secret_refused};
-use switch::run::{self, PinSwitch, RunError};
+use switch::run::{self, Parts, PinSwitch, RunError};
 
 use keys::KeyAction;
 
@@ -107,6 +108,8 @@ pub(crate) enum Action {
     /// Print what happened to cards, the oldest first, one JSON object a line; or say that a reader
     /// has it.
     Events(store::EventWords),
+    /// Print the description of the HTTP API, which a running switch gives at /openapi.json.
+    Openapi,
 }
 
 /// On cards.
@@ -300,6 +303,10 @@ pub(crate) fn act(action: &Action, config: &Config) -> Result<(), CliError> {
         Action::CheckStore { directory } => store::check(config, directory.as_deref()),
         Action::Backup { directory } => store::backup(config, directory),
         Action::Events(words) => store::events(config, words),
+        Action::Openapi => {
+            let text = api::description::<Parts>() + "\n";
+            Ok(io::stdout().lock().write_all(text.as_bytes())?)
+        }
     }
 }
 

@@ -41,8 +41,11 @@ use crate::store::record::OwnKeys;
 use crate::store::{Store, StoreError};
 use crate::switch::Switch;
 
+/// What the switch is put together of here.
+pub type Parts<C = SystemClock, H = SoftwareHsm> = (C, H, EmbeddedStore);
+
 /// The switch as it is put together here.
-pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<(C, H, EmbeddedStore)>;
+pub type PinSwitch<C = SystemClock, H = SoftwareHsm> = Switch<Parts<C, H>>;
 
 /// Upkeep of metrics: without it, samples pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);

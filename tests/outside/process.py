@@ -26,6 +26,9 @@ START_SECONDS = 20
 STOP_SECONDS = 30
 
 LISTENING = re.compile(r'listening link="([^"]+)" address=127\.0\.0\.1:(\d+)')
+API_LISTENS = re.compile(
+    r'the API listens address=127\.0\.0\.1:(\d+)|"the API listens","address":"127\.0\.0\.1:(\d+)"'
+)
 LISTENING_JSON = re.compile(r'"listening","link":"([^"]+)","address":"127\.0\.0\.1:(\d+)"')
 
 
@@ -154,6 +157,14 @@ class Switch:
     def ports(self):
         found = LISTENING.findall(self.log()) + LISTENING_JSON.findall(self.log())
         return {name: int(port) for name, port in found}
+
+    def api_port(self):
+        found = None
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := API_LISTENS.search(self.log())):
+            assert time.monotonic() < deadline, f"its API does not listen:\n{self.log()}"
+            time.sleep(0.005)
+        return int(found[1] or found[2])
 
     def get(self, path):
         """Status and text of a page of the admin address."""

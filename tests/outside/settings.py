@@ -12,6 +12,9 @@ master_key_file = "{master_key_file}"
 [admin]
 listen = "127.0.0.1:{admin_port}"
 
+[api]
+listen = "127.0.0.1:0"
+
 [limits]
 connections_max = {connections_max}
 in_flight_per_connection_max = {in_flight_per_connection_max}

@@ -50,6 +50,10 @@ fn is_json(kind: &str) -> bool {
 }
 
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Of a list serde would take the items for fields, in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::at(String::new(), "expected an object".to_owned()));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize(&mut json) {
         // Nothing may stand behind it.

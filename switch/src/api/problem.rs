@@ -57,10 +57,10 @@ pub(super) struct Body<'a> {
 pub(super) enum Refusals {
     /// The call is refused, and nothing has changed.
     #[response(status = "4XX", content_type = "application/problem+json")]
-    Refused(#[to_schema] Body<'static>),
+    Refused(Body<'static>),
     /// It could not be done.
     #[response(status = "5XX", content_type = "application/problem+json")]
-    NotDone(#[to_schema] Body<'static>),
+    NotDone(Body<'static>),
 }
 
 /// A mistake in a body.

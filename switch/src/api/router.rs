@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router, middleware};
-use utoipa::__dev::SchemaReferences;
+use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::Path;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Info, OpenApi, Paths};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::problem::{Door, Problem};
+use super::problem::{self, Door, Problem};
 use super::{Api, api_keys, events, ping, whole};
 use crate::switch::Seams;
 
@@ -32,6 +32,11 @@ pub(super) fn router<W: Seams>(api: Arc<Api<W>>) -> Router {
         .with_state(api)
 }
 
+/// The description of all routes.
+pub(super) fn openapi<W: Seams>() -> OpenApi {
+    described::<W>().into_openapi()
+}
+
 /// The routes that clients know, in the order of the description.
 fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
     OpenApiRouter::with_openapi(description())
@@ -49,6 +54,7 @@ fn description() -> OpenApi {
         "The HTTP API of pinswitch, a real-time authorization switch for card issuers.".to_owned(),
     );
     let components = Components::builder()
+        .schema_from::<problem::Body<'_>>()
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
     openapi.components = Some(components.build());
@@ -65,7 +71,7 @@ trait Add<S> {
     where
         H: Handler<T, S>,
         T: 'static,
-        P: Path + SchemaReferences;
+        P: Path + SchemaReferences + for<'t> Tags<'t>;
 }
 
 impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
@@ -73,12 +79,17 @@ impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
     where
         H: Handler<T, S>,
         T: 'static,
-        P: Path + SchemaReferences,
+        P: Path + SchemaReferences + for<'t> Tags<'t>,
     {
         let mut schemas = Vec::new();
         P::schemas(&mut schemas);
         let mut paths = Paths::new();
-        paths.add_path_operation(P::path(), P::methods(), P::operation());
+        let mut operation = P::operation();
+        let tags = P::tags();
+        // The name of its function is unique among those of its tag.
+        operation.operation_id = operation.operation_id.map(|it| format!("{}_{it}", tags.concat()));
+        operation.tags = Some(tags.into_iter().map(str::to_owned).collect());
+        paths.add_path_operation(P::path(), P::methods(), operation);
         let methods = P::methods().iter().fold(MethodRouter::new(), |router, method| {
             router.on(method.to_method_filter(), handler.clone())
         });

@@ -1,0 +1,119 @@
+"""The HTTP API: who may call, what is refused, and what is the same of every call."""
+
+import json
+
+import pytest
+from api_client import Api
+from process import REPOSITORY
+
+
+@pytest.fixture(name="switch")
+def shared_switch(shared):
+    return shared
+
+
+def test_ping_needs_no_key_and_everything_else_does(make_switch):
+    switch = make_switch().start()
+    nobody = Api(switch, key=None)
+    assert nobody.done("GET", "/ping")["success"] is True
+    assert nobody.done("GET", "/v3/ping")["success"] is True
+    problem = nobody.refused(401, "unauthorized", "GET", "/apikeys")
+    assert problem["error_code"] == "401001"
+    for key in [("demo", "wrong"), ("nobody", "demo"), ("demo", "")]:
+        answer = Api(switch, key=key).get("/apikeys")
+        assert answer.status == 401 and answer.headers["WWW-Authenticate"].startswith("Basic ")
+        # Who is not known learns nothing else.
+        assert answer.json == problem
+    assert Api(switch).get("/apikeys").status == 200
+
+
+def test_a_key_may_do_what_its_scopes_say_until_it_is_revoked(make_switch):
+    switch = make_switch().start()
+    api = Api(switch)
+    new = {"token": "reader", "scopes": ["cards:read", "webhooks"]}
+    answer = api.post("/apikeys", new)
+    assert answer.status == 201
+    secret = answer.json["secret"]
+    assert len(secret) >= 32 and answer.json["scopes"] == ["cards:read", "webhooks"]
+    api.refused(409, "api_key_taken", "POST", "/apikeys", new)
+    reader = Api(switch, key=("reader", secret))
+    assert reader.get("/events").status == 200
+    reader.refused(403, "forbidden", "GET", "/apikeys")
+    reader.refused(403, "forbidden", "POST", "/apikeys", new)
+    listed = {key["token"]: key for key in api.done("GET", "/apikeys")}
+    assert listed.keys() == {"demo", "reader"} and "secret" not in listed["reader"]
+    # It is known after a restart, and its secret is nowhere.
+    switch.kill()
+    switch.start()
+    api, reader = Api(switch), Api(switch, key=("reader", secret))
+    assert reader.get("/events").status == 200
+    assert api.call("DELETE", "/apikeys/reader").status == 204
+    assert reader.get("/events").status == 401
+    api.refused(404, "no_such_api_key", "DELETE", "/apikeys/reader")
+    assert secret not in switch.log()
+    assert not any(secret.encode() in file.read_bytes() for file in switch.data.iterdir()
+                   if file.is_file())
+
+
+def test_the_command_line_makes_keys_too(make_switch):
+    switch = make_switch().start()
+    added = switch.command("apikey", "add", "ops", "--scope", "admin")
+    assert added.returncode == 0, added.stderr
+    secret = json.loads(added.stdout)["secret"]
+    assert Api(switch, key=("ops", secret)).get("/apikeys").status == 200
+    assert "ops" in switch.command("apikey", "list").stdout
+    assert switch.command("apikey", "revoke", "ops").returncode == 0
+    assert Api(switch, key=("ops", secret)).get("/apikeys").status == 401
+
+
+BODIES = {
+    "no JSON": (b"{", 400, "invalid_json", ""),
+    "two documents": (b'{"token": "x", "scopes": []} {}', 400, "invalid_json", ""),
+    "no UTF-8": (b"{\"token\": \"\xff\"}", 400, "invalid_json", ""),
+    "deep": (b"[" * 10_000, 400, "invalid_request", ""),
+    "a list": ([], 400, "invalid_request", ""),
+    "a wrong type": ({"token": 1, "scopes": []}, 400, "invalid_request", "/token"),
+    "a missing field": ({"token": "x"}, 400, "invalid_request", ""),
+    "an unknown field": ({"token": "x", "scopes": ["admin"], "4761340000000019": 1}, 400,
+                         "invalid_request", ""),
+    "no scope": ({"token": "x", "scopes": []}, 400, "invalid_field", "/scopes"),
+    "an unknown scope": ({"token": "x", "scopes": ["all"]}, 400, "invalid_field", "/scopes"),
+    "too long": (b" " * 2_000_000, 413, "too_large", ""),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_bad_body_is_refused_with_its_place(switch, kind):
+    body, status, code, pointer = BODIES[kind]
+    answer = Api(switch).post("/apikeys", body)
+    assert answer.status == status, answer
+    assert code is None or answer.json["code"] == code
+    assert [error["pointer"] for error in answer.json.get("errors", [])] in ([pointer], [])
+    assert "476134" not in answer.body.decode()
+
+
+def test_what_is_not_there_is_a_problem_too(switch):
+    api = Api(switch)
+    api.refused(404, "no_such_resource", "GET", "/nothing")
+    api.refused(404, "no_such_resource", "GET", "/v3/v3/ping")
+    api.refused(405, "method_not_allowed", "PATCH", "/apikeys")
+    api.refused(415, "unsupported_media_type", "POST", "/apikeys", b"{}", Content_Type="text/plain")
+    api.refused(400, "invalid_request", "GET", "/events?count=0")
+    api.refused(400, "invalid_request", "GET", "/events?unknown=1")
+
+
+def test_a_call_has_an_id(switch):
+    api = Api(switch)
+    assert api.get("/ping", X_Request_Id="my-call.7").headers["X-Request-Id"] == "my-call.7"
+    own = api.get("/ping", X_Request_Id="4761340000000019").headers["X-Request-Id"]
+    assert own != api.get("/ping").headers["X-Request-Id"] and "476134" not in own
+    answer = api.get("/ping")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_description_is_the_committed_one(switch):
+    served = Api(switch, key=None).done("GET", "/openapi.json")
+    committed = json.loads((REPOSITORY / "switch/openapi.json").read_text())
+    assert served == committed, "commit what `pinswitch openapi` prints"
+    assert served["openapi"].startswith("3.1")
