@@ -8,6 +8,7 @@ mod caller;
 mod events;
 mod limits;
 mod ping;
+mod pins;
 mod problem;
 mod query;
 mod router;

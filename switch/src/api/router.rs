@@ -13,7 +13,7 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, events, ping, whole};
+use super::{Api, api_keys, events, ping, pins, whole};
 use crate::switch::Seams;
 
 /// All routes.
@@ -45,6 +45,11 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(api_keys::add::<W>, api_keys::__path_add)
         .add(api_keys::revoke::<W>, api_keys::__path_revoke)
         .add(events::list::<W>, events::__path_list)
+        .add(pins::control::<W>, pins::__path_control)
+        .add(pins::set::<W>, pins::__path_set)
+        .add(pins::reveal::<W>, pins::__path_reveal)
+        .add(pins::verify::<W>, pins::__path_verify)
+        .add(pins::unblock::<W>, pins::__path_unblock)
 }
 
 fn description() -> OpenApi {
