@@ -30,6 +30,8 @@ impl Caller {
         match self.scopes.contains(&scope) {
             true => Ok(&self.actor),
             false => {
+                let actor = &self.actor;
+                tracing::warn!(target: "audit", action = "scope missing", %scope, %actor);
                 let text = format!("the API key has not the scope {scope}");
                 Err(Problem::new(Door::Forbidden, &text))
             }

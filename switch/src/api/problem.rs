@@ -160,6 +160,13 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
         Code::VersionChanged => (StatusCode::PRECONDITION_FAILED, 2),
+        Code::NoViewablePin => (StatusCode::CONFLICT, 20),
+        Code::PinNotShown => (StatusCode::CONFLICT, 21),
+        Code::ControlInvalid => (StatusCode::FORBIDDEN, 20),
+        Code::ControlExpired => (StatusCode::GONE, 1),
+        Code::ControlUsed => (StatusCode::GONE, 2),
+        Code::WeakPin => (StatusCode::PRECONDITION_FAILED, 20),
+        Code::TooManyPinCalls => (StatusCode::TOO_MANY_REQUESTS, 20),
         Code::LimitReached => (StatusCode::PAYLOAD_TOO_LARGE, 2),
         Code::ProductUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 2),
         Code::DocumentUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 3),
@@ -227,6 +234,10 @@ impl From<Refused> for Problem {
             false => refused.to_string(),
         };
         let problem = Problem::of(row(code), Name::Service(code), text);
+        let problem = match refused {
+            Refused::TooManyPinCalls { seconds } => problem.with(RETRY_AFTER, seconds.into()),
+            _ => problem,
+        };
         let mistake = |pointer, detail| Mistake { pointer, detail };
         let errors = match refused {
             Refused::Field { name, expected } => {

@@ -148,6 +148,8 @@ pub struct Product {
     pub allowed_currencies: Vec<u16>,
     /// The rules of its chips; without them no cryptogram can be verified.
     pub chip: Option<ChipRules>,
+    /// Whether a PIN that is set is kept so that its cardholder may see it.
+    pub pin_viewable: bool,
 }
 
 impl Product {
@@ -166,6 +168,7 @@ impl Product {
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
             chip: None,
+            pin_viewable: false,
         }
     }
 

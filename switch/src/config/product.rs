@@ -39,6 +39,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
     let pin_methods = pin_methods(keys);
+    let pin_viewable = keys.optional_boolean("pin_viewable").unwrap_or(false);
     let chip = keys.optional_table("chip").map(|mut keys| chip(&mut keys));
     keys.finish();
     Some(Product {
@@ -53,6 +54,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
         chip: chip.map_or(Some(None), |chip| chip.map(Some))?,
+        pin_viewable,
     })
 }
 

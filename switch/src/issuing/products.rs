@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refused, audit};
+use super::{Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::cache::CardEntry;
 use crate::config::ProductSettings;
@@ -194,9 +194,13 @@ async fn put_unaudited<W: Seams>(
     }
     let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
     let change = stored.write(&switch.vault, token, version)?;
+    let is_viewable = rules.pin_viewable;
     let product = Some(Box::new(rules));
     let commit = Commit { documents: vec![change], product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
+    if before.is_some_and(|before| before.pin_viewable && !is_viewable) {
+        viewable_pin::forget(switch).await?;
+    }
     let written = switch.store.document(DocumentKind::Product, token).await?;
     let written = written.ok_or(Refused::NoSuchProduct)?;
     view(switch, &written)

@@ -26,7 +26,7 @@ use super::stored::{Stored, Unreadable};
 use super::{
     Acknowledged, CardChanged, CardHistory, CardRemoved, ClockJump, DocumentRemoved, Event,
     OwnKeys, Reversed, SnapshotCard, SnapshotDocument, SnapshotReversal, StoredCard,
-    StoredDocument, Transaction, format_7, transaction,
+    StoredDocument, Transaction, event, format_7, transaction,
 };
 
 /// The format that is written.
@@ -218,6 +218,9 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         CardRemoved::KIND => Part::CardRemoved(of(bytes, version)?),
         Transaction::KIND => {
             Part::Transaction(Box::new(transaction::with_trace(of(bytes, version)?)))
+        }
+        Event::KIND if version == event::VERSION_BEFORE => {
+            Part::Event(Box::new(event::read_before(bytes)?))
         }
         Event::KIND => Part::Event(Box::new(of(bytes, version)?)),
         Reversed::KIND => Part::Reversal(of(bytes, version)?),

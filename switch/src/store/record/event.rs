@@ -1,10 +1,12 @@
 //! Events: what others are told of a card, and its bytes.
 //!
 //! ```text
-//! 4 event  kind u8, time i64, who: way u8, name text, for whom (flag, text) and address (flag,
-//!          version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text, before and after
-//!          (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4 digits), whether a PIN
-//!          is set u8, request (flag, then channel u8, reason text, token text)
+//! 4 event  kind u8, time i64, who: way u8, name text and, from version 2 on, for whom (flag, text)
+//!          and address (flag, version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text,
+//!          before and after (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4
+//!          digits), whether a PIN is set u8; and, from version 2 on, how the cardholder was
+//!          verified (flag, number u8) and how it was asked for (flag, then channel u8, reason
+//!          text, token text)
 //! 15 history of a card  card key 16, previous record u64 (0: none)
 //! ```
 //!
@@ -18,13 +20,13 @@ use std::str::FromStr;
 use compact_str::CompactString;
 
 use super::entry::{Kept, Part, Reads, read_entry};
-use super::stored::{Stored, Unreadable, stored_fields};
+use super::stored::{Stored, Unreadable, stored_fields, stored_numbers};
 use super::{RecordId, TransactionRecord};
 use crate::authorization::Channel;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, Plastic, StatusReason};
 use crate::clock::Timestamp;
-use crate::event::{Actor, ActorKind, EventKind};
+use crate::event::{Actor, ActorKind, CardholderVerification, EventKind};
 
 /// What others are told of a card. It holds all that it tells, so that it outlives its card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Event {
     pub expiry: Option<Expiry>,
     /// Whether the card has an online PIN after it, or had one when it was removed.
     pub pin_is_set: bool,
+    /// How the cardholder was verified who has seen the PIN.
+    pub verified_by: Option<CardholderVerification>,
     /// How a transition to another state was asked for, where it was.
     pub asked: Option<Asked>,
 }
@@ -132,6 +136,7 @@ impl Event {
             after: after.map(StateAndReason::of),
             masked_pan,
             pin_is_set,
+            verified_by: None,
             asked: None,
         }
     }
@@ -235,6 +240,33 @@ pub fn told(id: RecordId, entry: &[u8]) -> Result<Vec<(EventId, Told)>, Unreadab
 
 impl Kept for Event {
     const KIND: u8 = 4;
+    const VERSION: u8 = 2;
+}
+
+/// The version before, which says less of who acted and of what was asked for.
+pub(super) const VERSION_BEFORE: u8 = 1;
+
+/// Reads an event of the version before.
+pub(super) fn read_before(bytes: &mut &[u8]) -> Result<Event, Unreadable> {
+    Ok(Event {
+        kind: Stored::read(bytes)?,
+        time: Stored::read(bytes)?,
+        actor: Actor {
+            kind: Stored::read(bytes)?,
+            name: Stored::read(bytes)?,
+            audit_user: None,
+            address: None,
+        },
+        card: Stored::read(bytes)?,
+        card_token: Stored::read(bytes)?,
+        before: Stored::read(bytes)?,
+        after: Stored::read(bytes)?,
+        masked_pan: Stored::read(bytes)?,
+        expiry: Stored::read(bytes)?,
+        pin_is_set: Stored::read(bytes)?,
+        verified_by: None,
+        asked: None,
+    })
 }
 
 impl Kept for CardHistory {
@@ -252,6 +284,7 @@ stored_fields!(Event {
     masked_pan,
     expiry,
     pin_is_set,
+    verified_by,
     asked,
 });
 stored_fields!(Asked { channel, reason, token });
@@ -316,6 +349,16 @@ impl Stored for EventKind {
         EventKind::from_number(number).ok_or(unknown)
     }
 }
+
+stored_numbers!(CardholderVerification, "how a cardholder was verified" {
+    BiometricFace = 1,
+    BiometricFingerprint = 2,
+    Login = 3,
+    ExpCvv = 4,
+    OtpCvv = 5,
+    Otp = 6,
+    Other = 7,
+});
 
 impl Stored for ActorKind {
     fn put(&self, out: &mut Vec<u8>) {

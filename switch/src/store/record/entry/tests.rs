@@ -10,7 +10,7 @@ use super::*;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::Timestamp;
-use crate::event::{Actor, EventKind};
+use crate::event::{Actor, CardholderVerification, EventKind};
 use crate::hsm::{Kcv, PinReference, ReferenceValue};
 use crate::store::document::DocumentKind;
 use crate::store::duplicates::{MessageKind, Original};
@@ -169,4 +169,16 @@ fn events_read_back() {
     reads_back(&gone);
     let after = StateAndReason::of(&state().plastics[0]);
     reads_back(&Event { before: Some(after), ..gone });
+    for way in CardholderVerification::ALL {
+        reads_back(&Event { verified_by: Some(way), ..event() });
+    }
+}
+
+#[test]
+fn an_event_of_the_version_before_reads() {
+    let mut bytes = written(&[Part::Event(Box::new(event()))]);
+    // Format, kind, version; and at its end the flag that it did not have.
+    assert_eq!((bytes[1..3].to_vec(), bytes.pop()), (vec![4, 2], Some(0)));
+    bytes[2] = 1;
+    assert_eq!(read(&bytes), Ok(vec![Part::Event(Box::new(event()))]));
 }
