@@ -72,6 +72,18 @@ pub enum Refused {
     /// No user has this token.
     #[error("there is no user with this token")]
     NoSuchUser,
+    /// The product's cards are not created one by one.
+    #[error("the product does not allow the creation of cards (allow_card_creation)")]
+    CardCreationNotAllowed,
+    /// No PAN of the product's BINs was free.
+    #[error("no free PAN was found in the BINs of the product")]
+    BinsUsedUp,
+    /// The card has had as many plastics as there are sequence numbers.
+    #[error("the card has had 99 plastics, and no PAN sequence number is left")]
+    SequencesUsedUp,
+    /// A `pin_status` that does not follow the one that is there.
+    #[error("pin_status goes from W to D only, and to S by a PIN that is set")]
+    PinStatusMoved,
     /// It has another version than the caller has read.
     #[error("it has changed since it was read")]
     VersionChanged,
@@ -198,6 +210,14 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
+    /// [`Refused::CardCreationNotAllowed`].
+    CardCreationNotAllowed,
+    /// [`Refused::BinsUsedUp`].
+    BinsUsedUp,
+    /// [`Refused::SequencesUsedUp`].
+    SequencesUsedUp,
+    /// [`Refused::PinStatusMoved`].
+    PinStatusNotAllowed,
     /// Another card has the token, or [`Refused::OtherPayload`].
     TokenTaken,
     /// [`Refused::CardTerminated`], and a transition of such a card.
@@ -305,6 +325,10 @@ impl Refused {
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
             Refused::NoSuchUser => Code::NoSuchUser,
+            Refused::CardCreationNotAllowed => Code::CardCreationNotAllowed,
+            Refused::BinsUsedUp => Code::BinsUsedUp,
+            Refused::SequencesUsedUp => Code::SequencesUsedUp,
+            Refused::PinStatusMoved => Code::PinStatusNotAllowed,
             Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
