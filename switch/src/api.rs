@@ -11,6 +11,7 @@ mod limits;
 mod list;
 mod ping;
 mod problem;
+mod products;
 mod query;
 mod router;
 mod users;

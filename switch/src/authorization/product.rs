@@ -6,6 +6,7 @@ use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
 use super::iad::Shapes;
+use super::issuance::Issuance;
 use crate::cards::Pan;
 use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
@@ -146,6 +147,10 @@ pub struct Product {
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
     pub allowed_currencies: Vec<u16>,
+    /// Whether the issuer may have the PINs of its cards shown.
+    pub pin_viewable: bool,
+    /// How its cards are made and sent out.
+    pub issuance: Issuance,
     /// The rules of its chips; without them no cryptogram can be verified.
     pub chip: Option<ChipRules>,
 }
@@ -165,6 +170,8 @@ impl Product {
             pin_retry_limit: None,
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
+            pin_viewable: false,
+            issuance: Issuance::default(),
             chip: None,
         }
     }
