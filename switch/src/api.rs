@@ -10,6 +10,7 @@ mod if_match;
 mod limits;
 mod list;
 mod ping;
+mod pins;
 mod problem;
 mod products;
 mod query;

@@ -30,11 +30,17 @@ pub enum EventKind {
     StateLimited = 9,
     /// The card is TERMINATED, which is final.
     StateTerminated = 10,
+    /// Somebody may set or see the PIN for a while.
+    PinControl = 11,
+    /// The PIN was shown.
+    PinViewed = 12,
+    /// A PIN was checked outside a transaction, whatever came out.
+    PinVerified = 13,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 10] = [
+    pub const ALL: [EventKind; 13] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -45,6 +51,9 @@ impl EventKind {
         EventKind::Removed,
         EventKind::StateLimited,
         EventKind::StateTerminated,
+        EventKind::PinControl,
+        EventKind::PinViewed,
+        EventKind::PinVerified,
     ];
 
     /// The stored number.
@@ -73,6 +82,9 @@ impl EventKind {
             EventKind::Removed => "cardactions.card.removed",
             EventKind::StateLimited => "cardtransition.state.limited",
             EventKind::StateTerminated => "cardtransition.state.terminated",
+            EventKind::PinControl => "cardactions.pin.control",
+            EventKind::PinViewed => "cardactions.pin.viewed",
+            EventKind::PinVerified => "cardactions.pin.verified",
         }
     }
 }
@@ -80,6 +92,63 @@ impl EventKind {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// How the issuer's program has made sure that it is the cardholder who asks, as the API names it.
+/// The numbers are stored.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[repr(u8)]
+pub enum CardholderVerification {
+    /// By the face.
+    BiometricFace = 1,
+    /// By a fingerprint.
+    BiometricFingerprint = 2,
+    /// By a login.
+    Login = 3,
+    /// By expiry and verification value of the card.
+    ExpCvv = 4,
+    /// By a one-time password and the verification value of the card.
+    OtpCvv = 5,
+    /// By a one-time password.
+    Otp = 6,
+    /// In another way.
+    Other = 7,
+}
+
+impl CardholderVerification {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [CardholderVerification; 7] = [
+        CardholderVerification::BiometricFace,
+        CardholderVerification::BiometricFingerprint,
+        CardholderVerification::Login,
+        CardholderVerification::ExpCvv,
+        CardholderVerification::OtpCvv,
+        CardholderVerification::Otp,
+        CardholderVerification::Other,
+    ];
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The name on the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CardholderVerification::BiometricFace => "BIOMETRIC_FACE",
+            CardholderVerification::BiometricFingerprint => "BIOMETRIC_FINGERPRINT",
+            CardholderVerification::Login => "LOGIN",
+            CardholderVerification::ExpCvv => "EXP_CVV",
+            CardholderVerification::OtpCvv => "OTP_CVV",
+            CardholderVerification::Otp => "OTP",
+            CardholderVerification::Other => "OTHER",
+        }
     }
 }
 
@@ -197,6 +266,10 @@ mod tests {
         }
         for kind in ActorKind::ALL {
             assert_eq!(ActorKind::from_number(kind.number()), Some(kind));
+        }
+        for way in CardholderVerification::ALL {
+            let named: CardholderVerification = serde_json::from_value(way.name().into()).unwrap();
+            assert_eq!(named, way);
         }
         assert_eq!(EventKind::from_number(0), None);
         assert_eq!(ActorKind::from_number(0), None);

@@ -35,6 +35,17 @@ pub trait Hsm: Send + Sync + 'static {
         call: AcceptPin<'_>,
     ) -> impl Future<Output = Result<AcceptedPin, AcceptPinError>> + Send;
 
+    /// Opens a PIN that was kept, for who may see it in clear: the one call from which a PIN comes
+    /// out. A payShield does it by its command NG, under two officers' authorization; a profile for
+    /// production has no use for it.
+    ///
+    /// # Errors
+    /// If it gives no answer, or the PIN does not open: another key, another PAN.
+    fn reveal_clear(
+        &self,
+        call: RevealPin<'_>,
+    ) -> impl Future<Output = Result<Box<ClearPin>, HsmUnavailable>> + Send;
+
     /// Verifies the application cryptogram of a request: right, wrong, or no answer.
     fn verify_arqc(&self, call: ChipCall<'_>) -> impl Future<Output = CryptogramOutcome> + Send;
 
@@ -64,18 +75,43 @@ pub trait Hsm: Send + Sync + 'static {
 /// A request to verify a PIN.
 #[derive(Clone, Copy)]
 pub struct VerifyPin<'a> {
-    /// DE52, under the zone PIN key.
-    pub block: &'a PinBlock,
-    /// The zone PIN key (ZPK) of the link.
-    pub zpk: &'a KeyName,
-    /// Formats that the link may send.
-    pub formats: PinBlockFormats,
+    /// The PIN that was entered, in the form in which it came.
+    pub pin: EnteredPin<'a>,
     /// The PAN of the request.
     pub pan: &'a Pan,
     /// The card's reference.
     pub reference: &'a PinReference,
     /// The methods of the card's product, for their parameters.
     pub methods: &'a PinMethods,
+}
+
+/// A PIN that was entered, in the form in which it came.
+#[derive(Clone, Copy)]
+pub enum EnteredPin<'a> {
+    /// As a block, from a link.
+    Block(EnteredBlock<'a>),
+    /// In clear, from a call outside a transaction.
+    Clear(&'a ClearPin),
+}
+
+/// A PIN block from a link.
+#[derive(Clone, Copy)]
+pub struct EnteredBlock<'a> {
+    /// DE52, under the zone PIN key.
+    pub block: &'a PinBlock,
+    /// The zone PIN key (ZPK) of the link.
+    pub zpk: &'a KeyName,
+    /// Formats that the link may send.
+    pub formats: PinBlockFormats,
+}
+
+/// A request to show a PIN that was kept.
+#[derive(Clone, Copy)]
+pub struct RevealPin<'a> {
+    /// The PIN as it was kept.
+    pub kept: &'a KeptPin,
+    /// The PAN of the card.
+    pub pan: &'a Pan,
 }
 
 /// A request to take over a new PIN.

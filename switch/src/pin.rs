@@ -1,6 +1,8 @@
 //! A PIN in every form in which it passes through this program: in clear, as a block, and as what
 //! an entered PIN is compared with. None of them is ever shown.
 
+pub mod weak;
+
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};

@@ -30,7 +30,7 @@ use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::in_flight::InFlight;
-use crate::issuing::{Refused, api_keys, audit, keys, pins};
+use crate::issuing::{Refused, api_keys, audit, keys, pins, viewable_pin};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::place;
@@ -493,6 +493,9 @@ async fn expire(switch: Arc<PinSwitch>) {
         let Ok(cards) = tokio::task::spawn_blocking(due).await else { continue };
         if let Err(error) = pins::expire_changes(&switch, &actor, &cards).await {
             tracing::error!(%error, "no PIN change was ended");
+        }
+        if let Err(error) = viewable_pin::forget(&switch).await {
+            tracing::error!(%error, "PINs that nobody may see any more are still kept");
         }
     }
 }

@@ -20,7 +20,9 @@ use switch::config::Config;
 use switch::control::{CardForm, Command, NewState, Reply};
 use switch::frame::Frame;
 use switch::hsm::emv::IssuerAnswer;
-use switch::hsm::{Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin};
+use switch::hsm::{
+    EnteredBlock, EnteredPin, Hsm, IssuerAuthenticate, PinBlock, PinReference, VerifyPin,
+};
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
 use switch::outcome::{CryptogramOutcome, PinOutcome};
@@ -226,9 +228,11 @@ impl Operations {
         let methods = &self.switch.products.product("debit").unwrap().pin_methods;
         let link = &self.session.link;
         let call = VerifyPin {
-            block: &self.block,
-            zpk: &link.zpk,
-            formats: link.pin_block_formats,
+            pin: EnteredPin::Block(EnteredBlock {
+                block: &self.block,
+                zpk: &link.zpk,
+                formats: link.pin_block_formats,
+            }),
             pan: &self.pan,
             reference: &self.reference,
             methods,

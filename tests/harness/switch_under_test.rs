@@ -16,8 +16,8 @@ use switch::control::{self, Command, Reply};
 use switch::event::Actor;
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, Hsm, HsmUnavailable,
-    IssuerAuthenticate, MissingKey, PinMethods, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
+    HsmUnavailable, IssuerAuthenticate, MissingKey, PinMethods, RevealPin, VerifyPin,
 };
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
@@ -145,6 +145,10 @@ impl Hsm for TestHsm {
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.inner.accept_pin(call).await
+    }
+
+    async fn reveal_clear(&self, call: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {
+        self.inner.reveal_clear(call).await
     }
 
     async fn verify_arqc(&self, call: ChipCall<'_>) -> CryptogramOutcome {

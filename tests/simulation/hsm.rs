@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use switch::hsm::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, Hsm, HsmUnavailable,
-    IssuerAuthenticate, Kcv, KeptPin, MissingKey, NewPin, PinBlock, PinMethods, PinReference,
-    ReferenceValue, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
+    EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, Kcv, KeptPin, MissingKey, NewPin,
+    PinBlock, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
 };
 use switch::outcome::{CryptogramOutcome, PinOutcome};
 use tokio::time::sleep;
@@ -87,9 +87,13 @@ impl Hsm for SimulatedHsm {
     async fn verify_pin(&self, call: VerifyPin<'_>) -> PinOutcome {
         let pan = call.pan.digits();
         let entered = (0..PINS.len() as Pin).map(|pin| block(pin, pan));
-        let entered = entered
-            .into_iter()
-            .find(|known| PinBlock::new(known).is_some_and(|known| known == *call.block));
+        let is_entered = |known: &[u8; 8]| match call.pin {
+            EnteredPin::Block(entered) => {
+                PinBlock::new(known).is_some_and(|known| known == *entered.block)
+            }
+            EnteredPin::Clear(_) => unreachable!("every PIN of this world comes over a link"),
+        };
+        let entered = entered.into_iter().find(is_entered);
         let verification = match (entered, call.reference.value) {
             (None, _) => PinOutcome::BadPinBlock,
             (Some(block), ReferenceValue::Block(right)) if block == right => PinOutcome::Right,
@@ -107,6 +111,10 @@ impl Hsm for SimulatedHsm {
         }
         let kept = KeptPin { block: block(pin as Pin, call.pan.digits()), key: Kcv([0; 3]) };
         Ok(AcceptedPin { reference: reference(pin as Pin, call.pan.digits()), kept: Some(kept) })
+    }
+
+    async fn reveal_clear(&self, _: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {
+        Err(HsmUnavailable("nobody sees a PIN here".to_owned()))
     }
 
     async fn verify_arqc(&self, _: ChipCall<'_>) -> CryptogramOutcome {

@@ -36,7 +36,9 @@ impl Caller {
             true => Ok(&self.actor),
             false => {
                 let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
-                let text = format!("the API key has not the scope {}", names.join(" or "));
+                let (scope, actor) = (names.join(" or "), &self.actor);
+                tracing::warn!(target: "audit", action = "scope missing", %scope, %actor);
+                let text = format!("the API key has not the scope {scope}");
                 Err(Problem::new(Door::Forbidden, &text))
             }
         }

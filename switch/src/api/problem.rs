@@ -160,6 +160,13 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
         Code::VersionChanged => (StatusCode::PRECONDITION_FAILED, 2),
+        Code::NoViewablePin => (StatusCode::CONFLICT, 20),
+        Code::PinNotShown => (StatusCode::CONFLICT, 21),
+        Code::ControlInvalid => (StatusCode::FORBIDDEN, 20),
+        Code::ControlExpired => (StatusCode::GONE, 1),
+        Code::ControlUsed => (StatusCode::GONE, 2),
+        Code::WeakPin => (StatusCode::PRECONDITION_FAILED, 20),
+        Code::TooManyPinCalls => (StatusCode::TOO_MANY_REQUESTS, 20),
         Code::LimitReached => (StatusCode::PAYLOAD_TOO_LARGE, 2),
         Code::ProductUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 2),
         Code::DocumentUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, 3),
@@ -222,6 +229,10 @@ impl From<Refused> for Problem {
             true => "it could not be done, and the log of the switch says why".to_owned(),
             false => refused.to_string(),
         };
+        let headers = match &refused {
+            Refused::TooManyPinCalls { seconds } => vec![(RETRY_AFTER, (*seconds).into())],
+            _ => Vec::new(),
+        };
         let mistake = |pointer, detail| Mistake { pointer, detail };
         let errors = match refused {
             Refused::Field { name, expected } => {
@@ -237,7 +248,7 @@ impl From<Refused> for Problem {
             Code::InvalidSettings => told(&errors),
             _ => text,
         };
-        Problem { errors, ..Problem::of(row(code), Name::Service(code), text) }
+        Problem { errors, headers, ..Problem::of(row(code), Name::Service(code), text) }
     }
 }
 

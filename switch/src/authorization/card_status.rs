@@ -21,6 +21,18 @@ pub(super) fn check<'a>(
 ) -> Result<(usize, &'a Plastic), (Reason, Finding)> {
     let found = card.plastic(request.expiry, request.sequence);
     let (place, plastic) = found.ok_or((Reason::ExpiredCard, Finding::NoSuchPlastic))?;
+    of_plastic(plastic, product, now).map(|()| (place, plastic))
+}
+
+/// Whether this plastic may be used, or why not, in the same order.
+///
+/// # Errors
+/// The reason of the decline.
+pub(super) fn of_plastic(
+    plastic: &Plastic,
+    product: &Product,
+    now: Timestamp,
+) -> Result<(), (Reason, Finding)> {
     if plastic.expiry.is_past(now, product.utc_offset) {
         return Err((Reason::ExpiredCard, Finding::PlasticExpired));
     }
@@ -28,7 +40,7 @@ pub(super) fn check<'a>(
         return Err((Reason::PinTryLimitExceeded, Finding::SuspendedForPinTries));
     }
     match plastic.status {
-        CardStatus::Active => Ok((place, plastic)),
+        CardStatus::Active => Ok(()),
         CardStatus::Unactivated => Err((Reason::CardNotActive, Finding::CardNotActive)),
         CardStatus::Limited | CardStatus::Suspended | CardStatus::Terminated => {
             Err((Reason::CardBlocked, Finding::CardBlocked))

@@ -60,26 +60,41 @@ pub(super) fn judge(
     outcome: Option<PinOutcome>,
     trail: &mut Trail,
 ) -> (Reason, Option<CardState>) {
+    let Some(outcome) = outcome else {
+        return (unverified(request, card, product, trail), None);
+    };
+    match verified(card, product, outcome, trail) {
+        (Reason::Approved, change) => (limits::check(request, product, trail), change),
+        declined => declined,
+    }
+}
+
+/// What a PIN comes to of which the HSM said this; and the card, if that changes.
+pub(super) fn verified(
+    card: &CardState,
+    product: &Product,
+    outcome: PinOutcome,
+    trail: &mut Trail,
+) -> (Reason, Option<CardState>) {
     match outcome {
-        None => (unverified(request, card, product, trail), None),
-        Some(PinOutcome::Unavailable) => {
+        PinOutcome::Unavailable => {
             trail.push(Finding::PinUnavailable.into());
             (Reason::Unavailable, None)
         }
-        Some(PinOutcome::BadPinBlock) => {
+        PinOutcome::BadPinBlock => {
             trail.push(Finding::PinBlockUnusable.into());
             (Reason::BadPinBlock, None)
         }
-        Some(PinOutcome::Wrong) => {
+        PinOutcome::Wrong => {
             let (reason, card_after) = wrong(card, product);
             // 0 stands for a product without a limit, which is never 0.
             let limit = product.pin_retry_limit.map_or(0, u32::from);
             trail.push(Note::of(Finding::WrongPin, card_after.pin.tries.into(), limit.into()));
             (reason, Some(card_after))
         }
-        Some(PinOutcome::Right) => {
+        PinOutcome::Right => {
             trail.push(Finding::RightPin.into());
-            (limits::check(request, product, trail), right(card))
+            (Reason::Approved, right(card))
         }
     }
 }

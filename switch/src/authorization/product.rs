@@ -147,12 +147,12 @@ pub struct Product {
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
     pub allowed_currencies: Vec<u16>,
-    /// Whether the issuer may have the PINs of its cards shown.
-    pub pin_viewable: bool,
     /// How its cards are made and sent out.
     pub issuance: Issuance,
     /// The rules of its chips; without them no cryptogram can be verified.
     pub chip: Option<ChipRules>,
+    /// Whether a PIN that is set is kept so that its cardholder may see it.
+    pub pin_viewable: bool,
 }
 
 impl Product {
@@ -170,9 +170,9 @@ impl Product {
             pin_retry_limit: None,
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
-            pin_viewable: false,
             issuance: Issuance::default(),
             chip: None,
+            pin_viewable: false,
         }
     }
 

@@ -84,6 +84,8 @@ pub struct ApiLimits {
     pub calls_per_key_per_minute: NonZeroU32,
     /// Wrong secrets of one address, above which it learns no more whether one is right.
     pub wrong_secrets_per_address_per_minute: NonZeroU32,
+    /// Calls that set, show or check the PIN of one card.
+    pub pin_calls_per_card_per_minute: NonZeroU32,
 }
 
 impl Limits {
@@ -209,11 +211,16 @@ impl ApiLimits {
                 "api_wrong_secrets_per_address_per_minute",
                 WRONG_SECRETS,
             ),
+            pin_calls_per_card_per_minute: per_minute(
+                "api_pin_calls_per_card_per_minute",
+                PIN_CALLS_PER_CARD,
+            ),
         }
     }
 }
 
 const CALLS_PER_KEY: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
+const PIN_CALLS_PER_CARD: NonZeroU32 = NonZeroU32::new(120).unwrap();
 const WRONG_SECRETS: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
 /// What the limits of connections may be at most.

@@ -29,10 +29,11 @@ use subtle::ConstantTimeEq;
 
 use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
-    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
-    HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, NewPin, PinBlockFormat, PinMethod,
-    PinMethods, PinReference, ReferenceValue, VerifyPin,
+    AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
+    EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, NewPin,
+    PinBlockFormat, PinMethod, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
 };
+use crate::cards::Pan;
 use crate::key::Kcv;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use cipher::{AesKey, TdesKey};
@@ -226,12 +227,42 @@ impl Ring {
         newest.ok_or(AcceptPinError::Unavailable)
     }
 
+    /// Reads the block under each live version of the zone key, the newest first: the PIN is
+    /// right if it is right under one of them. A block read under the wrong version is garbage,
+    /// which a format without fixed fill may take for a wrong PIN.
+    fn verify_block(&self, block: EnteredBlock<'_>, call: &VerifyPin<'_>) -> PinOutcome {
+        let Some(zone) = self.zone_keys.get(block.zpk) else { return PinOutcome::Unavailable };
+        let mut outcome = PinOutcome::BadPinBlock;
+        for (age, key) in zone.versions.iter().rev().enumerate() {
+            let read = match read_block(key, block, call.pan) {
+                Ok(read) => read,
+                Err(_) => return PinOutcome::Unavailable,
+            };
+            let Some((pin, format)) = read else { continue };
+            let compared = self.compare(&pin, format.is_bound_to_pan(), call);
+            let compared = compared.unwrap_or(PinOutcome::Unavailable);
+            let tells_more = match compared {
+                PinOutcome::Right | PinOutcome::Unavailable => true,
+                PinOutcome::Wrong => outcome == PinOutcome::BadPinBlock,
+                PinOutcome::BadPinBlock => false,
+            };
+            if tells_more {
+                outcome = compared;
+                zone.under_older.increment(u64::from(age > 0));
+            }
+            if matches!(outcome, PinOutcome::Right | PinOutcome::Unavailable) {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// Compares an entered PIN with the card's reference. Without the key that made the
     /// reference a comparison would say nothing, and must not count as a wrong PIN.
     fn compare(
         &self,
         pin: &ClearPin,
-        format: PinBlockFormat,
+        is_bound_to_pan: bool,
         call: &VerifyPin<'_>,
     ) -> Result<PinOutcome, KeyFault> {
         let (pan, made_with) = (call.pan, call.reference.key);
@@ -245,7 +276,7 @@ impl Ring {
             }
             // Without a PAN in the block, a block of one card could be tried on any other whose
             // value is known.
-            _ if !format.is_bound_to_pan() => None,
+            _ if !is_bound_to_pan => None,
             ReferenceValue::Pvv { pvv, pvki } => {
                 let Some(pvk) = self.visa_pvk(made_with) else { return unavailable };
                 let pvk = pvk.tdes(KeyUsage::VisaPvv, Operation::Verify)?;
@@ -423,34 +454,15 @@ impl SoftwareHsm {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the block under each live version of the zone key, the newest first: the PIN is
-    /// right if it is right under one of them. A block read under the wrong version is garbage,
-    /// which a format without fixed fill may take for a wrong PIN.
     fn verify(&self, call: VerifyPin<'_>) -> PinOutcome {
         let ring = self.ring.load();
-        let Some(zone) = ring.zone_keys.get(call.zpk) else { return PinOutcome::Unavailable };
-        let mut outcome = PinOutcome::BadPinBlock;
-        for (age, key) in zone.versions.iter().rev().enumerate() {
-            let read = match read_block(key, &call) {
-                Ok(read) => read,
-                Err(_) => return PinOutcome::Unavailable,
-            };
-            let Some((pin, format)) = read else { continue };
-            let compared = ring.compare(&pin, format, &call).unwrap_or(PinOutcome::Unavailable);
-            let tells_more = match compared {
-                PinOutcome::Right | PinOutcome::Unavailable => true,
-                PinOutcome::Wrong => outcome == PinOutcome::BadPinBlock,
-                PinOutcome::BadPinBlock => false,
-            };
-            if tells_more {
-                outcome = compared;
-                zone.under_older.increment(u64::from(age > 0));
-            }
-            if matches!(outcome, PinOutcome::Right | PinOutcome::Unavailable) {
-                break;
+        match call.pin {
+            EnteredPin::Block(block) => ring.verify_block(block, &call),
+            // Who names the card and the PIN in clear has bound one to the other.
+            EnteredPin::Clear(pin) => {
+                ring.compare(pin, true, &call).unwrap_or(PinOutcome::Unavailable)
             }
         }
-        outcome
     }
 
     fn accept(&self, call: &AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
@@ -482,18 +494,19 @@ impl SoftwareHsm {
 /// The PIN in the block of a request, and its format.
 fn read_block(
     key: &Loaded,
-    call: &VerifyPin<'_>,
+    EnteredBlock { block, formats, .. }: EnteredBlock<'_>,
+    pan: &Pan,
 ) -> Result<Option<(ClearPin, PinBlockFormat)>, KeyFault> {
     let cipher = key.cipher(KeyUsage::PinEncryption, Operation::Decrypt)?;
-    let block = call.block.bytes();
+    let block = block.bytes();
     Ok(match cipher {
         Cipher::Tdes(key) => block
             .try_into()
             .ok()
-            .and_then(|block| pin_block::read(&key.decrypt(block), call.pan, call.formats)),
-        Cipher::Aes(key) if call.formats.contains(PinBlockFormat::Iso4) => {
+            .and_then(|block| pin_block::read(&key.decrypt(block), pan, formats)),
+        Cipher::Aes(key) if formats.contains(PinBlockFormat::Iso4) => {
             let block = block.try_into().ok();
-            let pin = block.and_then(|block| pin_block::read_iso4(key, block, call.pan));
+            let pin = block.and_then(|block| pin_block::read_iso4(key, block, pan));
             pin.map(|pin| (pin, PinBlockFormat::Iso4))
         }
         Cipher::Aes(_) => None,
@@ -507,6 +520,14 @@ impl Hsm for SoftwareHsm {
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.accept(&call)
+    }
+
+    async fn reveal_clear(&self, call: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {
+        let RevealPin { kept, pan } = call;
+        let opened = self.ring.load().open(kept, pan);
+        // Read again where it stays: what it was read into is wiped at the end of this line.
+        let pin = opened.and_then(|opened| ClearPin::parse_in_place(opened.digits()));
+        pin.ok_or_else(|| HsmUnavailable("a kept PIN does not open".to_owned()))
     }
 
     async fn verify_arqc(&self, call: ChipCall<'_>) -> CryptogramOutcome {

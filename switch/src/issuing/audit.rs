@@ -3,7 +3,7 @@
 
 use super::Refused;
 use crate::authorization::Transition;
-use crate::event::Actor;
+use crate::event::{Actor, CardholderVerification};
 use crate::hsm::software::keys::KeyVersion;
 use crate::store::Store;
 use crate::switch::{Seams, Switch};
@@ -18,6 +18,31 @@ pub(super) async fn of_card<W: Seams, T>(
     let token = known(switch, token).await;
     let refused = done.as_ref().err().map(tracing::field::display);
     tracing::info!(target: "audit", action, token, done = done.is_ok(), %actor, refused);
+    done
+}
+
+/// What the line of a call about a PIN says besides.
+pub(super) struct OfPin {
+    /// How the cardholder was verified who asks to see it.
+    pub(super) verified_by: Option<CardholderVerification>,
+    /// The four-digit code of what came out of a check.
+    pub(super) code: Option<&'static str>,
+}
+
+/// A line for a call that shows or checks a PIN, whether it was done or refused.
+pub(super) async fn of_pin<W: Seams, T>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    (action, token): (&str, &str),
+    OfPin { verified_by, code }: OfPin,
+    done: Result<T, Refused>,
+) -> Result<T, Refused> {
+    let token = known(switch, token).await;
+    let verified_by = verified_by.map(CardholderVerification::name);
+    let refused = done.as_ref().err().map(tracing::field::display);
+    tracing::info!(
+        target: "audit", action, token, verified_by, code, done = done.is_ok(), %actor, refused
+    );
     done
 }
 

@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 
 use super::change::{load, subject};
-use super::{CardView, Refused, audit, pins, views};
+use super::{CardView, Refused, audit, pins, viewable_pin, views};
 use crate::cache::NewCard;
 use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
@@ -80,7 +80,7 @@ pub async fn create<W: Seams>(
     token: &str,
     card: Result<AddCard, Refused>,
 ) -> Result<Option<CardView>, Refused> {
-    let added = match add_each(switch, actor, vec![card]).await {
+    let added = match add_each(switch, actor, vec![card], Viewable::Kept).await {
         Ok(added) => added.into_iter().collect::<Result<(), Refused>>(),
         Err(failed) => Err(failed),
     };
@@ -100,15 +100,25 @@ pub async fn add<W: Seams>(
     cards: Vec<Result<AddCard, Refused>>,
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
     let asked = cards.len();
-    let added = add_each(switch, actor, cards).await;
+    let added = add_each(switch, actor, cards, Viewable::NotKept).await;
     audit::of_cards(actor, "add", asked, &added);
     added
+}
+
+/// Whether the PIN of a new card can be seen, if its product says so. Of cards that come by the
+/// million no block is kept, which would take as much memory as the cards: theirs can be seen from
+/// the next set on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Viewable {
+    Kept,
+    NotKept,
 }
 
 async fn add_each<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     cards: Vec<Result<AddCard, Refused>>,
+    viewable: Viewable,
 ) -> Result<Vec<Result<(), Refused>>, Refused> {
     // The rules of their products stay as they are until they are there.
     let _unchanged = switch.products.changing.read().await;
@@ -116,7 +126,7 @@ async fn add_each<W: Seams>(
     let mut outcomes = Vec::with_capacity(cards.len());
     for card in cards {
         let card = match card {
-            Ok(card) => addition(switch, actor, card).await,
+            Ok(card) => addition(switch, actor, card, viewable).await,
             Err(refused) => Err(refused),
         };
         outcomes.push(card.map(|card| additions.push(card)));
@@ -131,6 +141,7 @@ async fn addition<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     card: AddCard,
+    viewable: Viewable,
 ) -> Result<Addition, Refused> {
     let AddCard { token, pan, expiry, sequence, product, is_active, pin } = card;
     check_token(&token)?;
@@ -151,10 +162,12 @@ async fn addition<W: Seams>(
         plastic.status = CardStatus::Active;
     }
     // It counts as produced with its PIN.
+    let mut kept = None;
     let state = match pin {
         None => CardState::new(plastic),
         Some(pin) => {
             let accepted = pins::accept(switch, &rules, &pan, pin.as_new()).await?;
+            kept = accepted.kept;
             let plastic = plastic.embossed_with(Embossed::Pin(1));
             CardState::new(plastic).with_pin(accepted.reference)
         }
@@ -166,7 +179,10 @@ async fn addition<W: Seams>(
     let events =
         [EventKind::Issued].into_iter().chain(is_active.then_some(EventKind::StateActivated));
     let events = events.map(tell).collect();
-    Ok(Addition { card: NewCard { identity, product, state }, events, documents: Vec::new() })
+    let kept = kept.filter(|_| rules.pin_viewable && viewable == Viewable::Kept);
+    let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
+    let documents = kept.transpose()?.into_iter().collect();
+    Ok(Addition { card: NewCard { identity, product, state }, events, documents })
 }
 
 /// Tokens are shown and stored in clear, so none may be a PAN.
@@ -214,12 +230,18 @@ async fn remove_each<W: Seams>(
     let mut removals = Vec::with_capacity(tokens.len());
     let mut outcomes = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let card = load(switch, token).await;
-        outcomes.push(card.map(|card| {
+        let card = match load(switch, token).await {
+            Ok(card) => viewable_pin::of_removed(switch, &card.entry.identity.key)
+                .await
+                .map(|documents| (card, documents)),
+            Err(refused) => Err(refused),
+        };
+        outcomes.push(card.map(|(card, documents)| {
             let who = (switch.clock.now(), actor.clone());
             let of = subject(switch, &card, card.state.current());
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
-            removals.push(Removal { events: vec![event], ..Removal::from(card) });
+            let documents = documents.into_iter().collect();
+            removals.push(Removal { card, events: vec![event], documents });
         }));
     }
     let removed = switch.store.remove_cards(removals).await?;

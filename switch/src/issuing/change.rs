@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Refused;
+use super::{Refused, viewable_pin};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardState, MaskedPan};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
+use crate::hsm::KeptPin;
+use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::record::{Event, Subject};
-use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Events, Store};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, Events, Store};
 use crate::switch::{Seams, Switch};
 
 /// What a call makes of a card.
@@ -22,6 +24,16 @@ pub(super) struct Change {
     pub(super) plastic: usize,
     /// What others are told of it, if there is something to tell.
     pub(super) event: Option<EventKind>,
+}
+
+/// What is kept and deleted with a change of a card.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// The PIN that was set, for who may see it later.
+    pub(super) pin: Option<KeptPin>,
+    /// Documents that change too. Where one of them has changed meanwhile, the whole call begins
+    /// again with what is there then.
+    pub(super) documents: Vec<DocumentChange>,
 }
 
 pub(super) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refused> {
@@ -36,19 +48,43 @@ pub(super) async fn change<W: Seams>(
     token: &str,
     next: impl Fn(&Card) -> Result<Change, Refused>,
 ) -> Result<Card, Refused> {
+    let next = |card: &Card| next(card).map(|change| (change, Beside::default()));
+    change_with(switch, actor, token, next).await
+}
+
+/// The same, with what is kept and deleted beside the card.
+///
+/// # Errors
+/// [`Refused::ProductChanged`] where a document has changed since it was read.
+pub(super) async fn change_with<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    next: impl Fn(&Card) -> Result<(Change, Beside), Refused>,
+) -> Result<Card, Refused> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let (counts, ended) = as_it_counts(switch, &card);
-        let Change { state, plastic, event } = next(&counts)?;
+        let (Change { state, plastic, event }, Beside { pin, mut documents }) = next(&counts)?;
+        documents.extend(viewable_pin::after(switch, &card, &state, pin.as_ref()).await?);
         let events = ended.into_iter().chain(event.map(|event| (event, plastic)));
-        match commit(switch, actor, (&card, state.clone()), events).await {
+        match commit_with(switch, actor, (&card, state.clone()), events, documents).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),
+            Err(CommitError::Changed(Changed::Document(kind, _))) if is_read_before(kind) => {
+                return Err(Refused::ProductChanged);
+            }
             Err(CommitError::Changed(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Err(Refused::Busy)
+}
+
+/// Whether a document of this kind was read before the change began. The PIN to see is read anew
+/// each time.
+fn is_read_before(kind: DocumentKind) -> bool {
+    kind != DocumentKind::ViewablePin
 }
 
 /// Commits a change of a card, with what others are told, each of the plastic at this place. Of a
@@ -59,20 +95,38 @@ pub(super) async fn commit<W: Seams>(
     (card, changed): (&Card, CardState),
     events: impl IntoIterator<Item = (EventKind, usize)>,
 ) -> Result<(), CommitError> {
-    let (time, subject) = (switch.clock.now(), subject(switch, card, 0));
-    let tell = |(kind, plastic)| {
-        let of = Subject { plastic, ..subject };
-        Event::of_card(kind, (time, actor.clone()), of, Some(&card.state), Some(&changed))
-    };
+    commit_with(switch, actor, (card, changed), events, Vec::new()).await
+}
+
+async fn commit_with<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    (card, changed): (&Card, CardState),
+    events: impl IntoIterator<Item = (EventKind, usize)>,
+    documents: Vec<DocumentChange>,
+) -> Result<(), CommitError> {
+    let tell = |about| event(switch, actor, card, about, &changed);
     let events: Events = events.into_iter().map(tell).collect();
     let expires = events.iter().any(|event| event.kind == EventKind::PinChangeExpired);
-    let commit = Commit { events, ..Commit::by_issuer(card, changed) };
+    let commit = Commit { events, documents, ..Commit::by_issuer(card, changed) };
     let id = switch.store.commit(commit, &mut None).await?;
     if expires {
         let token = &*card.entry.identity.token;
         tracing::info!(target: "audit", action = "PIN change expired", token, id = %id, %actor);
     }
     Ok(())
+}
+
+/// What others are told of a plastic, at this place, of a card that goes to this state.
+pub(super) fn event<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    card: &Card,
+    (kind, plastic): (EventKind, usize),
+    after: &CardState,
+) -> Event {
+    let (who, of) = ((switch.clock.now(), actor.clone()), subject(switch, card, plastic));
+    Event::of_card(kind, who, of, Some(&card.state), Some(after))
 }
 
 /// What events of a card, and of the plastic at this place, are about; without a PAN where that

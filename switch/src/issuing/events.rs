@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Refused, TransactionView, audit};
-use crate::event::Actor;
+use crate::event::{Actor, CardholderVerification};
 use crate::store::Store;
 use crate::store::readers::ReaderName;
 use crate::store::record::{Event, EventId, RecordId, StateAndReason, Told};
@@ -53,6 +53,9 @@ pub struct CardEventView {
     pub expiration: Option<String>,
     /// Whether it has a PIN.
     pub pin_is_set: bool,
+    /// How the cardholder was verified who has seen the PIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cardholder_verification_method: Option<CardholderVerification>,
 }
 
 /// Who acted.
@@ -108,6 +111,7 @@ impl CardEventView {
             pan: event.masked_pan.to_string(),
             expiration: event.expiry.map(|expiry| expiry.to_string()),
             pin_is_set: event.pin_is_set,
+            cardholder_verification_method: event.verified_by,
         }
     }
 }

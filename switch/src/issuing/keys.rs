@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Refused, audit};
+use super::{Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::event::Actor;
 use crate::hsm::software::keys::KeyChanges;
@@ -40,8 +40,8 @@ pub fn needs(products: &[Arc<Product>]) -> Needs {
     Needs { methods: methods.collect(), chips: chips.collect() }
 }
 
-/// Whether no card's PIN reference, and no PIN that waits for a chip, was made with the key of this
-/// check value.
+/// Whether no card's PIN reference, and no PIN that waits for a chip or may be seen, was made with
+/// the key of this check value.
 ///
 /// # Errors
 /// [`Refused::KeyInUse`], or the store has failed.
@@ -56,7 +56,11 @@ pub async fn check_unused<W: Seams>(
 async fn unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> {
     let expected = Refused::Field { name: "kcv", expected: "six hexadecimal digits" };
     let kcv = Kcv::parse(kcv).ok_or(expected)?;
-    match switch.store.references_made_with(kcv).await? {
+    let cards = match switch.store.references_made_with(kcv).await? {
+        0 => viewable_pin::made_with(switch, kcv).await?,
+        cards => cards,
+    };
+    match cards {
         0 => Ok(()),
         cards => Err(Refused::KeyInUse { cards, kcv }),
     }

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(choose(&newest).unwrap(), ("ca".to_owned(), Some("a".to_owned())));
         let later = Wanted { start_index: 2, ..newest.clone() };
         assert_eq!(choose(&later).unwrap(), ("db".to_owned(), None));
-        let behind = Wanted { after: Some("a".to_owned()), ..newest.clone() };
+        let behind = Wanted { after: Some("a".to_owned()), ..newest };
         assert_eq!(choose(&behind).unwrap(), ("db".to_owned(), None));
         let far = Wanted { start_index: usize::MAX, ..behind };
         assert_eq!(choose(&far).unwrap(), (String::new(), None));

@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, Ended, change, commit, ended, load};
+use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load};
+use super::pin_control::{self, Admit, Control, Purpose};
 use super::{CardView, Refused, audit, views};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry};
-use crate::cards::Pan;
+use crate::cards::{CardState, CardStatus, Pan};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::{AcceptPin, AcceptedPin, Hsm, NewPin};
 use crate::pin::ClearPin;
+use crate::pin::weak::is_weak;
+use crate::store::document::DocumentChange;
 use crate::store::{CommitError, Store};
 use crate::switch::{Seams, Switch};
 
 /// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
 /// A suspension stays. That a door could not read the PIN is in the audit too.
+///
+/// It may be a PIN that is easy to guess: an operator takes over what a cardholder has already, and
+/// does not choose for him. Where a cardholder chooses, see [`set_by_control`].
 ///
 /// # Errors
 /// Why not.
@@ -35,7 +41,7 @@ pub async fn set<W: Seams>(
     let mut set = Err(Refused::ProductChanged);
     // The PIN was taken over by the method of the product's rules of that moment.
     while matches!(set, Err(Refused::ProductChanged)) {
-        set = set_unaudited(switch, actor, token, &pin).await;
+        set = set_unaudited(switch, actor, (token, &pin), None).await;
     }
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
     Ok(views::card(switch, &card))
@@ -44,8 +50,8 @@ pub async fn set<W: Seams>(
 async fn set_unaudited<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
-    token: &str,
-    pin: &ClearPin,
+    (token, pin): (&str, &ClearPin),
+    control: Option<&Control>,
 ) -> Result<Card, Refused> {
     let Card { entry, product, .. } = load(switch, token).await?;
     if !product.is_known() {
@@ -54,9 +60,18 @@ async fn set_unaudited<W: Seams>(
     let identity = &entry.identity;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
+    if let Some(control) = control {
+        check_control(switch, control, &entry).await?;
+        if is_weak(pin, pan.digits()) {
+            control.count_weak_pin(switch).await?;
+            return Err(Refused::WeakPin);
+        }
+    }
     let accepted = accept(switch, &product, &pan, NewPin::Clear(pin)).await?;
     let now = switch.clock.now();
-    change(switch, actor, token, |card| {
+    let mut documents = details_after_set(switch, &entry).await?;
+    documents.extend(control.map(Control::used));
+    change_with(switch, actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
         if card.entry.identity.key != identity.key {
             return Err(Refused::NoSuchCard);
@@ -64,16 +79,79 @@ async fn set_unaudited<W: Seams>(
         if !Arc::ptr_eq(&card.product, &product) {
             return Err(Refused::ProductChanged);
         }
+        if control.is_some() && is_terminated(&card.state) {
+            return Err(Refused::CardTerminated);
+        }
         let AcceptedPin { reference, kept } = &accepted;
         let changed = card.state.with_pin(*reference);
         let state = match kept.as_ref().filter(|_| has_offline_pin(&product)) {
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
-        let plastic = state.current();
-        Ok(Change { state, plastic, event: Some(EventKind::PinChanged) })
+        let change = Change { plastic: state.current(), state, event: Some(EventKind::PinChanged) };
+        Ok((change, Beside { pin: kept.clone(), documents: documents.clone() }))
     })
     .await
+}
+
+/// Sets the PIN that a cardholder has chosen, of the card that a control token is of. The token is
+/// used up in the same commit, so that two sets with one token never are both done. A PIN that is
+/// easy to guess is refused, and the fifth of these uses the token up too.
+///
+/// # Errors
+/// Why not.
+pub async fn set_by_control<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    control: &str,
+    pin: Result<Box<ClearPin>, Refused>,
+    admit: Admit<'_>,
+) -> Result<(), Refused> {
+    let found = pin_control::find(switch, Purpose::SetPin, control).await;
+    let token = found.as_ref().map(|it| it.card_token().to_owned()).unwrap_or_default();
+    let pin = found.map(drop).and_then(|()| admit(&token)).and(pin);
+    let set = match pin {
+        Ok(pin) => {
+            let mut set = Err(Refused::ProductChanged);
+            // Somebody else has used the token, or the product has changed: each time it is looked
+            // at what is there now.
+            while matches!(set, Err(Refused::ProductChanged)) {
+                set = match pin_control::find(switch, Purpose::SetPin, control).await {
+                    Ok(found) => set_unaudited(switch, actor, (&token, &pin), Some(&found)).await,
+                    Err(refused) => Err(refused),
+                };
+            }
+            set
+        }
+        Err(refused) => Err(refused),
+    };
+    audit::of_card(switch, actor, ("set-pin", &token), set).await.map(drop)
+}
+
+/// Whether a control token is of this card, and the card of a state in which a PIN can be set.
+async fn check_control<W: Seams>(
+    switch: &Switch<W>,
+    control: &Control,
+    entry: &CardEntry,
+) -> Result<(), Refused> {
+    if !control.is_of(&entry.identity.key) {
+        return Err(Refused::ControlUsed);
+    }
+    let card = load(switch, control.card_token()).await?;
+    if is_terminated(&card.state) { Err(Refused::CardTerminated) } else { Ok(()) }
+}
+
+fn is_terminated(state: &CardState) -> bool {
+    state.plastics.iter().all(|plastic| plastic.status == CardStatus::Terminated)
+}
+
+/// What a set makes of what is known of the card besides: its `pin_status` goes from W to S, in the
+/// commit of the set. Nothing of it is kept where this is read.
+async fn details_after_set<W: Seams>(
+    _: &Switch<W>,
+    _: &CardEntry,
+) -> Result<Vec<DocumentChange>, Refused> {
+    Ok(Vec::new())
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.

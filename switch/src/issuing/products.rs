@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Refused, audit};
+use super::{Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::cache::CardEntry;
 use crate::clock::{Clock, Timestamp};
@@ -344,9 +344,13 @@ async fn put_unaudited<W: Seams>(
     let stored = StoredProduct::next(stored, (ManagedBy::Api, settings), switch.clock.now());
     let stored = StoredProduct { digest: digest.or(stored.digest), ..stored };
     let change = stored.write(&switch.vault, token, version)?;
+    let is_viewable = rules.pin_viewable;
     let product = Some(Box::new(rules));
     let commit = Commit { documents: vec![change], product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
+    if before.is_some_and(|before| before.pin_viewable && !is_viewable) {
+        viewable_pin::forget(switch).await?;
+    }
     let written = switch.store.document(DocumentKind::Product, token).await?;
     let written = written.ok_or(Refused::NoSuchProduct)?;
     view(switch, &written)

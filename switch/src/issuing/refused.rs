@@ -125,6 +125,30 @@ pub enum Refused {
     /// What a reader of events cannot have had, or one reader too many.
     #[error(transparent)]
     Reader(ReaderError),
+    /// A PIN that is too easy to guess.
+    #[error("the PIN is too easy to guess: take another one")]
+    WeakPin,
+    /// A control token that was not made here, or for something else.
+    #[error("the control token is none, or is not for this")]
+    ControlInvalid,
+    /// A control token whose time is over.
+    #[error("the time of the control token is over")]
+    ControlExpired,
+    /// A control token that was used up, or ended by a newer one.
+    #[error("the control token was used, or a newer one has ended it")]
+    ControlUsed,
+    /// A PIN that nobody may see: its product keeps none, or none was set since it does.
+    #[error("the card has no PIN that can be shown")]
+    NoViewablePin,
+    /// The state of the card does not allow that its PIN is shown.
+    #[error("the PIN is shown of a card that is ACTIVE or SUSPENDED only")]
+    PinNotShown,
+    /// Too many calls about the PIN of one card.
+    #[error("there are too many calls about the PIN of this card")]
+    TooManyPinCalls {
+        /// After which there may be another one.
+        seconds: u64,
+    },
     /// A limit of what the store keeps is reached.
     #[error(transparent)]
     Limit(#[from] Limit),
@@ -232,6 +256,20 @@ pub enum Code {
     SealedPan,
     /// [`Refused::Reader`].
     ReaderRefused,
+    /// [`Refused::WeakPin`].
+    WeakPin,
+    /// [`Refused::ControlInvalid`].
+    ControlInvalid,
+    /// [`Refused::ControlExpired`].
+    ControlExpired,
+    /// [`Refused::ControlUsed`].
+    ControlUsed,
+    /// [`Refused::NoViewablePin`].
+    NoViewablePin,
+    /// [`Refused::PinNotShown`].
+    PinNotShown,
+    /// [`Refused::TooManyPinCalls`].
+    TooManyPinCalls,
     /// [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
@@ -285,6 +323,13 @@ impl Refused {
             Refused::Keys(_) => Code::KeysNotUsable,
             Refused::SealedPan(_) => Code::SealedPan,
             Refused::Reader(_) => Code::ReaderRefused,
+            Refused::WeakPin => Code::WeakPin,
+            Refused::ControlInvalid => Code::ControlInvalid,
+            Refused::ControlExpired => Code::ControlExpired,
+            Refused::ControlUsed => Code::ControlUsed,
+            Refused::NoViewablePin => Code::NoViewablePin,
+            Refused::PinNotShown => Code::PinNotShown,
+            Refused::TooManyPinCalls { .. } => Code::TooManyPinCalls,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,

@@ -74,6 +74,8 @@ document_kinds! {
     Transition = 15, "transition", true, Some(7 * DAY_SECONDS);
     /// The chip of a card that is played for simulations.
     VirtualChip = 16, "virtual_chip", true, None;
+    /// A token by which the PIN of a card may be set or seen, as a keyed digest.
+    PinControl = 17, "pin_control", true, Some(3_600);
 }
 
 impl DocumentKind {

@@ -7,9 +7,10 @@ use crate::authorization::{
     Checks, CryptogramCheck, Evidence, VerifiedCryptogram, accepts_cryptogram,
 };
 use crate::cache::Card;
+use crate::cards::Pan;
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
-use crate::hsm::{ChipCall, Hsm, PinReference, VerifyPin};
+use crate::hsm::{ChipCall, ClearPin, EnteredBlock, EnteredPin, Hsm, PinReference, VerifyPin};
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::switch::{Seams, Switch};
 
@@ -93,9 +94,27 @@ impl<W: Seams> Switch<W> {
         };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
         let methods = &card.product.pin_methods;
-        let call = VerifyPin { block, zpk, formats: *formats, pan, reference, methods };
+        let pin = EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats });
+        let call = VerifyPin { pin, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(PinOutcome::Unavailable)
+    }
+
+    /// What the HSM says of a PIN that came in clear, outside a transaction.
+    pub async fn verify_clear_pin(
+        &self,
+        card: &Card,
+        pan: &Pan,
+        reference: &PinReference,
+        pin: &ClearPin,
+    ) -> PinOutcome {
+        let mut time = HsmTime { arrived: self.clock.monotonic(), until: None };
+        let (pin, methods) = (EnteredPin::Clear(pin), &card.product.pin_methods);
+        let call = VerifyPin { pin, pan, reference, methods };
+        let answered = self.in_time(&mut time, self.hsm.verify_pin(call)).await;
+        let outcome = answered.unwrap_or(PinOutcome::Unavailable);
+        self.metrics.verified(outcome);
+        outcome
     }
 
     /// What the HSM says of a cryptogram. One that lacks what it covers is none of this card's.

@@ -146,8 +146,8 @@ impl Ring {
         Some(script::command(&integrity, head, &data, (chip.atc, chip.arqc)))
     }
 
-    /// A PIN for a chip, as it was kept under the PEK.
-    fn open(&self, kept: &KeptPin, pan: &Pan) -> Option<ClearPin> {
+    /// A PIN for a chip, or for who may see it, as it was kept under the PEK.
+    pub(super) fn open(&self, kept: &KeptPin, pan: &Pan) -> Option<ClearPin> {
         let pek = self.peks.iter().find(|key| key.kcv == kept.key)?;
         let pek = pek.tdes(KeyUsage::PinEncryption, Operation::Decrypt).ok()?;
         let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0]);

@@ -1,7 +1,6 @@
 //! The software HSM with keys of a directory.
 
 use super::*;
-use crate::cards::Pan;
 use crate::cards::chip_state::ChangeKind;
 use crate::hex::from_hex;
 use crate::hsm::emv::{
@@ -11,7 +10,7 @@ use crate::hsm::emv::{
 use crate::hsm::software::emv::derive;
 use crate::hsm::software::key_block::ProtectionKey;
 use crate::hsm::software::keys::{Addition, Retire};
-use crate::hsm::{CoveredData, PinBlock, PinBlockFormats};
+use crate::hsm::{CoveredData, KeptPin, PinBlock, PinBlockFormats};
 
 const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
 const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";
@@ -58,10 +57,9 @@ fn accept(hsm: &SoftwareHsm, pin: &str) -> PinReference {
 
 fn verify(hsm: &SoftwareHsm, zpk: &str, block: &str, reference: &PinReference) -> PinOutcome {
     let formats = PinBlockFormats::new(&[PinBlockFormat::Iso0, PinBlockFormat::Iso3]);
+    let block = PinBlock::new(&from_hex(block).unwrap()).unwrap();
     hsm.verify(VerifyPin {
-        block: &PinBlock::new(&from_hex(block).unwrap()).unwrap(),
-        zpk: &name(zpk),
-        formats,
+        pin: EnteredPin::Block(EnteredBlock { block: &block, zpk: &name(zpk), formats }),
         pan: &pan(),
         reference,
         methods: &PinMethods::default(),
@@ -83,6 +81,36 @@ fn verifies_a_block_made_elsewhere() {
     assert_eq!(damaged, PinOutcome::BadPinBlock);
     let long = format!("{BLOCK_OF_8245}{BLOCK_OF_8245}");
     assert_eq!(verify(&hsm, "zpk", &long, &right), PinOutcome::BadPinBlock);
+}
+
+#[test]
+fn verifies_a_pin_that_came_in_clear() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let reference = accept(&hsm, "8245");
+    for (pin, outcome) in
+        [("8245", PinOutcome::Right), ("8246", PinOutcome::Wrong), ("82450", PinOutcome::Wrong)]
+    {
+        let (clear, methods) = (ClearPin::parse(pin.as_bytes()).unwrap(), &PinMethods::default());
+        let pin = EnteredPin::Clear(&clear);
+        let call = VerifyPin { pin, pan: &pan(), reference: &reference, methods };
+        assert_eq!(hsm.verify(call), outcome);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_pin_opens_for_its_pan_and_under_its_key_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = hsm(&directory);
+    let (clear, method) = (ClearPin::parse(b"82451").unwrap(), &PinMethod::TranslatedBlock);
+    let call = AcceptPin { pin: NewPin::Clear(&clear), pan: &pan(), method };
+    let kept = hsm.accept(&call).unwrap().kept.unwrap();
+    let shown = hsm.reveal_clear(RevealPin { kept: &kept, pan: &pan() }).await.unwrap();
+    assert_eq!(shown.digits(), b"82451");
+    let other = Pan::parse(b"4761340000000019").unwrap();
+    assert!(hsm.reveal_clear(RevealPin { kept: &kept, pan: &other }).await.is_err());
+    let foreign = KeptPin { key: Kcv([9; 3]), ..kept.clone() };
+    assert!(hsm.reveal_clear(RevealPin { kept: &foreign, pan: &pan() }).await.is_err());
 }
 
 /// Under another key a comparison says nothing: that must not count as a wrong PIN.

@@ -195,5 +195,7 @@ fn read_event(bytes: &mut &[u8]) -> Result<Event, Unreadable> {
         masked_pan: MaskedPan::NONE,
         expiry: None,
         pin_is_set: true,
+        verified_by: None,
+        asked: None,
     })
 }

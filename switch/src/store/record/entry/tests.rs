@@ -10,7 +10,7 @@ use super::*;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, Expiry, MaskedPan, Plastic, SealedPan};
 use crate::clock::Timestamp;
-use crate::event::{Actor, EventKind};
+use crate::event::{Actor, CardholderVerification, EventKind};
 use crate::hsm::{Kcv, PinReference, ReferenceValue};
 use crate::store::document::DocumentKind;
 use crate::store::duplicates::{MessageKind, Original};
@@ -76,6 +76,7 @@ fn parts() -> Vec<Part> {
         Part::CardRemoved(CardRemoved { key: CardKey([7; 16]) }),
         Part::OwnKeys(OWN),
         Part::ClockJump(ClockJump { time: TIME, micros: -7 }),
+        Part::CardHistory(CardHistory { card: CardKey([7; 16]), previous: 99 }),
         Part::Document(Box::new(document())),
         Part::DocumentRemoved(removed),
         Part::Acknowledged(acknowledged()),
@@ -96,6 +97,7 @@ fn written(parts: &[Part]) -> Vec<u8> {
             Part::Reversal(part) => entry.put(part),
             Part::OwnKeys(part) => entry.put(part),
             Part::ClockJump(part) => entry.put(part),
+            Part::CardHistory(part) => entry.put(part),
             Part::Document(part) => entry.put(&**part),
             Part::DocumentRemoved(part) => entry.put(part),
             Part::Acknowledged(part) => entry.put(part),
@@ -163,8 +165,20 @@ fn records_of_a_snapshot_read_back() {
 #[test]
 fn events_read_back() {
     reads_back(&event());
-    let gone = Event { before: None, after: None, expiry: None, ..event() };
+    let gone = Event { before: None, after: None, expiry: None, asked: None, ..event() };
     reads_back(&gone);
     let after = StateAndReason::of(&state().plastics[0]);
     reads_back(&Event { before: Some(after), ..gone });
+    for way in CardholderVerification::ALL {
+        reads_back(&Event { verified_by: Some(way), ..event() });
+    }
+}
+
+#[test]
+fn an_event_of_the_version_before_reads() {
+    let mut bytes = written(&[Part::Event(Box::new(event()))]);
+    // Format, kind, version; and at its end the flag that it did not have.
+    assert_eq!((bytes[1..3].to_vec(), bytes.pop()), (vec![4, 2], Some(0)));
+    bytes[2] = 1;
+    assert_eq!(read(&bytes), Ok(vec![Part::Event(Box::new(event()))]));
 }

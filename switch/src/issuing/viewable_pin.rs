@@ -1,0 +1,251 @@
+//! PINs that their cardholders may see: of a card whose product says so, the block under the PIN
+//! encryption key is a document of its own, so that a card without one costs nothing. Each set
+//! replaces it; it goes with the last plastic, and when the product stops being viewable.
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::change::{event, load};
+use super::pin_control::{self, Admit, Control, Purpose};
+use super::{Refused, audit};
+use crate::cache::Card;
+use crate::cards::{CardKey, CardState, CardStatus};
+use crate::clock::within;
+use crate::event::{Actor, CardholderVerification, EventKind};
+use crate::hex::{from_hex, hex};
+use crate::hsm::{AcceptPinError, Hsm, KeptPin, RevealPin};
+use crate::key::Kcv;
+use crate::pin::{ClearPin, PinBlock};
+use crate::store::document::{Document, DocumentChange, DocumentKind};
+use crate::store::page::PAGE_ITEMS_MAX;
+use crate::store::record::Event;
+use crate::store::{Changed, Commit, CommitError, Store};
+use crate::switch::{Seams, Switch};
+
+/// A PIN as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    block: [u8; PinBlock::TDES_BYTES],
+    /// Check value of the key that the block is under.
+    key: [u8; Kcv::BYTES],
+    /// Version of the card's PIN.
+    version: u32,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.block.zeroize();
+    }
+}
+
+impl Stored {
+    fn read<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<Stored, Refused> {
+        let json = document.json(&switch.vault.documents).map_err(Refused::Sealing)?;
+        serde_json::from_slice(&json).map_err(|_| Refused::DocumentUnreadable("viewable PIN"))
+    }
+
+    fn kept(&self) -> KeptPin {
+        KeptPin { block: self.block, key: Kcv(self.key) }
+    }
+}
+
+/// The token of the document of a card.
+fn place(key: &CardKey) -> String {
+    hex(&key.0)
+}
+
+fn key_of(place: &str) -> Option<CardKey> {
+    from_hex(place)?.as_slice().try_into().ok().map(CardKey)
+}
+
+/// Whether nobody may see the PIN of a card in this state any more. Of a product that is gone or
+/// cannot be read, nobody knows what it says.
+fn is_over(card: &Card, state: &CardState) -> bool {
+    let is_alive = state.plastics.iter().any(|it| it.status != CardStatus::Terminated);
+    !is_alive || card.product.is_known() && !card.product.pin_viewable
+}
+
+/// What becomes of the PIN to see of a card that goes to another state, and perhaps gets this PIN.
+pub(super) async fn after<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+    state: &CardState,
+    set: Option<&KeptPin>,
+) -> Result<Option<DocumentChange>, Refused> {
+    let place = place(&card.entry.identity.key);
+    let before = switch.store.document(DocumentKind::ViewablePin, &place).await?;
+    if is_over(card, state) {
+        return Ok(before.map(|before| DocumentChange::remove(&before)));
+    }
+    let read = before.map_or(0, |before| before.version);
+    let written = set.map(|kept| written(switch, (&place, read), kept, state.pin.version));
+    written.transpose()
+}
+
+/// The PIN to see of a new card.
+pub(super) fn of_new<W: Seams>(
+    switch: &Switch<W>,
+    key: &CardKey,
+    kept: &KeptPin,
+    state: &CardState,
+) -> Result<DocumentChange, Refused> {
+    written(switch, (&place(key), 0), kept, state.pin.version)
+}
+
+fn written<W: Seams>(
+    switch: &Switch<W>,
+    (place, read): (&str, u64),
+    kept: &KeptPin,
+    version: u32,
+) -> Result<DocumentChange, Refused> {
+    let stored = Stored { block: kept.block, key: kept.key.0, version };
+    let json = Zeroizing::new(serde_json::to_vec(&stored).unwrap_or_default());
+    debug_assert!(!json.is_empty(), "it is a JSON object with texts as keys");
+    let place = (DocumentKind::ViewablePin, place);
+    let written = DocumentChange::write(&switch.vault.documents, place, read, &json);
+    written.map_err(Refused::Sealing)
+}
+
+/// What goes with a card that is removed.
+pub(super) async fn of_removed<W: Seams>(
+    switch: &Switch<W>,
+    key: &CardKey,
+) -> Result<Option<DocumentChange>, Refused> {
+    let known = switch.store.document(DocumentKind::ViewablePin, &place(key)).await?;
+    Ok(known.map(|known| DocumentChange::remove(&known)))
+}
+
+/// How many PINs to see are under the key of this check value.
+pub(super) async fn made_with<W: Seams>(switch: &Switch<W>, kcv: Kcv) -> Result<usize, Refused> {
+    let (mut count, mut after) = (0, None::<String>);
+    loop {
+        let kind = DocumentKind::ViewablePin;
+        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
+        for (_, document) in &page.items {
+            count += usize::from(Stored::read(switch, document)?.key == kcv.0);
+        }
+        match page.next {
+            Some(next) => after = Some(next.into()),
+            None => return Ok(count),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Deletes the PINs that nobody may see any more, since their product is no longer viewable, or
+/// their card is gone; how many.
+///
+/// # Errors
+/// If the store has failed.
+pub async fn forget<W: Seams>(switch: &Switch<W>) -> Result<usize, Refused> {
+    let (mut count, mut after) = (0, None::<String>);
+    loop {
+        let kind = DocumentKind::ViewablePin;
+        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
+        for (token, document) in &page.items {
+            let card = match key_of(token) {
+                Some(key) => switch.store.load(&key).await?,
+                None => None,
+            };
+            if card.as_ref().is_some_and(|card| !is_over(card, &card.state)) {
+                continue;
+            }
+            let documents = vec![DocumentChange::remove(document)];
+            let commit = Commit { card: card.as_ref(), documents, ..Commit::default() };
+            match switch.store.commit(commit, &mut None).await {
+                Ok(_) => count += 1,
+                // It was set anew, or its turn comes again.
+                Err(CommitError::Changed(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next.into()),
+            None => return Ok(count),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Shows the PIN of the card that a control token is of; it is used up then. Each is in the audit,
+/// and told, with how the cardholder was verified.
+///
+/// # Errors
+/// Why not.
+pub async fn reveal<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    method: CardholderVerification,
+    admit: Admit<'_>,
+) -> Result<Box<ClearPin>, Refused> {
+    let control = pin_control::find(switch, Purpose::RevealPin, token).await;
+    let card = control.as_ref().map(|it| it.card_token().to_owned()).unwrap_or_default();
+    let shown = match control {
+        Ok(_) => match admit(&card) {
+            Ok(()) => reveal_unaudited(switch, actor, token, method).await,
+            Err(refused) => Err(refused),
+        },
+        Err(refused) => Err(refused),
+    };
+    let told = audit::OfPin { verified_by: Some(method), code: None };
+    audit::of_pin(switch, actor, ("see PIN", &card), told, shown).await
+}
+
+async fn reveal_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    method: CardholderVerification,
+) -> Result<Box<ClearPin>, Refused> {
+    for _ in 0..crate::store::COMMIT_ATTEMPTS_MAX {
+        let control = pin_control::find(switch, Purpose::RevealPin, token).await?;
+        let (card, pin) = open(switch, &control).await?;
+        let about = (EventKind::PinViewed, card.state.current());
+        let told = event(switch, actor, &card, about, &card.state);
+        let told = Event { verified_by: Some(method), ..told };
+        let commit = Commit {
+            card: Some(&card),
+            events: vec![told],
+            documents: vec![control.used()],
+            ..Commit::default()
+        };
+        match switch.store.commit(commit, &mut None).await {
+            Ok(_) => return Ok(pin),
+            Err(CommitError::Changed(Changed::Card | Changed::Document(..))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refused::Busy)
+}
+
+/// The PIN that a token is for, of a card whose state allows it.
+async fn open<W: Seams>(
+    switch: &Switch<W>,
+    control: &Control,
+) -> Result<(Card, Box<ClearPin>), Refused> {
+    let card = load(switch, control.card_token()).await?;
+    let identity = &card.entry.identity;
+    if !control.is_of(&identity.key) {
+        return Err(Refused::ControlUsed);
+    }
+    match card.state.plastics.get(card.state.current()).map(|plastic| plastic.status) {
+        Some(CardStatus::Active | CardStatus::Suspended) => {}
+        Some(CardStatus::Terminated) | None => return Err(Refused::CardTerminated),
+        Some(CardStatus::Unactivated | CardStatus::Limited) => return Err(Refused::PinNotShown),
+    }
+    let document = switch.store.document(DocumentKind::ViewablePin, &place(&identity.key)).await?;
+    let document = document.filter(|_| card.product.pin_viewable).ok_or(Refused::NoViewablePin)?;
+    let stored = Stored::read(switch, &document)?;
+    // A PIN that has come another way since then is not this one.
+    if stored.version != card.state.pin.version {
+        return Err(Refused::NoViewablePin);
+    }
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
+    let (pan, kept) = (pan.map_err(Refused::SealedPan)?, stored.kept());
+    let call = switch.hsm.reveal_clear(RevealPin { kept: &kept, pan: &pan });
+    let shown = within(switch.limits.hsm_milliseconds_max, call).await;
+    let unavailable = Refused::Pin(AcceptPinError::Unavailable);
+    let pin = shown.and_then(Result::ok).ok_or(unavailable)?;
+    Ok((card, pin))
+}
