@@ -12,6 +12,7 @@ mod list;
 mod ping;
 mod pins;
 mod problem;
+mod products;
 mod query;
 mod router;
 mod users;

@@ -195,11 +195,7 @@ impl Problem {
 
     /// Mistakes of a body or of parameters.
     pub(super) fn all(errors: Vec<Mistake>) -> Problem {
-        let text = |Mistake { pointer, detail }: &Mistake| match pointer.is_empty() {
-            true => detail.clone(),
-            false => format!("{pointer}: {detail}"),
-        };
-        let text = errors.iter().map(text).collect::<Vec<_>>().join("; ");
+        let text = told(&errors);
         let (row, name) = (Door::InvalidRequest.row(), Name::Door(Door::InvalidRequest));
         Problem { errors, ..Problem::of(row, name, text) }
     }
@@ -237,10 +233,9 @@ impl From<Refused> for Problem {
             true => "it could not be done, and the log of the switch says why".to_owned(),
             false => refused.to_string(),
         };
-        let problem = Problem::of(row(code), Name::Service(code), text);
-        let problem = match refused {
-            Refused::TooManyPinCalls { seconds } => problem.with(RETRY_AFTER, seconds.into()),
-            _ => problem,
+        let headers = match &refused {
+            Refused::TooManyPinCalls { seconds } => vec![(RETRY_AFTER, (*seconds).into())],
+            _ => Vec::new(),
         };
         let mistake = |pointer, detail| Mistake { pointer, detail };
         let errors = match refused {
@@ -248,12 +243,36 @@ impl From<Refused> for Problem {
                 vec![mistake(format!("/{name}"), format!("expected {expected}"))]
             }
             Refused::Settings(mistakes) => {
-                mistakes.into_iter().map(|wrong| mistake(wrong.pointer, wrong.expected)).collect()
+                let wrong = mistakes.into_iter();
+                wrong.map(|wrong| mistake(harmless(&wrong.pointer), wrong.expected)).collect()
             }
             _ => Vec::new(),
         };
-        Problem { errors, ..problem }
+        let text = match code {
+            Code::InvalidSettings => told(&errors),
+            _ => text,
+        };
+        Problem { errors, headers, ..Problem::of(row(code), Name::Service(code), text) }
     }
+}
+
+/// A pointer up to a name that may be something else than a name: a PIN or a PAN.
+fn harmless(pointer: &str) -> String {
+    let is_name = |part: &&str| {
+        part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && part.bytes().filter(u8::is_ascii_digit).count() < 4
+    };
+    let parts = pointer.split('/').skip(1).take_while(is_name);
+    parts.map(|part| format!("/{part}")).collect()
+}
+
+/// Mistakes in one text.
+fn told(mistakes: &[Mistake]) -> String {
+    let text = |Mistake { pointer, detail }: &Mistake| match pointer.is_empty() {
+        true => detail.clone(),
+        false => format!("{pointer}: {detail}"),
+    };
+    mistakes.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 impl IntoResponse for Problem {

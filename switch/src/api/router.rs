@@ -13,7 +13,7 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, events, ping, pins, users, whole};
+use super::{Api, api_keys, events, ping, pins, products, users, whole};
 use crate::switch::Seams;
 
 /// All routes.
@@ -49,6 +49,10 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(users::create::<W>, users::__path_create)
         .add(users::show::<W>, users::__path_show)
         .add(users::update::<W>, users::__path_update)
+        .add(products::list::<W>, products::__path_list)
+        .add(products::create::<W>, products::__path_create)
+        .add(products::show::<W>, products::__path_show)
+        .add(products::update::<W>, products::__path_update)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)
         .add(pins::reveal::<W>, pins::__path_reveal)

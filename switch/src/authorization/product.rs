@@ -6,6 +6,7 @@ use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
 use super::iad::Shapes;
+use super::issuance::Issuance;
 use crate::cards::Pan;
 use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
@@ -146,6 +147,8 @@ pub struct Product {
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
     pub allowed_currencies: Vec<u16>,
+    /// How its cards are made and sent out.
+    pub issuance: Issuance,
     /// The rules of its chips; without them no cryptogram can be verified.
     pub chip: Option<ChipRules>,
     /// Whether a PIN that is set is kept so that its cardholder may see it.
@@ -167,6 +170,7 @@ impl Product {
             pin_retry_limit: None,
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
+            issuance: Issuance::default(),
             chip: None,
             pin_viewable: false,
         }
