@@ -28,9 +28,9 @@ pub mod issued_card;
 pub mod issuance;
 
 pub use api_keys::ApiKeyView;
-pub use issued_card::IssuedCard;
 pub use events::{EventPage, EventView};
 pub use history::TransactionPage;
+pub use issued_card::IssuedCard;
 pub use pin_check::PinCheckView;
 pub use products::ProductView;
 pub use refused::{Code, Refused};

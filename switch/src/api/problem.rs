@@ -160,6 +160,8 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
         Code::CardCreationNotAllowed => (StatusCode::CONFLICT, 13),
         Code::BinsUsedUp => (StatusCode::CONFLICT, 14),
+        Code::AlreadyActive => (StatusCode::CONFLICT, 17),
+        Code::NoSuchTransition => (StatusCode::NOT_FOUND, 6),
         Code::SequencesUsedUp => (StatusCode::CONFLICT, 15),
         Code::PinStatusNotAllowed => (StatusCode::CONFLICT, 16),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),

@@ -218,6 +218,6 @@ pub async fn of<W: Seams>(
     let json = document.json(&switch.vault.documents).map_err(Refused::Sealing)?;
     let read = serde_json::from_slice(&json);
     // The error may quote what stands there.
-    let details = read.map_err(|_| Refused::DocumentUnreadable(kind, document.token.to_string()))?;
+    let details = read.map_err(|_| Refused::DocumentUnreadable("card_details"))?;
     Ok(Some((details, document.version)))
 }

@@ -2,7 +2,7 @@
 
 use compact_str::CompactString;
 
-use super::change::{load, subject};
+use super::change::{self, load, subject};
 use super::secret::PAN_EXPECTED;
 use super::tokens::Token;
 use super::{CardView, Refused, audit, pins, viewable_pin, views};
@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
 use crate::hsm::NewPin;
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
-use crate::store::record::{Event, Subject};
 use crate::store::document::DocumentChange;
+use crate::store::record::{Event, Subject};
 use crate::store::{Addition, NotDone, Removal, Store};
 use crate::switch::{Seams, Switch};
 
@@ -67,7 +67,7 @@ pub async fn show<W: Seams>(
     token: &str,
 ) -> Result<CardView, Refused> {
     let card = audit::of_card(switch, actor, ("show", token), load(switch, token).await).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 /// Adds one card with this token, and shows it, unless it has been removed again meanwhile. That a
@@ -87,7 +87,7 @@ pub async fn create<W: Seams>(
     };
     audit::of_card(switch, actor, ("add", token), added).await?;
     let card = switch.store.load_by_token(token).await?;
-    Ok(card.map(|card| views::card(switch, &card)))
+    Ok(card.map(|card| views::card(switch, &card, token)))
 }
 
 /// Adds cards, each or not, with one sync for all: for each whether it was added, or why not. What
@@ -237,7 +237,7 @@ async fn remove_each<W: Seams>(
         };
         outcomes.push(card.map(|(card, documents)| {
             let who = (switch.clock.now(), actor.clone());
-            let of = subject(switch, &card, card.state.current());
+            let of = subject(switch, &card, change::place(&card.state, token));
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
             let documents = documents.into_iter().collect();
             removals.push(Removal { card, events: vec![event], documents });

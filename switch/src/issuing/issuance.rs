@@ -9,6 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use super::Refused;
 use super::card_details::{
     self, ActivationActions, CardDetails, Fulfillment, FulfillmentReason, PinStatus,
 };
@@ -18,7 +19,6 @@ use super::issued_card::{self, IssuedCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
 use super::users::{self, Metadata};
-use super::{Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
 use crate::cache::{Card, Taken};
@@ -28,9 +28,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::software::random;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
-use crate::store::{
-    COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store,
-};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store};
 use crate::switch::{Seams, Switch};
 
 /// PANs that are drawn for one card, before its BINs count as used up.
@@ -271,9 +269,9 @@ fn draw_pan(rules: &Product) -> Result<Pan, Refused> {
 fn expiry(form: &IssueForm, rules: &Product, now: Timestamp) -> Result<Expiry, Refused> {
     if let Some(text) = &form.expiration {
         let expected = Refused::Field { name: "expiration", expected: "MMyy, not over yet" };
-        let expiry = text.split_at_checked(2).and_then(|(month, year)| {
-            Expiry::parse([year, month].concat().as_bytes())
-        });
+        let expiry = text
+            .split_at_checked(2)
+            .and_then(|(month, year)| Expiry::parse([year, month].concat().as_bytes()));
         return expiry.filter(|it| !it.is_past(now, rules.utc_offset)).ok_or(expected);
     }
     let offset = match form.expiration_offset {
@@ -284,7 +282,8 @@ fn expiry(form: &IssueForm, rules: &Product, now: Timestamp) -> Result<Expiry, R
     };
     let name = "expiration_offset";
     let expected = Refused::Field { name, expected: "an end of the card before the year 2100" };
-    Expiry::after(now, offset.unit.span(offset.value), rules.utc_offset).ok_or(expected)
+    let end = offset.span().and_then(|span| Expiry::after(now, span, rules.utc_offset));
+    end.ok_or(expected)
 }
 
 impl UnitForm {

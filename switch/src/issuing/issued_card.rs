@@ -126,10 +126,7 @@ pub struct CardChange {
 }
 
 /// The plastic with this token.
-pub(super) async fn of<W: Seams>(
-    switch: &Switch<W>,
-    token: &str,
-) -> Result<IssuedCard, Refused> {
+pub(super) async fn of<W: Seams>(switch: &Switch<W>, token: &str) -> Result<IssuedCard, Refused> {
     let card = load(switch, token).await?;
     let details = card_details::of(switch, token).await?;
     view(switch, &card, change::place(&card.state, token), details, false)
@@ -397,8 +394,8 @@ async fn with_last_four<W: Seams>(
         pan.is_ok_and(|pan: Pan| pan.digits().ends_with(last_four.as_bytes()))
     };
     let mut found = Vec::new();
-    for product in switch.products.names() {
-        for some in switch.store.cards_of_product(&product).await?.chunks(CARDS_AT_ONCE) {
+    for product in switch.products.all() {
+        for some in switch.store.cards_of_product(&product.name).await?.chunks(CARDS_AT_ONCE) {
             found.extend(some.iter().filter(fits).map(|entry| Card::of(Arc::clone(entry))));
             tokio::task::yield_now().await;
         }

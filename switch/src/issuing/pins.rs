@@ -45,7 +45,7 @@ pub async fn set<W: Seams>(
         set = set_unaudited(switch, actor, (token, &pin), None).await;
     }
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 async fn set_unaudited<W: Seams>(
@@ -189,7 +189,7 @@ pub async fn unblock<W: Seams>(
         Ok(Change { plastic: state.current(), state, event })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 fn has_offline_pin(product: &Product) -> bool {

@@ -81,6 +81,12 @@ pub enum Refused {
     /// The card has had as many plastics as there are sequence numbers.
     #[error("the card has had 99 plastics, and no PAN sequence number is left")]
     SequencesUsedUp,
+    /// No transition has this token, or it is kept no more.
+    #[error("there is no transition with this token, or it is kept no more")]
+    NoSuchTransition,
+    /// The card is in the state already that it was to go to.
+    #[error("the card is ACTIVE already")]
+    AlreadyActive,
     /// A `pin_status` that does not follow the one that is there.
     #[error("pin_status goes from W to D only, and to S by a PIN that is set")]
     PinStatusMoved,
@@ -210,6 +216,10 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
+    /// [`Refused::NoSuchTransition`].
+    NoSuchTransition,
+    /// [`Refused::AlreadyActive`].
+    AlreadyActive,
     /// [`Refused::CardCreationNotAllowed`].
     CardCreationNotAllowed,
     /// [`Refused::BinsUsedUp`].
@@ -327,6 +337,8 @@ impl Refused {
             Refused::NoSuchUser => Code::NoSuchUser,
             Refused::CardCreationNotAllowed => Code::CardCreationNotAllowed,
             Refused::BinsUsedUp => Code::BinsUsedUp,
+            Refused::NoSuchTransition => Code::NoSuchTransition,
+            Refused::AlreadyActive => Code::AlreadyActive,
             Refused::SequencesUsedUp => Code::SequencesUsedUp,
             Refused::PinStatusMoved => Code::PinStatusNotAllowed,
             Refused::VersionChanged => Code::VersionChanged,
