@@ -16,7 +16,7 @@ use super::tokens::{Expected, Token};
 use super::users::{self, Metadata};
 use super::{Refused, audit, issuance};
 use crate::cache::{Card, CardEntry};
-use crate::cards::{Pan, Plastic};
+use crate::cards::{CardStatus, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::store::document::DocumentChange;
@@ -164,7 +164,10 @@ fn view<W: Seams>(
         expiration: month_first(plastic),
         expiration_time: end.map(|end| end.to_string()).unwrap_or_default(),
         state: plastic.status.name(),
-        state_reason: plastic.status_reason.words().unwrap_or_default(),
+        state_reason: match plastic.status {
+            CardStatus::Unactivated => "Not activated yet",
+            _ => plastic.status_reason.words().unwrap_or_default(),
+        },
         reason_code: plastic.status_reason.to_string(),
         fulfillment_status: details.fulfillment_status,
         pin_is_set: card.state.pin.reference.is_some(),
