@@ -16,6 +16,7 @@ mod problem;
 mod products;
 mod query;
 mod router;
+mod transactions;
 mod transitions;
 mod users;
 mod whole;

@@ -23,6 +23,7 @@ pub mod views;
 pub mod listing;
 pub mod tokens;
 pub mod users;
+pub mod transactions;
 pub mod card_details;
 pub mod issued_card;
 pub mod issuance;

@@ -162,6 +162,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::BinsUsedUp => (StatusCode::CONFLICT, 14),
         Code::AlreadyActive => (StatusCode::CONFLICT, 17),
         Code::NoSuchTransition => (StatusCode::NOT_FOUND, 6),
+        Code::NoSuchTransaction => (StatusCode::NOT_FOUND, 7),
         Code::SequencesUsedUp => (StatusCode::CONFLICT, 15),
         Code::PinStatusNotAllowed => (StatusCode::CONFLICT, 16),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),

@@ -13,7 +13,9 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, cards, events, ping, pins, products, transitions, users, whole};
+use super::{
+    Api, api_keys, cards, events, ping, pins, products, transactions, transitions, users, whole,
+};
 use crate::switch::Seams;
 
 /// All routes.
@@ -64,6 +66,9 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(transitions::create::<W>, transitions::__path_create)
         .add(transitions::show::<W>, transitions::__path_show)
         .add(transitions::of_card::<W>, transitions::__path_of_card)
+        .add(transactions::list::<W>, transactions::__path_list)
+        .add(transactions::show::<W>, transactions::__path_show)
+        .add(transactions::of_card::<W>, transactions::__path_of_card)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)
         .add(pins::reveal::<W>, pins::__path_reveal)

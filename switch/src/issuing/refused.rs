@@ -81,6 +81,9 @@ pub enum Refused {
     /// The card has had as many plastics as there are sequence numbers.
     #[error("the card has had 99 plastics, and no PAN sequence number is left")]
     SequencesUsedUp,
+    /// No transaction has this token, or it is kept no more.
+    #[error("there is no transaction with this token, or it is kept no more")]
+    NoSuchTransaction,
     /// No transition has this token, or it is kept no more.
     #[error("there is no transition with this token, or it is kept no more")]
     NoSuchTransition,
@@ -216,6 +219,8 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
+    /// [`Refused::NoSuchTransaction`].
+    NoSuchTransaction,
     /// [`Refused::NoSuchTransition`].
     NoSuchTransition,
     /// [`Refused::AlreadyActive`].
@@ -338,6 +343,7 @@ impl Refused {
             Refused::CardCreationNotAllowed => Code::CardCreationNotAllowed,
             Refused::BinsUsedUp => Code::BinsUsedUp,
             Refused::NoSuchTransition => Code::NoSuchTransition,
+            Refused::NoSuchTransaction => Code::NoSuchTransaction,
             Refused::AlreadyActive => Code::AlreadyActive,
             Refused::SequencesUsedUp => Code::SequencesUsedUp,
             Refused::PinStatusMoved => Code::PinStatusNotAllowed,
