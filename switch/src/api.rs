@@ -5,6 +5,7 @@
 mod api_keys;
 mod body;
 mod caller;
+mod cards;
 mod events;
 mod if_match;
 mod limits;
@@ -15,6 +16,7 @@ mod problem;
 mod products;
 mod query;
 mod router;
+mod transitions;
 mod users;
 mod whole;
 

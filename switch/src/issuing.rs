@@ -23,10 +23,14 @@ pub mod views;
 pub mod listing;
 pub mod tokens;
 pub mod users;
+pub mod card_details;
+pub mod issued_card;
+pub mod issuance;
 
 pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};
 pub use history::TransactionPage;
+pub use issued_card::IssuedCard;
 pub use pin_check::PinCheckView;
 pub use products::ProductView;
 pub use refused::{Code, Refused};

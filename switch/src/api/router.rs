@@ -13,7 +13,7 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, events, ping, pins, products, users, whole};
+use super::{Api, api_keys, cards, events, ping, pins, products, transitions, users, whole};
 use crate::switch::Seams;
 
 /// All routes.
@@ -53,6 +53,17 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(products::create::<W>, products::__path_create)
         .add(products::show::<W>, products::__path_show)
         .add(products::update::<W>, products::__path_update)
+        .add(cards::issue::<W>, cards::__path_issue)
+        .add(cards::list::<W>, cards::__path_list)
+        .add(cards::show::<W>, cards::__path_show)
+        .add(cards::update::<W>, cards::__path_update)
+        .add(cards::patch::<W>, cards::__path_patch)
+        .add(cards::show_pan::<W>, cards::__path_show_pan)
+        .add(cards::by_pan::<W>, cards::__path_by_pan)
+        .add(cards::of_user::<W>, cards::__path_of_user)
+        .add(transitions::create::<W>, transitions::__path_create)
+        .add(transitions::show::<W>, transitions::__path_show)
+        .add(transitions::of_card::<W>, transitions::__path_of_card)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)
         .add(pins::reveal::<W>, pins::__path_reveal)

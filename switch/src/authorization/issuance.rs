@@ -1,5 +1,7 @@
 //! What a product says of how its cards are made and sent out. No transaction is decided by it.
 
+use jiff::Span;
+
 use super::product::Product;
 use crate::hsm::PinMethod;
 
@@ -76,6 +78,24 @@ pub struct ExpirationOffset {
     pub unit: ExpirationUnit,
     /// How many of them.
     pub value: u32,
+}
+
+impl ExpirationOffset {
+    /// The same as a span of the calendar; `None` where that would be longer than one can be.
+    #[must_use]
+    pub fn span(self) -> Option<Span> {
+        let value = i64::from(self.value);
+        let span = Span::new();
+        let span = match self.unit {
+            ExpirationUnit::Years => span.try_years(value),
+            ExpirationUnit::Months => span.try_months(value),
+            ExpirationUnit::Days => span.try_days(value),
+            ExpirationUnit::Hours => span.try_hours(value),
+            ExpirationUnit::Minutes => span.try_minutes(value),
+            ExpirationUnit::Seconds => span.try_seconds(value),
+        };
+        span.ok()
+    }
 }
 
 /// A unit of [`ExpirationOffset`].

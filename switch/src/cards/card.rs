@@ -137,6 +137,16 @@ impl CardState {
         }
     }
 
+    /// The card without its PIN: nothing matches, and nothing waits for its chips. The version of
+    /// the PIN stays, so that none ever comes again.
+    #[must_use]
+    pub fn without_pin(&self) -> CardState {
+        let mut card = self.clone();
+        card.pin = OnlinePin { reference: None, tries: 0, ..card.pin };
+        card.plastics.iter_mut().for_each(Plastic::forget_pin);
+        card
+    }
+
     /// The card whose chips must learn its PIN: the change waits on each of its plastics that are
     /// produced and not terminated, in place of whatever waited there. Before the activation of a
     /// plastic it does not begin to count.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Refused, viewable_pin};
+use super::{Refused, card_details, viewable_pin};
 use crate::cache::{Card, CardEntry};
-use crate::cards::{CardState, MaskedPan};
+use crate::cards::{CardState, MaskedPan, Plastic};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::KeptPin;
@@ -38,8 +38,28 @@ pub(super) struct Beside {
     pub(super) documents: Vec<DocumentChange>,
 }
 
+/// The card of the plastic with this token; the card's own is that of its first plastic.
 pub(super) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refused> {
-    switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)
+    if let Some(card) = switch.store.load_by_token(token).await? {
+        return Ok(card);
+    }
+    let (details, _) = card_details::of(switch, token).await?.ok_or(Refused::NoSuchCard)?;
+    let card = switch.store.load_by_token(&details.card).await?.ok_or(Refused::NoSuchCard)?;
+    let is_named = |plastic: &Plastic| plastic.token().is_some_and(|own| own == token);
+    let has_it = card.state.plastics.iter().any(is_named);
+    has_it.then_some(card).ok_or(Refused::NoSuchCard)
+}
+
+/// The place of the plastic with this token, by which its card was found.
+pub(super) fn place(card: &CardState, token: &str) -> usize {
+    let is_named = |plastic: &Plastic| plastic.token().is_some_and(|own| own == token);
+    card.plastics.iter().position(is_named).unwrap_or_default()
+}
+
+/// The token of the plastic at this place.
+pub(super) fn token_of(card: &Card, place: usize) -> &str {
+    let own = card.state.plastics.get(place).and_then(Plastic::token);
+    own.unwrap_or(&card.entry.identity.token)
 }
 
 /// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::card_details::{self, CardDetails, PinStatus};
 use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{CardView, Refused, audit, views};
@@ -44,7 +45,7 @@ pub async fn set<W: Seams>(
         set = set_unaudited(switch, actor, (token, &pin), None).await;
     }
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 async fn set_unaudited<W: Seams>(
@@ -150,12 +151,23 @@ fn is_terminated(state: &CardState) -> bool {
 }
 
 /// What a set makes of what is known of the card besides: its `pin_status` goes from W to S, in the
-/// commit of the set. Nothing of it is kept where this is read.
+/// commit of the set.
 async fn details_after_set<W: Seams>(
-    _: &Switch<W>,
-    _: &CardEntry,
+    switch: &Switch<W>,
+    card: &CardEntry,
 ) -> Result<Vec<DocumentChange>, Refused> {
-    Ok(Vec::new())
+    let (mut documents, state) = (Vec::new(), card.state());
+    for plastic in &state.plastics {
+        let token = plastic.token().unwrap_or(&card.identity.token);
+        let Some((details, version)) = card_details::of(switch, token).await? else { continue };
+        if details.pin_status == Some(PinStatus::W) {
+            let last_modified_time = switch.clock.now().to_string();
+            let pin_status = Some(PinStatus::S);
+            let details = CardDetails { pin_status, last_modified_time, ..details };
+            documents.push(details.write(switch, token, version)?);
+        }
+    }
+    Ok(documents)
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.
@@ -181,7 +193,7 @@ pub async fn unblock<W: Seams>(
         Ok(Change { plastic: state.current(), state, event })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 fn has_offline_pin(product: &Product) -> bool {

@@ -72,6 +72,24 @@ pub enum Refused {
     /// No user has this token.
     #[error("there is no user with this token")]
     NoSuchUser,
+    /// The product's cards are not created one by one.
+    #[error("the product does not allow the creation of cards (allow_card_creation)")]
+    CardCreationNotAllowed,
+    /// No PAN of the product's BINs was free.
+    #[error("no free PAN was found in the BINs of the product")]
+    BinsUsedUp,
+    /// The card has had as many plastics as there are sequence numbers.
+    #[error("the card has had 99 plastics, and no PAN sequence number is left")]
+    SequencesUsedUp,
+    /// No transition has this token, or it is kept no more.
+    #[error("there is no transition with this token, or it is kept no more")]
+    NoSuchTransition,
+    /// The card is in the state already that it was to go to.
+    #[error("the card is ACTIVE already")]
+    AlreadyActive,
+    /// A `pin_status` that does not follow the one that is there.
+    #[error("pin_status goes from W to D only, and to S by a PIN that is set")]
+    PinStatusMoved,
     /// It has another version than the caller has read.
     #[error("it has changed since it was read")]
     VersionChanged,
@@ -198,6 +216,18 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
+    /// [`Refused::NoSuchTransition`].
+    NoSuchTransition,
+    /// [`Refused::AlreadyActive`].
+    AlreadyActive,
+    /// [`Refused::CardCreationNotAllowed`].
+    CardCreationNotAllowed,
+    /// [`Refused::BinsUsedUp`].
+    BinsUsedUp,
+    /// [`Refused::SequencesUsedUp`].
+    SequencesUsedUp,
+    /// [`Refused::PinStatusMoved`].
+    PinStatusNotAllowed,
     /// Another card has the token, or [`Refused::OtherPayload`].
     TokenTaken,
     /// [`Refused::CardTerminated`], and a transition of such a card.
@@ -305,6 +335,12 @@ impl Refused {
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
             Refused::NoSuchUser => Code::NoSuchUser,
+            Refused::CardCreationNotAllowed => Code::CardCreationNotAllowed,
+            Refused::BinsUsedUp => Code::BinsUsedUp,
+            Refused::NoSuchTransition => Code::NoSuchTransition,
+            Refused::AlreadyActive => Code::AlreadyActive,
+            Refused::SequencesUsedUp => Code::SequencesUsedUp,
+            Refused::PinStatusMoved => Code::PinStatusNotAllowed,
             Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,

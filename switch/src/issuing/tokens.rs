@@ -34,7 +34,7 @@ impl Token {
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let is_token = (1..=CHARACTERS_MAX).contains(&text.len())
             && text.bytes().all(valid)
-            && Pan::parse(text.as_bytes()).is_none();
+            && !Pan::parse(text.as_bytes()).is_some_and(|pan| pan.can_be_issued());
         match is_token {
             true => Ok(Token(text.to_owned())),
             false => Err(Refused::Field { name: "token", expected: EXPECTED }),
