@@ -65,8 +65,8 @@ pub(super) struct ProductForm {
     end_date: Option<String>,
     /// Shown as it was sent; false if left out. Nothing depends on it.
     active: Option<bool>,
-    /// Marqeta's groups: `fulfillment`, `card_life_cycle`, `poi`, `transaction_controls` and others,
-    /// most of which are only shown.
+    /// Marqeta's groups: `fulfillment`, `card_life_cycle`, `poi`, `transaction_controls` and
+    /// others, most of which are only shown.
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
     /// Leading digits of the PANs of its cards, 4 to 11 each.
