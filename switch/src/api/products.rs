@@ -65,8 +65,8 @@ pub(super) struct ProductForm {
     end_date: Option<String>,
     /// Shown as it was sent; false if left out. Nothing depends on it.
     active: Option<bool>,
-    /// Marqeta's groups: `fulfillment`, `card_life_cycle`, `poi`, `transaction_controls` and others,
-    /// most of which are only shown.
+    /// Marqeta's groups: `fulfillment`, `card_life_cycle`, `poi`, `transaction_controls` and
+    /// others, most of which are only shown.
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
     /// Leading digits of the PANs of its cards, 4 to 11 each.
@@ -80,6 +80,8 @@ pub(super) struct ProductForm {
     pin_required: Option<String>,
     /// Consecutive wrong PINs that suspend the card, or `none`; 3 if left out.
     pin_retry_limit: Option<NumberOrText>,
+    /// Whether a PIN that is set lifts a suspension for wrong PINs; false if left out.
+    pin_set_lifts_suspension: Option<bool>,
     /// Whether PINs of its cards may be shown; false if left out.
     pin_viewable: Option<bool>,
     /// Largest amount of a transaction, in minor units of `currency`.

@@ -143,6 +143,8 @@ pub struct Product {
     pub pin_methods: PinMethods,
     /// Consecutive wrong PINs that suspend the card; `None` never suspends.
     pub pin_retry_limit: Option<NonZeroU32>,
+    /// Whether a PIN that is set lifts a suspension for wrong PINs (R126).
+    pub pin_set_lifts_suspension: bool,
     /// Largest amount of one transaction, in minor units of `currency`.
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
@@ -168,6 +170,7 @@ impl Product {
             pin_required: PinRequired::default(),
             pin_methods: PinMethods::default(),
             pin_retry_limit: None,
+            pin_set_lifts_suspension: false,
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
             issuance: Issuance::default(),

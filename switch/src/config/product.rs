@@ -43,6 +43,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         Some("none") => Some(None),
         _ => NonZeroU32::new(integer(value)?).map(Some),
     });
+    let lifts_suspension = keys.optional_boolean("pin_set_lifts_suspension");
     let limit_per_transaction = keys.optional_number("limit_per_transaction", 1..=AMOUNT_MAX);
     let currencies = format!("a number from 1 to {CURRENCY_MAX}");
     let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
@@ -68,6 +69,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         pin_required: pin_required.unwrap_or(PinRequired::Cash),
         pin_methods: pin_methods?,
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
+        pin_set_lifts_suspension: lifts_suspension.unwrap_or(false),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
         pin_viewable: pin_viewable.unwrap_or(false),

@@ -31,6 +31,8 @@ pub(super) struct Change {
 pub(super) struct Beside {
     /// The PIN that was set, for who may see it later.
     pub(super) pin: Option<KeptPin>,
+    /// The places of plastics that are in use again by it.
+    pub(super) reinstated: Vec<usize>,
     /// Documents that change too. Where one of them has changed meanwhile, the whole call begins
     /// again with what is there then.
     pub(super) documents: Vec<DocumentChange>,
@@ -85,9 +87,12 @@ pub(super) async fn change_with<W: Seams>(
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let (counts, ended) = as_it_counts(switch, &card);
-        let (Change { state, plastic, event }, Beside { pin, mut documents }) = next(&counts)?;
+        let (Change { state, plastic, event }, beside) = next(&counts)?;
+        let Beside { pin, reinstated, mut documents } = beside;
         documents.extend(viewable_pin::after(switch, &card, &state, pin.as_ref()).await?);
-        let events = ended.into_iter().chain(event.map(|event| (event, plastic)));
+        let reinstated = reinstated.into_iter().map(|place| (EventKind::StateReinstated, place));
+        let events = event.map(|event| (event, plastic)).into_iter().chain(reinstated);
+        let events = ended.into_iter().chain(events);
         match commit_with(switch, actor, (&card, state.clone()), events, documents).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),

@@ -19,7 +19,8 @@ use crate::store::{CommitError, Store};
 use crate::switch::{Seams, Switch};
 
 /// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
-/// A suspension stays. That a door could not read the PIN is in the audit too.
+/// A suspension stays, unless the product says that a new PIN lifts one for wrong PINs. That a door
+/// could not read the PIN is in the audit too.
 ///
 /// It may be a PIN that is easy to guess: an operator takes over what a cardholder has already, and
 /// does not choose for him. Where a cardholder chooses, see [`set_by_control`].
@@ -89,8 +90,12 @@ async fn set_unaudited<W: Seams>(
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
+        let (state, reinstated) = match product.pin_set_lifts_suspension {
+            true => state.without_pin_suspension(now),
+            false => (state, Vec::new()),
+        };
         let change = Change { plastic: state.current(), state, event: Some(EventKind::PinChanged) };
-        Ok((change, Beside { pin: kept.clone(), documents: documents.clone() }))
+        Ok((change, Beside { pin: kept.clone(), reinstated, documents: documents.clone() }))
     })
     .await
 }
