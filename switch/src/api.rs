@@ -20,15 +20,21 @@ mod transactions;
 mod transitions;
 mod users;
 mod whole;
+mod wipe;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::header::EXPECT;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -41,6 +47,7 @@ use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
 use limits::CallLimits;
 use whole::RequestIds;
+use wipe::{HeldBody, Pieces, WipingStream};
 
 /// What every call works with.
 struct Api<W: Seams> {
@@ -130,7 +137,8 @@ async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown
         };
         let entered = door.enter(accepted, &switch.clock).await;
         let Some(((stream, peer), place)) = entered else { continue };
-        let connection = converse(http.clone(), stream, (router.clone(), peer), shutdown.clone());
+        let calls = Calls { router: router.clone(), peer, body_bytes_max: limits.body_bytes_max };
+        let connection = converse(http.clone(), stream, calls, shutdown.clone());
         let metrics = Arc::clone(&metrics);
         connections.spawn(async move {
             let _place = place;
@@ -141,20 +149,64 @@ async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown
     connections.wait().await;
 }
 
+/// What answers the calls of one connection.
+#[derive(Clone)]
+struct Calls {
+    router: Router,
+    peer: SocketAddr,
+    body_bytes_max: usize,
+}
+
+impl Calls {
+    async fn answer(
+        self,
+        request: hyper::Request<Incoming>,
+        pieces: Pieces,
+    ) -> Result<Response, Infallible> {
+        let awaits = request.headers().contains_key(EXPECT);
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(ConnectInfo(self.peer));
+        let body = HeldBody::new(body, pieces);
+        let rest = body.share();
+        let request = hyper::Request::from_parts(head, Body::new(body));
+        let response = self.router.oneshot(request).await;
+        // Who waits for a word before the body has not sent it.
+        if !awaits {
+            rest.read_rest(self.body_bytes_max).await;
+        }
+        response
+    }
+}
+
 /// The calls of one connection, one after the other; whether it was too slow.
 async fn converse(
     http: http1::Builder,
     stream: TcpStream,
-    (router, peer): (Router, SocketAddr),
+    calls: Calls,
     shutdown: Shutdown,
 ) -> bool {
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+    let pieces = Pieces::default();
+    let service = service_fn({
+        let pieces = pieces.clone();
+        move |request| calls.clone().answer(request, pieces.clone())
     });
     // Small answers leave at once; who cannot have that still gets them.
     let _ = stream.set_nodelay(true);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(WipingStream { stream, pieces: pieces.clone() });
+    let was_too_slow = serve_calls(http.serve_connection(stream, service), shutdown).await;
+    pieces.end();
+    was_too_slow
+}
+
+/// Serves a connection to its end; whether it was too slow. hyper's buffers are gone then.
+async fn serve_calls<S>(
+    connection: http1::Connection<TokioIo<WipingStream>, S>,
+    shutdown: Shutdown,
+) -> bool
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.stop.cancelled() => {

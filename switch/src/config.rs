@@ -451,6 +451,8 @@ mod tests {
             "zpk",
             "bins",
             "currency",
+            // The demo shows its PINs; no other product does unless it says so.
+            "pin_viewable",
         ];
         let (first, others) = DEMO.split_once("[[products]]\nname = \"demo-chip\"").unwrap();
         let mut left_out = 0;

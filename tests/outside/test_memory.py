@@ -5,10 +5,13 @@ import os
 import re
 import resource
 import shutil
+import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from api_client import Api, basic
 from messages import CARD_1, Card, pan_of
 from process import BINARY, Switch, of_card
 from test_places import AS_OTHER, OTHER, StopsAtTheEnd
@@ -105,6 +108,116 @@ def test_the_command_line_refuses_a_number_and_does_not_say_it(make_switch):
             if result is not None:
                 assert result.returncode == 1 and text not in result.stderr
                 assert "texts in quotation marks" in result.stderr
+
+
+# PINs over HTTP.
+
+
+def gone(switch, text):
+    """Whether a text is nowhere in the switch, a moment after it has answered."""
+    deadline = time.monotonic() + 5
+    while in_memory(switch, text) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return in_memory(switch, text) == 0
+
+
+@pytest.fixture
+def viewable(make_switch):
+    return make_switch(debit_chip="pin_viewable = true").start()
+
+
+def controlled(api, kind):
+    body = {"card_token": CARD_1.token, "controltoken_type": kind}
+    return api.done("POST", "/pins/controltoken", body)["control_token"]
+
+
+def test_nothing_of_a_pin_that_came_over_http_stays(viewable):
+    api = Api(viewable)
+    for pin in (PIN, OTHER_PIN):
+        body = {"control_token": controlled(api, "SET_PIN"), "pin": pin}
+        assert api.put("/pins", body).status == 204
+        # The connection is kept open, and nothing else comes over it.
+        assert gone(viewable, pin)
+    verify = {"card_token": CARD_1.token, "pin": OTHER_PIN}
+    assert api.done("POST", "/pins/verify", verify)["response"]["code"] == "0000"
+    assert gone(viewable, OTHER_PIN)
+    assert api.done("POST", "/pins/verify", verify | {"pin": PIN})["response"]["code"] == "1809"
+    assert gone(viewable, PIN)
+
+
+def test_nothing_of_a_pin_that_was_shown_over_http_stays(viewable):
+    viewable.done("card", "set-pin", CARD_1.token, stdin=PIN)
+    api = Api(viewable)
+    body = {"control_token": controlled(api, "REVEAL_PIN"), "cardholder_verification_method": "OTP"}
+    assert api.done("POST", "/pins/reveal", body) == {"pin": PIN}
+    assert gone(viewable, PIN)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_nothing_of_a_pin_that_was_refused_over_http_stays(viewable, kind):
+    api = Api(viewable)
+    text = f'{{"card_token":"demo-card-1","pin":{VALUES[kind](PIN)}}}'
+    answer = api.post("/pins/verify", text.encode())
+    assert answer.status == 400 and PIN[2:] not in answer.body.decode(), answer
+    assert gone(viewable, PIN[2:])
+
+
+REFUSED = {
+    "no key": ("PUT", "/pins", {}),
+    "a wrong secret": ("PUT", "/pins", {"Authorization": basic("demo", "wrong")}),
+    "no such path": ("POST", "/pin", {"Authorization": basic("demo", "demo")}),
+    "another method": ("DELETE", "/pins", {"Authorization": basic("demo", "demo")}),
+    "another type": ("PUT", "/pins", {
+        "Authorization": basic("demo", "demo"), "Content-Type": "text/plain",
+    }),
+}
+
+
+def over_socket(switch, text, reads=True):
+    """What comes back for bytes as they are, on a connection that stays open."""
+    connection = socket.create_connection(("127.0.0.1", switch.api_port()), timeout=10)
+    connection.sendall(text.encode())
+    return connection, connection.recv(65_536).decode() if reads else ""
+
+
+def as_sent(method, path, headers, body):
+    lines = {"Host": "localhost", "Content-Type": "application/json"} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n{body}"
+
+
+BODY = f'{{"control_token":"x","pin":"{PIN}"}}'
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_nothing_of_a_pin_that_nobody_has_read_stays(viewable, kind):
+    method, path, headers = REFUSED[kind]
+    headers = headers | {"Content-Length": len(BODY)}
+    connection, answer = over_socket(viewable, as_sent(method, path, headers, BODY))
+    with connection:
+        assert answer.startswith("HTTP/1.1 4"), answer
+        assert gone(viewable, PIN)
+    assert gone(viewable, PIN)
+
+
+def test_nothing_of_a_pin_in_several_pieces_stays_when_its_connection_ends(viewable):
+    headers = {"Authorization": basic("demo", "demo"), "Transfer-Encoding": "chunked"}
+    pieces = [BODY[:20], BODY[20:]]
+    chunks = "".join(f"{len(piece):x}\r\n{piece}\r\n" for piece in pieces) + "0\r\n\r\n"
+    connection, answer = over_socket(viewable, as_sent("PUT", "/pins", headers, chunks))
+    connection.close()
+    assert answer.startswith("HTTP/1.1 403"), answer
+    assert gone(viewable, PIN)
+
+
+def test_nothing_of_a_pin_stays_whose_sender_hangs_up(viewable):
+    headers = {"Authorization": basic("demo", "demo"), "Content-Length": len(BODY) + 100}
+    connection, _ = over_socket(viewable, as_sent("PUT", "/pins", headers, BODY), reads=False)
+    time.sleep(0.2)
+    # It is there while the rest is waited for.
+    assert in_memory(viewable, PIN) >= 1
+    connection.close()
+    assert gone(viewable, PIN)
 
 
 # Swap.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
+use futures_util::StreamExt;
+use hyper::body::Body as _;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -27,11 +28,11 @@ impl<T: DeserializeOwned, W: Seams> FromRequest<Arc<Api<W>>> for Body<T> {
             return Err(Problem::new(Door::UnsupportedMediaType, text));
         }
         let limits = &api.switch.limits.api;
-        let read = to_bytes(request.into_body(), limits.body_bytes_max);
+        let read = read_whole(request.into_body(), limits.body_bytes_max);
         let body = match timeout(limits.request_seconds_max, read).await {
-            Ok(Ok(body)) => Zeroizing::new(body.to_vec()),
+            Ok(Some(body)) => body,
             // A peer that has gone reads no answer, so this is the length.
-            Ok(Err(_)) => {
+            Ok(None) => {
                 let text = "the body is longer than api_body_kb_max";
                 return Err(Problem::new(Door::TooLarge, text));
             }
@@ -42,6 +43,26 @@ impl<T: DeserializeOwned, W: Seams> FromRequest<Arc<Api<W>>> for Body<T> {
         };
         read_json(&body).map(Body)
     }
+}
+
+/// A whole body, in a buffer of its own that is wiped; `None` where it is longer than this. A
+/// buffer that grew would leave copies behind.
+async fn read_whole(body: axum::body::Body, bytes_max: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let length = announced.unwrap_or(bytes_max);
+    if length > bytes_max {
+        return None;
+    }
+    let mut whole = Zeroizing::new(Vec::with_capacity(length));
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.ok()?;
+        if whole.len() + piece.len() > bytes_max {
+            return None;
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Some(whole)
 }
 
 fn is_json(kind: &str) -> bool {
@@ -62,8 +83,17 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             let pointer = pointer(error.path());
             Err(Problem::at(pointer, expected(error.inner())))
         }
+        // Of some types serde calls a wrong one no JSON.
+        Err(error) if is_json_text(body) => {
+            Err(Problem::at(pointer(error.path()), "not what may stand here".to_owned()))
+        }
         Err(_) => Err(not_json()),
     }
+}
+
+/// Whether it is one JSON document, whatever stands in it. Nothing of it is copied.
+fn is_json_text(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 fn not_json() -> Problem {

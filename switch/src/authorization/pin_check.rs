@@ -1,5 +1,5 @@
-//! A PIN that is checked outside a transaction: by a call centre or an app. The rules are those of a
-//! transaction, and so are the counter and the suspension (R195).
+//! A PIN that is checked outside a transaction: by a call centre or an app. The rules are those of
+//! a transaction, and so are the counter and the suspension (R195).
 
 use super::card_status;
 use super::decision::{Cryptogram, Decision};
