@@ -135,7 +135,7 @@ async fn storm(limit: &str, seed: u32, plastics: usize) {
     let (test, address, shutdown) = listening(&config(limit), directory.path()).await;
     if plastics == 2 {
         test.reissue("card", (EXPIRIES[1], 2), Embossed::Pin(1)).await;
-        test.activate_plastic("card", 1).await;
+        test.activate("card-2").await;
     }
 
     // A seeded shuffle: right PINs lie anywhere among the wrong ones.

@@ -166,6 +166,11 @@ impl<'k, 't> Keys<'k, 't> {
         self.mistakes.add(&self.place(key), expected);
     }
 
+    /// A mistake at a place that was remembered.
+    pub fn mistake_in(&self, place: &Place, expected: impl Into<String>) {
+        self.mistakes.add(place, expected);
+    }
+
     /// Where the value of a key stands; its table where the key is not there.
     #[must_use]
     pub fn place(&self, key: &str) -> Place {

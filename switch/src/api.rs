@@ -5,13 +5,20 @@
 mod api_keys;
 mod body;
 mod caller;
+mod cards;
 mod events;
+mod if_match;
 mod limits;
+mod list;
 mod ping;
 mod pins;
 mod problem;
+mod products;
 mod query;
 mod router;
+mod transactions;
+mod transitions;
+mod users;
 mod whole;
 mod wipe;
 

@@ -10,6 +10,7 @@ pub mod cvn;
 pub mod trusted;
 pub mod routing;
 pub mod product;
+pub mod issuance;
 pub mod decide;
 pub mod decision;
 pub mod cryptogram;

@@ -5,6 +5,8 @@ mod chip;
 mod cvn;
 mod limits;
 mod link;
+mod marqeta;
+mod parameters;
 mod product;
 mod product_settings;
 

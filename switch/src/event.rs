@@ -68,6 +68,18 @@ impl EventKind {
         EventKind::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
+    /// Whether the card went to another state, or further on its way to the cardholder.
+    #[must_use]
+    pub fn is_of_transition(self) -> bool {
+        self.name().starts_with("cardtransition.")
+    }
+
+    /// Whether the card went to another state.
+    #[must_use]
+    pub fn is_of_state(self) -> bool {
+        self.name().starts_with("cardtransition.state.")
+    }
+
     /// The full name: base type, a dot, type.
     #[must_use]
     pub const fn name(self) -> &'static str {

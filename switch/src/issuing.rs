@@ -20,10 +20,18 @@ pub mod events;
 pub mod cryptogram;
 pub mod keys;
 pub mod views;
+pub mod listing;
+pub mod tokens;
+pub mod users;
+pub mod transactions;
+pub mod card_details;
+pub mod issued_card;
+pub mod issuance;
 
 pub use api_keys::ApiKeyView;
 pub use events::{EventPage, EventView};
 pub use history::TransactionPage;
+pub use issued_card::IssuedCard;
 pub use pin_check::PinCheckView;
 pub use products::ProductView;
 pub use refused::{Code, Refused};

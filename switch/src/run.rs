@@ -205,7 +205,7 @@ pub fn open<C: Clock + Clone>(
     });
     // Before the products of the configuration are written: one whose keys are not there is none.
     let hsm = SoftwareHsm::new(&keys, zone_keys.collect(), &keys::needs(&config.products))?;
-    products::load(config, &store, &vault, &products)?;
+    products::load(config, &store, &vault, &products, clock.now())?;
     let switch = Switch {
         clock,
         hsm,

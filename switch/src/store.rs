@@ -137,6 +137,18 @@ pub trait Store: Send + Sync + 'static {
         items_max: usize,
     ) -> impl Future<Output = Result<Page<RecordId, TransactionRecord>, StoreError>> + Send;
 
+    /// What others are told of a card, newest first, from behind this one on, as far back as it is
+    /// kept: what a power failure could take back is among it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn card_events(
+        &self,
+        card: &Card,
+        after: Option<EventId>,
+        items_max: usize,
+    ) -> impl Future<Output = Result<Page<EventId, Event>, StoreError>> + Send;
+
     /// Events and transactions in the order in which they happened, from behind this one on: none
     /// that a power failure could take back.
     ///

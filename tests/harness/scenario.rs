@@ -145,12 +145,9 @@ impl Player {
             ["card", name, product, how @ ..] => self.card(name, product, how).await,
             ["show", card] => self.show(card, &expected).await,
             ["reissue", card, plastic, embossed] => self.reissue(card, plastic, embossed).await,
-            ["activate", plastic] if plastic.contains('/') => {
-                let (card, place) = self.place(plastic);
-                self.switch().activate_plastic(&card, place).await;
-            }
-            ["activate", card] => {
-                let outcome = self.switch().activate(card).await;
+            ["activate", plastic] => {
+                let token = self.token(plastic);
+                let outcome = self.switch().activate(&token).await;
                 self.check_outcome(&outcome, &expected);
             }
             ["set-pin", card, pin] => {
@@ -292,6 +289,14 @@ impl Player {
         (card.to_owned(), place.expect("a plastic of the card"))
     }
 
+    /// The token of `A` or `A/02`.
+    fn token(&self, plastic: &str) -> String {
+        match self.place(plastic) {
+            (card, 0) => card,
+            (card, place) => format!("{card}-{}", self.cards[&card].plastics[place].1),
+        }
+    }
+
     async fn show(&mut self, plastic: &str, expected: &[&str]) {
         let (card, place) = self.place(plastic);
         let state = self.switch().card(&card).await.state;
@@ -310,8 +315,8 @@ impl Player {
     }
 
     /// What the command line shows of a card.
-    async fn view(&mut self, card: &str, expected: &[&str]) {
-        let show = Command::Show { token: card.to_owned() };
+    async fn view(&mut self, plastic: &str, expected: &[&str]) {
+        let show = Command::Show { token: self.token(plastic) };
         let shown = execute(&self.switch().switch, show).await;
         let control::Reply::Card(shown) = shown else { panic!("{}: {shown:?}", self.at) };
         let plastic = format!("{}/{}", shown.expiration, shown.pan_sequence_number);
@@ -323,7 +328,9 @@ impl Player {
     /// A transition, and the event of its commit.
     async fn transition(&mut self, asked: &[&str], expected: &[&str]) {
         let asked: [&str; 4] = asked.try_into().expect("card, state, channel and reason code");
-        let [token, state, channel, reason_code] = asked.map(str::to_owned);
+        let [plastic, state, channel, reason_code] = asked.map(str::to_owned);
+        let token =
+            if self.cards.contains_key(&plastic[..1]) { self.token(&plastic) } else { plastic };
         let reason_code = Some(reason_code).filter(|code| code != "-");
         let form = TransitionForm { token, state, channel, reason_code, reason: None };
         let told = async |switch: &SwitchUnderTest| {

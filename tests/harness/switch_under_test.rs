@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use switch::authorization::{Channel, Transition};
 use switch::cache::Card;
 use switch::cache::NewCard;
 use switch::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
@@ -19,6 +18,7 @@ use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
     HsmUnavailable, IssuerAuthenticate, MissingKey, PinMethods, RevealPin, VerifyPin,
 };
+use switch::issuing::card_details::CardDetails;
 use switch::issuing::secret::PinText;
 use switch::metrics::LinkMetrics;
 use switch::outcome::{CryptogramOutcome, PinOutcome};
@@ -292,24 +292,19 @@ impl SwitchUnderTest {
         self.change(token, |card| card.with_status(plastic, status, reason)).await;
     }
 
-    /// Gives a card one more plastic, which is not activated and has a token of its own.
+    /// Gives a card one more plastic, which is not activated and has a token of its own: that of
+    /// the card, `-` and its sequence number.
     pub async fn reissue(&self, token: &str, plastic: (&str, u8), embossed: Embossed) {
         let expiry = Expiry::parse(plastic.0.as_bytes()).unwrap();
-        let own = format!("{token}-{}", plastic.1).into();
-        let plastic = Plastic::new(expiry, plastic.1).embossed_with(embossed).with_token(own);
-        self.change(token, |card| {
-            let mut card = card.clone();
-            card.plastics.push(plastic);
-            card
-        })
-        .await;
-    }
-
-    /// Activates the plastic of a card at this place.
-    pub async fn activate_plastic(&self, token: &str, plastic: usize) {
-        let now = self.clock.now();
-        let activation = Transition::new(CardStatus::Active, Channel::Admin);
-        self.change(token, |card| activation.apply(card, plastic, now).unwrap().0).await;
+        let own = format!("{token}-{}", plastic.1);
+        let details = CardDetails::new(token, self.clock.now());
+        let documents = vec![details.write(&self.switch, &own, 0).unwrap()];
+        let plastic = Plastic::new(expiry, plastic.1).embossed_with(embossed);
+        let card = self.card(token).await;
+        let mut state = CardState::clone(&card.state);
+        state.plastics.push(plastic.with_token(own.into()));
+        let commit = Commit { documents, ..Commit::by_issuer(&card, state) };
+        self.switch.store.commit(commit, &mut None).await.unwrap();
     }
 
     /// `pinswitch card activate`.

@@ -23,8 +23,8 @@ use switch::store::duplicates::{
 use switch::store::page::{Page, TransactionFilter};
 use switch::store::readers::{ReaderError, ReaderName, Readers};
 use switch::store::record::{
-    self, Acknowledged, CardChanged, CardRemoved, EventId, Part, Reads, RecordId, Reversed, Told,
-    TransactionRecord,
+    self, Acknowledged, CardChanged, CardRemoved, Event, EventId, Part, Reads, RecordId, Reversed,
+    Told, TransactionRecord,
 };
 use switch::store::{
     Addition, Claimed, Commit, CommitError, Found, Named, NotDone, Removal, Store, StoreError,
@@ -207,7 +207,7 @@ impl Shared {
                 self.documents.remove(removed.kind, &removed.token, sequence);
             }
             Part::Acknowledged(acknowledged) => self.readers.note(&acknowledged),
-            Part::Event(_) | Part::OwnKeys(_) | Part::ClockJump(_) => {}
+            Part::Event(_) | Part::CardHistory(_) | Part::OwnKeys(_) | Part::ClockJump(_) => {}
         }
     }
 
@@ -478,6 +478,27 @@ impl Store for SimulatedStore {
             Told::Transaction(found) if filter.takes(&found) => Some((id.record, *found)),
             _ => None,
         });
+        Ok(Page::first(found.take(max + 1).collect(), max))
+    }
+
+    async fn card_events(
+        &self,
+        card: &Card,
+        after: Option<EventId>,
+        max: usize,
+    ) -> Result<Page<EventId, Event>, StoreError> {
+        let disk = self.shared.disk();
+        let key = card.entry.identity.key;
+        let told = (1..=disk.records.len()).rev().flat_map(|number| {
+            let entry = &disk.records[number - 1];
+            let told = record::told(RecordId(number as u64), entry);
+            told.expect("a record as it was written").into_iter().rev()
+        });
+        let found = told.filter_map(|(id, told)| match told {
+            Told::Event(event, _) if event.card == key => Some((id, *event)),
+            _ => None,
+        });
+        let found = found.filter(|(id, _)| after.is_none_or(|after| *id < after));
         Ok(Page::first(found.take(max + 1).collect(), max))
     }
 

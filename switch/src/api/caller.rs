@@ -27,10 +27,16 @@ pub(super) struct Caller {
 impl Caller {
     /// Who calls, where he may do this.
     pub(super) fn may(&self, scope: Scope) -> Result<&Actor, Problem> {
-        match self.scopes.contains(&scope) {
+        self.may_one_of(&[scope])
+    }
+
+    /// Who calls, where one of these scopes is enough.
+    pub(super) fn may_one_of(&self, scopes: &[Scope]) -> Result<&Actor, Problem> {
+        match scopes.iter().any(|scope| self.scopes.contains(scope)) {
             true => Ok(&self.actor),
             false => {
-                let actor = &self.actor;
+                let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
+                let (scope, actor) = (names.join(" or "), &self.actor);
                 tracing::warn!(target: "audit", action = "scope missing", %scope, %actor);
                 let text = format!("the API key has not the scope {scope}");
                 Err(Problem::new(Door::Forbidden, &text))

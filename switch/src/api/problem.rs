@@ -100,6 +100,8 @@ pub(super) enum Door {
     TooSlow,
     /// The body is too long.
     TooLarge,
+    /// More items of a list than it shows at once.
+    CountTooLarge,
     /// The body is said to be something else than JSON.
     UnsupportedMediaType,
     /// Too many calls.
@@ -120,6 +122,7 @@ impl Door {
             Door::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, 1),
             Door::TooSlow => (StatusCode::REQUEST_TIMEOUT, 1),
             Door::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
+            Door::CountTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3),
             Door::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, 1),
             Door::RateLimited => (StatusCode::TOO_MANY_REQUESTS, 1),
             Door::Internal => (StatusCode::INTERNAL_SERVER_ERROR, 1),
@@ -142,6 +145,7 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::NoSuchCard => (StatusCode::NOT_FOUND, 2),
         Code::NoSuchProduct => (StatusCode::NOT_FOUND, 3),
         Code::NoSuchApiKey => (StatusCode::NOT_FOUND, 4),
+        Code::NoSuchUser => (StatusCode::NOT_FOUND, 5),
         Code::PanTaken => (StatusCode::CONFLICT, 1),
         Code::TokenTaken => (StatusCode::CONFLICT, 2),
         Code::CardTerminated => (StatusCode::CONFLICT, 3),
@@ -154,7 +158,15 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::Busy => (StatusCode::CONFLICT, 10),
         Code::ClockNotSettled => (StatusCode::CONFLICT, 11),
         Code::TransitionNotAllowed => (StatusCode::CONFLICT, 12),
+        Code::CardCreationNotAllowed => (StatusCode::CONFLICT, 13),
+        Code::BinsUsedUp => (StatusCode::CONFLICT, 14),
+        Code::AlreadyActive => (StatusCode::CONFLICT, 17),
+        Code::NoSuchTransition => (StatusCode::NOT_FOUND, 6),
+        Code::NoSuchTransaction => (StatusCode::NOT_FOUND, 7),
+        Code::SequencesUsedUp => (StatusCode::CONFLICT, 15),
+        Code::PinStatusNotAllowed => (StatusCode::CONFLICT, 16),
         Code::ProductChanged => (StatusCode::PRECONDITION_FAILED, 1),
+        Code::VersionChanged => (StatusCode::PRECONDITION_FAILED, 2),
         Code::NoViewablePin => (StatusCode::CONFLICT, 20),
         Code::PinNotShown => (StatusCode::CONFLICT, 21),
         Code::ControlInvalid => (StatusCode::FORBIDDEN, 20),
@@ -186,11 +198,7 @@ impl Problem {
 
     /// Mistakes of a body or of parameters.
     pub(super) fn all(errors: Vec<Mistake>) -> Problem {
-        let text = |Mistake { pointer, detail }: &Mistake| match pointer.is_empty() {
-            true => detail.clone(),
-            false => format!("{pointer}: {detail}"),
-        };
-        let text = errors.iter().map(text).collect::<Vec<_>>().join("; ");
+        let text = told(&errors);
         let (row, name) = (Door::InvalidRequest.row(), Name::Door(Door::InvalidRequest));
         Problem { errors, ..Problem::of(row, name, text) }
     }
@@ -228,10 +236,9 @@ impl From<Refused> for Problem {
             true => "it could not be done, and the log of the switch says why".to_owned(),
             false => refused.to_string(),
         };
-        let problem = Problem::of(row(code), Name::Service(code), text);
-        let problem = match refused {
-            Refused::TooManyPinCalls { seconds } => problem.with(RETRY_AFTER, seconds.into()),
-            _ => problem,
+        let headers = match &refused {
+            Refused::TooManyPinCalls { seconds } => vec![(RETRY_AFTER, (*seconds).into())],
+            _ => Vec::new(),
         };
         let mistake = |pointer, detail| Mistake { pointer, detail };
         let errors = match refused {
@@ -239,12 +246,36 @@ impl From<Refused> for Problem {
                 vec![mistake(format!("/{name}"), format!("expected {expected}"))]
             }
             Refused::Settings(mistakes) => {
-                mistakes.into_iter().map(|wrong| mistake(wrong.pointer, wrong.expected)).collect()
+                let wrong = mistakes.into_iter();
+                wrong.map(|wrong| mistake(harmless(&wrong.pointer), wrong.expected)).collect()
             }
             _ => Vec::new(),
         };
-        Problem { errors, ..problem }
+        let text = match code {
+            Code::InvalidSettings => told(&errors),
+            _ => text,
+        };
+        Problem { errors, headers, ..Problem::of(row(code), Name::Service(code), text) }
     }
+}
+
+/// A pointer up to a name that may be something else than a name: a PIN or a PAN.
+fn harmless(pointer: &str) -> String {
+    let is_name = |part: &&str| {
+        part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && part.bytes().filter(u8::is_ascii_digit).count() < 4
+    };
+    let parts = pointer.split('/').skip(1).take_while(is_name);
+    parts.map(|part| format!("/{part}")).collect()
+}
+
+/// Mistakes in one text.
+fn told(mistakes: &[Mistake]) -> String {
+    let text = |Mistake { pointer, detail }: &Mistake| match pointer.is_empty() {
+        true => detail.clone(),
+        false => format!("{pointer}: {detail}"),
+    };
+    mistakes.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 impl IntoResponse for Problem {

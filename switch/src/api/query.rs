@@ -25,7 +25,8 @@ impl<S: Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    fn of(query: &str) -> Query {
+    /// The parameters of a query.
+    pub(super) fn of(query: &str) -> Query {
         Query {
             parameters: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
             mistakes: Vec::new(),
@@ -68,7 +69,8 @@ impl Query {
         number
     }
 
-    fn mistake(&mut self, name: &str, detail: &str) {
+    /// Adds a mistake of a parameter.
+    pub(super) fn mistake(&mut self, name: &str, detail: &str) {
         self.mistakes.push(Mistake { pointer: name.to_owned(), detail: detail.to_owned() });
     }
 

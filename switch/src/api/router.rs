@@ -13,7 +13,9 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
-use super::{Api, api_keys, events, ping, pins, whole};
+use super::{
+    Api, api_keys, cards, events, ping, pins, products, transactions, transitions, users, whole,
+};
 use crate::switch::Seams;
 
 /// All routes.
@@ -45,6 +47,28 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(api_keys::add::<W>, api_keys::__path_add)
         .add(api_keys::revoke::<W>, api_keys::__path_revoke)
         .add(events::list::<W>, events::__path_list)
+        .add(users::list::<W>, users::__path_list)
+        .add(users::create::<W>, users::__path_create)
+        .add(users::show::<W>, users::__path_show)
+        .add(users::update::<W>, users::__path_update)
+        .add(products::list::<W>, products::__path_list)
+        .add(products::create::<W>, products::__path_create)
+        .add(products::show::<W>, products::__path_show)
+        .add(products::update::<W>, products::__path_update)
+        .add(cards::issue::<W>, cards::__path_issue)
+        .add(cards::list::<W>, cards::__path_list)
+        .add(cards::show::<W>, cards::__path_show)
+        .add(cards::update::<W>, cards::__path_update)
+        .add(cards::patch::<W>, cards::__path_patch)
+        .add(cards::show_pan::<W>, cards::__path_show_pan)
+        .add(cards::by_pan::<W>, cards::__path_by_pan)
+        .add(cards::of_user::<W>, cards::__path_of_user)
+        .add(transitions::create::<W>, transitions::__path_create)
+        .add(transitions::show::<W>, transitions::__path_show)
+        .add(transitions::of_card::<W>, transitions::__path_of_card)
+        .add(transactions::list::<W>, transactions::__path_list)
+        .add(transactions::show::<W>, transactions::__path_show)
+        .add(transactions::of_card::<W>, transactions::__path_of_card)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)
         .add(pins::reveal::<W>, pins::__path_reveal)

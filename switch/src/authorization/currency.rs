@@ -1,10 +1,56 @@
-//! ISO 4217: the numeric code of a currency whose letters a message has.
+//! ISO 4217: the numeric code of a currency whose letters a message has, and how many digits its
+//! amounts have behind the point.
 
 /// The numeric code of three letters in upper case; `None` where ISO 4217 has no such currency.
 #[must_use]
 pub fn numeric(letters: &[u8]) -> Option<u16> {
     let found = CODES.binary_search_by(|(known, _)| known.as_slice().cmp(letters)).ok()?;
     CODES.get(found).map(|(_, number)| *number)
+}
+
+/// How many digits amounts of a currency have behind the point; `None` for what is no currency, or
+/// has no minor unit.
+#[must_use]
+pub fn exponent(numeric: u16) -> Option<u8> {
+    match numeric {
+        // Metals, units of account, bonds, a test and "no currency".
+        955..=965 | 994 | 999 => None,
+        108 | 152 | 262 | 324 | 352 | 392 | 410 | 548 | 600 | 646 | 704 | 800 | 940 | 950 | 952
+        | 953 | 174 => Some(0),
+        48 | 368 | 400 | 414 | 434 | 512 | 788 => Some(3),
+        927 | 990 => Some(4),
+        known => CODES.iter().any(|(_, number)| *number == known).then_some(2),
+    }
+}
+
+/// Why a text is no amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAnAmount {
+    /// It is no decimal number without a sign, or too large.
+    Unreadable,
+    /// It has more digits behind the point than the currency.
+    TooFine,
+}
+
+/// The minor units of a decimal number such as `50.00`, of a currency with this exponent.
+///
+/// # Errors
+/// If it is none, or finer than the currency.
+pub fn minor_units(text: &str, exponent: u8) -> Result<u64, NotAnAmount> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text, None),
+    };
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    if !are_digits(whole) || !fraction.is_none_or(are_digits) {
+        return Err(NotAnAmount::Unreadable);
+    }
+    let fraction = fraction.unwrap_or_default();
+    let width = usize::from(exponent);
+    if fraction.len() > width {
+        return Err(NotAnAmount::TooFine);
+    }
+    format!("{whole}{fraction:0<width$}").parse().map_err(|_| NotAnAmount::Unreadable)
 }
 
 /// Letters and number of each currency, also of those that another has replaced since 2010: an
@@ -61,6 +107,53 @@ mod tests {
         }
         for letters in ["eur", "EU", "EURO", "ZZZ", "978", ""] {
             assert_eq!(numeric(letters.as_bytes()), None, "{letters}");
+        }
+    }
+
+    #[test]
+    fn amounts_have_the_digits_of_their_currency() {
+        for (letters, digits) in [
+            ("EUR", Some(2)),
+            ("JPY", Some(0)),
+            ("KRW", Some(0)),
+            ("KMF", Some(0)),
+            ("XOF", Some(0)),
+            ("KWD", Some(3)),
+            ("TND", Some(3)),
+            ("CLF", Some(4)),
+            ("UYW", Some(4)),
+            ("XAU", None),
+            ("XDR", None),
+            ("XXX", None),
+        ] {
+            assert_eq!(exponent(numeric(letters.as_bytes()).unwrap()), digits, "{letters}");
+        }
+        assert_eq!((exponent(0), exponent(1), exponent(1_000)), (None, None, None));
+    }
+
+    #[test]
+    fn a_decimal_number_becomes_minor_units_exactly() {
+        for (text, exponent, minor) in [
+            ("50.00", 2, 5_000),
+            ("50", 2, 5_000),
+            ("50.5", 2, 5_050),
+            ("0.07", 2, 7),
+            ("0.1", 2, 10),
+            ("007.10", 2, 710),
+            ("50", 0, 50),
+            ("1.2345", 4, 12_345),
+            ("184467440737095516.15", 2, u64::MAX),
+        ] {
+            assert_eq!(minor_units(text, exponent), Ok(minor), "{text}");
+        }
+        for text in ["50.001", "50.000", "0.005"] {
+            assert_eq!(minor_units(text, 2), Err(NotAnAmount::TooFine), "{text}");
+        }
+        assert_eq!(minor_units("50.0", 0), Err(NotAnAmount::TooFine));
+        for text in
+            ["", ".", ".5", "5.", "-5", "+5", "5e1", "5,0", "5.0.0", " 5", "184467440737095516.16"]
+        {
+            assert_eq!(minor_units(text, 2), Err(NotAnAmount::Unreadable), "{text}");
         }
     }
 

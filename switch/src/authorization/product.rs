@@ -6,6 +6,7 @@ use jiff::tz::Offset;
 
 use super::cvn::CvnRow;
 use super::iad::Shapes;
+use super::issuance::Issuance;
 use crate::cards::Pan;
 use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, PinMethods};
@@ -142,10 +143,14 @@ pub struct Product {
     pub pin_methods: PinMethods,
     /// Consecutive wrong PINs that suspend the card; `None` never suspends.
     pub pin_retry_limit: Option<NonZeroU32>,
+    /// Whether a PIN that is set lifts a suspension for wrong PINs (R126).
+    pub pin_set_lifts_suspension: bool,
     /// Largest amount of one transaction, in minor units of `currency`.
     pub limit_per_transaction: Option<u64>,
     /// Currencies of DE49 that are allowed; empty allows all.
     pub allowed_currencies: Vec<u16>,
+    /// How its cards are made and sent out.
+    pub issuance: Issuance,
     /// The rules of its chips; without them no cryptogram can be verified.
     pub chip: Option<ChipRules>,
     /// Whether a PIN that is set is kept so that its cardholder may see it.
@@ -165,8 +170,10 @@ impl Product {
             pin_required: PinRequired::default(),
             pin_methods: PinMethods::default(),
             pin_retry_limit: None,
+            pin_set_lifts_suspension: false,
             limit_per_transaction: None,
             allowed_currencies: Vec::new(),
+            issuance: Issuance::default(),
             chip: None,
             pin_viewable: false,
         }

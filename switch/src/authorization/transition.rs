@@ -26,25 +26,32 @@ use crate::cards::{CardState, CardStatus, StatusReason};
 use crate::clock::Timestamp;
 use crate::event::EventKind;
 
-/// By which way a transition was asked for, as the API names it.
+/// By which way a transition was asked for, as the API names it. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Channel {
     /// A program of the issuer, for its cardholder or its clerk.
-    Api,
+    Api = 1,
     /// The cardholder on the telephone (interactive voice response).
-    Ivr,
+    Ivr = 2,
     /// Somebody or something that looks after fraud.
-    Fraud,
+    Fraud = 3,
     /// A clerk, on a dashboard or the command line.
-    Admin,
+    Admin = 4,
     /// The switch, or another program that acts by itself.
-    System,
+    System = 5,
 }
 
 impl Channel {
     /// All channels.
     pub const ALL: [Channel; 5] =
         [Channel::Api, Channel::Ivr, Channel::Fraud, Channel::Admin, Channel::System];
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
 
     /// The name on the API.
     #[must_use]

@@ -76,6 +76,23 @@ impl CardState {
         self
     }
 
+    /// The card in use again where its PIN retry limit was reached, and the places of the plastics
+    /// that are.
+    #[must_use]
+    pub fn without_pin_suspension(&self, now: Timestamp) -> (CardState, Vec<usize>) {
+        let is_suspended = |plastic: &Plastic| {
+            plastic.status == CardStatus::Suspended
+                && plastic.status_reason == StatusReason::PIN_RETRY_LIMIT
+        };
+        let places = self.plastics.iter().enumerate();
+        let places: Vec<usize> =
+            places.filter(|(_, it)| is_suspended(it)).map(|(place, _)| place).collect();
+        let card = places
+            .iter()
+            .fold(self.clone(), |card, place| card.activated(*place, StatusReason::REQUESTED, now));
+        (card, places)
+    }
+
     /// The card with the plastic at this place in another state. With one that is terminated, the
     /// PIN block that waits for its chip is deleted, unless no other has it; with the last one, all
     /// are.
@@ -118,6 +135,16 @@ impl CardState {
             pin: OnlinePin { reference: Some(reference), version, tries: 0 },
             ..self.clone()
         }
+    }
+
+    /// The card without its PIN: nothing matches, and nothing waits for its chips. The version of
+    /// the PIN stays, so that none ever comes again.
+    #[must_use]
+    pub fn without_pin(&self) -> CardState {
+        let mut card = self.clone();
+        card.pin = OnlinePin { reference: None, tries: 0, ..card.pin };
+        card.plastics.iter_mut().for_each(Plastic::forget_pin);
+        card
     }
 
     /// The card whose chips must learn its PIN: the change waits on each of its plastics that are
@@ -470,6 +497,13 @@ mod tests {
             wanted[place] = (Active, 1);
             assert_eq!((states(&lifted), lifted.pin.tries), (wanted, 0));
         }
+        // Or of all that were suspended for that.
+        let (lifted, places) = after.without_pin_suspension(now);
+        let mut wanted = wanted.to_vec();
+        (wanted[0], wanted[5]) = ((Active, 1), (Active, 1));
+        assert_eq!((states(&lifted), places, lifted.pin.tries), (wanted, vec![0, 5], 0));
+        let (same, none) = before.without_pin_suspension(now);
+        assert_eq!((same, none), (before, vec![]));
     }
 
     /// A card whose PIN was just set, with plastics that were produced so and are not activated;

@@ -49,6 +49,12 @@ impl Pan {
         front.is_some_and(|(last, front)| u32::from(last - b'0') == check_digit(front))
     }
 
+    /// Whether a card can have it: 13 digits or more, with a right check digit.
+    #[must_use]
+    pub fn can_be_issued(&self) -> bool {
+        self.digits().len() >= PAN_DIGITS_MIN && self.has_valid_check_digit()
+    }
+
     /// What may be shown of it.
     #[must_use]
     pub fn masked(&self) -> MaskedPan {

@@ -63,12 +63,16 @@ impl StatusReason {
     pub const NONE: StatusReason = StatusReason(0);
     /// 01: requested by the issuer.
     pub const REQUESTED: StatusReason = StatusReason(1);
+    /// 10: reported lost.
+    pub const LOST: StatusReason = StatusReason(10);
     /// 18: information of the cardholder was validated.
     pub const INFORMATION_VALIDATED: StatusReason = StatusReason(18);
     /// 19: activity of the card was validated.
     pub const ACTIVITY_VALIDATED: StatusReason = StatusReason(19);
     /// 22: the PIN retry limit was reached.
     pub const PIN_RETRY_LIMIT: StatusReason = StatusReason(22);
+    /// 23: reported stolen.
+    pub const STOLEN: StatusReason = StatusReason(23);
 
     /// From two digits; `None` for a code that the API does not have.
     #[must_use]
@@ -152,6 +156,25 @@ impl Expiry {
     pub const fn digits(self) -> [u8; 4] {
         let Expiry { year, month } = self;
         [b'0' + year / 10, b'0' + year % 10, b'0' + month / 10, b'0' + month % 10]
+    }
+
+    /// The month in which a span from `now` on ends, in a place with this UTC offset; `None` where
+    /// that is in another century.
+    #[must_use]
+    pub fn after(now: Timestamp, span: jiff::Span, offset: Offset) -> Option<Expiry> {
+        let now = jiff::Timestamp::from_microsecond(now.micros()).ok()?;
+        let end = offset.to_datetime(now).checked_add(span).ok()?;
+        let year = u8::try_from(end.year() - 2000).ok().filter(|year| *year < 100)?;
+        Some(Expiry { year, month: end.month().unsigned_abs() })
+    }
+
+    /// The last second of the month, in a place with this UTC offset.
+    #[must_use]
+    pub fn last_second(self, offset: Offset) -> Option<Timestamp> {
+        let (year, month) = (2000 + i16::from(self.year), self.month.cast_signed());
+        let last_day = jiff::civil::Date::new(year, month, 1).ok()?.last_of_month();
+        let end = offset.to_timestamp(last_day.at(23, 59, 59, 0)).ok()?;
+        Some(Timestamp::from_seconds(end.as_second()))
     }
 
     /// Whether the last day of the month is over at `now` in a place with this UTC offset.

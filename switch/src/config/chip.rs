@@ -3,6 +3,7 @@
 use iso_specs::toml_keys::{Keys, integer};
 
 use super::cvn::{cvns, iads};
+use super::parameters::Given;
 use super::product::AMOUNT_MAX;
 use crate::authorization::ChipRules;
 use crate::authorization::product::{
@@ -12,18 +13,26 @@ use crate::cards::chip_state::Retention;
 use crate::hsm::{ChipKeys, KeyName};
 
 /// Longest time that a change of a PIN may wait for the chip, in days.
-const OFPBE_DAYS_MAX: u32 = 3_650;
+pub(super) const OFPBE_DAYS_MAX: u32 = 3_650;
 
-/// The rules of the product's chips. A preset says what is usual in a market; the other settings
-/// come before it.
-pub(super) fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
+/// The rules of the product's chips, some of which may be among Galileo's parameters. A preset says
+/// what is usual in a market; the other settings come before it.
+pub(super) fn chip(
+    keys: &mut Keys<'_, '_>,
+    given: Option<&Given>,
+    is_mexican: bool,
+) -> Option<ChipRules> {
     let chip_keys = chip_keys(keys);
     let preset =
         keys.optional_name("preset", "\"mexico\"", |name| (name == "mexico").then_some(()));
     let offline_pin = keys.optional_boolean("offline_pin");
+    let offline_pin = once(keys, "offline_pin", offline_pin, given.and_then(|it| it.offline_pin));
     let ftpam = keys.optional_number("ftpam", 1..=AMOUNT_MAX);
-    let ftpdy: Option<u32> = keys.optional_number("ftpdy", 0..=OFPBE_DAYS_MAX);
+    let ftpam = once(keys, "ftpam", ftpam, given.and_then(|it| it.ftpam));
+    let ftpdy = keys.optional_number("ftpdy", 0..=OFPBE_DAYS_MAX);
+    let ftpdy: Option<u32> = once(keys, "ftpdy", ftpdy, given.and_then(|it| it.ftpdy));
     let ofpbe = keys.optional_number("ofpbe", 1..=OFPBE_DAYS_MAX);
+    let ofpbe = once(keys, "ofpbe", ofpbe, given.and_then(|it| it.ofpbe));
     let unactivated = keys.optional_number("unactivated_pin_block_days", 1..=OFPBE_DAYS_MAX);
     let bypass_mode = policy(keys, "bypass_mode", BYPASS_MODES);
     let no_pin_policy = policy(keys, "no_pin_policy", NO_PIN_POLICIES);
@@ -59,12 +68,25 @@ pub(super) fn chip(keys: &mut Keys<'_, '_>) -> Option<ChipRules> {
         approve_exhausted: exhausted,
         pin_not_entered,
         locked_chip,
-        atm_unblocks_chip: atm_unblocks_chip.unwrap_or(preset.is_some()),
+        atm_unblocks_chip: atm_unblocks_chip.unwrap_or(preset.is_some() || is_mexican),
         fallback,
         declines_amount_mismatch: mismatch,
         script_sends_max: resends.unwrap_or(5).saturating_add(1),
         script_template: template.unwrap_or(0x72),
     })
+}
+
+/// A setting that may have been said here or by a parameter, but not by both.
+fn once<T>(
+    keys: &Keys<'_, '_>,
+    key: &'static str,
+    here: Option<T>,
+    parameter: Option<T>,
+) -> Option<T> {
+    if here.is_some() && parameter.is_some() {
+        keys.mistake_of(key, "is there twice: one of `parameters` says the same");
+    }
+    here.or(parameter)
 }
 
 const BYPASS_MODES: Names<BypassMode, 2> = [("table", BypassMode::Table), ("any", BypassMode::Any)];

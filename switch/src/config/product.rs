@@ -3,11 +3,15 @@
 use std::num::NonZeroU32;
 
 use iso_specs::toml_keys::{Keys, integer};
+use jiff::civil::Date;
 use jiff::tz::Offset;
 
 use super::chip::chip;
 use super::is_empty_list;
-use crate::authorization::{PinRequired, Product};
+use super::marqeta::Group;
+use super::parameters::{self, Given};
+use crate::authorization::issuance::{Cvm, Issuance, Region};
+use crate::authorization::{ChipRules, PinRequired, Product};
 use crate::hsm::pin_method::{DecimalisationTable, Ibm3624, ValidationData, VisaPvv};
 use crate::hsm::{KeyName, PinMethod, PinMethods};
 use crate::pin::PVKI;
@@ -16,33 +20,47 @@ use crate::pin::PVKI;
 pub(super) const AMOUNT_MAX: u64 = 999_999_999_999;
 /// ISO 4217 numeric codes.
 const CURRENCY_MAX: u16 = 999;
+/// The countries of ISO 3166-1, by their two letters.
+const REGIONS: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ \
+                       BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR \
+                       CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR \
+                       GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU \
+                       ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ \
+                       LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ \
+                       MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF \
+                       PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI \
+                       SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR \
+                       TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW";
 
 pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Product> {
-    let bins = bins(keys);
-    let currency = keys.number("currency", 1..=CURRENCY_MAX);
+    let marqeta = Group::read(keys);
+    let bins = bins(keys, &marqeta);
+    let currency = currency(keys);
     let utc_offset = keys.optional_name("utc_offset", "+HH:MM or -HH:MM", parse_offset);
-    let cases = "\"cash\", \"card_present\" or \"never\"";
-    let pin_required = keys.optional_name("pin_required", cases, |name| match name {
-        "cash" => Some(PinRequired::Cash),
-        "card_present" => Some(PinRequired::CardPresent),
-        "never" => Some(PinRequired::Never),
-        _ => None,
-    });
+    let pin_required = pin_required(keys);
     let limits = "a number from 1, or \"none\"";
     let pin_retry_limit = keys.optional("pin_retry_limit", limits, |value| match value.as_str() {
         Some("none") => Some(None),
         _ => NonZeroU32::new(integer(value)?).map(Some),
     });
+    let lifts_suspension = keys.optional_boolean("pin_set_lifts_suspension");
     let limit_per_transaction = keys.optional_number("limit_per_transaction", 1..=AMOUNT_MAX);
     let currencies = format!("a number from 1 to {CURRENCY_MAX}");
     let allowed_currencies = keys.optional_items("allowed_currencies", &currencies, |value| {
         integer(value).filter(|code| (1..=CURRENCY_MAX).contains(code))
     });
+    let pin_viewable = keys.optional_boolean("pin_viewable");
     let pin_methods = pin_methods(keys);
-    let pin_viewable = keys.optional_boolean("pin_viewable").unwrap_or(false);
-    let chip = keys.optional_table("chip").map(|mut keys| chip(&mut keys));
+    let given = parameters::read(keys, currency);
+    let issuance = issuance(keys, &marqeta, given.as_ref());
+    let is_mexican = issuance.region == Some(Region::MEXICO);
+    let chip = keys.optional_table("chip").map(|mut keys| {
+        let rules = chip(&mut keys, given.as_ref(), is_mexican)?;
+        Some(ChipRules { offline_pin: rules.offline_pin || issuance.enable_offline_pin, ..rules })
+    });
+    dates(keys);
     keys.finish();
-    Some(Product {
+    let product = Product {
         name: name?.into(),
         version: 1,
         bins: bins?,
@@ -51,11 +69,130 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         pin_required: pin_required.unwrap_or(PinRequired::Cash),
         pin_methods: pin_methods?,
         pin_retry_limit: pin_retry_limit.unwrap_or(NonZeroU32::new(3)),
+        pin_set_lifts_suspension: lifts_suspension.unwrap_or(false),
         limit_per_transaction,
         allowed_currencies: allowed_currencies.unwrap_or_default(),
+        pin_viewable: pin_viewable.unwrap_or(false),
+        issuance,
         chip: chip.map_or(Some(None), |chip| chip.map(Some))?,
-        pin_viewable,
+    };
+    check(keys, &product, &marqeta, given.as_ref());
+    Some(product)
+}
+
+fn currency(keys: &mut Keys<'_, '_>) -> Option<u16> {
+    let expected = format!("a number from 1 to {CURRENCY_MAX}");
+    if keys.get("currency").is_none() {
+        keys.mistake_of("currency", "is missing");
+    }
+    keys.optional("currency", &expected, |value| {
+        let digits = value.as_str().filter(|text| text.len() == 3 && text.bytes().all(is_digit));
+        let code = integer(value).or_else(|| digits?.parse().ok());
+        code.filter(|code| (1..=CURRENCY_MAX).contains(code))
     })
+}
+
+fn pin_required(keys: &mut Keys<'_, '_>) -> Option<PinRequired> {
+    let cases = "\"cash\", \"card_present\" or \"never\"";
+    keys.optional_name("pin_required", cases, |name| match name {
+        "cash" => Some(PinRequired::Cash),
+        "card_present" => Some(PinRequired::CardPresent),
+        "never" => Some(PinRequired::Never),
+        _ => None,
+    })
+}
+
+/// What is shown as it was sent, and means nothing here.
+fn dates(keys: &mut Keys<'_, '_>) {
+    keys.optional_boolean("active");
+    let mut date = |key| keys.optional_name(key, "a date, yyyy-MM-dd", read_date);
+    let (start, end) = (date("start_date"), date("end_date"));
+    if start.zip(end).is_some_and(|(start, end)| end < start) {
+        keys.mistake_of("end_date", "expected no date before start_date");
+    }
+}
+
+fn read_date(text: &str) -> Option<Date> {
+    // The reader of dates takes other forms too.
+    text.parse().ok().filter(|date: &Date| date.to_string() == text)
+}
+
+fn issuance(keys: &mut Keys<'_, '_>, marqeta: &Group, given: Option<&Given>) -> Issuance {
+    let region = keys.optional_name("region", "a country, two letters of ISO 3166-1", |text| {
+        let letters = <[u8; 2]>::try_from(text.as_bytes()).ok()?;
+        REGIONS.split(' ').any(|known| known == text).then_some(Region(letters))
+    });
+    let names = "the name of an embosser: 1 to 64 letters, digits, '-', '_' and '.'";
+    let embosser = keys.optional_name("embosser", names, |name| {
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        ((1..=64).contains(&name.len()) && name.bytes().all(valid)).then(|| name.into())
+    });
+    Issuance {
+        region,
+        embosser,
+        cvm_order: cvm_order(keys),
+        parameters: given.map(|given| given.others),
+        ..marqeta.issuance()
+    }
+}
+
+fn cvm_order(keys: &mut Keys<'_, '_>) -> Vec<Cvm> {
+    let key = "cvm_order";
+    let expected = "a list of pin_online, pin_offline, signature and no_cvm, each once at most";
+    let order = keys.optional_items(key, expected, |value| match value.as_str()? {
+        "pin_online" => Some(Cvm::PinOnline),
+        "pin_offline" => Some(Cvm::PinOffline),
+        "signature" => Some(Cvm::Signature),
+        "no_cvm" => Some(Cvm::NoCvm),
+        _ => None,
+    });
+    let order = order.unwrap_or_default();
+    if order.iter().enumerate().any(|(place, one)| order.iter().take(place).any(|it| it == one)) {
+        keys.mistake_of(key, "one method is there twice");
+    }
+    if is_empty_list(keys, key) {
+        keys.mistake_of(key, format!("expected {expected}"));
+    }
+    order
+}
+
+/// The mistakes that only all settings together reveal.
+fn check(keys: &Keys<'_, '_>, product: &Product, marqeta: &Group, given: Option<&Given>) {
+    let issuance = &product.issuance;
+    let chips = "needs the keys of the product's chips: chip.imk_ac, imk_smi and imk_smc";
+    if let (None, Some(place)) = (&product.chip, &marqeta.enable_offline_pin) {
+        keys.mistake_in(place, chips);
+    }
+    if let (None, Some(given)) = (&product.chip, given) {
+        given.without_chip(keys, chips);
+    }
+    if let Some(given) = given {
+        given.check(keys, product);
+    }
+    if let (Some(place), Some(false)) =
+        (&marqeta.enable_offline_pin, given.and_then(|given| given.offline_pin))
+    {
+        keys.mistake_in(place, "parameters.EMVOP says that the PIN is not in the chip");
+    }
+    let embosses = issuance.enable_offline_pin
+        || issuance.parameters.is_some_and(|parameters| parameters.embosses_pin_block);
+    if issuance.region == Some(Region::MEXICO) && product.has_offline_pin() && !embosses {
+        let text = "region MX has the PIN on the chip when the card is embossed: with EMVOP=Y, \
+                    EMBFL=PINBLOCK must be there";
+        match given.and_then(|given| given.place("EMVOP")) {
+            Some(place) => keys.mistake_in(place, text),
+            None => keys.mistake_of("chip", text),
+        }
+    }
+    let order = &issuance.cvm_order;
+    let is_listed = order.contains(&Cvm::PinOffline);
+    if !order.is_empty() && is_listed != product.has_offline_pin() {
+        let text = match is_listed {
+            true => "pin_offline needs a chip that holds the PIN: EMVOP=Y or enable_offline_pin",
+            false => "the product has offline PIN, so that pin_offline must be in the list",
+        };
+        keys.mistake_of("cvm_order", text);
+    }
 }
 
 /// How new PINs of the product are verified, and how those of before are.
@@ -112,14 +249,17 @@ fn pvk(keys: &mut Keys<'_, '_>) -> Option<KeyName> {
     keys.name("pvk", expected, |name| KeyName::parse(name).filter(is_pvk))
 }
 
-fn bins(keys: &mut Keys<'_, '_>) -> Option<Vec<Box<str>>> {
+fn bins(keys: &mut Keys<'_, '_>, marqeta: &Group) -> Option<Vec<Box<str>>> {
+    if let Some((bins, place)) = &marqeta.bins {
+        if keys.get("bins").is_some() {
+            keys.mistake_in(place, "is there twice: bins says the same");
+        }
+        return Some(bins.clone());
+    }
     let expected = "a list of texts of 4 to 11 digits";
     keys.list("bins")?;
-    let bins: Vec<Box<str>> = keys.optional_items("bins", expected, |value| {
-        let bin = value.as_str()?;
-        let valid = (4..=11).contains(&bin.len()) && bin.bytes().all(is_digit);
-        valid.then(|| bin.into())
-    })?;
+    let bins: Vec<Box<str>> =
+        keys.optional_items("bins", expected, |value| read_bin(value.as_str()?))?;
     if is_empty_list(keys, "bins") {
         keys.mistake_of("bins", format!("expected {expected}"));
     }
@@ -127,6 +267,11 @@ fn bins(keys: &mut Keys<'_, '_>) -> Option<Vec<Box<str>>> {
         keys.mistake_of("bins", "one BIN is there twice");
     }
     Some(bins)
+}
+
+pub(super) fn read_bin(text: &str) -> Option<Box<str>> {
+    let valid = (4..=11).contains(&text.len()) && text.bytes().all(is_digit);
+    valid.then(|| text.into())
 }
 
 fn is_digit(byte: u8) -> bool {

@@ -74,6 +74,7 @@ impl CardForm {
             sequence: sequence.ok_or(field("pan_sequence_number", "two digits"))?,
             product: self.card_product_token.as_str().into(),
             is_active: self.state == Some(NewState::Active),
+            is_produced: true,
             pin: self.pin()?,
         })
     }

@@ -1,11 +1,10 @@
 //! The audit (PCI DSS 10.2): a line for each thing that somebody did, with who it was and to which
 //! card, and no secret. Lines of the target `audit` are never dropped.
 
-use super::Refused;
+use super::{Refused, change};
 use crate::authorization::Transition;
 use crate::event::{Actor, CardholderVerification};
 use crate::hsm::software::keys::KeyVersion;
-use crate::store::Store;
 use crate::switch::{Seams, Switch};
 
 /// A line for a call about one card, whether it was done or refused.
@@ -69,8 +68,7 @@ pub(super) async fn of_transition<W: Seams, T>(
 
 /// The token if it is a card's: another text may be anything, even a PAN, and is left out.
 async fn known<W: Seams>(switch: &Switch<W>, token: &str) -> Option<String> {
-    let card = switch.store.load_by_token(token).await.ok().flatten();
-    card.map(|card| card.entry.identity.token.to_string())
+    change::load(switch, token).await.ok().map(|_| token.to_owned())
 }
 
 /// A line for a call about many cards; for each of them whether it was done.

@@ -2,21 +2,20 @@
 
 use compact_str::CompactString;
 
-use super::change::{load, subject};
+use super::change::{self, load, subject};
+use super::secret::PAN_EXPECTED;
+use super::tokens::Token;
 use super::{CardView, Refused, audit, pins, viewable_pin, views};
 use crate::cache::NewCard;
-use crate::cards::pan::PAN_DIGITS_MIN;
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
 use crate::hsm::NewPin;
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
+use crate::store::document::DocumentChange;
 use crate::store::record::{Event, Subject};
-use crate::store::{Addition, Removal, Store};
+use crate::store::{Addition, NotDone, Removal, Store};
 use crate::switch::{Seams, Switch};
-
-/// Longest token of a card, in characters.
-const TOKEN_CHARACTERS_MAX: usize = 36;
 
 /// A card to be added.
 pub struct AddCard {
@@ -32,6 +31,8 @@ pub struct AddCard {
     pub product: CompactString,
     /// Whether it is in use at once; otherwise it waits for its activation.
     pub is_active: bool,
+    /// Whether its plastic is produced, with the PIN where it has one.
+    pub is_produced: bool,
     /// Its PIN; without one nothing matches.
     pub pin: Option<GivenPin>,
 }
@@ -66,7 +67,7 @@ pub async fn show<W: Seams>(
     token: &str,
 ) -> Result<CardView, Refused> {
     let card = audit::of_card(switch, actor, ("show", token), load(switch, token).await).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 /// Adds one card with this token, and shows it, unless it has been removed again meanwhile. That a
@@ -86,7 +87,7 @@ pub async fn create<W: Seams>(
     };
     audit::of_card(switch, actor, ("add", token), added).await?;
     let card = switch.store.load_by_token(token).await?;
-    Ok(card.map(|card| views::card(switch, &card)))
+    Ok(card.map(|card| views::card(switch, &card, token)))
 }
 
 /// Adds cards, each or not, with one sync for all: for each whether it was added, or why not. What
@@ -137,17 +138,33 @@ async fn add_each<W: Seams>(
     Ok(outcomes)
 }
 
+/// Adds a card with documents in the same commit, or not.
+pub(super) async fn add_one<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    card: AddCard,
+    documents: Vec<DocumentChange>,
+) -> Result<Result<(), NotDone>, Refused> {
+    // The rules of its product stay as they are until it is there.
+    let _unchanged = switch.products.changing.read().await;
+    let mut addition = addition(switch, actor, card, Viewable::Kept).await?;
+    addition.documents.extend(documents);
+    let added = switch.store.add_cards(vec![addition]).await?.pop();
+    debug_assert!(added.is_some(), "one card was to be added");
+    added.ok_or(Refused::Busy)
+}
+
 async fn addition<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     card: AddCard,
     viewable: Viewable,
 ) -> Result<Addition, Refused> {
-    let AddCard { token, pan, expiry, sequence, product, is_active, pin } = card;
-    check_token(&token)?;
-    if !is_pan(&pan) {
-        let expected = "13 to 19 digits with a right check digit";
-        return Err(Refused::Field { name: "pan", expected });
+    let AddCard { token, pan, expiry, sequence, product, is_active, is_produced, pin } = card;
+    // Tokens are shown and stored in clear.
+    Token::read(&token)?;
+    if !pan.can_be_issued() {
+        return Err(Refused::Field { name: "pan", expected: PAN_EXPECTED });
     }
     let product = switch.products.get(&product).ok_or(Refused::NoSuchProduct)?;
     let rules = product.rules();
@@ -161,17 +178,16 @@ async fn addition<W: Seams>(
     if is_active {
         plastic.status = CardStatus::Active;
     }
-    // It counts as produced with its PIN.
-    let mut kept = None;
-    let state = match pin {
-        None => CardState::new(plastic),
-        Some(pin) => {
-            let accepted = pins::accept(switch, &rules, &pan, pin.as_new()).await?;
-            kept = accepted.kept;
-            let plastic = plastic.embossed_with(Embossed::Pin(1));
-            CardState::new(plastic).with_pin(accepted.reference)
-        }
+    let embossed = match (is_produced, &pin) {
+        (false, _) => Embossed::NotProduced,
+        (true, None) => Embossed::NoPin,
+        (true, Some(_)) => Embossed::Pin(1),
     };
+    let (mut state, mut kept) = (CardState::new(plastic.embossed_with(embossed)), None);
+    if let Some(pin) = pin {
+        let accepted = pins::accept(switch, &rules, &pan, pin.as_new()).await?;
+        (state, kept) = (state.with_pin(accepted.reference), accepted.kept);
+    }
     let identity = switch.vault.identify(&token, &pan).map_err(Refused::SealedPan)?;
     let who = || (switch.clock.now(), actor.clone());
     let of = Subject { identity: &identity, masked_pan: pan.masked(), plastic: 0 };
@@ -183,23 +199,6 @@ async fn addition<W: Seams>(
     let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
     let documents = kept.transpose()?.into_iter().collect();
     Ok(Addition { card: NewCard { identity, product, state }, events, documents })
-}
-
-/// Tokens are shown and stored in clear, so none may be a PAN.
-fn check_token(token: &str) -> Result<(), Refused> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let refused = |expected| Err(Refused::Field { name: "token", expected });
-    if !(1..=TOKEN_CHARACTERS_MAX).contains(&token.len()) || !token.bytes().all(valid) {
-        return refused("1 to 36 letters, digits, '-', '_' and '.'");
-    }
-    match Pan::parse(token.as_bytes()) {
-        Some(pan) if is_pan(&pan) => refused("a name that does not read as a PAN"),
-        _ => Ok(()),
-    }
-}
-
-fn is_pan(pan: &Pan) -> bool {
-    pan.digits().len() >= PAN_DIGITS_MIN && pan.has_valid_check_digit()
 }
 
 /// Removes cards for good, each or not, with one sync for all: with each go its PIN, its counter
@@ -238,7 +237,7 @@ async fn remove_each<W: Seams>(
         };
         outcomes.push(card.map(|(card, documents)| {
             let who = (switch.clock.now(), actor.clone());
-            let of = subject(switch, &card, card.state.current());
+            let of = subject(switch, &card, change::place(&card.state, token));
             let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
             let documents = documents.into_iter().collect();
             removals.push(Removal { card, events: vec![event], documents });

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Refused, viewable_pin};
+use super::{Refused, card_details, viewable_pin};
 use crate::cache::{Card, CardEntry};
-use crate::cards::{CardState, MaskedPan};
+use crate::cards::{CardState, MaskedPan, Plastic};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::KeptPin;
@@ -31,13 +31,35 @@ pub(super) struct Change {
 pub(super) struct Beside {
     /// The PIN that was set, for who may see it later.
     pub(super) pin: Option<KeptPin>,
+    /// The places of plastics that are in use again by it.
+    pub(super) reinstated: Vec<usize>,
     /// Documents that change too. Where one of them has changed meanwhile, the whole call begins
     /// again with what is there then.
     pub(super) documents: Vec<DocumentChange>,
 }
 
+/// The card of the plastic with this token; the card's own is that of its first plastic.
 pub(super) async fn load<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Card, Refused> {
-    switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)
+    if let Some(card) = switch.store.load_by_token(token).await? {
+        return Ok(card);
+    }
+    let (details, _) = card_details::of(switch, token).await?.ok_or(Refused::NoSuchCard)?;
+    let card = switch.store.load_by_token(&details.card).await?.ok_or(Refused::NoSuchCard)?;
+    let is_named = |plastic: &Plastic| plastic.token().is_some_and(|own| own == token);
+    let has_it = card.state.plastics.iter().any(is_named);
+    has_it.then_some(card).ok_or(Refused::NoSuchCard)
+}
+
+/// The place of the plastic with this token, by which its card was found.
+pub(super) fn place(card: &CardState, token: &str) -> usize {
+    let is_named = |plastic: &Plastic| plastic.token().is_some_and(|own| own == token);
+    card.plastics.iter().position(is_named).unwrap_or_default()
+}
+
+/// The token of the plastic at this place.
+pub(super) fn token_of(card: &Card, place: usize) -> &str {
+    let own = card.state.plastics.get(place).and_then(Plastic::token);
+    own.unwrap_or(&card.entry.identity.token)
 }
 
 /// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
@@ -65,9 +87,12 @@ pub(super) async fn change_with<W: Seams>(
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let (counts, ended) = as_it_counts(switch, &card);
-        let (Change { state, plastic, event }, Beside { pin, mut documents }) = next(&counts)?;
+        let (Change { state, plastic, event }, beside) = next(&counts)?;
+        let Beside { pin, reinstated, mut documents } = beside;
         documents.extend(viewable_pin::after(switch, &card, &state, pin.as_ref()).await?);
-        let events = ended.into_iter().chain(event.map(|event| (event, plastic)));
+        let reinstated = reinstated.into_iter().map(|place| (EventKind::StateReinstated, place));
+        let events = event.map(|event| (event, plastic)).into_iter().chain(reinstated);
+        let events = ended.into_iter().chain(events);
         match commit_with(switch, actor, (&card, state.clone()), events, documents).await {
             // As it was committed: by now it may have been changed again, or removed.
             Ok(()) => return Ok(Card { state: Arc::new(state), ..card }),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::card_details::{self, CardDetails, PinStatus};
 use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{CardView, Refused, audit, views};
@@ -18,7 +19,8 @@ use crate::store::{CommitError, Store};
 use crate::switch::{Seams, Switch};
 
 /// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
-/// A suspension stays. That a door could not read the PIN is in the audit too.
+/// A suspension stays, unless the product says that a new PIN lifts one for wrong PINs. That a door
+/// could not read the PIN is in the audit too.
 ///
 /// It may be a PIN that is easy to guess: an operator takes over what a cardholder has already, and
 /// does not choose for him. Where a cardholder chooses, see [`set_by_control`].
@@ -44,7 +46,7 @@ pub async fn set<W: Seams>(
         set = set_unaudited(switch, actor, (token, &pin), None).await;
     }
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 async fn set_unaudited<W: Seams>(
@@ -89,8 +91,12 @@ async fn set_unaudited<W: Seams>(
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
+        let (state, reinstated) = match product.pin_set_lifts_suspension {
+            true => state.without_pin_suspension(now),
+            false => (state, Vec::new()),
+        };
         let change = Change { plastic: state.current(), state, event: Some(EventKind::PinChanged) };
-        Ok((change, Beside { pin: kept.clone(), documents: documents.clone() }))
+        Ok((change, Beside { pin: kept.clone(), reinstated, documents: documents.clone() }))
     })
     .await
 }
@@ -142,12 +148,23 @@ fn is_terminated(state: &CardState) -> bool {
 }
 
 /// What a set makes of what is known of the card besides: its `pin_status` goes from W to S, in the
-/// commit of the set. Nothing of it is kept where this is read.
+/// commit of the set.
 async fn details_after_set<W: Seams>(
-    _: &Switch<W>,
-    _: &CardEntry,
+    switch: &Switch<W>,
+    card: &CardEntry,
 ) -> Result<Vec<DocumentChange>, Refused> {
-    Ok(Vec::new())
+    let (mut documents, state) = (Vec::new(), card.state());
+    for plastic in &state.plastics {
+        let token = plastic.token().unwrap_or(&card.identity.token);
+        let Some((details, version)) = card_details::of(switch, token).await? else { continue };
+        if details.pin_status == Some(PinStatus::W) {
+            let last_modified_time = switch.clock.now().to_string();
+            let pin_status = Some(PinStatus::S);
+            let details = CardDetails { pin_status, last_modified_time, ..details };
+            documents.push(details.write(switch, token, version)?);
+        }
+    }
+    Ok(documents)
 }
 
 /// Queues a script that sets the PIN try counter of the card's chips back.
@@ -173,7 +190,7 @@ pub async fn unblock<W: Seams>(
         Ok(Change { plastic: state.current(), state, event })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
-    Ok(views::card(switch, &card))
+    Ok(views::card(switch, &card, token))
 }
 
 fn has_offline_pin(product: &Product) -> bool {

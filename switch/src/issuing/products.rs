@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::listing::{self, Listed, Wanted};
+use super::tokens::{Expected, PayloadDigest, Token};
 use super::{Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::cache::CardEntry;
-use crate::config::ProductSettings;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{ProductSettings, WrongSetting};
 use crate::event::Actor;
 use crate::hsm::Hsm;
 use crate::hsm::software::PanVault;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
-use crate::store::page::PAGE_ITEMS_MAX;
-use crate::store::{Commit, Store};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, Store};
 use crate::switch::{Seams, Switch};
 
 /// Longest name of a product, in characters.
@@ -40,6 +42,15 @@ pub struct StoredProduct {
     pub managed_by: ManagedBy,
     /// Its settings, as they were written.
     pub settings: ProductSettings,
+    /// When it was made, RFC 3339 in UTC; not known of one that an older release has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<String>,
+    /// When it was changed last, in the same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified_time: Option<String>,
+    /// Of the payload that a client made it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<PayloadDigest>,
 }
 
 /// A product as it is shown.
@@ -53,9 +64,29 @@ pub struct ProductView {
     pub managed_by: ManagedBy,
     /// Its settings, as they were written.
     pub settings: ProductSettings,
+    /// When it was made, RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<String>,
+    /// When it was changed last, RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified_time: Option<String>,
 }
 
 impl StoredProduct {
+    /// The product behind one that was stored before, at this moment.
+    #[must_use]
+    pub fn next(
+        before: Option<StoredProduct>,
+        (managed_by, settings): (ManagedBy, ProductSettings),
+        now: Timestamp,
+    ) -> StoredProduct {
+        let now = now.to_string();
+        let (made, digest) = before.map_or((None, None), |it| (it.created_time, it.digest));
+        let created_time = Some(made.unwrap_or_else(|| now.clone()));
+        let last_modified_time = Some(now);
+        StoredProduct { managed_by, settings, created_time, last_modified_time, digest }
+    }
+
     /// The product of a document. Documents of products are not sealed.
     ///
     /// # Errors
@@ -104,22 +135,42 @@ pub async fn list<W: Seams>(
 }
 
 async fn all<W: Seams>(switch: &Switch<W>) -> Result<Vec<ProductView>, Refused> {
-    let (mut views, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let kind = DocumentKind::Product;
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (token, document) in &page.items {
-            match view(switch, document) {
-                Ok(view) => views.push(view),
-                // The others can be shown all the same.
-                Err(refused) => tracing::error!(%token, %refused, "a product is not listed"),
-            }
-        }
-        match page.next {
-            Some(next) => after = Some(next.into()),
-            None => return Ok(views),
+    let mut views = Vec::new();
+    for document in listing::documents(switch, DocumentKind::Product).await? {
+        let token = &*document.token;
+        match view(switch, &document) {
+            Ok(view) => views.push(view),
+            // The others can be shown all the same.
+            Err(refused) => tracing::error!(token, %refused, "a product is not listed"),
         }
     }
+    Ok(views)
+}
+
+/// Fields that a list of products can be sorted by.
+pub const SORTS: &[&str] = &["token", "name", "start_date", "created_time", "last_modified_time"];
+
+/// A part of the list of all products.
+///
+/// # Errors
+/// If `after` is the token of none.
+pub async fn part<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    wanted: &Wanted,
+) -> Result<Listed<ProductView>, Refused> {
+    let key = |view: &ProductView| {
+        let setting = |name| view.settings.get(name).and_then(|it| it.as_str()).map(str::to_owned);
+        match wanted.sort_by {
+            "created_time" => view.created_time.clone(),
+            "last_modified_time" => view.last_modified_time.clone(),
+            "token" => None,
+            name => setting(name),
+        }
+    };
+    let all = all(switch).await;
+    let part = all.and_then(|all| wanted.choose(all, key, |view| view.token.clone()));
+    audit::of_reading(actor, "products", part)
 }
 
 /// A product.
@@ -136,6 +187,94 @@ pub async fn show<W: Seams>(
     audit::of_reading(actor, "product", shown)
 }
 
+/// A new product. The same token with the same settings gives what is there.
+///
+/// # Errors
+/// If the token stands for a product that was made in another way, or the settings cannot be used.
+pub async fn create<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: Option<Token>,
+    settings: ProductSettings,
+) -> Result<ProductView, Refused> {
+    if let Err(refused) = check_complete(&settings) {
+        return audited(actor, "", Err(refused));
+    }
+    let payload = serde_json::to_vec(&settings).unwrap_or_default();
+    debug_assert!(!payload.is_empty(), "settings are a JSON object with texts as keys");
+    let digest = PayloadDigest::of(&switch.vault.documents, "product", &payload);
+    let token = token.map_or_else(Token::random, Ok)?;
+    let token = token.as_str();
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        if let Some(known) = switch.store.document(DocumentKind::Product, token).await? {
+            let is_same = StoredProduct::read(&switch.vault, &known)
+                .is_ok_and(|stored| stored.digest == Some(digest));
+            let shown = if is_same { view(switch, &known) } else { Err(Refused::OtherPayload) };
+            return audit::of_reading(actor, "product made before", shown);
+        }
+        let put = put_unaudited(switch, token, settings.clone(), Some(0), Some(digest)).await;
+        match audited(actor, token, put) {
+            Err(Refused::ProductChanged) => {}
+            done => return done,
+        }
+    }
+    Err(Refused::Busy)
+}
+
+/// What Marqeta's documents require of a new product, beside what every product must have.
+fn check_complete(settings: &ProductSettings) -> Result<(), Refused> {
+    let is_missing = |name: &&str| settings.get(name).is_none_or(serde_json::Value::is_null);
+    let missing = ["name", "start_date"].into_iter().filter(is_missing);
+    let mut wrong: Vec<WrongSetting> = missing
+        .map(|name| WrongSetting { pointer: format!("/{name}"), expected: "is missing".to_owned() })
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    wrong.extend(settings.product("new", 1).err().into_iter().flatten());
+    Err(Refused::Settings(wrong))
+}
+
+/// Changes the settings of a product that are named; `null` removes one.
+///
+/// # Errors
+/// If there is no such product, it has another version than was expected, or it is not changed in
+/// this way.
+pub async fn update<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    changes: &ProductSettings,
+    expected: &Expected,
+) -> Result<ProductView, Refused> {
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        let updated = update_once(switch, token, changes, expected).await;
+        match audited(actor, token, updated) {
+            // Somebody else was faster; whether that matters is decided anew.
+            Err(Refused::ProductChanged) => {}
+            done => return done,
+        }
+    }
+    Err(Refused::Busy)
+}
+
+async fn update_once<W: Seams>(
+    switch: &Switch<W>,
+    token: &str,
+    changes: &ProductSettings,
+    expected: &Expected,
+) -> Result<ProductView, Refused> {
+    let known = switch.store.document(DocumentKind::Product, token).await?;
+    let known = known.ok_or(Refused::NoSuchProduct)?;
+    expected.check(known.version)?;
+    let stored = StoredProduct::read(&switch.vault, &known)?;
+    if stored.managed_by == ManagedBy::File {
+        return Err(Refused::ProductOfFile);
+    }
+    let settings = stored.settings.changed_by(changes);
+    put_unaudited(switch, token, settings, Some(known.version), None).await
+}
+
 /// Adds a product, or changes one from the version that was read; without one, whatever it is now.
 /// Cards follow the new rules from the answer on, and no decision mixes both.
 ///
@@ -148,7 +287,16 @@ pub async fn put<W: Seams>(
     settings: ProductSettings,
     read: Option<u64>,
 ) -> Result<ProductView, Refused> {
-    let put = put_unaudited(switch, token, settings, read).await;
+    let put = put_unaudited(switch, token, settings, read, None).await;
+    audited(actor, token, put)
+}
+
+/// A line for a change of a product, whether it was done or refused.
+fn audited(
+    actor: &Actor,
+    token: &str,
+    put: Result<ProductView, Refused>,
+) -> Result<ProductView, Refused> {
     // The text may hold what was sent: a key that nobody knows.
     let refused = put.as_ref().err().map(Refused::code);
     let (done, version) = (put.is_ok(), put.as_ref().ok().map(|view| view.version));
@@ -164,6 +312,7 @@ async fn put_unaudited<W: Seams>(
     token: &str,
     settings: ProductSettings,
     read: Option<u64>,
+    digest: Option<PayloadDigest>,
 ) -> Result<ProductView, Refused> {
     if !is_name(token) {
         let expected = "1 to 64 letters, digits, '-', '_' and '.'";
@@ -192,7 +341,8 @@ async fn put_unaudited<W: Seams>(
     if switch.products.get(token).is_some() {
         check_cards(switch, forbidden).await?;
     }
-    let stored = StoredProduct { managed_by: ManagedBy::Api, settings };
+    let stored = StoredProduct::next(stored, (ManagedBy::Api, settings), switch.clock.now());
+    let stored = StoredProduct { digest: digest.or(stored.digest), ..stored };
     let change = stored.write(&switch.vault, token, version)?;
     let is_viewable = rules.pin_viewable;
     let product = Some(Box::new(rules));
@@ -212,9 +362,10 @@ fn is_name(token: &str) -> bool {
 }
 
 fn view<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ProductView, Refused> {
-    let StoredProduct { managed_by, settings } = StoredProduct::read(&switch.vault, document)?;
+    let stored = StoredProduct::read(&switch.vault, document)?;
+    let StoredProduct { managed_by, settings, created_time, last_modified_time, .. } = stored;
     let (token, version) = (document.token.to_string(), document.version);
-    Ok(ProductView { token, version, managed_by, settings })
+    Ok(ProductView { token, version, managed_by, settings, created_time, last_modified_time })
 }
 
 /// What must not change under the cards of a product: its currency, in which their limits are, a

@@ -69,6 +69,36 @@ pub enum Refused {
     /// Somebody else has changed it since it was read.
     #[error("the product has changed since it was read")]
     ProductChanged,
+    /// No user has this token.
+    #[error("there is no user with this token")]
+    NoSuchUser,
+    /// The product's cards are not created one by one.
+    #[error("the product does not allow the creation of cards (allow_card_creation)")]
+    CardCreationNotAllowed,
+    /// No PAN of the product's BINs was free.
+    #[error("no free PAN was found in the BINs of the product")]
+    BinsUsedUp,
+    /// The card has had as many plastics as there are sequence numbers.
+    #[error("the card has had 99 plastics, and no PAN sequence number is left")]
+    SequencesUsedUp,
+    /// No transaction has this token, or it is kept no more.
+    #[error("there is no transaction with this token, or it is kept no more")]
+    NoSuchTransaction,
+    /// No transition has this token, or it is kept no more.
+    #[error("there is no transition with this token, or it is kept no more")]
+    NoSuchTransition,
+    /// The card is in the state already that it was to go to.
+    #[error("the card is ACTIVE already")]
+    AlreadyActive,
+    /// A `pin_status` that does not follow the one that is there.
+    #[error("pin_status goes from W to D only, and to S by a PIN that is set")]
+    PinStatusMoved,
+    /// It has another version than the caller has read.
+    #[error("it has changed since it was read")]
+    VersionChanged,
+    /// The token stands for something that was made with another payload.
+    #[error("token: it is there already, and was made with another payload")]
+    OtherPayload,
     /// No API key has this token.
     #[error("there is no such API key")]
     NoSuchApiKey,
@@ -189,7 +219,21 @@ pub enum Code {
     NoSuchProduct,
     /// Another card has the PAN.
     PanTaken,
-    /// Another card has the token.
+    /// [`Refused::NoSuchTransaction`].
+    NoSuchTransaction,
+    /// [`Refused::NoSuchTransition`].
+    NoSuchTransition,
+    /// [`Refused::AlreadyActive`].
+    AlreadyActive,
+    /// [`Refused::CardCreationNotAllowed`].
+    CardCreationNotAllowed,
+    /// [`Refused::BinsUsedUp`].
+    BinsUsedUp,
+    /// [`Refused::SequencesUsedUp`].
+    SequencesUsedUp,
+    /// [`Refused::PinStatusMoved`].
+    PinStatusNotAllowed,
+    /// Another card has the token, or [`Refused::OtherPayload`].
     TokenTaken,
     /// [`Refused::CardTerminated`], and a transition of such a card.
     CardTerminated,
@@ -213,6 +257,10 @@ pub enum Code {
     ProductOfApi,
     /// [`Refused::ProductChanged`].
     ProductChanged,
+    /// [`Refused::NoSuchUser`].
+    NoSuchUser,
+    /// [`Refused::VersionChanged`].
+    VersionChanged,
     /// [`Refused::NoSuchApiKey`].
     NoSuchApiKey,
     /// [`Refused::ApiKeyTaken`].
@@ -273,7 +321,7 @@ impl Refused {
             Refused::NoSuchCard => Code::NoSuchCard,
             Refused::NoSuchProduct => Code::NoSuchProduct,
             Refused::Taken(Taken::Pan) => Code::PanTaken,
-            Refused::Taken(Taken::Token) => Code::TokenTaken,
+            Refused::Taken(Taken::Token) | Refused::OtherPayload => Code::TokenTaken,
             Refused::CardTerminated
             | Refused::Transition(NotAllowed { why: Forbidden::Final, .. }) => Code::CardTerminated,
             Refused::Transition(NotAllowed { why: Forbidden::ReasonCode(_), .. }) => {
@@ -291,6 +339,15 @@ impl Refused {
             Refused::ProductOfFile => Code::ProductOfFile,
             Refused::ProductOfApi => Code::ProductOfApi,
             Refused::ProductChanged => Code::ProductChanged,
+            Refused::NoSuchUser => Code::NoSuchUser,
+            Refused::CardCreationNotAllowed => Code::CardCreationNotAllowed,
+            Refused::BinsUsedUp => Code::BinsUsedUp,
+            Refused::NoSuchTransition => Code::NoSuchTransition,
+            Refused::NoSuchTransaction => Code::NoSuchTransaction,
+            Refused::AlreadyActive => Code::AlreadyActive,
+            Refused::SequencesUsedUp => Code::SequencesUsedUp,
+            Refused::PinStatusMoved => Code::PinStatusNotAllowed,
+            Refused::VersionChanged => Code::VersionChanged,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
             Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::Refused;
+use crate::cards::Pan;
 use crate::pin::ClearPin;
 
 /// How a PIN or PAN is refused that is none in JSON.
@@ -49,6 +50,31 @@ impl PinText {
     pub fn parse(&self) -> Result<Box<ClearPin>, Refused> {
         let expected = Refused::Field { name: "pin", expected: "4 to 12 digits" };
         ClearPin::parse_in_place(self.0.trim_end().as_bytes()).ok_or(expected)
+    }
+}
+
+/// A PAN as somebody sent it; wiped from memory when dropped, never shown.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PanText(#[serde(deserialize_with = "secret")] Zeroizing<String>);
+
+impl PanText {
+    /// The PAN: 13 to 19 digits with a right check digit.
+    ///
+    /// # Errors
+    /// [`Refused::Field`].
+    pub fn parse(&self) -> Result<Pan, Refused> {
+        let expected = Refused::Field { name: "pan", expected: PAN_EXPECTED };
+        Pan::parse(self.0.as_bytes()).filter(Pan::can_be_issued).ok_or(expected)
+    }
+}
+
+/// What a PAN of a card is.
+pub const PAN_EXPECTED: &str = "13 to 19 digits with a right check digit";
+
+impl std::fmt::Debug for PanText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PanText(..)")
     }
 }
 

@@ -12,10 +12,11 @@ use crate::hsm::software::PanVault;
 use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
 
-/// A card as it counts now: without the changes whose time is over.
-pub(super) fn card<W: Seams>(switch: &Switch<W>, card: &Card) -> CardView {
+/// A card as it counts now: without the changes whose time is over. It is shown as the plastic with
+/// this token.
+pub(super) fn card<W: Seams>(switch: &Switch<W>, card: &Card, token: &str) -> CardView {
     let (card, _) = change::as_it_counts(switch, card);
-    CardView::of(&switch.vault, &card)
+    CardView::of(&switch.vault, &card, change::place(&card.state, token))
 }
 
 /// A card with the names of GET /cards/{token}, as far as a card has these things yet.
@@ -25,8 +26,8 @@ pub struct CardView {
     pub token: String,
     /// Its product.
     pub card_product_token: String,
-    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED: the state of the newest plastic that
-    /// is not TERMINATED, and of the newest where all are. What follows is of the same plastic.
+    /// UNACTIVATED, ACTIVE, LIMITED, SUSPENDED or TERMINATED: the state of the plastic with this
+    /// token; the card's own is that of its first. What follows is of the same plastic.
     pub state: String,
     /// Why it is in that state: two digits.
     pub reason_code: String,
@@ -148,17 +149,17 @@ impl PlasticView {
 }
 
 impl CardView {
-    fn of(vault: &PanVault, Card { entry, state, .. }: &Card) -> CardView {
+    fn of(vault: &PanVault, Card { entry, state, .. }: &Card, place: usize) -> CardView {
         let identity = &entry.identity;
         let pan = vault.open(&identity.key, &identity.sealed_pan).map(|pan| pan.masked());
         let mut plastics: Vec<_> =
             state.plastics.iter().map(|plastic| PlasticView::of(plastic, identity)).collect();
-        let current = plastics.get(state.current()).cloned().unwrap_or_default();
+        let current = plastics.get(place).cloned().unwrap_or_default();
         if plastics.len() == 1 {
             plastics.clear();
         }
         CardView {
-            token: identity.token.to_string(),
+            token: current.token,
             card_product_token: entry.product.name().to_owned(),
             state: current.state,
             reason_code: current.reason_code,

@@ -4,12 +4,13 @@
 use super::RunError;
 use crate::authorization::Product;
 use crate::cache::Products;
+use crate::clock::Timestamp;
 use crate::config::{Config, ProductSettings};
 use crate::event::Actor;
 use crate::hsm::software::PanVault;
 use crate::issuing::Refused;
 use crate::issuing::products::{Forbidden, ManagedBy, StoredProduct};
-use crate::store::document::{Document, DocumentKind};
+use crate::store::document::DocumentKind;
 use crate::store::embedded::EmbeddedStore;
 
 /// Gives the products of store and configuration their rules.
@@ -22,6 +23,7 @@ pub(super) fn load(
     store: &EmbeddedStore,
     vault: &PanVault,
     products: &Products,
+    now: Timestamp,
 ) -> Result<(), RunError> {
     let in_file = |token: &str| config.products.iter().any(|product| &*product.name == token);
     for document in store.documents_of(DocumentKind::Product) {
@@ -50,7 +52,7 @@ pub(super) fn load(
     }
     for (product, settings) in of_file {
         let token = &*product.name;
-        let rules = written(store, vault, token, settings);
+        let rules = written(store, vault, (token, settings), now);
         products.put(rules.map_err(|refused| failed(token, refused))?);
     }
     Ok(())
@@ -64,14 +66,17 @@ fn failed(token: &str, refused: Refused) -> RunError {
 fn written(
     store: &EmbeddedStore,
     vault: &PanVault,
-    token: &str,
-    settings: &ProductSettings,
+    (token, settings): (&str, &ProductSettings),
+    now: Timestamp,
 ) -> Result<Product, Refused> {
-    let wanted = StoredProduct { managed_by: ManagedBy::File, settings: settings.clone() };
     let known = store.document_of(DocumentKind::Product, token);
-    let is_same = |known: &Document| StoredProduct::read(vault, known).is_ok_and(|it| it == wanted);
+    let stored = known.as_ref().and_then(|known| StoredProduct::read(vault, known).ok());
+    let is_same = stored
+        .as_ref()
+        .is_some_and(|it| it.managed_by == ManagedBy::File && it.settings == *settings);
+    let wanted = StoredProduct::next(stored, (ManagedBy::File, settings.clone()), now);
     let document = match known {
-        Some(known) if is_same(&known) => known,
+        Some(known) if is_same => known,
         known => {
             let version = known.map_or(0, |known| known.version);
             let rules = settings.product(token, 1).map_err(Refused::Settings)?;

@@ -73,7 +73,7 @@ use super::duplicates::{
 };
 use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
 use super::readers::{ReaderError, ReaderName, Readers};
-use super::record::{EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
+use super::record::{Event, EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry, Cards, Products};
@@ -373,6 +373,16 @@ impl Store for EmbeddedStore {
     ) -> Result<Page<RecordId, TransactionRecord>, StoreError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
         self.read(move |shared| shared.transactions(&filter, after, max)).await
+    }
+
+    async fn card_events(
+        &self,
+        card: &Card,
+        after: Option<EventId>,
+        items_max: usize,
+    ) -> Result<Page<EventId, Event>, StoreError> {
+        let (card, max) = (card.clone(), items_max.min(PAGE_ITEMS_MAX));
+        self.read(move |shared| shared.card_events(&card, after, max)).await
     }
 
     async fn events(

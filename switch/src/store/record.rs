@@ -32,7 +32,7 @@ pub use document::{DocumentRemoved, SnapshotDocument, StoredDocument};
 pub use entry::{
     Entry, Kept, Part, Reads, SnapshotRecord, format_of, read_entry, read_snapshot, snapshot_record,
 };
-pub use event::{Event, EventId, NoId, StateAndReason, Subject, Told, told};
+pub use event::{Asked, CardHistory, Event, EventId, NoId, StateAndReason, Subject, Told, told};
 pub use own_keys::OwnKeys;
 pub use reversal::{Reversed, SnapshotReversal};
 pub use stored::{Stored, Unreadable};

@@ -89,6 +89,7 @@ impl Held {
             | Part::Event(_)
             | Part::Reversal(_)
             | Part::OwnKeys(_)
+            | Part::CardHistory(_)
             | Part::ClockJump(_) => {}
         }
     }

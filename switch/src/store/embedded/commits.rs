@@ -15,8 +15,9 @@ use crate::store::document::{DocumentChange, DocumentKind, TOKEN_BYTES_MAX};
 use crate::store::duplicates::{Claim, Kept, Originals};
 use crate::store::readers::{ReaderError, ReaderName};
 use crate::store::record::{
-    Acknowledged, CardChanged, CardRemoved, ClockJump, DocumentRemoved, Entry, Event, EventId,
-    OwnKeys, RecordId, Reversed, StoredCard, StoredDocument, Transaction, TransactionRecord,
+    Acknowledged, CardChanged, CardHistory, CardRemoved, ClockJump, DocumentRemoved, Entry, Event,
+    EventId, OwnKeys, RecordId, Reversed, StoredCard, StoredDocument, Transaction,
+    TransactionRecord,
 };
 use crate::store::{
     Addition, Changed, Commit, CommitError, Limit, NotDone, Removal, Reversal, StoreError,
@@ -72,6 +73,12 @@ impl Shared {
                 entry.put(&Reversed { time: record.time, original: reversal.original() });
             }
         }
+        let told =
+            commit.card.filter(|_| commit.transaction.is_none() && !commit.events.is_empty());
+        if let Some(card) = told {
+            let (card, previous) = (card.entry.identity.key, card.entry.last_record());
+            entry.put(&CardHistory { card, previous });
+        }
         let waits = self.must_wait(&commit);
         let keeps_answer = commit.transaction.is_some_and(|record| record.is_kept);
         let record = Append { payload: entry.bytes(), is_awaited: waits, keeps_answer };
@@ -81,7 +88,7 @@ impl Shared {
             let is_swapped = card.entry.swap(&card.state, state);
             debug_assert!(is_swapped, "the lock is held since the check: nobody was faster");
         }
-        if let (Some(card), Some(_)) = (commit.card, commit.transaction) {
+        if let Some(card) = told.or(commit.card.filter(|_| commit.transaction.is_some())) {
             card.entry.set_last_record(position.to_u64());
         }
         if !ends.is_empty() {
@@ -219,6 +226,10 @@ impl Shared {
             Ok(ends) => ends,
             Err(limit) => return Ok(Err(limit.into())),
         };
+        let is_told = !events.is_empty();
+        if is_told {
+            entry.put(&CardHistory { card: card.identity.key, previous: 0 });
+        }
         let mut tail = self.journal.lock();
         if let Err(taken) = self.cards.is_free(&card.identity) {
             return Ok(Err(taken.into()));
@@ -230,6 +241,9 @@ impl Shared {
         card.state.version = sequence.get();
         let added = self.cards.add(card);
         debug_assert!(added.is_ok(), "the lock is held since the check: it is still free");
+        if let Some(entry) = added.iter().find(|_| is_told) {
+            entry.set_last_record(position.to_u64());
+        }
         self.change_documents(documents, &ends, sequence);
         self.ended(tail, position, &entry);
         Ok(added.map(|_| sequence).map_err(NotDone::from))

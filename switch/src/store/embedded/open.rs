@@ -487,6 +487,7 @@ impl<'a> Loading<'a> {
                 self.documents.remove(removed.kind, &removed.token, sequence.get());
             }
             Part::Acknowledged(acknowledged) => self.readers.note(&acknowledged),
+            Part::CardHistory(link) => self.history(position, &link.card),
             Part::Event(_) | Part::Transaction(_) | Part::Reversal(_) => {}
         }
         Ok(())
@@ -556,9 +557,8 @@ impl<'a> Loading<'a> {
         // The snapshot has what came before it, and a request of before the card existed is none
         // of its history.
         let is_history = sequence >= self.start && previous.is_some();
-        let entry = if is_history { self.cards.entry(&record.card) } else { None };
-        if let Some(entry) = entry {
-            entry.set_last_record(position.to_u64().max(entry.last_record()));
+        if is_history {
+            self.history(position, &record.card);
         }
         // However old it seems: the clock may be wrong now, and is asked again at every look.
         if record.is_kept {
@@ -567,6 +567,13 @@ impl<'a> Loading<'a> {
             let kept = Kept { answer: record.answer, durable_at: 0, position };
             let (key, body, at) = (record.duplicate_key, record.body, record.time);
             self.answers.found(&record.network, Restored::Answer { key, body, kept, at });
+        }
+    }
+
+    /// Notes the newest record of a card's history.
+    fn history(&self, position: Position, card: &CardKey) {
+        if let Some(entry) = self.cards.entry(card) {
+            entry.set_last_record(position.to_u64().max(entry.last_record()));
         }
     }
 

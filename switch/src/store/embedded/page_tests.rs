@@ -147,6 +147,40 @@ async fn the_transactions_of_a_removed_card_are_found() {
     assert!(amounts(&store, &of_other, 10).await.is_empty());
 }
 
+/// Transactions and changes by the issuer are links of one history.
+#[tokio::test]
+async fn the_events_of_a_card_are_found_among_its_transactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path(), true);
+    fill(&store, 200).await;
+    add(&store, new_card(2)).await.unwrap();
+    count(&store, 2).await;
+    for snapshots in 0..3 {
+        let card = store.load(&CardKey([1; 16])).await.unwrap().unwrap();
+        let (mut after, mut times) = (None, Vec::new());
+        loop {
+            let page = store.card_events(&card, after, 3).await.unwrap();
+            assert!(page.items.len() <= 3);
+            times.extend(page.items.iter().map(|(_, event)| event.time.seconds()));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(times, [4, 3, 2, 1], "after {snapshots} snapshots");
+        let filter = TransactionFilter::of_card(card.entry.identity.key);
+        let wanted: Vec<_> = (0..200).rev().collect();
+        assert_eq!(amounts(&store, &filter, 7).await, wanted);
+        // The last record of its history, an event, is known again after a start, with or without a
+        // snapshot.
+        if snapshots == 1 {
+            take_snapshot(&store, directory.path());
+        }
+        drop(store);
+        store = open(directory.path(), false);
+    }
+}
+
 #[tokio::test]
 async fn cards_come_in_the_order_of_their_keys() {
     let directory = tempfile::tempdir().unwrap();

@@ -59,23 +59,74 @@ impl Shared {
         }))
     }
 
-    /// The transactions of a card from this one on, newest first.
+    /// The transactions of a card's history from this record on, newest first.
     fn chain(
         &self,
         first: u64,
     ) -> impl Iterator<Item = Result<(RecordId, TransactionRecord), StoreError>> {
         let mut position = first;
         std::iter::from_fn(move || {
-            let at = RecordId(std::mem::take(&mut position));
-            if at.0 == 0 {
-                return None;
+            loop {
+                let at = RecordId(std::mem::take(&mut position));
+                let mut parts = match self.entry(at.0) {
+                    _ if at.0 == 0 => return None,
+                    Ok(parts) => parts,
+                    Err(error) => return Some(Err(error)),
+                };
+                position = previous(&parts);
+                let is_transaction = |part: &Part| matches!(part, Part::Transaction(_));
+                let found = parts.iter().position(is_transaction);
+                let Some(Part::Transaction(found)) = found.map(|at| parts.swap_remove(at)) else {
+                    if position == 0 {
+                        return None;
+                    }
+                    continue;
+                };
+                return Some(Ok((at, found.record.into_owned())));
             }
-            let found = self.transaction(at.0).transpose()?;
-            Some(found.map(|Transaction { previous, record }| {
-                position = previous.unwrap_or_default();
-                (at, record.into_owned())
-            }))
         })
+    }
+
+    /// What others are told of a card, newest first, from behind this one on; of a record that is
+    /// kept no more, nothing, and of what stands before it neither.
+    pub(super) fn card_events(
+        &self,
+        card: &Card,
+        after: Option<EventId>,
+        max: usize,
+    ) -> Result<Page<EventId, Event>, StoreError> {
+        let key = card.entry.identity.key;
+        let newest = card.entry.last_record();
+        let mut position = after.map_or(newest, |after| after.record.0.min(newest));
+        let mut page = Page { items: Vec::new(), next: None };
+        let mut read = 0;
+        while position != 0 {
+            let at = RecordId(position);
+            let parts = self.entry(at.0)?;
+            position = previous(&parts);
+            let events = parts.into_iter().filter_map(|part| match part {
+                Part::Event(event) => Some(event),
+                _ => None,
+            });
+            let events = (1..=u8::MAX).zip(events).map(|(index, mut event)| {
+                self.complete(&mut event, None);
+                (EventId { record: at, index }, *event)
+            });
+            let mut events: Vec<_> = events.filter(|(_, event)| event.card == key).collect();
+            events.retain(|(id, _)| after.is_none_or(|after| *id < after));
+            page.items.extend(events.into_iter().rev());
+            read += ONE_RECORD_BYTES;
+            if page.items.len() > max {
+                page.items.truncate(max);
+                page.next = page.items.last().map(|(id, _)| *id);
+                break;
+            }
+            if read >= self.page_scan_bytes_max && position != 0 {
+                page.next = Some(EventId { record: at, index: 0 });
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// The one that a reversal speaks of, among these places.
@@ -389,6 +440,16 @@ impl Shared {
             (event.masked_pan, event.actor) = (masked_pan, Actor::network(network));
         }
     }
+}
+
+/// Where the record before stands in the history of a card.
+fn previous(parts: &[Part]) -> u64 {
+    let link = parts.iter().find_map(|part| match part {
+        Part::Transaction(transaction) => transaction.previous,
+        Part::CardHistory(link) => Some(link.previous),
+        _ => None,
+    });
+    link.unwrap_or_default()
 }
 
 /// Where records of the block before one that begins here cannot reach.

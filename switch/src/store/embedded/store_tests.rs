@@ -207,7 +207,9 @@ async fn a_commit_is_conditional_and_one_record_holds_all_of_it() {
     assert_eq!(sequence.get(), 2);
     let mut parts = Vec::new();
     record::read_entry(&payload, Reads::State, |part| parts.push(part)).unwrap();
-    assert!(matches!(&parts[..], [Part::CardChanged(..), Part::Event(_)]), "{parts:?}");
+    let is_whole =
+        matches!(&parts[..], [Part::CardChanged(..), Part::Event(_), Part::CardHistory(_)]);
+    assert!(is_whole, "{parts:?}");
 }
 
 /// DE7 of all requests.

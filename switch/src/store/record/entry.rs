@@ -13,6 +13,7 @@
 //! 9 clock jump                                                              clock_jump
 //! 11 document, 12 document removed, 13 document of a snapshot               document
 //! 14 events acknowledged by a reader                                        acknowledged
+//! 15 history of a card                                                      event
 //! ```
 //!
 //! `text` is one byte of length and that many bytes of UTF-8, `flag` a byte that is 0 or 1, and
@@ -23,9 +24,9 @@
 
 use super::stored::{Stored, Unreadable};
 use super::{
-    Acknowledged, CardChanged, CardRemoved, ClockJump, DocumentRemoved, Event, OwnKeys, Reversed,
-    SnapshotCard, SnapshotDocument, SnapshotReversal, StoredCard, StoredDocument, Transaction,
-    event, format_7, transaction,
+    Acknowledged, CardChanged, CardHistory, CardRemoved, ClockJump, DocumentRemoved, Event,
+    OwnKeys, Reversed, SnapshotCard, SnapshotDocument, SnapshotReversal, StoredCard,
+    StoredDocument, Transaction, event, format_7, transaction,
 };
 
 /// The format that is written.
@@ -120,6 +121,8 @@ pub enum Part {
     DocumentRemoved(DocumentRemoved<'static>),
     /// A reader has the events up to one.
     Acknowledged(Acknowledged<'static>),
+    /// Where the record before of a card's history stands.
+    CardHistory(CardHistory),
 }
 
 impl Part {
@@ -138,6 +141,7 @@ impl Part {
             Part::Document(_) => "documents written",
             Part::DocumentRemoved(_) => "documents removed",
             Part::Acknowledged(_) => "acknowledgements",
+            Part::CardHistory(_) => "histories of cards",
         }
     }
 }
@@ -225,6 +229,7 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         StoredDocument::KIND => Part::Document(Box::new(of(bytes, version)?)),
         DocumentRemoved::KIND => Part::DocumentRemoved(of(bytes, version)?),
         Acknowledged::KIND => Part::Acknowledged(of(bytes, version)?),
+        CardHistory::KIND => Part::CardHistory(of(bytes, version)?),
         number => return Err(Unreadable::Number { what: "a part", number: number.into() }),
     })
 }

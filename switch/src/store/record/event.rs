@@ -1,10 +1,13 @@
 //! Events: what others are told of a card, and its bytes.
 //!
 //! ```text
-//! 4 event  kind u8, time i64, who: way u8, name text, for whom (flag, text) and address (flag,
-//!          version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text, before and after
-//!          (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4 digits), whether a PIN
-//!          is set u8; and, from version 2 on, how the cardholder was verified (flag, number u8)
+//! 4 event  kind u8, time i64, who: way u8, name text and, from version 2 on, for whom (flag, text)
+//!          and address (flag, version u8: 4 or 6, and 4 or 16 bytes), card key 16, token text,
+//!          before and after (flag, then state u8, reason u8), masked PAN 10, expiry (flag, 4
+//!          digits), whether a PIN is set u8; and, from version 2 on, how the cardholder was
+//!          verified (flag, number u8) and how it was asked for (flag, then channel u8, reason
+//!          text, token text)
+//! 15 history of a card  card key 16, previous record u64 (0: none)
 //! ```
 //!
 //! Which transaction caused it is not stored: it stands in the same entry.
@@ -19,6 +22,7 @@ use compact_str::CompactString;
 use super::entry::{Kept, Part, Reads, read_entry};
 use super::stored::{Stored, Unreadable, stored_fields, stored_numbers};
 use super::{RecordId, TransactionRecord};
+use crate::authorization::Channel;
 use crate::cards::card::CardIdentity;
 use crate::cards::{CardKey, CardState, CardStatus, Expiry, MaskedPan, Plastic, StatusReason};
 use crate::clock::Timestamp;
@@ -50,6 +54,29 @@ pub struct Event {
     pub pin_is_set: bool,
     /// How the cardholder was verified who has seen the PIN.
     pub verified_by: Option<CardholderVerification>,
+    /// How a transition to another state was asked for, where it was.
+    pub asked: Option<Asked>,
+}
+
+/// How somebody asked for a transition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// By which way.
+    pub channel: Channel,
+    /// Why, in words, each digit of them hidden; empty where nobody said it.
+    pub reason: CompactString,
+    /// The token that the client gave the transition; empty without one.
+    pub token: CompactString,
+}
+
+/// Links a record that has events of a card, and no transaction, to the one before in the card's
+/// history. A transaction has a link of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardHistory {
+    /// Key of the card.
+    pub card: CardKey,
+    /// The record before; 0 for none.
+    pub previous: u64,
 }
 
 /// The state of a plastic, and why it is in it.
@@ -110,6 +137,7 @@ impl Event {
             masked_pan,
             pin_is_set,
             verified_by: None,
+            asked: None,
         }
     }
 }
@@ -215,7 +243,7 @@ impl Kept for Event {
     const VERSION: u8 = 2;
 }
 
-/// The version before, which has no `verified_by`.
+/// The version before, which says less of who acted and of what was asked for.
 pub(super) const VERSION_BEFORE: u8 = 1;
 
 /// Reads an event of the version before.
@@ -223,7 +251,12 @@ pub(super) fn read_before(bytes: &mut &[u8]) -> Result<Event, Unreadable> {
     Ok(Event {
         kind: Stored::read(bytes)?,
         time: Stored::read(bytes)?,
-        actor: Stored::read(bytes)?,
+        actor: Actor {
+            kind: Stored::read(bytes)?,
+            name: Stored::read(bytes)?,
+            audit_user: None,
+            address: None,
+        },
         card: Stored::read(bytes)?,
         card_token: Stored::read(bytes)?,
         before: Stored::read(bytes)?,
@@ -232,7 +265,12 @@ pub(super) fn read_before(bytes: &mut &[u8]) -> Result<Event, Unreadable> {
         expiry: Stored::read(bytes)?,
         pin_is_set: Stored::read(bytes)?,
         verified_by: None,
+        asked: None,
     })
+}
+
+impl Kept for CardHistory {
+    const KIND: u8 = 15;
 }
 
 stored_fields!(Event {
@@ -247,7 +285,10 @@ stored_fields!(Event {
     expiry,
     pin_is_set,
     verified_by,
+    asked,
 });
+stored_fields!(Asked { channel, reason, token });
+stored_fields!(CardHistory { card, previous });
 stored_fields!(StateAndReason { status, reason });
 stored_fields!(Actor { kind, name, audit_user, address });
 stored_fields!(EventId { record, index });
@@ -282,6 +323,18 @@ impl Stored for IpAddr {
             6 => Ok(<[u8; 16]>::read(bytes)?.into()),
             number => Err(Unreadable::Number { what: "an address", number: number.into() }),
         }
+    }
+}
+
+impl Stored for Channel {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.number().put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Channel, Unreadable> {
+        let number = u8::read(bytes)?;
+        let unknown = Unreadable::Number { what: "a channel", number: number.into() };
+        Channel::ALL.into_iter().find(|channel| channel.number() == number).ok_or(unknown)
     }
 }
 

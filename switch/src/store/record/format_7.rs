@@ -196,5 +196,6 @@ fn read_event(bytes: &mut &[u8]) -> Result<Event, Unreadable> {
         expiry: None,
         pin_is_set: true,
         verified_by: None,
+        asked: None,
     })
 }

@@ -76,6 +76,7 @@ fn parts() -> Vec<Part> {
         Part::CardRemoved(CardRemoved { key: CardKey([7; 16]) }),
         Part::OwnKeys(OWN),
         Part::ClockJump(ClockJump { time: TIME, micros: -7 }),
+        Part::CardHistory(CardHistory { card: CardKey([7; 16]), previous: 99 }),
         Part::Document(Box::new(document())),
         Part::DocumentRemoved(removed),
         Part::Acknowledged(acknowledged()),
@@ -96,6 +97,7 @@ fn written(parts: &[Part]) -> Vec<u8> {
             Part::Reversal(part) => entry.put(part),
             Part::OwnKeys(part) => entry.put(part),
             Part::ClockJump(part) => entry.put(part),
+            Part::CardHistory(part) => entry.put(part),
             Part::Document(part) => entry.put(&**part),
             Part::DocumentRemoved(part) => entry.put(part),
             Part::Acknowledged(part) => entry.put(part),
@@ -163,7 +165,7 @@ fn records_of_a_snapshot_read_back() {
 #[test]
 fn events_read_back() {
     reads_back(&event());
-    let gone = Event { before: None, after: None, expiry: None, ..event() };
+    let gone = Event { before: None, after: None, expiry: None, asked: None, ..event() };
     reads_back(&gone);
     let after = StateAndReason::of(&state().plastics[0]);
     reads_back(&Event { before: Some(after), ..gone });

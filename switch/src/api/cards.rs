@@ -1,0 +1,267 @@
+//! `/cards`: plastics, in Marqeta's shapes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Api;
+use super::body::Body;
+use super::caller::Caller;
+use super::if_match::{IfMatch, etag};
+use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
+use super::problem::{Problem, Refusals};
+use super::query::Query;
+use crate::issuing::IssuedCard;
+use crate::issuing::api_keys::Scope;
+use crate::issuing::issuance::{self, IssueForm};
+use crate::issuing::issued_card::{self, CardChange};
+use crate::issuing::secret::PanText;
+use crate::switch::Seams;
+
+const LIST: ListOf = ListOf { count: 5, sorts: issued_card::SORTS, sort_by: "-last_modified_time" };
+
+/// A new card, or one more plastic of a card. The same token with the same body gives the same
+/// answer again.
+#[utoipa::path(
+    post,
+    path = "/cards",
+    tag = "cards",
+    params(("show_pan" = Option<bool>, Query,
+            description = "Whether the answer has the whole PAN, for which the key needs pan:read.")),
+    request_body = IssueForm,
+    responses(
+        (status = 201, description = "The card.", body = IssuedCard,
+         headers(("ETag" = String, description = "Its version, for If-Match."))),
+        Refusals,
+    ),
+)]
+pub(super) async fn issue<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    mut query: Query,
+    Body(form): Body<IssueForm>,
+) -> Result<impl IntoResponse, Problem> {
+    let actor = caller.may(Scope::CardsWrite)?;
+    let shows_pan = query.value("show_pan", "true or false").unwrap_or(false);
+    query.finish()?;
+    if shows_pan {
+        caller.may(Scope::PanRead)?;
+    }
+    let mut card = issuance::issue(&api.switch, actor, &form).await?;
+    if shows_pan {
+        card = issued_card::show_pan(&api.switch, actor, &card.token).await?;
+    }
+    Ok((StatusCode::CREATED, etag(card.version), Json(card)))
+}
+
+/// A part of the plastics whose PAN ends in four digits.
+#[utoipa::path(
+    get,
+    path = "/cards",
+    tag = "cards",
+    params(
+        ("last_four" = String, Query, pattern = "^[0-9]{4}$",
+         description = "Last four digits of the PAN."),
+        ListParameters,
+    ),
+    responses(
+        (status = 200, description = "The part; those changed last come first.", body = List),
+        Refusals,
+    ),
+)]
+pub(super) async fn list<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Json<List>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    let last_four = query.text("last_four").unwrap_or_default();
+    if last_four.len() != 4 || !last_four.bytes().all(|byte| byte.is_ascii_digit()) {
+        query.mistake("last_four", "expected four digits");
+    }
+    let query = ListQuery::read(query, &LIST)?;
+    let listed = issued_card::by_last_four(&api.switch, actor, &last_four, &query.wanted).await?;
+    Ok(query.answer(listed))
+}
+
+/// A part of the cards of a cardholder.
+#[utoipa::path(
+    get,
+    path = "/cards/user/{token}",
+    tag = "cards",
+    params(("token" = String, Path, description = "The user's token."), ListParameters),
+    responses(
+        (status = 200, description = "The part; those changed last come first.", body = List),
+        Refusals,
+    ),
+)]
+pub(super) async fn of_user<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    query: Query,
+) -> Result<Json<List>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    let query = ListQuery::read(query, &LIST)?;
+    Ok(query.answer(issued_card::of_user(&api.switch, actor, &token, &query.wanted).await?))
+}
+
+/// A card.
+#[utoipa::path(
+    get,
+    path = "/cards/{token}",
+    tag = "cards",
+    params(
+        ("token" = String, Path, description = "The card's token."),
+        ("fields" = Option<String>, Query, pattern = "^[a-z0-9_]+(,[a-z0-9_]+)*$",
+         description = "Names of the fields that are shown; all if left out."),
+    ),
+    responses(
+        (status = 200, description = "The card, or the fields that were asked for.",
+         body = IssuedCard, headers(("ETag" = String, description = "Its version, for If-Match."))),
+        Refusals,
+    ),
+)]
+pub(super) async fn show<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    mut query: Query,
+) -> Result<impl IntoResponse, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    let fields = Fields::take(&mut query);
+    query.finish()?;
+    let card = issued_card::show(&api.switch, actor, &token).await?;
+    Ok((etag(card.version), Json(fields.of(&card))))
+}
+
+/// A card with its whole PAN. Each call is in the audit.
+#[utoipa::path(
+    get,
+    path = "/cards/{token}/showpan",
+    tag = "cards",
+    params(("token" = String, Path, description = "The card's token.")),
+    responses(
+        (status = 200, description = "The card.", body = IssuedCard),
+        Refusals,
+    ),
+)]
+pub(super) async fn show_pan<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    query: Query,
+) -> Result<Json<IssuedCard>, Problem> {
+    let actor = caller.may(Scope::PanRead)?;
+    query.finish()?;
+    Ok(Json(issued_card::show_pan(&api.switch, actor, &token).await?))
+}
+
+/// Changes the fields of a card that the body names; the others stay.
+#[utoipa::path(
+    put,
+    path = "/cards/{token}",
+    tag = "cards",
+    params(
+        ("token" = String, Path, description = "The card's token."),
+        ("If-Match" = Option<String>, Header,
+         description = "Only where the card has one of these versions still."),
+    ),
+    request_body = CardChange,
+    responses(
+        (status = 200, description = "The card as it is now.", body = IssuedCard,
+         headers(("ETag" = String, description = "Its version, for If-Match."))),
+        Refusals,
+    ),
+)]
+pub(super) async fn update<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    (query, IfMatch(expected)): (Query, IfMatch),
+    Body(change): Body<CardChange>,
+) -> Result<impl IntoResponse, Problem> {
+    let actor = caller.may(Scope::CardsWrite)?;
+    query.finish()?;
+    let card = issued_card::update(&api.switch, actor, &token, &change, &expected).await?;
+    Ok((etag(card.version), Json(card)))
+}
+
+/// The same.
+#[utoipa::path(
+    patch,
+    path = "/cards/{token}",
+    tag = "cards",
+    params(
+        ("token" = String, Path, description = "The card's token."),
+        ("If-Match" = Option<String>, Header,
+         description = "Only where the card has one of these versions still."),
+    ),
+    request_body = CardChange,
+    responses(
+        (status = 200, description = "The card as it is now.", body = IssuedCard,
+         headers(("ETag" = String, description = "Its version, for If-Match."))),
+        Refusals,
+    ),
+)]
+pub(super) async fn patch<W: Seams>(
+    api: State<Arc<Api<W>>>,
+    caller: Caller,
+    token: Path<String>,
+    about: (Query, IfMatch),
+    change: Body<CardChange>,
+) -> Result<impl IntoResponse, Problem> {
+    update(api, caller, token, about, change).await
+}
+
+/// A PAN that is looked for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PanSought {
+    /// The PAN.
+    #[schema(value_type = String, pattern = "^[0-9]{13,19}$")]
+    pan: PanText,
+}
+
+/// Whose a PAN is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PanFound {
+    /// The card's token.
+    card_token: String,
+    /// Its cardholder; empty for a card of the command line.
+    user_token: String,
+    /// When it was made.
+    created_time: String,
+    /// When it was changed last by a call on this resource.
+    last_modified_time: String,
+}
+
+/// The card that has a PAN: of several plastics the newest that is active. Each call is in the
+/// audit.
+#[utoipa::path(
+    post,
+    path = "/cards/getbypan",
+    tag = "cards",
+    request_body = PanSought,
+    responses(
+        (status = 200, description = "The card.", body = PanFound),
+        Refusals,
+    ),
+)]
+pub(super) async fn by_pan<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    query: Query,
+    Body(PanSought { pan }): Body<PanSought>,
+) -> Result<Json<PanFound>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    query.finish()?;
+    let card = issued_card::by_pan(&api.switch, actor, &pan).await?;
+    let IssuedCard { token: card_token, user_token, created_time, last_modified_time, .. } = card;
+    Ok(Json(PanFound { card_token, user_token, created_time, last_modified_time }))
+}

@@ -1,0 +1,164 @@
+//! `/transactions`, in Marqeta's shapes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::Api;
+use super::caller::Caller;
+use super::list::{List, ListOf, ListParameters, ListQuery};
+use super::problem::{Problem, Refusals};
+use super::query::Query;
+use crate::clock::Timestamp;
+use crate::issuing::api_keys::Scope;
+use crate::issuing::transactions::{self, Sought, TransactionAnswer, TransactionState};
+use crate::switch::Seams;
+
+const LIST: ListOf =
+    ListOf { count: 10, sorts: &["user_transaction_time"], sort_by: "-user_transaction_time" };
+
+/// A part of the transactions, of one card, one cardholder or all, as far back as they are kept.
+#[utoipa::path(
+    get,
+    path = "/transactions",
+    tag = "transactions",
+    params(
+        ("card_token" = Option<String>, Query, description = "Of this card."),
+        ("user_token" = Option<String>, Query, description = "Of the cards of this user."),
+        ("acting_user_token" = Option<String>, Query, description = "The same."),
+        ("state" = Option<String>, Query,
+         description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
+                        PENDING,COMPLETION if left out."),
+        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
+        ("start_date" = Option<String>, Query, format = DateTime,
+         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
+        ("end_date" = Option<String>, Query, format = DateTime,
+         description = "Decided before this moment, or on this day."),
+        ListParameters,
+    ),
+    responses(
+        (status = 200, description = "The part, the newest first. It may have fewer than were \
+                                      asked for while `is_more` is true.", body = List),
+        Refusals,
+    ),
+)]
+pub(super) async fn list<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Json<List>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    let card = query.text("card_token");
+    answer(&api, actor, query, card).await
+}
+
+/// A part of the transactions of a card.
+#[utoipa::path(
+    get,
+    path = "/cards/{token}/transactions",
+    tag = "transactions",
+    params(
+        ("token" = String, Path, description = "The card's token."),
+        ("state" = Option<String>, Query,
+         description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
+                        PENDING,COMPLETION if left out."),
+        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
+        ("start_date" = Option<String>, Query, format = DateTime,
+         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
+        ("end_date" = Option<String>, Query, format = DateTime,
+         description = "Decided before this moment, or on this day."),
+        ListParameters,
+    ),
+    responses(
+        (status = 200, description = "The part, the newest first. It may have fewer than were \
+                                      asked for while `is_more` is true.", body = List),
+        Refusals,
+    ),
+)]
+pub(super) async fn of_card<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    query: Query,
+) -> Result<Json<List>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    answer(&api, actor, query, Some(token)).await
+}
+
+async fn answer<W: Seams>(
+    api: &Api<W>,
+    actor: &crate::event::Actor,
+    mut query: Query,
+    card: Option<String>,
+) -> Result<Json<List>, Problem> {
+    let user = query.text("user_token").or(query.text("acting_user_token"));
+    let states = states(&mut query);
+    let kind = query.text("type");
+    let mut moment = |name: &str, is_end: bool| {
+        let text = query.text(name)?;
+        let moment = moment(&text, is_end);
+        if moment.is_none() {
+            query.mistake(name, "expected a moment of RFC 3339, or yyyy-MM-dd");
+        }
+        moment
+    };
+    let (from, to) = (moment("start_date", false), moment("end_date", true));
+    let query = ListQuery::read(query, &LIST)?;
+    let wanted = &query.wanted;
+    let after = wanted.after.as_ref().map(|after| after.parse());
+    let expected = "expected `next` of the last answer".to_owned();
+    let after = after.transpose().map_err(|_| Problem::at("after".to_owned(), expected))?;
+    let (start_index, count) = (wanted.start_index, wanted.count);
+    let sought = Sought { card, user, states, kind, from, to, after, start_index, count };
+    Ok(query.answer(transactions::list(&api.switch, actor, &sought).await?))
+}
+
+fn states(query: &mut Query) -> Vec<TransactionState> {
+    let Some(text) = query.text("state") else {
+        return vec![TransactionState::Pending, TransactionState::Completion];
+    };
+    let read = |name: &str| TransactionState::ALL.into_iter().find(|known| known.name() == name);
+    let states: Option<Vec<_>> = text.split(',').map(|name| read(name.trim())).collect();
+    match states {
+        Some(states) => states,
+        None if text == "ALL" => Vec::new(),
+        None => {
+            query.mistake("state", "expected PENDING, COMPLETION, DECLINED, ERROR or ALL");
+            Vec::new()
+        }
+    }
+}
+
+/// A moment, or the begin or end of a day in UTC.
+fn moment(text: &str, is_end: bool) -> Option<Timestamp> {
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Some(Timestamp::from_micros(moment.as_microsecond()));
+    }
+    let day: jiff::civil::Date = text.parse().ok()?;
+    let day = if is_end { day.tomorrow().ok()? } else { day };
+    let begin = jiff::tz::Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?;
+    Some(Timestamp::from_micros(begin.as_microsecond()))
+}
+
+/// A transaction.
+#[utoipa::path(
+    get,
+    path = "/transactions/{token}",
+    tag = "transactions",
+    params(("token" = String, Path, description = "Its token.")),
+    responses(
+        (status = 200, description = "The transaction.", body = TransactionAnswer),
+        Refusals,
+    ),
+)]
+pub(super) async fn show<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    query: Query,
+) -> Result<Json<TransactionAnswer>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    query.finish()?;
+    Ok(Json(transactions::show(&api.switch, actor, &token).await?))
+}

@@ -1,0 +1,420 @@
+//! Issues cards by the API: a new card, whose PAN is made here or given, and one more plastic of a
+//! card in place of another (a reissue). A plastic is not produced yet then, nor active.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use super::Refused;
+use super::card_details::{
+    self, ActivationActions, CardDetails, Fulfillment, FulfillmentReason, PinStatus,
+};
+use super::cards::{self, AddCard};
+use super::change::{self, load};
+use super::issued_card::{self, IssuedCard};
+use super::secret::PanText;
+use super::tokens::{PayloadDigest, Token};
+use super::users::{self, Metadata};
+use crate::authorization::Product;
+use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
+use crate::cache::{Card, Taken};
+use crate::cards::pan::{PAN_DIGITS_MAX, check_digit};
+use crate::cards::{CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Actor, EventKind};
+use crate::hsm::software::random;
+use crate::store::document::{Document, DocumentChange, DocumentKind};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store};
+use crate::switch::{Seams, Switch};
+
+/// PANs that are drawn for one card, before its BINs count as used up.
+const PANS_DRAWN_MAX: usize = 1_000;
+/// Digits of a PAN where the product says nothing.
+const PAN_DIGITS: u8 = 16;
+/// How long a card is valid where neither the call nor the product says it.
+const VALID: ExpirationOffset = ExpirationOffset { unit: ExpirationUnit::Years, value: 4 };
+/// Plastics of one card: their sequence numbers have two digits, and 0 is for no number.
+const SEQUENCE_MAX: u8 = 99;
+
+/// How long a card is valid from now on.
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpirationOffsetForm {
+    /// In what it is counted; years if left out.
+    pub unit: Option<UnitForm>,
+    /// How many of them.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub value: u32,
+}
+
+/// A unit of time.
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum UnitForm {
+    /// Years.
+    Years,
+    /// Months.
+    Months,
+    /// Days.
+    Days,
+    /// Hours.
+    Hours,
+    /// Minutes.
+    Minutes,
+    /// Seconds.
+    Seconds,
+}
+
+/// A card as a client orders it.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssueForm {
+    /// The issuer's name for it; one is made where it is left out.
+    pub token: Option<Token>,
+    /// Its product.
+    #[schema(min_length = 1, max_length = 64)]
+    pub card_product_token: String,
+    /// Its cardholder.
+    pub user_token: Token,
+    /// The PAN, of a BIN of the product and with a right check digit; one is made where it is left
+    /// out.
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{13,19}$")]
+    pub pan: Option<PanText>,
+    /// MMyy. Left out, it follows from `expiration_offset`.
+    #[schema(pattern = "^(0[1-9]|1[0-2])[0-9]{2}$")]
+    pub expiration: Option<String>,
+    /// How long it is valid; as the product says if left out.
+    pub expiration_offset: Option<ExpirationOffsetForm>,
+    /// How it is made and sent.
+    pub fulfillment: Option<Fulfillment>,
+    /// The issuer's own names and values.
+    pub metadata: Option<Metadata>,
+    /// Whether it is made before others.
+    pub expedite: Option<bool>,
+    /// The card that it replaces, under the same PAN.
+    pub reissue_pan_from_card_token: Option<Token>,
+    /// Whether the PIN of the card that it replaces stays; as the product says if left out.
+    pub copy_pin_from_source_card: Option<bool>,
+    /// What happens with its first activation.
+    pub activation_actions: Option<ActivationActions>,
+    /// Which PIN the embosser gets: W or D, or none.
+    #[serde(alias = "pinStatus")]
+    pub pin_status: Option<PinStatus>,
+    /// Taken and forgotten.
+    #[schema(value_type = Option<Object>)]
+    pub account_token: Option<Value>,
+}
+
+/// Issues a card, or one more plastic of a card. The same token with the same payload gives what is
+/// there.
+///
+/// # Errors
+/// Why not. Nothing has changed then.
+pub async fn issue<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    form: &IssueForm,
+) -> Result<IssuedCard, Refused> {
+    let issued = issue_unaudited(switch, actor, form).await;
+    let card = issued.as_ref().ok().map(|card| &*card.token);
+    let refused = issued.as_ref().err().map(Refused::code);
+    let source = match (&form.reissue_pan_from_card_token, &issued) {
+        (Some(source), Ok(_)) => Some(source.as_str()),
+        _ => None,
+    };
+    let done = issued.is_ok();
+    tracing::info!(target: "audit", action = "issue", token = card, source, done, %actor, ?refused);
+    issued
+}
+
+async fn issue_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    form: &IssueForm,
+) -> Result<IssuedCard, Refused> {
+    let payload = Zeroizing::new(serde_json::to_vec(form).unwrap_or_default());
+    debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
+    let digest = PayloadDigest::of(&switch.vault.documents, "card", &payload);
+    if form.pin_status == Some(PinStatus::S) {
+        return Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" });
+    }
+    let token = form.token.clone().map_or_else(Token::random, Ok)?;
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        if let Some((details, _)) = card_details::of(switch, token.as_str()).await? {
+            return match details.digest == Some(digest) {
+                true => issued_card::of(switch, token.as_str()).await,
+                false => Err(Refused::OtherPayload),
+            };
+        }
+        users::fields(switch, form.user_token.as_str()).await?;
+        let details = details(switch, form, &token, digest);
+        let done = match &form.reissue_pan_from_card_token {
+            Some(source) => reissue(switch, actor, form, (&token, source), details).await?,
+            None => add(switch, actor, form, &token, details).await?,
+        };
+        if done {
+            return issued_card::of(switch, token.as_str()).await;
+        }
+    }
+    Err(Refused::Busy)
+}
+
+fn details<W: Seams>(
+    switch: &Switch<W>,
+    form: &IssueForm,
+    token: &Token,
+    digest: PayloadDigest,
+) -> CardDetails {
+    CardDetails {
+        user_token: Some(form.user_token.clone()),
+        pin_status: form.pin_status,
+        fulfillment: form.fulfillment.clone(),
+        metadata: form.metadata.clone(),
+        expedite: form.expedite,
+        activation_actions: form.activation_actions.clone(),
+        digest: Some(digest),
+        ..CardDetails::new(token.as_str(), switch.clock.now())
+    }
+}
+
+/// The documents of a new plastic: its details, and its place among the cards of its holder.
+fn documents<W: Seams>(
+    switch: &Switch<W>,
+    token: &Token,
+    details: &CardDetails,
+) -> Result<Vec<DocumentChange>, Refused> {
+    let mut documents = vec![details.write(switch, token.as_str(), 0)?];
+    if let Some(user) = &details.user_token {
+        documents.push(of_user(switch, user, token)?);
+    }
+    Ok(documents)
+}
+
+/// The document by which a card is found among those of its holder.
+pub(super) fn of_user<W: Seams>(
+    switch: &Switch<W>,
+    user: &Token,
+    card: &Token,
+) -> Result<DocumentChange, Refused> {
+    let place = format!("{}/{}", user.as_str(), card.as_str());
+    let place = (DocumentKind::CardOfUser, &*place);
+    DocumentChange::write(&switch.vault.documents, place, 0, b"{}").map_err(Refused::Sealing)
+}
+
+/// Adds a card; whether nobody was faster with its token.
+async fn add<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    form: &IssueForm,
+    token: &Token,
+    details: CardDetails,
+) -> Result<bool, Refused> {
+    let product = switch.products.get(&form.card_product_token).ok_or(Refused::NoSuchProduct)?;
+    let rules = product.rules();
+    let allows = rules.is_known() && rules.issuance.allow_card_creation;
+    if rules.is_known() && !allows {
+        return Err(Refused::CardCreationNotAllowed);
+    }
+    let expiry = expiry(form, &rules, switch.clock.now())?;
+    let given = form.pan.as_ref().map(PanText::parse).transpose()?;
+    for _ in 0..PANS_DRAWN_MAX {
+        let pan = match &given {
+            Some(pan) => pan.clone(),
+            None => draw_pan(&rules)?,
+        };
+        let card = AddCard {
+            token: token.as_str().into(),
+            pan,
+            expiry,
+            sequence: 1,
+            product: form.card_product_token.as_str().into(),
+            is_active: rules.issuance.activate_upon_issue,
+            is_produced: false,
+            pin: None,
+        };
+        let documents = documents(switch, token, &details)?;
+        match cards::add_one(switch, actor, card, documents).await? {
+            Ok(()) => return Ok(true),
+            Err(NotDone::Taken(Taken::Pan)) if given.is_none() => {}
+            Err(NotDone::Changed(Changed::Document(..))) => return Ok(false),
+            Err(refused) => return Err(refused.into()),
+        }
+    }
+    Err(Refused::BinsUsedUp)
+}
+
+/// A PAN of one of the product's BINs, drawn at random, with its check digit.
+fn draw_pan(rules: &Product) -> Result<Pan, Refused> {
+    let length = usize::from(rules.issuance.pan_length.unwrap_or(PAN_DIGITS));
+    let mut digits = Zeroizing::new(Vec::with_capacity(PAN_DIGITS_MAX));
+    let bytes = random::bytes::<64>().map_err(Refused::Sealing)?;
+    // From 250 on a byte would favour the low digits.
+    let mut drawn = bytes.into_iter().filter(|byte| *byte < 250);
+    let count = rules.bins.len().max(1);
+    let place = drawn.next().map_or(0, usize::from) % count;
+    digits.extend(rules.bins.get(place).into_iter().flat_map(|bin| bin.bytes()));
+    let missing = length.saturating_sub(digits.len() + 1);
+    digits.extend(drawn.map(|byte| b'0' + byte % 10).take(missing));
+    let check = u8::try_from(check_digit(&digits)).unwrap_or_default();
+    digits.push(b'0' + check);
+    // Too few bytes were below 250: never with 64 of them.
+    Pan::parse(&digits).filter(|pan| pan.digits().len() == length).ok_or(Refused::Busy)
+}
+
+/// Month to whose end a card is valid.
+fn expiry(form: &IssueForm, rules: &Product, now: Timestamp) -> Result<Expiry, Refused> {
+    if let Some(text) = &form.expiration {
+        let expected = Refused::Field { name: "expiration", expected: "MMyy, not over yet" };
+        let expiry = text
+            .split_at_checked(2)
+            .and_then(|(month, year)| Expiry::parse([year, month].concat().as_bytes()));
+        return expiry.filter(|it| !it.is_past(now, rules.utc_offset)).ok_or(expected);
+    }
+    let offset = match form.expiration_offset {
+        None => rules.issuance.expiration_offset.unwrap_or(VALID),
+        Some(ExpirationOffsetForm { unit, value }) => {
+            ExpirationOffset { unit: unit.map_or(ExpirationUnit::Years, UnitForm::unit), value }
+        }
+    };
+    let name = "expiration_offset";
+    let expected = Refused::Field { name, expected: "an end of the card before the year 2100" };
+    let end = offset.span().and_then(|span| Expiry::after(now, span, rules.utc_offset));
+    end.ok_or(expected)
+}
+
+impl UnitForm {
+    const fn unit(self) -> ExpirationUnit {
+        match self {
+            UnitForm::Years => ExpirationUnit::Years,
+            UnitForm::Months => ExpirationUnit::Months,
+            UnitForm::Days => ExpirationUnit::Days,
+            UnitForm::Hours => ExpirationUnit::Hours,
+            UnitForm::Minutes => ExpirationUnit::Minutes,
+            UnitForm::Seconds => ExpirationUnit::Seconds,
+        }
+    }
+}
+
+/// Adds a plastic to a card in place of another; whether nothing has changed meanwhile.
+async fn reissue<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    form: &IssueForm,
+    (token, source): (&Token, &Token),
+    details: CardDetails,
+) -> Result<bool, Refused> {
+    if form.pan.is_some() {
+        let expected = "nothing where a card is reissued under its PAN";
+        return Err(Refused::Field { name: "pan", expected });
+    }
+    // No card is added meanwhile: its token could be that of the plastic.
+    let _alone = switch.products.changing.write().await;
+    if cards::exists(switch, token.as_str()).await? {
+        return Err(Refused::Taken(Taken::Token));
+    }
+    let card = load(switch, source.as_str()).await?;
+    let place = change::place(&card.state, source.as_str());
+    if card.entry.product.name() != form.card_product_token {
+        let expected = "the product of the card that is reissued";
+        return Err(Refused::Field { name: "card_product_token", expected });
+    }
+    let rules = &card.product;
+    if !rules.is_known() {
+        return Err(Refused::NoSuchProduct);
+    }
+    let is_lost = is_lost(form, &card, place);
+    let (counts, ended) = change::as_it_counts(switch, &card);
+    let mut state = counts.state.with_tries(0);
+    let mut events = ended;
+    let number = state.plastics.iter().map(|plastic| plastic.sequence).max().unwrap_or_default();
+    if number >= SEQUENCE_MAX {
+        return Err(Refused::SequencesUsedUp);
+    }
+    let expiry = expiry(form, rules, switch.clock.now())?;
+    let plastic = Plastic::new(expiry, number + 1).embossed_with(Embossed::NotProduced);
+    state.plastics.push(plastic.with_token(token.as_str().into()));
+    events.push((EventKind::Issued, state.plastics.len() - 1));
+    let is_alive = |plastic: &Plastic| plastic.status != CardStatus::Terminated;
+    if is_lost && counts.state.plastics.get(place).is_some_and(is_alive) {
+        state = state.with_status(place, CardStatus::Terminated, reason_of_loss(&card, place));
+        events.push((EventKind::StateTerminated, place));
+    }
+    let details = CardDetails {
+        card: card.entry.identity.token.to_string(),
+        reissue_pan_from_card_token: Some(source.clone()),
+        ends_pin: !keeps_pin(form, rules),
+        ..details
+    };
+    let told = |about| change::event(switch, actor, &card, about, &state);
+    let events = events.iter().copied().map(told).collect();
+    let documents = documents(switch, token, &details)?;
+    let commit = Commit { events, documents, ..Commit::by_issuer(&card, state.clone()) };
+    match switch.store.commit(commit, &mut None).await {
+        Ok(_) => Ok(true),
+        Err(CommitError::Changed(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the plastic that is replaced is in the wrong hands: it ends at once.
+fn is_lost(form: &IssueForm, card: &Card, place: usize) -> bool {
+    let reason = form.fulfillment.as_ref().and_then(|it| it.card_fulfillment_reason);
+    let source = card.state.plastics.get(place).map(|plastic| plastic.status_reason);
+    let said = [StatusReason::LOST, StatusReason::STOLEN];
+    reason == Some(FulfillmentReason::LostStolen) || source.is_some_and(|it| said.contains(&it))
+}
+
+fn reason_of_loss(card: &Card, place: usize) -> StatusReason {
+    let known = card.state.plastics.get(place).map(|plastic| plastic.status_reason);
+    known.filter(|reason| *reason == StatusReason::STOLEN).unwrap_or(StatusReason::LOST)
+}
+
+/// Whether the PIN of a card that is reissued stays: as the call says it, else by KPPIN where the
+/// product has Galileo's parameters (R144, R145), else yes.
+fn keeps_pin(form: &IssueForm, rules: &Product) -> bool {
+    let by_product = || rules.issuance.parameters.is_none_or(|it| it.keeps_pin);
+    form.copy_pin_from_source_card.unwrap_or_else(by_product)
+}
+
+/// The tokens of the cards of a holder, in their order.
+///
+/// # Errors
+/// If the store has failed.
+pub(super) async fn cards_of_user<W: Seams>(
+    switch: &Switch<W>,
+    user: &str,
+) -> Result<Vec<String>, Refused> {
+    let first = format!("{user}/");
+    let (mut tokens, mut after) = (Vec::new(), Cow::Borrowed(&*first));
+    loop {
+        let kind = DocumentKind::CardOfUser;
+        let page = switch.store.documents(kind, Some(&after), CARDS_AT_ONCE).await?;
+        for (token, _) in &page.items {
+            match token.strip_prefix(&*first) {
+                Some(card) => tokens.push(card.to_owned()),
+                None => return Ok(tokens),
+            }
+        }
+        match page.next {
+            Some(next) => after = Cow::Owned(next.to_string()),
+            None => return Ok(tokens),
+        }
+    }
+}
+
+/// Cards of a holder that are read at once.
+const CARDS_AT_ONCE: usize = 1_000;
+
+/// The document by which a card is found among those of this holder.
+pub(super) async fn link_of_user<W: Seams>(
+    switch: &Switch<W>,
+    user: &Token,
+    card: &Token,
+) -> Result<Option<Arc<Document>>, Refused> {
+    let place = format!("{}/{}", user.as_str(), card.as_str());
+    Ok(switch.store.document(DocumentKind::CardOfUser, &place).await?)
+}

@@ -1,0 +1,304 @@
+"""Cards, plastics, their states and their transactions, by the HTTP API."""
+
+import itertools
+import re
+
+import pytest
+from api_client import Api
+from messages import CARD_1, Card, authorization, pan_of
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(name="api")
+def shared_api(shared):
+    return Api(shared)
+
+
+def fresh(prefix):
+    return f"{prefix}-{next(_numbers)}"
+
+
+def user(api):
+    token = fresh("holder")
+    api.done("POST", "/users", {"token": token, "first_name": "Ada"})
+    return token
+
+
+def issue(api, **more):
+    """A card of a new cardholder."""
+    form = {"card_product_token": "demo-debit", "token": fresh("card")} | more
+    form.setdefault("user_token", user(api))
+    return api.done("POST", "/cards", form)
+
+
+def move(api, card, state, **more):
+    form = {"card_token": card, "state": state, "channel": "API"} | more
+    return api.done("POST", "/cardtransitions", form)
+
+
+def luhn(pan):
+    digits = [int(digit) for digit in reversed(pan)]
+    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+
+
+def test_a_card_is_issued_shown_and_used(shared, api):
+    """R73, R74: a card without a PIN yet, and its first use."""
+    holder = user(api)
+    form = {"card_product_token": "demo-debit", "user_token": holder, "token": fresh("card"),
+            "metadata": {"colour": "green"}, "expedite": True}
+    answer = api.post("/cards", form)
+    assert answer.status == 201
+    card = answer.json
+    assert card["state"] == "UNACTIVATED" and card["fulfillment_status"] == "ISSUED"
+    assert card["user_token"] == holder and card["metadata"] == {"colour": "green"}
+    assert re.fullmatch(r"476134______\d{4}|476135______\d{4}", card["pan"])
+    assert re.fullmatch(r"\d{20}", card["barcode"]) and card["pin_is_set"] is False
+    month, year = card["expiration"][:2], card["expiration"][2:]
+    assert card["expiration_time"].startswith(f"20{year}-{month}-")
+    assert card["expiration_time"].endswith("T23:59:59.000Z")
+    # The same again is the same, anything else is not.
+    assert api.post("/cards", form).json == card
+    api.refused(409, "token_taken", "POST", "/cards", form | {"expedite": False})
+    assert api.done("GET", f"/cards/{card['token']}") == card
+    assert api.done("GET", f"/v3/cards/{card['token']}?fields=token") == {"token": card["token"]}
+
+    pan = api.done("GET", f"/cards/{card['token']}/showpan")["pan"]
+    assert re.fullmatch(r"\d{16}", pan) and luhn(pan) and pan.endswith(card["last_four"])
+    found = api.done("POST", "/cards/getbypan", {"pan": pan})
+    assert found["card_token"] == card["token"] and found["user_token"] == holder
+    assert pan not in shared.log()
+    listed = api.done("GET", f"/cards?last_four={card['last_four']}&count=100")
+    assert card["token"] in [one["token"] for one in listed["data"]]
+
+    used = Card(card["token"], pan, "2580", expiry=f"{year}{month}")
+    with shared.connect() as link:
+        assert link.ask(authorization(used)).code == "78"
+        assert move(api, card["token"], "ACTIVE")["type"] == "state.activated"
+        # It has no PIN yet.
+        assert link.ask(authorization(used, used.pin)).code == "70"
+        api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": "9246"})
+        assert link.ask(authorization(used, "9246")).code == "00"
+    listed = api.done("GET", f"/cards/{card['token']}/transactions?state=ALL")
+    assert [one["response"]["code"] for one in listed["data"]] == ["0000", "1012", "1025"]
+    newest = listed["data"][0]
+    assert newest["card_token"] == card["token"] and newest["user_token"] == holder
+    assert newest["state"] == "PENDING" and newest["currency_code"] == "978"
+    assert api.done("GET", f"/transactions/{newest['token']}") == newest
+    only = api.done("GET", f"/transactions?user_token={holder}")
+    assert [one["token"] for one in only["data"]] == [newest["token"]]
+
+
+def control(api, token, kind="SET_PIN"):
+    form = {"card_token": token, "controltoken_type": kind}
+    return api.done("POST", "/pins/controltoken", form)["control_token"]
+
+
+def test_a_given_pan_is_taken_over_once(api):
+    pan = pan_of("476135", 77_001)
+    card = issue(api, pan=pan, expiration="0931")
+    assert card["last_four"] == pan[-4:] and card["expiration"] == "0931"
+    again = {"card_product_token": "demo-debit", "user_token": card["user_token"], "pan": pan}
+    api.refused(409, "pan_taken", "POST", "/cards", again)
+    other = pan[:-1] + str((int(pan[-1]) + 1) % 10)
+    for wrong in [other, "4761340", "49927398716" + "00000", int(pan)]:
+        answer = api.post("/cards", again | {"pan": wrong})
+        assert answer.status == 400 and str(wrong) not in answer.body.decode()
+
+
+def test_a_key_without_the_scope_sees_no_pan(shared, api):
+    card = issue(api)
+    key = api.done("POST", "/apikeys", {"token": fresh("key"), "scopes": ["cards:read",
+                                                                          "cards:write"]})
+    reader = Api(shared, key=(key["token"], key["secret"]))
+    assert reader.done("GET", f"/cards/{card['token']}")["pan"] == card["pan"]
+    reader.refused(403, "forbidden", "GET", f"/cards/{card['token']}/showpan")
+    form = {"card_product_token": "demo-debit", "user_token": card["user_token"]}
+    reader.refused(403, "forbidden", "POST", "/cards?show_pan=true", form)
+    assert "_" not in api.done("POST", "/cards?show_pan=true", form)["pan"]
+
+
+@pytest.mark.parametrize("change, status, code, pointer", [
+    ({"card_product_token": "nothing"}, 404, "no_such_product", None),
+    ({"user_token": "nobody"}, 404, "no_such_user", None),
+    ({"pin_status": "S"}, 400, "invalid_field", "/pin_status"),
+    ({"pin_status": "X"}, 400, "invalid_request", "/pin_status"),
+    ({"token": "a b"}, 400, "invalid_request", "/token"),
+    ({"expiration": "1320"}, 400, "invalid_field", "/expiration"),
+    ({"expiration": "0120"}, 400, "invalid_field", "/expiration"),
+    ({"expiration_offset": {"unit": "YEARS", "value": 200}}, 400, "invalid_field",
+     "/expiration_offset"),
+    ({"colour": "red"}, 400, "invalid_request", "/colour"),
+    ({"4761340000000019": "red"}, 400, "invalid_request", ""),
+    ({"reissue_pan_from_card_token": "nothing"}, 404, "no_such_card", None),
+])
+def test_a_card_that_cannot_be_issued(api, change, status, code, pointer):
+    form = {"card_product_token": "demo-debit", "user_token": user(api)} | change
+    problem = api.refused(status, code, "POST", "/cards", form)
+    found = [error["pointer"] for error in problem.get("errors", [])]
+    assert found == ([] if pointer is None else [pointer])
+
+
+def test_a_card_changes_where_nobody_else_has_changed_it(api):
+    card = issue(api)
+    path = f"/cards/{card['token']}"
+    tag = api.get(path).headers["ETag"]
+    changed = api.put(path, {"metadata": {"a": "1"}}, If_Match=tag)
+    assert changed.status == 200 and changed.json["metadata"] == {"a": "1"}
+    assert changed.headers["ETag"] != tag
+    refused = api.call("PUT", path, {"metadata": {"a": "2"}}, If_Match=tag)
+    assert refused.status == 412 and refused.json["code"] == "version_changed"
+    # Another cardholder.
+    other = user(api)
+    assert api.done("PATCH", path, {"user_token": other})["user_token"] == other
+    tokens = lambda of: [one["token"] for one in api.done("GET", f"/cards/user/{of}")["data"]]
+    assert tokens(other) == [card["token"]] and tokens(card["user_token"]) == []
+    api.refused(404, "no_such_user", "PATCH", path, {"user_token": "nobody"})
+    api.refused(400, "invalid_field", "PUT", path, {"token": "another"})
+
+
+def test_pin_status_goes_one_way(api):
+    """R8, R11: W, then D or, with a PIN that is set, S."""
+    card = issue(api, pin_status="W")
+    path = f"/cards/{card['token']}"
+    api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": "9246"})
+    shown = api.done("GET", path)
+    assert shown["pin_status"] == "S" and shown["pin_is_set"] is True
+    api.refused(409, "pin_status_not_allowed", "PATCH", path, {"pin_status": "D"})
+    drawn = f"/cards/{issue(api, pinStatus='W')['token']}"
+    assert api.done("PATCH", drawn, {"pinStatus": "D"})["pin_status"] == "D"
+    api.refused(409, "pin_status_not_allowed", "PATCH", drawn, {"pin_status": "W"})
+    without = f"/cards/{issue(api)['token']}"
+    assert "pin_status" not in api.done("GET", without)
+    api.refused(409, "pin_status_not_allowed", "PATCH", without, {"pin_status": "W"})
+
+
+def test_a_reissued_plastic_ends_the_one_before_when_it_is_activated(shared, api):
+    """R93, R98: one PAN, one PIN and one counter for all of its plastics."""
+    source = issue(api)
+    pan = api.done("GET", f"/cards/{source['token']}/showpan")["pan"]
+    move(api, source["token"], "ACTIVE")
+    api.done("PUT", "/pins", {"control_token": control(api, source["token"]), "pin": "9246"})
+    renewed = issue(api, user_token=source["user_token"],
+                    reissue_pan_from_card_token=source["token"], expiration="0132")
+    assert renewed["pan"] == source["pan"] and renewed["pan_sequence_number"] == "02"
+    assert renewed["state"] == "UNACTIVATED" and renewed["pin_is_set"] is True
+    old = Card(source["token"], pan, "9246", expiry=source["expiration"][2:]
+               + source["expiration"][:2])
+    new = Card(renewed["token"], pan, "9246", expiry="3201", sequence="02")
+    with shared.connect() as link:
+        assert link.ask(authorization(old, old.pin)).code == "00"
+        assert link.ask(authorization(new, new.pin)).code == "78"
+        move(api, renewed["token"], "ACTIVE")
+        assert link.ask(authorization(new, new.pin)).code == "00"
+        assert link.ask(authorization(old, old.pin)).code == "62"
+    assert api.done("GET", f"/cards/{source['token']}")["state"] == "TERMINATED"
+    kinds = [one["type"] for one in
+             api.done("GET", f"/cardtransitions/card/{source['token']}")["data"]]
+    assert kinds == ["state.terminated", "state.activated", "fulfillment.issued"]
+    listed = api.done("GET", f"/cards/user/{source['user_token']}")["data"]
+    assert {one["token"] for one in listed} == {source["token"], renewed["token"]}
+    # The token of a plastic is no other card's.
+    again = {"card_product_token": "demo-debit", "user_token": source["user_token"],
+             "token": renewed["token"]}
+    api.refused(409, "token_taken", "POST", "/cards", again)
+
+
+def test_a_lost_plastic_ends_at_once_and_a_pin_that_is_not_kept_with_the_activation(shared, api):
+    source = issue(api)
+    move(api, source["token"], "ACTIVE")
+    api.done("PUT", "/pins", {"control_token": control(api, source["token"]), "pin": "9246"})
+    text = {"text": {"name_line_1": {"value": "ADA LOVELACE"}}}
+    renewed = issue(api, user_token=source["user_token"], copy_pin_from_source_card=False,
+                    reissue_pan_from_card_token=source["token"],
+                    fulfillment={"card_personalization": text,
+                                 "card_fulfillment_reason": "LOST_STOLEN"})
+    ended = api.done("GET", f"/cards/{source['token']}")
+    assert (ended["state"], ended["reason_code"]) == ("TERMINATED", "10")
+    assert renewed["pin_is_set"] is True
+    move(api, renewed["token"], "ACTIVE")
+    assert api.done("GET", f"/cards/{renewed['token']}")["pin_is_set"] is False
+
+
+def test_states_are_those_of_the_table(api):
+    """R90, R91, R92: what lifts a suspension, and what is final."""
+    card = issue(api)
+    token = card["token"]
+    form = {"card_token": token, "channel": "API", "token": fresh("move")}
+    api.refused(409, "transition_not_allowed", "POST", "/cardtransitions",
+                form | {"state": "SUSPENDED"})
+    first = api.done("POST", "/cardtransitions", form | {"state": "ACTIVE"})
+    assert first["token"] == form["token"] and first["reason_code"] == "00"
+    # The same again is the same; another body is not.
+    assert api.done("POST", "/cardtransitions", form | {"state": "ACTIVE"}) == first
+    api.refused(409, "token_taken", "POST", "/cardtransitions", form | {"state": "SUSPENDED"})
+    assert api.done("GET", f"/cardtransitions/{form['token']}") == first
+    moved = move(api, token, "SUSPENDED", channel="FRAUD", reason_code="08",
+                 reason="called 0800 123")
+    assert moved["reason"] == "called **** ***" and moved["type"] == "state.suspended"
+    assert api.done("GET", f"/cardtransitions/{moved['token']}") == moved
+    for refused, status, code in [
+        ({"state": "ACTIVE", "channel": "SYSTEM"}, 409, "transition_not_allowed"),
+        ({"state": "ACTIVE", "reason_code": "22"}, 400, "reason_code_not_allowed"),
+        ({"state": "ACTIVE", "reason_code": "33"}, 400, "invalid_field"),
+        ({"state": "UNACTIVATED"}, 400, "invalid_request"),
+        ({"state": "ACTIVE", "reason": "x" * 256}, 400, "invalid_field"),
+    ]:
+        api.refused(status, code, "POST", "/cardtransitions",
+                    {"card_token": token, "channel": "API"} | refused)
+    assert move(api, token, "ACTIVE")["type"] == "state.reinstated"
+    api.refused(409, "already_active", "POST", "/cardtransitions",
+                {"card_token": token, "channel": "API", "state": "ACTIVE"})
+    move(api, token, "TERMINATED")
+    api.refused(409, "card_terminated", "POST", "/cardtransitions",
+                {"card_token": token, "channel": "API", "state": "ACTIVE"})
+    kinds = [one["type"] for one in
+             api.done("GET", f"/cardtransitions/card/{token}?count=10")["data"]]
+    assert kinds == ["state.terminated", "state.reinstated", "state.suspended", "state.activated",
+                     "fulfillment.issued"]
+    api.refused(404, "no_such_transition", "GET", "/cardtransitions/nothing")
+
+
+def test_a_suspension_at_the_limit_is_a_transition_that_nobody_asked_for(shared, api):
+    """R86, R90, R92: 1872, SUSPENDED with the reason 22, and ACTIVE sets the counter to zero."""
+    card = issue(api)
+    pan = api.done("GET", f"/cards/{card['token']}/showpan")["pan"]
+    move(api, card["token"], "ACTIVE")
+    api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": "9246"})
+    used = Card(card["token"], pan, "9246", expiry=card["expiration"][2:] + card["expiration"][:2])
+    with shared.connect() as link:
+        codes = [link.ask(authorization(used, "1111")).code for _ in range(3)]
+        assert codes == ["55", "55", "75"]
+        newest = api.done("GET", f"/cardtransitions/card/{card['token']}?count=1")["data"][0]
+        assert (newest["channel"], newest["reason_code"]) == ("SYSTEM", "22")
+        assert newest["reason"] == "Pin Retry Limit Reached"
+        shown = api.done("GET", f"/cards/{card['token']}")
+        assert (shown["state"], shown["pin_try_counter"]) == ("SUSPENDED", 3)
+        move(api, card["token"], "ACTIVE", reason_code="32")
+        assert api.done("GET", f"/cards/{card['token']}")["pin_try_counter"] == 0
+        assert link.ask(authorization(used, used.pin)).code == "00"
+
+
+def test_cards_are_there_after_a_crash(make_switch):
+    switch = make_switch().start()
+    api = Api(switch)
+    source = issue(api)
+    renewed = issue(api, user_token=source["user_token"],
+                    reissue_pan_from_card_token=source["token"])
+    moved = move(api, renewed["token"], "ACTIVE", token="first-move")
+    before = [api.done("GET", f"/cards/{one['token']}") for one in (source, renewed)]
+    switch.kill()
+    switch.start()
+    api = Api(switch)
+    assert [api.done("GET", f"/cards/{one['token']}") for one in (source, renewed)] == before
+    assert api.done("GET", "/cardtransitions/first-move") == moved
+    assert switch.show(renewed["token"])["state"] == "ACTIVE"
+
+
+def test_a_card_of_the_command_line_is_a_card_too(shared, api):
+    shown = api.done("GET", f"/cards/{CARD_1.token}")
+    assert shown["user_token"] == "" and shown["state"] == "ACTIVE"
+    assert shown["pan"] == shared.show(CARD_1.token)["pan"]
+    changed = api.done("PUT", f"/cards/{CARD_1.token}", {"metadata": {"a": "b"}})
+    assert changed["metadata"] == {"a": "b"}
+    api.refused(404, "no_such_card", "GET", "/cards/nothing")
