@@ -148,6 +148,9 @@ impl Hsm for TestHsm {
     }
 
     async fn reveal_clear(&self, call: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {
+        if self.door.down.load(Ordering::SeqCst) {
+            return Err(HsmUnavailable("it is down".to_owned()));
+        }
         self.inner.reveal_clear(call).await
     }
 

@@ -504,7 +504,9 @@ def test_a_key_that_a_pin_to_see_is_under_is_not_retired(own):
     own.configure(master_key_file="master.key", zpk="zpk-net", tables=text)
     own.start()
     own.add(Card("views-1", pan_of("476134", 81), "4071", "views"))
+    secret = json.loads(own.done("apikey", "add", "views", "--scope", "pin:view"))["secret"]
     own.done("key", "generate", "own-pek", "--usage", "P0", "--rotate")
+    assert revealed(Api(own, key=("views", secret)), Card("views-1", "", "")) == "4071"
     refused = own.command("key", "retire", "own-pek")
     assert refused.returncode == 1 and "1 card" in refused.stderr
     own.done("card", "set-pin", "views-1", stdin="5803")

@@ -55,7 +55,8 @@ async fn set_unaudited<W: Seams>(
     (token, pin): (&str, &ClearPin),
     control: Option<&Control>,
 ) -> Result<Card, Refused> {
-    let Card { entry, product, .. } = load(switch, token).await?;
+    let card = load(switch, token).await?;
+    let Card { entry, product, .. } = &card;
     if !product.is_known() {
         return Err(Refused::NoSuchProduct);
     }
@@ -63,22 +64,22 @@ async fn set_unaudited<W: Seams>(
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
     if let Some(control) = control {
-        check_control(switch, control, &entry).await?;
+        check_control(control, &card)?;
         if is_weak(pin, pan.digits()) {
             control.count_weak_pin(switch).await?;
             return Err(Refused::WeakPin);
         }
     }
-    let accepted = accept(switch, &product, &pan, NewPin::Clear(pin)).await?;
+    let accepted = accept(switch, product, &pan, NewPin::Clear(pin)).await?;
     let now = switch.clock.now();
-    let mut documents = details_after_set(switch, &entry).await?;
+    let mut documents = details_after_set(switch, entry).await?;
     documents.extend(control.map(Control::used));
     change_with(switch, actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
         if card.entry.identity.key != identity.key {
             return Err(Refused::NoSuchCard);
         }
-        if !Arc::ptr_eq(&card.product, &product) {
+        if !Arc::ptr_eq(&card.product, product) {
             return Err(Refused::ProductChanged);
         }
         if control.is_some() && is_terminated(&card.state) {
@@ -86,7 +87,7 @@ async fn set_unaudited<W: Seams>(
         }
         let AcceptedPin { reference, kept } = &accepted;
         let changed = card.state.with_pin(*reference);
-        let state = match kept.as_ref().filter(|_| has_offline_pin(&product)) {
+        let state = match kept.as_ref().filter(|_| has_offline_pin(product)) {
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
@@ -134,16 +135,11 @@ pub async fn set_by_control<W: Seams>(
     audit::of_card(switch, actor, ("set-pin", &token), set).await.map(drop)
 }
 
-/// Whether a control token is of this card, and the card of a state in which a PIN can be set.
-async fn check_control<W: Seams>(
-    switch: &Switch<W>,
-    control: &Control,
-    entry: &CardEntry,
-) -> Result<(), Refused> {
-    if !control.is_of(&entry.identity.key) {
+/// Whether a PIN may be set on this card by a control token.
+fn check_control(control: &Control, card: &Card) -> Result<(), Refused> {
+    if !control.is_of(&card.entry.identity.key) {
         return Err(Refused::ControlUsed);
     }
-    let card = load(switch, control.card_token()).await?;
     if is_terminated(&card.state) { Err(Refused::CardTerminated) } else { Ok(()) }
 }
 
