@@ -16,6 +16,7 @@ mod problem;
 mod products;
 mod query;
 mod router;
+mod tls;
 mod transactions;
 mod transitions;
 mod users;
@@ -36,12 +37,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::runtime;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::config::ApiConfig;
 use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
@@ -65,17 +70,22 @@ pub fn description<W: Seams>() -> String {
 }
 
 /// The bound address.
-pub struct ApiListener(std::net::TcpListener);
+pub struct ApiListener {
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+}
 
 impl ApiListener {
     /// Binds the address.
     ///
     /// # Errors
-    /// If it cannot be bound; the text names it.
-    pub fn bind(address: SocketAddr) -> io::Result<ApiListener> {
+    /// If it cannot be bound, or has no TLS with these files; the text names them.
+    pub fn bind(config: &ApiConfig) -> io::Result<ApiListener> {
+        let (address, tls) = (config.listen, config.tls.as_ref());
+        let tls = tls.map(tls::acceptor).transpose()?;
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            Ok(ApiListener(listener))
+            Ok(ApiListener { listener, tls })
         });
         bound.map_err(|error| io::Error::new(error.kind(), format!("api: {address}: {error}")))
     }
@@ -85,7 +95,7 @@ impl ApiListener {
     /// # Errors
     /// As of the operating system.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 
     /// Serves calls on threads of its own until the switch stops; whether all of them have ended.
@@ -108,8 +118,8 @@ impl ApiListener {
         let has_ended = ended.clone().drop_guard();
         std::thread::Builder::new().name("api".to_owned()).spawn(move || {
             let _has_ended = has_ended;
-            match runtime.block_on(async { TcpListener::from_std(self.0) }) {
-                Ok(listener) => runtime.block_on(serve(listener, switch, shutdown)),
+            match runtime.block_on(async { TcpListener::from_std(self.listener) }) {
+                Ok(listener) => runtime.block_on(serve((listener, self.tls), switch, shutdown)),
                 Err(error) => tracing::error!(%error, "the API cannot be served"),
             }
         })?;
@@ -118,7 +128,11 @@ impl ApiListener {
 }
 
 /// Accepts connections until the switch stops, then waits for the calls in flight.
-async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown: Shutdown) {
+async fn serve<W: Seams>(
+    (listener, tls): (TcpListener, Option<TlsAcceptor>),
+    switch: Arc<Switch<W>>,
+    shutdown: Shutdown,
+) {
     let limits = switch.limits.api;
     let metrics = Arc::clone(&switch.metrics.api);
     let mut door = Door::new(limits.connections_max, &metrics);
@@ -138,7 +152,19 @@ async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown
         let entered = door.enter(accepted, &switch.clock).await;
         let Some(((stream, peer), place)) = entered else { continue };
         let calls = Calls { router: router.clone(), peer, body_bytes_max: limits.body_bytes_max };
-        let connection = converse(http.clone(), stream, calls, shutdown.clone());
+        // Small answers leave at once; who cannot have that still gets them.
+        let _ = stream.set_nodelay(true);
+        let (http, tls, shutdown) = (http.clone(), tls.clone(), shutdown.clone());
+        let within = limits.request_seconds_max;
+        let connection = async move {
+            let Some(tls) = tls else { return converse(http, stream, calls, shutdown).await };
+            match timeout(within, tls.accept(stream)).await {
+                Ok(Ok(stream)) => converse(http, stream, calls, shutdown).await,
+                // What breaks is the affair of the peer.
+                Ok(Err(_)) => false,
+                Err(_) => true,
+            }
+        };
         let metrics = Arc::clone(&metrics);
         connections.spawn(async move {
             let _place = place;
@@ -181,7 +207,7 @@ impl Calls {
 /// The calls of one connection, one after the other; whether it was too slow.
 async fn converse(
     http: http1::Builder,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     calls: Calls,
     shutdown: Shutdown,
 ) -> bool {
@@ -190,8 +216,6 @@ async fn converse(
         let pieces = pieces.clone();
         move |request| calls.clone().answer(request, pieces.clone())
     });
-    // Small answers leave at once; who cannot have that still gets them.
-    let _ = stream.set_nodelay(true);
     let stream = TokioIo::new(WipingStream { stream, pieces: pieces.clone() });
     let was_too_slow = serve_calls(http.serve_connection(stream, service), shutdown).await;
     pieces.end();
@@ -199,11 +223,12 @@ async fn converse(
 }
 
 /// Serves a connection to its end; whether it was too slow. hyper's buffers are gone then.
-async fn serve_calls<S>(
-    connection: http1::Connection<TokioIo<WipingStream>, S>,
+async fn serve_calls<I, S>(
+    connection: http1::Connection<TokioIo<WipingStream<I>>, S>,
     shutdown: Shutdown,
 ) -> bool
 where
+    I: AsyncRead + AsyncWrite + Unpin,
     S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
 {
     let mut connection = std::pin::pin!(connection);

@@ -1,6 +1,7 @@
 //! The configuration: what may be set, and every limit with its unit. All mistakes of a file are
 //! reported at once, each with its line, its place and what was expected.
 
+mod api;
 mod chip;
 mod cvn;
 mod limits;
@@ -20,6 +21,7 @@ use iso_specs::toml_keys::{Keys, Mistakes, Place};
 use crate::authorization::Product;
 use crate::hsm::software::keys::read_master_key;
 use crate::place;
+pub use api::{ApiConfig, TlsFiles};
 pub use limits::{ApiLimits, DoorLimits, Limits};
 use link::Links;
 pub use link::{LinkConfig, Peers};
@@ -40,7 +42,7 @@ pub struct Config {
     /// Where metrics and health are served.
     pub admin: SocketAddr,
     /// Where the HTTP API is served, if it is.
-    pub api: Option<SocketAddr>,
+    pub api: Option<ApiConfig>,
     /// Limits of connections and requests.
     pub limits: Limits,
     /// The embedded store.
@@ -171,7 +173,8 @@ impl Config {
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
         let links = self.links.iter().map(|link| link.listen);
-        links.chain([self.admin]).chain(self.api).all(|address| address.ip().is_loopback())
+        let api = self.api.as_ref().map(|api| api.listen);
+        links.chain([self.admin]).chain(api).all(|address| address.ip().is_loopback())
     }
 
     /// The networks of all links, each once, in the order of the file.
@@ -219,7 +222,11 @@ impl<'a, 't> File<'a, 't> {
         let mut admin = keys.table("admin");
         let admin_listen = admin.as_mut().and_then(|admin| listen(admin, is_demo));
         let mut api = keys.optional_table("api");
-        let api_listen = api.as_mut().and_then(|api| listen_without_tls(api, is_demo));
+        let found = api.as_mut().and_then(|api| ApiConfig::read(api, (self.directory, is_demo)));
+        let (api_config, api_listen) = match found {
+            Some((config, place)) => (Some(config.clone()), Some((config.listen, place))),
+            None => (None, None),
+        };
         let limits = Limits::read(&mut keys.table_or_empty("limits"));
         let store = StoreConfig::read(
             &mut keys.table_or_empty("store"),
@@ -238,7 +245,7 @@ impl<'a, 't> File<'a, 't> {
             is_demo,
             master_key_file: master_key_file?,
             admin: admin_listen?.0,
-            api: api_listen.map(|(address, _)| address),
+            api: api_config,
             limits,
             store,
             log,
@@ -325,17 +332,6 @@ fn listen(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)>
         keys.mistake_of("listen", text);
     }
     Some((address, keys.place("listen")))
-}
-
-/// The same of a door whose callers send secrets: another machine could read them on their way.
-fn listen_without_tls(keys: &mut Keys<'_, '_>, is_demo: bool) -> Option<(SocketAddr, Place)> {
-    let (address, place) = listen(keys, is_demo)?;
-    if !is_demo && !address.ip().is_loopback() {
-        let text = "the API has no TLS of its own yet, so only a loopback address (127.0.0.0/8 or \
-                    ::1) is allowed: put a proxy with TLS before it";
-        keys.mistake_of("listen", text);
-    }
-    Some((address, place))
 }
 
 /// A file that a copy of the data directory does not bring along.

@@ -148,6 +148,21 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The same, that nobody but its owner can read either.
+///
+/// # Errors
+/// If others can, or as [`open_own`].
+pub fn open_secret(path: &Path) -> io::Result<File> {
+    let file = open_own(path)?;
+    match file.metadata()?.mode() & 0o077 {
+        0 => Ok(file),
+        _ => {
+            let mode = mode(&file.metadata()?);
+            Err(refused(format!("the mode is {mode:04o}; a file with a key must have mode 0600")))
+        }
+    }
+}
+
 /// Whether a file belongs to somebody who is trusted, and nobody else can write it.
 fn check_own(found: &Metadata) -> io::Result<()> {
     check_owner(found)?;

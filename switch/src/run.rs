@@ -333,7 +333,7 @@ pub async fn run(
         links.push(Listening::bind(link).await?);
     }
     let admin = AdminListener::bind(config.admin).await?;
-    let api = config.api.map(ApiListener::bind).transpose()?;
+    let api = config.api.as_ref().map(ApiListener::bind).transpose()?;
     if config.is_demo {
         let api = api.as_ref().map(ApiListener::address).transpose()?;
         demo::print_banner(&config, &links, admin.address()?, api)?;

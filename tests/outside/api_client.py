@@ -22,15 +22,20 @@ class Answer:
 class Api:
     """Calls as one API key, each on the same connection while the switch keeps it open."""
 
-    def __init__(self, switch, key=DEMO_KEY):
-        self.port, self.connection = switch.api_port(), None
+    def __init__(self, switch, key=DEMO_KEY, tls=None):
+        self.port, self.connection, self.tls = switch.api_port(), None, tls
         self.headers = {} if key is None else {"Authorization": basic(*key)}
+
+    def connect(self):
+        if self.tls is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self.tls)
 
     def call(self, method, path, body=None, **headers):
         """A body is sent as JSON; bytes are sent as they are. Names of headers are written with
         `_` for `-`."""
         if self.connection is None:
-            self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            self.connection = self.connect()
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             given.setdefault("Content-Type", "application/json")

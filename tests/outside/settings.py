@@ -14,6 +14,7 @@ listen = "127.0.0.1:{admin_port}"
 
 [api]
 listen = "127.0.0.1:0"
+{api}
 
 [limits]
 connections_max = {connections_max}
@@ -101,6 +102,7 @@ DEFAULTS = {
     "snapshot_mb": 256,
     "store": "",
     "json": "false",
+    "api": "",
     "listen": "127.0.0.1:0",
     "link_a": "",
     "dialect": "iso8583-1987-ascii",

@@ -148,7 +148,7 @@ def test_a_master_key_file_that_is_not_there_or_wrong_is_a_mistake_of_the_config
     path = switch.directory / "master.key"
     assert master_key_mistake(switch) == f"{path}: No such file or directory (os error 2)"
     switch.write_master_key(mode=0o640)
-    mode = "the mode is 0640; a master key file must have mode 0600"
+    mode = "the mode is 0640; a file with a key must have mode 0600"
     assert master_key_mistake(switch) == f"{path}: {mode}"
     digits = "a master key is 64 hexadecimal digits (AES-256)"
     for text in ("", "12" * 31, "12" * 33, "1X" * 32):

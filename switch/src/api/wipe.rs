@@ -15,7 +15,6 @@ use std::time::Duration;
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroize;
 
@@ -127,12 +126,12 @@ impl Body for HeldBody {
 }
 
 /// A connection whose pieces are wiped before each read.
-pub(super) struct WipingStream {
-    pub(super) stream: TcpStream,
+pub(super) struct WipingStream<S> {
+    pub(super) stream: S,
     pub(super) pieces: Pieces,
 }
 
-impl AsyncRead for WipingStream {
+impl<S: AsyncRead + Unpin> AsyncRead for WipingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -143,7 +142,7 @@ impl AsyncRead for WipingStream {
     }
 }
 
-impl AsyncWrite for WipingStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WipingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

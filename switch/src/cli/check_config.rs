@@ -22,8 +22,9 @@ pub(super) fn print_summary(config: &Config) -> Result<(), CliError> {
         writeln!(out, "product  {name}  BIN {bins}  currency {currency:03}")?;
     }
     writeln!(out, "admin    {}", config.admin)?;
-    if let Some(api) = config.api {
-        writeln!(out, "api      {api}")?;
+    if let Some(api) = &config.api {
+        let tls = api.tls.as_ref().map_or("", |_| "  TLS");
+        writeln!(out, "api      {}{tls}", api.listen)?;
     }
     writeln!(out, "data     {}", config.data_dir.display())?;
     let faults = match run::check_keys(config)? {

@@ -14,7 +14,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -137,12 +136,7 @@ const MASTER_KEY_FILE_BYTES_MAX: usize = 1 << 10;
 pub fn read_master_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     let file = |source| KeysError::File { path: path.to_owned(), source };
     place::check_way(path).map_err(file)?;
-    let opened = place::open_own(path).map_err(file)?;
-    let mode = opened.metadata().map_err(file)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let text = format!("the mode is {mode:04o}; a master key file must have mode 0600");
-        return Err(file(std::io::Error::other(text)));
-    }
+    let opened = place::open_secret(path).map_err(file)?;
     // Room for all of it: a text that grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(MASTER_KEY_FILE_BYTES_MAX + 1));
     opened.take(MASTER_KEY_FILE_BYTES_MAX as u64).read_to_string(&mut text).map_err(file)?;
