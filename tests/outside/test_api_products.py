@@ -483,6 +483,7 @@ def test_below_ftpam_a_changed_pin_is_not_needed(switch, spelling):
         assert (at.reason, told(at)[2]) == ("1809", None)
         below = link.ask(chip.request(amount=4999, pin=FAILED))
         assert (below.code, told(below)[2]) == ("00", chip.pin_change(NEW_PIN))
+    assert switch.terminate() == 0
     assert switch.log().count("offline PIN bypassed") == 1
 
 

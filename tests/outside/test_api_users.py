@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from api_client import Api
@@ -158,6 +159,50 @@ def test_a_wrong_question_for_a_list_is_refused(api):
         api.refused(400, "invalid_request", "GET", f"/users?{wrong}")
     api.refused(400, "invalid_field", "GET", "/users?after=nobody-has-this")
     api.refused(400, "invalid_request", "POST", "/users?show=1", {})
+
+
+def at_once(shared, call, count=16):
+    """Answers of the same call, each by a client of its own, at the same time."""
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(lambda number: call(Api(shared), number), range(count)))
+
+
+def test_the_same_call_many_times_at_once_makes_one_user(shared):
+    sent = {"token": "raced", "city": "Rome"}
+    answers = at_once(shared, lambda api, _: api.post("/users", sent))
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.headers["ETag"] for answer in answers}) == 1
+    others = at_once(shared, lambda api, number: api.post(
+        "/users", {"token": "raced-by-others", "city": str(number)}))
+    assert sorted(answer.status for answer in others) == [201] + [409] * 15
+
+
+def test_of_changes_bound_to_one_version_one_is_made(shared):
+    version = Api(shared).post("/users", {"token": "contended"}).headers["ETag"]
+    answers = at_once(shared, lambda api, number: api.put(
+        "/users/contended", {"city": str(number)}, If_Match=version))
+    assert sorted(answer.status for answer in answers) == [200] + [412] * 15
+    (made,) = [answer.json for answer in answers if answer.status == 200]
+    assert Api(shared).done("GET", "/users/contended") == made
+    # Without a version none is lost: each changes what it names.
+    at_once(shared, lambda api, number: api.done(
+        "PUT", "/users/contended", {("city", "phone", "company", "state")[number % 4]: "1"}))
+    user = Api(shared).done("GET", "/users/contended")
+    assert [user[name] for name in ("city", "phone", "company", "state")] == ["1"] * 4
+
+
+def test_a_user_has_a_largest_size(api):
+    metadata = {f"name-{number}": "x" * 200 for number in range(100)}
+    problem = api.refused(413, "limit_reached", "POST", "/users", {"metadata": metadata})
+    assert "document_bytes_max" in problem["detail"]
+
+
+def test_any_path_is_answered_with_a_problem(api):
+    for path in ["/users/%ff", "/users/a%2Fb", "/users/" + "x" * 300, "/users/%00",
+                 "/cardproducts/%ff", "/cardproducts/" + "x" * 300]:
+        answer = api.get(path)
+        assert 400 <= answer.status < 500, (path, answer)
+        assert answer.headers["Content-Type"] == "application/problem+json", (path, answer)
 
 
 def test_scopes(api, shared):

@@ -223,7 +223,7 @@ def test_no_audit_line_is_lost_in_a_flood_of_transactions_on_a_slow_pipe(slow_lo
     slow_log.reader.join(STOP_SECONDS)
     text = slow_log.log()
     lines = audit_lines(text)[before:]
-    for audited in [("activate", CARD_1.token, "true"), ("set-pin", CARD_4.token, "true")]:
+    for audited in [("transition", CARD_1.token, "true"), ("set-pin", CARD_4.token, "true")]:
         assert lines.count(audited) == done + 3
     # The flood was one: some of its lines were dropped, and the others are whole.
     assert 0 < dropped < FLOOD and len(transactions(text)) == FLOOD - dropped

@@ -10,6 +10,9 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::issuing::{Code, Refused};
 
+/// Of the answer to a call that is refused.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
 /// Why a call is refused.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -292,7 +295,7 @@ impl IntoResponse for Problem {
             errors: &errors,
         };
         let mut response = (status, Json(body)).into_response();
-        let kind = HeaderValue::from_static("application/problem+json");
+        let kind = HeaderValue::from_static(MEDIA_TYPE);
         response.headers_mut().insert(CONTENT_TYPE, kind);
         for (name, value) in headers {
             response.headers_mut().append(name, value);

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
-use super::problem::{Door, Problem};
+use super::problem::{self, Door, Problem};
 use crate::cards::Pan;
 use crate::clock::Clock;
 use crate::switch::Seams;
@@ -63,6 +63,11 @@ pub(super) async fn call<W: Seams>(
         let text = "it could not be done, and the log of the switch says why";
         Problem::new(Door::Internal, text).into_response()
     });
+    if response.status() == StatusCode::BAD_REQUEST && !is_problem(&response) {
+        // The framework's own answer, where a token in the path cannot be read.
+        let text = "the path has a part that is not UTF-8";
+        response = Problem::new(Door::InvalidRequest, text).into_response();
+    }
     let took = clock.monotonic().saturating_sub(begun);
     account(&api, &method, route.as_ref(), response.status(), (&id, took));
     let headers = response.headers_mut();
@@ -70,6 +75,11 @@ pub(super) async fn call<W: Seams>(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+fn is_problem(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes() == problem::MEDIA_TYPE.as_bytes())
 }
 
 fn account<W: Seams>(

@@ -76,21 +76,16 @@ impl CardState {
         self
     }
 
-    /// The card in use again where its PIN retry limit was reached, and the places of the plastics
-    /// that are.
+    /// The card with each plastic in use again whose PIN retry limit was reached, and their places.
     #[must_use]
     pub fn without_pin_suspension(&self, now: Timestamp) -> (CardState, Vec<usize>) {
-        let is_suspended = |plastic: &Plastic| {
-            plastic.status == CardStatus::Suspended
-                && plastic.status_reason == StatusReason::PIN_RETRY_LIMIT
-        };
-        let places = self.plastics.iter().enumerate();
-        let places: Vec<usize> =
-            places.filter(|(_, it)| is_suspended(it)).map(|(place, _)| place).collect();
-        let card = places
-            .iter()
-            .fold(self.clone(), |card, place| card.activated(*place, StatusReason::REQUESTED, now));
-        (card, places)
+        let reached = (CardStatus::Suspended, StatusReason::PIN_RETRY_LIMIT);
+        let plastics = self.plastics.iter().enumerate();
+        let places = plastics.filter(|(_, it)| (it.status, it.status_reason) == reached);
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        let activate =
+            |card: CardState, place: &usize| card.activated(*place, StatusReason::REQUESTED, now);
+        (places.iter().fold(self.clone(), activate), places)
     }
 
     /// The card with the plastic at this place in another state. With one that is terminated, the
@@ -499,11 +494,8 @@ mod tests {
         }
         // Or of all that were suspended for that.
         let (lifted, places) = after.without_pin_suspension(now);
-        let mut wanted = wanted.to_vec();
-        (wanted[0], wanted[5]) = ((Active, 1), (Active, 1));
-        assert_eq!((states(&lifted), places, lifted.pin.tries), (wanted, vec![0, 5], 0));
-        let (same, none) = before.without_pin_suspension(now);
-        assert_eq!((same, none), (before, vec![]));
+        assert_eq!((places, lifted.pin.tries, states(&lifted)[0]), (vec![0, 5], 0, (Active, 1)));
+        assert_eq!(lifted.without_pin_suspension(now), (lifted, vec![]));
     }
 
     /// A card whose PIN was just set, with plastics that were produced so and are not activated;

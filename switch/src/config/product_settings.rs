@@ -290,11 +290,15 @@ fn parameters_of(node: &Node<'_>) -> Value {
 
 fn without_null(settings: &Map<String, Value>) -> Map<String, Value> {
     let given = settings.iter().filter(|(_, value)| !value.is_null());
-    let inner = given.map(|(key, value)| match value {
-        Value::Object(inner) => (key.clone(), Value::Object(without_null(inner))),
-        value => (key.clone(), value.clone()),
-    });
-    inner.collect()
+    given.map(|(key, value)| (key.clone(), value_without_null(value))).collect()
+}
+
+fn value_without_null(value: &Value) -> Value {
+    match value {
+        Value::Object(inner) => Value::Object(without_null(inner)),
+        Value::Array(items) => Value::Array(items.iter().map(value_without_null).collect()),
+        value => value.clone(),
+    }
 }
 
 fn value_of(node: &Node<'_>) -> Value {
@@ -317,6 +321,7 @@ fn value_of(node: &Node<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authorization::issuance::{FirstPin, InitialStatuses, Parameters, Region};
     use crate::config::Config;
 
     #[test]
@@ -432,6 +437,39 @@ mod tests {
         assert_eq!(of_toml, of_json);
         let chip = of_toml.product("one", 1).unwrap().chip.unwrap();
         assert_eq!((chip.ftpam, chip.ftpdy, chip.offline_pin), (Some(50), Some(3), true));
+    }
+
+    /// R138, R142, R143: FTPDY and OFPBE in days; OFPBE is 7 where nothing is said, and FTPDY 0 is
+    /// none.
+    #[test]
+    fn days_of_a_change() {
+        let days = |more: &str| {
+            let product = settings(&chip(more)).product("one", 1).unwrap();
+            (product.chip.as_ref().and_then(|it| it.ftpdy), product.retention().ofpbe)
+        };
+        assert_eq!(days(r#""parameters": {"FTPDY": 3, "OFPBE": "30"}"#), (Some(3), 30));
+        assert_eq!(days(r#""parameters": {"FTPDY": "0"}"#), (None, 7));
+        assert_eq!(days(r#""parameters": {"EMVOP": "Y"}"#), (None, 7));
+    }
+
+    /// R144, R145, R146, R149, R151: what is said of PINs and statuses of new cards.
+    #[test]
+    fn parameters_of_issuance() {
+        let of = |more: &str| settings(&chip(more)).product("one", 1).unwrap().issuance;
+        assert_eq!(of(r#""pin_viewable": true"#).parameters, None);
+        let none = of(r#""parameters": {}"#).parameters.unwrap();
+        assert_eq!(none, Parameters::default());
+        let all =
+            of(r#""region": "MX", "parameters": {"EMBFL": "PINBLOCK", "KPPIN": "Y", "SRPEL": "Y",
+               "CASPO": "mobile_phone", "XAACT": "YNX"}"#);
+        let expected = Parameters {
+            embosses_pin_block: true,
+            keeps_pin: true,
+            draws_pin_of_replacement: true,
+            first_pin: Some(FirstPin::MobilePhone),
+            initial: Some(InitialStatuses { account: *b"YN", card: b'X' }),
+        };
+        assert_eq!((all.parameters, all.region), (Some(expected), Some(Region::MEXICO)));
     }
 
     #[test]
