@@ -60,8 +60,8 @@ pub(super) async fn of_transition<W: Seams, T>(
     let reason = asked.and_then(|asked| asked.reason.as_ref()).map(ToString::to_string);
     let refused = done.as_ref().err().map(tracing::field::display);
     tracing::info!(
-        target: "audit", action = "transition", token, state, channel, reason_code, reason,
-        done = done.is_ok(), %actor, refused
+        target: "audit", action = "transition", token, done = done.is_ok(), state, channel,
+        reason_code, reason, %actor, refused
     );
     done
 }
