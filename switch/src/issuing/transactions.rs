@@ -1,5 +1,5 @@
-//! Transactions as the API shows them, with the names of Marqeta's transaction, and with the reasons
-//! of the switch.
+//! Transactions as the API shows them, with the names of Marqeta's transaction, and with the
+//! reasons of the switch.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
