@@ -693,3 +693,33 @@ def test_no_pin_is_in_a_log_or_in_the_data(switch, api):
     files = [path.read_bytes() for path in switch.data.rglob("*") if path.is_file()]
     for pin in pins:
         assert pin not in text and not any(pin.encode() in data for data in files)
+
+
+# A card that was reissued.
+
+
+def test_a_plastic_is_a_card_and_the_pin_is_of_both(switch, api):
+    """R93: scenario A: the reissue sets the counter to zero, then the cardholder chooses a PIN."""
+    api.done("POST", "/cardproducts", {
+        "name": "Reissues", "start_date": "2026-01-01", "token": "reissues", "active": True,
+        "bins": ["476136"], "currency": "978", "pin_viewable": True,
+    })
+    user = api.done("POST", "/users", {})["token"]
+    form = {"card_product_token": "reissues", "user_token": user}
+    old = Card(api.done("POST", "/cards", form)["token"], "", "")
+    move(switch, "ACTIVE", old)
+    set_pin(api, NEW_PIN, old)
+    assert [verified(api, OTHER_PIN, old) for _ in range(3)] == ["1809", "1809", "1872"]
+    form["reissue_pan_from_card_token"] = old.token
+    new = Card(api.done("POST", "/cards", form)["token"], "", "")
+    # Neither is in use: the one is suspended, and the other not active yet.
+    assert verified(api, NEW_PIN, old) == "1872" and verified(api, NEW_PIN, new) == "1025"
+    assert switch.show(new.token)["pin_try_counter"] == 0
+    of_old, of_new = control(api, old), control(api, new)
+    move(switch, "ACTIVE", new)
+    body = {"control_token": of_old, "pin": THIRD_PIN}
+    api.refused(409, "card_terminated", "PUT", "/pins", body)
+    assert set_with(api, of_new, THIRD_PIN).status == 204
+    assert verified(api, THIRD_PIN, new) == "0000" and verified(api, THIRD_PIN, old) == "1004"
+    assert revealed(api, new) == THIRD_PIN
+    assert events(api, "cardactions.pin.changed")[-1]["card_token"] == new.token

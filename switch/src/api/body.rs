@@ -100,8 +100,8 @@ fn not_json() -> Problem {
     Problem::new(Door::InvalidJson, "the body is not one JSON document")
 }
 
-/// The place of a mistake as a JSON pointer (RFC 6901), up to a name that is none of ours: ours have
-/// letters and `_`, and another may be anything.
+/// The place of a mistake as a JSON pointer (RFC 6901), up to a name that is none of ours: ours
+/// have letters and `_`, and another may be anything.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
     let mut pointer = String::new();

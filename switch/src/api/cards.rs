@@ -32,7 +32,7 @@ const LIST: ListOf = ListOf { count: 5, sorts: issued_card::SORTS, sort_by: "-la
     path = "/cards",
     tag = "cards",
     params(("show_pan" = Option<bool>, Query,
-            description = "Whether the answer has the whole PAN, for which the key needs pan:read.")),
+            description = "Whether the answer has the whole PAN: the key needs pan:read for it.")),
     request_body = IssueForm,
     responses(
         (status = 201, description = "The card.", body = IssuedCard,

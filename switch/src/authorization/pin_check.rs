@@ -12,13 +12,13 @@ use crate::clock::Timestamp;
 use crate::hsm::PinReference;
 use crate::outcome::PinOutcome;
 
-/// What the PIN is compared with, or the decision where that need not be known. The plastic is the
-/// one that a request stands for which names none.
+/// What the PIN is compared with, or the decision where that need not be known, by the state of the
+/// plastic at this place.
 ///
 /// # Errors
 /// The decision.
 pub fn required_pin_check(
-    card: &CardState,
+    (card, plastic): (&CardState, usize),
     product: &Product,
     now: Timestamp,
 ) -> Result<PinReference, Box<Decision>> {
@@ -28,8 +28,9 @@ pub fn required_pin_check(
     if !product.is_known() {
         return Err(decided(Reason::FunctionNotSupported, Finding::ProductUnknown));
     }
-    let (_, plastic) = card
-        .plastic(None, None)
+    let plastic = card
+        .plastics
+        .get(plastic)
         .ok_or_else(|| decided(Reason::ExpiredCard, Finding::NoSuchPlastic))?;
     card_status::of_plastic(plastic, product, now)
         .map_err(|(reason, finding)| decided(reason, finding))?;
@@ -73,7 +74,7 @@ mod tests {
     }
 
     fn decided(card: &CardState) -> Reason {
-        required_pin_check(card, &product(), now()).unwrap_err().reason
+        required_pin_check((card, 0), &product(), now()).unwrap_err().reason
     }
 
     #[test]
@@ -94,10 +95,10 @@ mod tests {
             assert_eq!(decided(&over), Reason::ExpiredCard, "{status:?}");
         }
         let active = card(CardStatus::Active, none);
-        assert_eq!(required_pin_check(&active, &product(), now()), Ok(REFERENCE));
+        assert_eq!(required_pin_check((&active, 0), &product(), now()), Ok(REFERENCE));
         let without = CardState::new(active.plastics[0].clone());
         assert_eq!(decided(&without), Reason::PinRequired);
-        let unknown = required_pin_check(&active, &Product::unknown("x"), now()).unwrap_err();
+        let unknown = required_pin_check((&active, 0), &Product::unknown("x"), now()).unwrap_err();
         assert_eq!(unknown.reason, Reason::FunctionNotSupported);
     }
 

@@ -68,8 +68,8 @@ pub struct IssuedCard {
     /// PAN sequence number.
     #[schema(pattern = "^[0-9]{2}$")]
     pub pan_sequence_number: String,
-    /// What the switch believes that the chip holds: in_sync, pending, sent, failed or expired, with
-    /// the change.
+    /// What the switch believes that the chip holds: in_sync, pending, sent, failed or expired,
+    /// with the change.
     pub chip_sync: String,
     /// When it was made, RFC 3339 in UTC; empty for a card of the command line.
     pub created_time: String,
@@ -229,8 +229,8 @@ pub async fn show_pan<W: Seams>(
     audit::of_card(switch, actor, ("show-pan", token), shown.await).await
 }
 
-/// The plastic in use of the card with this PAN: the newest that is active, or that says most of why
-/// none is.
+/// The plastic in use of the card with this PAN: the newest that is active, or that says most of
+/// why none is.
 ///
 /// # Errors
 /// [`Refused::NoSuchCard`], or it cannot be read.

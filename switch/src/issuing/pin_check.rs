@@ -4,8 +4,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::change::{as_it_counts, event, load};
+use super::change::{as_it_counts, event, load, place};
 use super::pin_control::Admit;
+use super::views::ResponseView;
 use super::{Refused, audit};
 use crate::authorization::{Decision, Reason, decide_pin_check, required_pin_check};
 use crate::cache::Card;
@@ -24,22 +25,6 @@ pub struct PinCheckView {
     pub response: ResponseView,
 }
 
-/// What came out, as a code and in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ResponseView {
-    /// Four digits: 0000 for a right PIN, 1809 for a wrong one, 1872 from the last wrong one on.
-    #[schema(pattern = "^[0-9]{4}$")]
-    pub code: &'static str,
-    /// The same in words.
-    pub memo: &'static str,
-}
-
-impl ResponseView {
-    fn of(reason: Reason) -> ResponseView {
-        ResponseView { code: reason.code(), memo: reason.memo() }
-    }
-}
-
 /// What the HSM said: of use only while PIN and product are the same.
 struct Known {
     /// Versions of the product's rules and of the PIN.
@@ -48,8 +33,8 @@ struct Known {
     outcome: PinOutcome,
 }
 
-/// Checks a PIN of a card: the counter, the suspension and the order of checks are those of a
-/// transaction. That a door could not read the PIN is in the audit too.
+/// Checks a PIN of the plastic with this token: the counter, the suspension and the order of checks
+/// are those of a transaction. That a door could not read the PIN is in the audit too.
 ///
 /// # Errors
 /// Why nobody knows: then nothing is counted.
@@ -91,10 +76,11 @@ async fn verify_unaudited<W: Seams>(
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let (counts, ended) = as_it_counts(switch, &card);
-        let decision = decide(switch, &counts, pin, &mut known).await?;
+        let plastic = place(&counts.state, token);
+        let decision = decide(switch, (&counts, plastic), pin, &mut known).await?;
         let suspended: Vec<usize> = decision.suspended(&counts.state).collect();
         let after = decision.change.as_ref().unwrap_or(&counts.state);
-        let verified = (EventKind::PinVerified, after.current());
+        let verified = (EventKind::PinVerified, plastic);
         let suspensions = suspended.iter().map(|place| (EventKind::StateSuspended, *place));
         let kinds = ended.iter().copied().chain([verified]).chain(suspensions);
         let events: Events = kinds.map(|about| event(switch, actor, &card, about, after)).collect();
@@ -121,12 +107,12 @@ async fn verify_unaudited<W: Seams>(
 /// The decision on a card as it is now.
 async fn decide<W: Seams>(
     switch: &Switch<W>,
-    card: &Card,
+    (card, plastic): (&Card, usize),
     pin: &ClearPin,
     known: &mut Option<Known>,
 ) -> Result<Decision, Refused> {
     let (state, product) = (&*card.state, &*card.product);
-    let reference = match required_pin_check(state, product, switch.clock.now()) {
+    let reference = match required_pin_check((state, plastic), product, switch.clock.now()) {
         Ok(reference) => reference,
         Err(decision) => return Ok(*decision),
     };

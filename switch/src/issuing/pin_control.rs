@@ -1,5 +1,6 @@
 //! Control tokens: whoever has one may set, or see, the PIN of one card, for a while and once. Only
-//! a keyed digest of it is kept. The newest of a card and purpose ends the one before.
+//! a keyed digest of it is kept. The newest of a card and purpose ends the one before. A card is a
+//! plastic here, as everywhere on the API: one that is reissued has a token of its own.
 //!
 //! A token is 36 characters: 27 bytes as base64url without padding. They are
 //!
@@ -21,7 +22,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::change::{event, load};
+use super::change::{event, load, place, token_of};
 use super::{Refused, audit};
 use crate::cards::{CardKey, CardStatus};
 use crate::clock::{Clock, Timestamp};
@@ -99,10 +100,11 @@ struct Token(Zeroizing<[u8; TOKEN_BYTES]>);
 impl Token {
     fn new(
         vault: &DocumentVault,
-        (key, purpose): (&CardKey, Purpose),
+        (key, card_token, purpose): (&CardKey, &str, Purpose),
         ends: Timestamp,
     ) -> Result<Token, Refused> {
-        let place = vault.digest(DIGEST_OF_PLACE, &[&key.0, purpose.name().as_bytes()].concat());
+        let about = [&key.0, purpose.name().as_bytes(), b" ", card_token.as_bytes()].concat();
+        let place = vault.digest(DIGEST_OF_PLACE, &about);
         let ends = u32::try_from(ends.seconds()).unwrap_or(u32::MAX).to_be_bytes();
         let random = Zeroizing::new(random::bytes::<8>().map_err(Refused::Sealing)?);
         let body = place.iter().take(8).chain(&ends).chain(&*random);
@@ -172,16 +174,17 @@ async fn create_unaudited<W: Seams>(
     admit(&load(switch, card_token).await?.entry.identity.token)?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, card_token).await?;
-        let (key, plastic) = (card.entry.identity.key, card.state.current());
+        let (key, plastic) = (card.entry.identity.key, place(&card.state, card_token));
+        let own = token_of(&card, plastic);
         if card.state.plastics.get(plastic).is_none_or(|it| it.status == CardStatus::Terminated) {
             return Err(Refused::CardTerminated);
         }
         let ends = switch.clock.now().seconds().saturating_add(purpose.seconds());
         let ends = Timestamp::from_seconds(ends);
-        let token = Token::new(vault, (&key, purpose), ends)?;
+        let token = Token::new(vault, (&key, own, purpose), ends)?;
         let before = switch.store.document(DocumentKind::PinControl, &token.place()).await?;
         let stored = Stored {
-            card_token: card.entry.identity.token.to_string(),
+            card_token: own.to_owned(),
             card_key: key.0,
             purpose,
             digest: token.digest(vault),
@@ -253,7 +256,7 @@ impl Stored {
 }
 
 impl Control {
-    /// The card that it is of.
+    /// Token of the plastic that it is of.
     pub(super) fn card_token(&self) -> &str {
         &self.stored.card_token
     }
@@ -296,7 +299,7 @@ mod tests {
         let vaults = [1, 3].map(|key| PanVault::new(&[key; 32], &[2; 32]).unwrap().documents);
         let [vault, other] = &vaults;
         let (key, ends) = (CardKey([7; 16]), Timestamp::from_seconds(1_800_000_000));
-        let made = |purpose| Token::new(vault, (&key, purpose), ends).unwrap();
+        let made = |purpose| Token::new(vault, (&key, "card", purpose), ends).unwrap();
         let (set, again, reveal) =
             (made(Purpose::SetPin), made(Purpose::SetPin), made(Purpose::RevealPin));
         assert_eq!(set.place(), again.place());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::card_details::{self, CardDetails, PinStatus};
-use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load};
+use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load, place};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{CardView, Refused, audit, views};
 use crate::authorization::Product;
@@ -64,7 +64,7 @@ async fn set_unaudited<W: Seams>(
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
     if let Some(control) = control {
-        check_control(control, &card)?;
+        check_control(control, &card, token)?;
         if is_weak(pin, pan.digits()) {
             control.count_weak_pin(switch).await?;
             return Err(Refused::WeakPin);
@@ -82,7 +82,7 @@ async fn set_unaudited<W: Seams>(
         if !Arc::ptr_eq(&card.product, product) {
             return Err(Refused::ProductChanged);
         }
-        if control.is_some() && is_terminated(&card.state) {
+        if control.is_some() && is_terminated(&card.state, token) {
             return Err(Refused::CardTerminated);
         }
         let AcceptedPin { reference, kept } = &accepted;
@@ -95,7 +95,8 @@ async fn set_unaudited<W: Seams>(
             true => state.without_pin_suspension(now),
             false => (state, Vec::new()),
         };
-        let change = Change { plastic: state.current(), state, event: Some(EventKind::PinChanged) };
+        let plastic = place(&state, token);
+        let change = Change { plastic, state, event: Some(EventKind::PinChanged) };
         Ok((change, Beside { pin: kept.clone(), reinstated, documents: documents.clone() }))
     })
     .await
@@ -136,15 +137,17 @@ pub async fn set_by_control<W: Seams>(
 }
 
 /// Whether a PIN may be set on this card by a control token.
-fn check_control(control: &Control, card: &Card) -> Result<(), Refused> {
+fn check_control(control: &Control, card: &Card, token: &str) -> Result<(), Refused> {
     if !control.is_of(&card.entry.identity.key) {
         return Err(Refused::ControlUsed);
     }
-    if is_terminated(&card.state) { Err(Refused::CardTerminated) } else { Ok(()) }
+    if is_terminated(&card.state, token) { Err(Refused::CardTerminated) } else { Ok(()) }
 }
 
-fn is_terminated(state: &CardState) -> bool {
-    state.plastics.iter().all(|plastic| plastic.status == CardStatus::Terminated)
+/// Whether the plastic with this token is.
+fn is_terminated(state: &CardState, token: &str) -> bool {
+    let plastic = state.plastics.get(place(state, token));
+    plastic.is_none_or(|plastic| plastic.status == CardStatus::Terminated)
 }
 
 /// What a set makes of what is known of the card besides: its `pin_status` goes from W to S, in the

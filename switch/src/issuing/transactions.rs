@@ -1,5 +1,5 @@
-//! Transactions as the API shows them, with the names of Marqeta's transaction, and with the reasons
-//! of the switch.
+//! Transactions as the API shows them, with the names of Marqeta's transaction, and with the
+//! reasons of the switch.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::change;
 use super::listing::Listed;
+use super::views::ResponseView;
 use super::{Refused, audit, card_details};
 use crate::authorization::currency;
 use crate::authorization::{Money, Reason};
@@ -65,16 +66,6 @@ impl TransactionState {
             _ => TransactionState::Declined,
         }
     }
-}
-
-/// Why a transaction came out as it did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ResponseView {
-    /// Four digits: 0000 is an approval, 1809 an invalid PIN, 1872 the PIN try limit.
-    #[schema(pattern = "^[0-9]{4}$")]
-    pub code: String,
-    /// The same in words.
-    pub memo: String,
 }
 
 /// Who sent a transaction.
@@ -274,10 +265,7 @@ async fn view<W: Seams>(
         token: id.to_string(),
         kind: kind(record),
         state: TransactionState::of(record),
-        response: ResponseView {
-            code: record.answer.reason.code().to_owned(),
-            memo: record.answer.reason.memo().to_owned(),
-        },
+        response: ResponseView::of(record.answer.reason),
         trail: record.trail.iter().map(ToString::to_string).collect(),
         card_token: card,
         acting_user_token: user.clone(),

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::change::{event, load};
+use super::change::{self, event, load};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
 use crate::cache::Card;
@@ -201,7 +201,8 @@ async fn reveal_unaudited<W: Seams>(
     for _ in 0..crate::store::COMMIT_ATTEMPTS_MAX {
         let control = pin_control::find(switch, Purpose::RevealPin, token).await?;
         let (card, pin) = open(switch, &control).await?;
-        let about = (EventKind::PinViewed, card.state.current());
+        let plastic = change::place(&card.state, control.card_token());
+        let about = (EventKind::PinViewed, plastic);
         let told = event(switch, actor, &card, about, &card.state);
         let told = Event { verified_by: Some(method), ..told };
         let commit = Commit {
@@ -229,7 +230,8 @@ async fn open<W: Seams>(
     if !control.is_of(&identity.key) {
         return Err(Refused::ControlUsed);
     }
-    match card.state.plastics.get(card.state.current()).map(|plastic| plastic.status) {
+    let plastic = change::place(&card.state, control.card_token());
+    match card.state.plastics.get(plastic).map(|plastic| plastic.status) {
         Some(CardStatus::Active | CardStatus::Suspended) => {}
         Some(CardStatus::Terminated) | None => return Err(Refused::CardTerminated),
         Some(CardStatus::Unactivated | CardStatus::Limited) => return Err(Refused::PinNotShown),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::change;
+use crate::authorization::Reason;
 use crate::cache::Card;
 use crate::cards::Plastic;
 use crate::cards::card::CardIdentity;
@@ -107,6 +108,22 @@ pub struct TransactionView {
     pub cryptogram: Option<String>,
     /// Why, step by step.
     pub trail: Vec<String>,
+}
+
+/// Why a transaction, or a check of a PIN outside one, came out as it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ResponseView {
+    /// Four digits: 0000 is an approval, 1809 an invalid PIN, 1872 the PIN try limit.
+    #[schema(pattern = "^[0-9]{4}$")]
+    pub code: &'static str,
+    /// The same in words.
+    pub memo: &'static str,
+}
+
+impl ResponseView {
+    pub(super) const fn of(reason: Reason) -> ResponseView {
+        ResponseView { code: reason.code(), memo: reason.memo() }
+    }
 }
 
 impl TransactionView {
