@@ -40,15 +40,6 @@ impl CardState {
         CardState { version: 0, pin: OnlinePin::default(), plastics: smallvec![plastic] }
     }
 
-    /// The place of the plastic that stands for the card where a call names no other: the newest
-    /// that is not TERMINATED; if all are, the newest.
-    #[must_use]
-    pub fn current(&self) -> usize {
-        let is_alive = |plastic: &Plastic| plastic.status != CardStatus::Terminated;
-        let newest = self.plastics.len().saturating_sub(1);
-        self.plastics.iter().rposition(is_alive).unwrap_or(newest)
-    }
-
     /// The card with the plastic at this place made active: the counter starts at zero, the PIN
     /// stays, and so does the suspension of any other plastic.
     #[must_use]
@@ -455,19 +446,6 @@ mod tests {
         ] {
             let card = reissued(states).suspended_for_pin_tries();
             assert_eq!(card.plastic(None, None).map(|(place, _)| place), Some(place), "{states:?}");
-        }
-    }
-
-    #[test]
-    fn the_card_stands_for_its_newest_plastic_that_is_not_terminated() {
-        use CardStatus::{Active, Terminated, Unactivated};
-        for (states, place) in [
-            (&[Active][..], 0),
-            (&[Active, Unactivated], 1),
-            (&[Active, Terminated], 0),
-            (&[Terminated, Terminated], 1),
-        ] {
-            assert_eq!(reissued(states).current(), place, "{states:?}");
         }
     }
 

@@ -190,7 +190,7 @@ pub async fn unblock<W: Seams>(
         }
         let state = card.state.with_unblock(now).ok_or(Refused::CardTerminated)?;
         let event = Some(EventKind::PinUnblockQueued);
-        Ok(Change { plastic: state.current(), state, event })
+        Ok(Change { plastic: place(&state, token), state, event })
     });
     let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
     Ok(views::card(switch, &card, token))

@@ -433,8 +433,8 @@ impl Shared {
         }
         if let Some(card) = self.cards.load(&event.card) {
             event.card_token = card.entry.identity.token.clone();
-            let plastic = card.state.plastics.get(card.state.current());
-            event.expiry = plastic.map(|plastic| plastic.expiry);
+            // Cards had one plastic then.
+            event.expiry = card.state.plastics.first().map(|plastic| plastic.expiry);
         }
         if let Some((masked_pan, network)) = cause {
             (event.masked_pan, event.actor) = (masked_pan, Actor::network(network));

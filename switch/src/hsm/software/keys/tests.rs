@@ -1,5 +1,7 @@
 //! What the key directory takes, keeps and refuses.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn open(directory: &tempfile::TempDir, byte: u8) -> Result<Keys, KeysError> {
