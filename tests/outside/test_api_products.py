@@ -516,6 +516,29 @@ def test_without_emvop_the_pin_is_verified_online_only(switch):
         assert switch.command("card", "unblock", card.token).returncode == 1
 
 
+def test_kppin_keeps_the_pin_of_a_card_that_is_reissued(switch):
+    """R144, R145: KPPIN=Y keeps the PIN; with Galileo's other parameters alone it ends with the
+    activation of the new card."""
+    api = Api(switch)
+    api.done("POST", "/users", {"token": "ada"})
+    for name, parameters, keeps in [
+        ("keeps", {"KPPIN": "Y"}, True), ("ends", {"KPPIN": "N"}, False),
+        ("unset", {"OFPBE": 7}, False),
+    ]:
+        create(api, name, CHIP | {"parameters": parameters})
+        form = {"card_product_token": name, "user_token": "ada"}
+        card = api.done("POST", "/cards", form)["token"]
+        control = api.done("POST", "/pins/controltoken", {"card_token": card})["control_token"]
+        api.done("PUT", "/pins", {"control_token": control, "pin": "9246"})
+        move = {"state": "ACTIVE", "channel": "API"}
+        api.done("POST", "/cardtransitions", move | {"card_token": card})
+        new = api.done("POST", "/cards", form | {"reissue_pan_from_card_token": card})["token"]
+        api.done("POST", "/cardtransitions", move | {"card_token": new})
+        assert api.done("GET", f"/cards/{new}")["pin_is_set"] is keeps
+        verified = api.done("POST", "/pins/verify", {"card_token": new, "pin": "9246"})
+        assert verified["response"]["code"] == ("0000" if keeps else "1012")
+
+
 def test_mexico_unblocks_the_chip_at_an_atm(switch):
     """R127: unlock at an ATM with the right PIN, in Mexico only."""
     for region, unblocks in [("US", False), ("MX", True)]:

@@ -23,7 +23,8 @@ const COUNT: usize = 100;
     path = "/events",
     tag = "events",
     params(
-        ("after" = Option<String>, Query, description = "After the event of this id."),
+        ("after" = Option<String>, Query, pattern = "^[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{2}$",
+         description = "After the event of this id."),
         ("count" = Option<usize>, Query, minimum = 1, maximum = 1000,
          description = "How many at most; 100 if left out."),
     ),

@@ -84,6 +84,7 @@ fn description() -> OpenApi {
     );
     let components = Components::builder()
         .schema_from::<problem::Body<'_>>()
+        .schema_from::<problem::Mistake>()
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
     openapi.components = Some(components.build());

@@ -21,9 +21,10 @@ use crate::store::page::PAGE_ITEMS_MAX;
 use crate::store::{Changed, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
 
-/// Makes [`Scope`] of a table with a line for each.
+/// Makes [`Scope`] of a table with a line for each. A name is a `tt`: utoipa does not see into a
+/// `literal`, and would describe the names of the variants.
 macro_rules! scopes {
-    ($($(#[$doc:meta])* $scope:ident = $name:literal;)*) => {
+    ($($(#[$doc:meta])* $scope:ident = $name:tt;)*) => {
         /// What a key may do.
         #[derive(
             Clone,

@@ -34,12 +34,15 @@ pub struct EventView {
     pub transaction: Option<TransactionView>,
 }
 
-/// What an event tells of a card.
+/// What an event tells of a card. It is described as if each could be left out: a transaction has
+/// none of it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CardEventView {
     /// Who did it: the way, and the name.
+    #[schema(required = false)]
     pub actor: ActorView,
     /// Token of the plastic that it is about: the card's, unless it has one of its own.
+    #[schema(required = false)]
     pub card_token: String,
     /// Its state before; nothing of a new card.
     pub before: Option<StateView>,
@@ -48,10 +51,12 @@ pub struct CardEventView {
     /// The transaction that caused it.
     pub transaction_id: Option<String>,
     /// First six digits, six underscores, last four.
+    #[schema(required = false)]
     pub pan: String,
     /// YYMM of the plastic.
     pub expiration: Option<String>,
     /// Whether it has a PIN.
+    #[schema(required = false)]
     pub pin_is_set: bool,
     /// How the cardholder was verified who has seen the PIN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
