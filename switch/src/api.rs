@@ -16,6 +16,7 @@ mod problem;
 mod products;
 mod query;
 mod router;
+mod simulate;
 mod transactions;
 mod transitions;
 mod users;
@@ -42,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::clock::Clock;
+use crate::issuing::simulate::Simulator;
 use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
@@ -54,6 +57,7 @@ struct Api<W: Seams> {
     switch: Arc<Switch<W>>,
     limits: CallLimits,
     request_ids: RequestIds,
+    simulator: Simulator,
 }
 
 /// The OpenAPI 3.1 description of all routes, as indented JSON.
@@ -98,6 +102,8 @@ impl ApiListener {
         shutdown: &Shutdown,
     ) -> io::Result<CancellationToken> {
         let threads = switch.limits.api.threads;
+        let simulator = Simulator::new(switch.clock.now());
+        let simulator = simulator.ok_or_else(|| io::Error::other("no dialect to simulate in"))?;
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("api")
@@ -109,7 +115,7 @@ impl ApiListener {
         std::thread::Builder::new().name("api".to_owned()).spawn(move || {
             let _has_ended = has_ended;
             match runtime.block_on(async { TcpListener::from_std(self.0) }) {
-                Ok(listener) => runtime.block_on(serve(listener, switch, shutdown)),
+                Ok(listener) => runtime.block_on(serve(listener, switch, simulator, shutdown)),
                 Err(error) => tracing::error!(%error, "the API cannot be served"),
             }
         })?;
@@ -118,7 +124,12 @@ impl ApiListener {
 }
 
 /// Accepts connections until the switch stops, then waits for the calls in flight.
-async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown: Shutdown) {
+async fn serve<W: Seams>(
+    listener: TcpListener,
+    switch: Arc<Switch<W>>,
+    simulator: Simulator,
+    shutdown: Shutdown,
+) {
     let limits = switch.limits.api;
     let metrics = Arc::clone(&switch.metrics.api);
     let mut door = Door::new(limits.connections_max, &metrics);
@@ -126,6 +137,7 @@ async fn serve<W: Seams>(listener: TcpListener, switch: Arc<Switch<W>>, shutdown
         switch: Arc::clone(&switch),
         limits: CallLimits::new(&limits),
         request_ids: RequestIds::default(),
+        simulator,
     }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);

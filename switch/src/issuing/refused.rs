@@ -170,6 +170,9 @@ pub enum Refused {
         /// After which there may be another one.
         seconds: u64,
     },
+    /// A simulated transaction that nothing came of: too late, or too many others wait.
+    #[error("the transaction was not decided, or not in time")]
+    NotDecided,
     /// A limit of what the store keeps is reached.
     #[error(transparent)]
     Limit(#[from] Limit),
@@ -305,6 +308,8 @@ pub enum Code {
     PinNotShown,
     /// [`Refused::TooManyPinCalls`].
     TooManyPinCalls,
+    /// [`Refused::NotDecided`].
+    NotDecided,
     /// [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
@@ -372,6 +377,7 @@ impl Refused {
             Refused::NoViewablePin => Code::NoViewablePin,
             Refused::PinNotShown => Code::PinNotShown,
             Refused::TooManyPinCalls { .. } => Code::TooManyPinCalls,
+            Refused::NotDecided => Code::NotDecided,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,
