@@ -21,8 +21,8 @@ pub struct Session {
     pub bad_pin_blocks: Arc<BadPinBlocks>,
     /// Who is at the other end, for the log.
     pub peer: Box<str>,
-    /// The PIN of its only request, where that is simulated: it came in clear, and DE52 says only that
-    /// there is one.
+    /// The PIN of its only request, where that is simulated: it came in clear, and DE52 says only
+    /// that there is one.
     pub clear_pin: Option<Box<ClearPin>>,
     signed_on: AtomicBool,
 }

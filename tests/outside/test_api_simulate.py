@@ -352,3 +352,85 @@ def test_no_pin_or_pan_is_in_a_log_an_answer_or_the_data(switch, api):
     for secret in [card.pin, other_pin(card.pin), card.pan]:
         assert secret not in text
         assert not any(secret.encode() in content for content in files)
+
+
+# Marqeta's newer simulation.
+
+SIMULATIONS = "/simulations/cardtransactions/"
+KINDS = {
+    "authorization": ("0100", "00", "authorization"),
+    "authorization.cashback": ("0100", "09", "authorization.cashback"),
+    "authorization.atm.withdrawal": ("0100", "01", "authorization.atm.withdrawal"),
+    "pindebit": ("0200", "00", "pindebit"),
+    "pindebit.atm.withdrawal": ("0200", "01", "pindebit.atm.withdrawal"),
+}
+FOLLOWING = {
+    "authorization.advice": ("0120", "authorization.advice"),
+    "authorization.clearing": ("0220", "authorization.advice"),
+    "authorization.reversal": ("0400", "authorization.reversal"),
+    "authorization.incremental": ("0100", "authorization"),
+}
+
+
+def newer(api, kind, pin=None, **fields):
+    sent = {"card_token": CARD_1.token, "amount": 12.5} | fields
+    if pin:
+        sent["card_options"] = {"pin": pin}
+    answer = api.post(SIMULATIONS + kind, sent)
+    assert answer.status == 201, answer
+    return answer.json
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_the_newer_simulation(api, kind):
+    mti, digits, shown = KINDS[kind]
+    answer = newer(api, kind, CARD_1.pin, network="VISA")
+    assert code(answer) == "0000"
+    assert answer["raw_iso8583"]["request"]["mti"] == mti
+    assert elements(answer)["3"][:2] == digits
+    assert answer["transaction"]["type"] == shown
+    assert code(newer(api, kind, other_pin(CARD_1.pin))) == "1809"
+    # The same engine, and the same counter.
+    assert code(simulate(api, pin=other_pin(CARD_1.pin))) == "1809"
+    assert code(newer(api, kind, other_pin(CARD_1.pin))) == "1872"
+
+
+@pytest.mark.parametrize("kind", FOLLOWING)
+def test_a_kind_that_follows(api, kind):
+    first = newer(api, "authorization")
+    token = first["transaction"]["token"]
+    for amount in [{}, {"amount": "2.5"}]:
+        answer = api.post(SIMULATIONS + kind, {"preceding_related_transaction_token": token} | amount)
+        assert answer.status == 201 and code(answer.json) == "0000", answer
+        mti, shown = FOLLOWING[kind]
+        assert answer.json["raw_iso8583"]["request"]["mti"] == mti
+        assert answer.json["transaction"]["type"] == shown
+        assert elements(answer.json)["37"] == elements(first)["37"]
+        if not amount:
+            assert elements(answer.json)["4"] == "000000001250"
+
+
+def test_what_the_terminal_says(api):
+    acceptor = {"mid": "SHOP", "mcc": "5999", "name": "A shop"}
+    pos = {"pan_entry_mode": "MAG_STRIPE_CONTACTLESS", "terminal_id": "T 1"}
+    sent = elements(newer(api, "authorization", card_acceptor=acceptor, pos=pos))
+    assert sent["22"] == "910" and sent["41"].strip('" ') == "T 1" and sent["18"] == "5999"
+
+
+def test_bad_bodies_of_the_newer_simulation(shared):
+    api = Api(shared)
+    path = SIMULATIONS + "authorization"
+    right = {"card_token": CARD_1.token, "amount": 1}
+    for more in [{"more": 1}, {"pos": {"pan_entry_mode": "CHIP"}}, {"network": "NONE"},
+                 {"card_options": {"pin": 4071}}, {"pos": {"terminal_id": "123456789"}}]:
+        api.refused(400, "invalid_request", "POST", path, right | more)
+    for sent in [{}, {"card_token": CARD_1.token}, {"amount": 1},
+                 right | {"preceding_related_transaction_token": "x"}]:
+        api.refused(400, "invalid_field", "POST", path, sent)
+    following = SIMULATIONS + "authorization.reversal"
+    named = {"preceding_related_transaction_token": "00000000-0000ffff"}
+    for more in [right, named | right, named | {"card_options": {"pin": "4071"}}]:
+        api.refused(400, "invalid_field", "POST", following, more)
+    api.refused(404, "no_such_transaction", "POST", following, named)
+    for kind in ["refund", "AUTHORIZATION", "x" * 300]:
+        api.refused(404, "no_such_resource", "POST", SIMULATIONS + kind, right)

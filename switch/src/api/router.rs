@@ -83,6 +83,7 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(simulate::financial_advice::<W>, simulate::__path_financial_advice)
         .add(simulate::withdrawal::<W>, simulate::__path_withdrawal)
         .add(simulate::balance_inquiry::<W>, simulate::__path_balance_inquiry)
+        .add(simulate::card_transaction::<W>, simulate::__path_card_transaction)
 }
 
 fn description() -> OpenApi {

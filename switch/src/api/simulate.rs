@@ -1,21 +1,21 @@
-//! `/simulate`: transactions that nobody made, by the path of those of the links.
+//! `/simulate` and `/simulations`: transactions that nobody made, by the path of those of the links.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::Api;
 use super::body::Body;
 use super::caller::Caller;
-use super::problem::{Problem, Refusals};
+use super::problem::{Door, Problem, Refusals};
 use super::query::Query;
 use crate::issuing::Refused;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::simulate::{
-    self, AdviceForm, AuthorizationForm, BalanceInquiryForm, ClearingForm, FinancialForm,
-    ReversalForm, Simulated, SimulatedAnswer,
+    self, AdviceForm, AuthorizationForm, BalanceInquiryForm, CardTransactionForm,
+    CardTransactionType, ClearingForm, FinancialForm, ReversalForm, Simulated, SimulatedAnswer,
 };
 use crate::switch::Seams;
 
@@ -192,4 +192,29 @@ pub(super) async fn balance_inquiry<W: Seams>(
     Body(form): Body<BalanceInquiryForm>,
 ) -> Answer {
     answer(&api, &caller, query, Ok(form.into())).await
+}
+
+/// Simulates a transaction of the kind in the path. A decline is answered with 201 too.
+#[utoipa::path(
+    post,
+    path = "/simulations/cardtransactions/{type}",
+    tag = "simulate",
+    params(("type" = CardTransactionType, Path, description = "What is simulated.")),
+    request_body = CardTransactionForm,
+    responses(
+        (status = 201, description = "What it came to.", body = SimulatedAnswer),
+        Refusals,
+    ),
+)]
+pub(super) async fn card_transaction<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(kind): Path<String>,
+    query: Query,
+    Body(form): Body<CardTransactionForm>,
+) -> Answer {
+    let kind = CardTransactionType::ALL.into_iter().find(|known| known.name() == kind);
+    let none = || Problem::new(Door::NoSuchResource, "no such transaction can be simulated");
+    let kind = kind.ok_or_else(none)?;
+    answer(&api, &caller, query, Simulated::card_transaction(kind, form)).await
 }

@@ -1,7 +1,8 @@
-//! Simulated transactions: what an issuer's program tries its cards with. A message is encoded, goes
-//! through the script of every request as a frame of a link does, and its answer is decoded. It comes
-//! from a network of its own, so that no link can repeat or reverse it.
+//! Simulated transactions: what an issuer's program tries its cards with. A message is encoded,
+//! goes through the script of every request as a frame of a link does, and its answer is decoded.
+//! It comes from a network of its own, so that no link can repeat or reverse it.
 
+mod card_transaction;
 mod form;
 mod message;
 mod simulated;
@@ -35,6 +36,7 @@ use crate::store::Store;
 use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
 use crate::transaction::Responded;
+pub use card_transaction::{CardTransactionForm, CardTransactionType};
 pub use form::{
     AdviceForm, AuthorizationForm, BalanceInquiryForm, ClearingForm, FinancialForm, ReversalForm,
 };
