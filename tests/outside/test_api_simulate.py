@@ -5,8 +5,8 @@ import time
 
 import pytest
 from api_client import Api
-from messages import CARD_1, CARD_2, CARD_4, Card, authorization, other_pin, pan_of, reversal
-from settings import link
+from messages import CARD_1, CARD_4, Card, authorization, other_pin, pan_of, reversal
+from settings import chip, link
 
 AUTHORIZATION, FINANCIAL = "/simulate/authorization", "/simulate/financial"
 WITHDRAWAL, BALANCE = "/simulate/financial/withdrawal", "/simulate/financial/balanceinquiry"
@@ -400,7 +400,8 @@ def test_a_kind_that_follows(api, kind):
     first = newer(api, "authorization")
     token = first["transaction"]["token"]
     for amount in [{}, {"amount": "2.5"}]:
-        answer = api.post(SIMULATIONS + kind, {"preceding_related_transaction_token": token} | amount)
+        named = {"preceding_related_transaction_token": token}
+        answer = api.post(SIMULATIONS + kind, named | amount)
         assert answer.status == 201 and code(answer.json) == "0000", answer
         mti, shown = FOLLOWING[kind]
         assert answer.json["raw_iso8583"]["request"]["mti"] == mti
@@ -434,3 +435,97 @@ def test_bad_bodies_of_the_newer_simulation(shared):
     api.refused(404, "no_such_transaction", "POST", following, named)
     for kind in ["refund", "AUTHORIZATION", "x" * 300]:
         api.refused(404, "no_such_resource", "POST", SIMULATIONS + kind, right)
+
+
+# Fulfilment.
+
+FULFILLMENT = "/simulations/fulfillment"
+SHIPPED = "cardtransition.fulfillment.shipped"
+
+
+def set_pin(api, card, pin):
+    control = api.done("POST", "/pins/controltoken", {"card_token": card})["control_token"]
+    api.done("PUT", "/pins", {"control_token": control, "pin": pin})
+
+
+def issue(api, product="demo-chip", **more):
+    holder = api.done("POST", "/users", {"first_name": "Ada"})["token"]
+    form = {"card_product_token": product, "user_token": holder} | more
+    return api.done("POST", "/cards", form)["token"]
+
+
+def told(api, kind):
+    return [it for it in api.done("GET", "/events?count=500")["events"] if it["type"] == kind]
+
+
+@pytest.fixture
+def chips(make_switch):
+    return make_switch(visa_chip=chip("visa")).start()
+
+
+def test_a_shipped_plastic_has_the_pin_of_its_card(chips):
+    """R105: only a PIN that is set after it must come to the chip by a script."""
+    api = Api(chips)
+    card = issue(api, metadata={"colour": "green"})
+    set_pin(api, card, "5803")
+    shown = api.done("GET", f"/cards/{card}")
+    assert (shown["fulfillment_status"], shown["chip_sync"]) == ("ISSUED", "in_sync")
+    answer = api.post(FULFILLMENT, {"card_token": card})
+    assert answer.status == 201, answer
+    assert answer.json["fulfillment_status"] == "SHIPPED"
+    assert answer.json["metadata"] == {"colour": "green"}
+    assert answer.json == api.done("GET", f"/cards/{card}")
+    (event,) = told(api, SHIPPED)
+    assert event["card_token"] == card and event["actor"]["name"] == "demo"
+    listed = api.done("GET", f"/cardtransitions/card/{card}")["data"]
+    assert [it["type"] for it in listed] == ["fulfillment.shipped", "fulfillment.issued"]
+    set_pin(api, card, "9264")
+    assert api.done("GET", f"/cards/{card}")["chip_sync"].startswith("pending")
+    chips.kill()
+    chips.start()
+    shown = Api(chips).done("GET", f"/cards/{card}")
+    assert shown["fulfillment_status"] == "SHIPPED"
+    assert shown["chip_sync"].startswith("pending")
+
+
+def test_a_plastic_is_shipped_without_a_pin(chips):
+    api = Api(chips)
+    card = issue(api)
+    assert api.done("POST", FULFILLMENT, {"card_token": card})["pin_is_set"] is False
+    set_pin(api, card, "5803")
+    assert api.done("GET", f"/cards/{card}")["chip_sync"].startswith("pending")
+
+
+def test_a_plastic_is_shipped_once(chips):
+    api = Api(chips)
+    card = issue(api)
+    api.done("POST", FULFILLMENT, {"card_token": card})
+    api.refused(409, "plastic_produced", "POST", FULFILLMENT, {"card_token": card})
+    # Those of the command line count as produced.
+    api.refused(409, "plastic_produced", "POST", FULFILLMENT, {"card_token": CARD_1.token})
+    assert len(told(api, SHIPPED)) == 1
+
+
+def test_a_reissued_plastic_is_shipped_on_its_own(chips):
+    api = Api(chips)
+    first = issue(api)
+    holder = api.done("GET", f"/cards/{first}")["user_token"]
+    second = api.done("POST", "/cards", {"card_product_token": "demo-chip", "user_token": holder,
+                                         "reissue_pan_from_card_token": first})["token"]
+    api.done("POST", FULFILLMENT, {"card_token": second})
+    assert api.done("GET", f"/cards/{first}")["fulfillment_status"] == "ISSUED"
+    api.done("POST", FULFILLMENT, {"card_token": first})
+    assert {it["card_token"] for it in told(api, SHIPPED)} == {first, second}
+
+
+def test_what_is_not_shipped(chips):
+    api = Api(chips)
+    api.refused(404, "no_such_card", "POST", FULFILLMENT, {"card_token": "nobody"})
+    for sent in [{}, {"card_token": 1}, {"card_token": "x", "more": 1}]:
+        api.refused(400, "invalid_request", "POST", FULFILLMENT, sent)
+    card = issue(api)
+    chips.done("card", "transition", card, "TERMINATED")
+    api.refused(409, "card_terminated", "POST", FULFILLMENT, {"card_token": card})
+    made = api.done("POST", "/apikeys", {"token": "other", "scopes": ["fulfilment"]})
+    other = Api(chips, ("other", made["secret"]))
+    other.refused(403, "forbidden", "POST", FULFILLMENT, {"card_token": card})

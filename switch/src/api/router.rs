@@ -84,6 +84,7 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(simulate::withdrawal::<W>, simulate::__path_withdrawal)
         .add(simulate::balance_inquiry::<W>, simulate::__path_balance_inquiry)
         .add(simulate::card_transaction::<W>, simulate::__path_card_transaction)
+        .add(simulate::fulfillment::<W>, simulate::__path_fulfillment)
 }
 
 fn description() -> OpenApi {

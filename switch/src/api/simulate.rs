@@ -1,4 +1,4 @@
-//! `/simulate` and `/simulations`: transactions that nobody made, by the path of those of the links.
+//! `/simulate` and `/simulations`: transactions that nobody made, by the path of those of links.
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use super::body::Body;
 use super::caller::Caller;
 use super::problem::{Door, Problem, Refusals};
 use super::query::Query;
-use crate::issuing::Refused;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::simulate::{
     self, AdviceForm, AuthorizationForm, BalanceInquiryForm, CardTransactionForm,
-    CardTransactionType, ClearingForm, FinancialForm, ReversalForm, Simulated, SimulatedAnswer,
+    CardTransactionType, ClearingForm, FinancialForm, FulfillmentForm, ReversalForm, Simulated,
+    SimulatedAnswer,
 };
+use crate::issuing::{IssuedCard, Refused};
 use crate::switch::Seams;
 
 type Answer = Result<(StatusCode, Json<SimulatedAnswer>), Problem>;
@@ -217,4 +218,26 @@ pub(super) async fn card_transaction<W: Seams>(
     let none = || Problem::new(Door::NoSuchResource, "no such transaction can be simulated");
     let kind = kind.ok_or_else(none)?;
     answer(&api, &caller, query, Simulated::card_transaction(kind, form)).await
+}
+
+/// Says that a plastic was embossed, with the PIN that its card has, and shipped.
+#[utoipa::path(
+    post,
+    path = "/simulations/fulfillment",
+    tag = "simulate",
+    request_body = FulfillmentForm,
+    responses(
+        (status = 201, description = "The card as it is now.", body = IssuedCard),
+        Refusals,
+    ),
+)]
+pub(super) async fn fulfillment<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    query: Query,
+    Body(form): Body<FulfillmentForm>,
+) -> Result<(StatusCode, Json<IssuedCard>), Problem> {
+    query.finish()?;
+    let actor = caller.may(Scope::Simulate)?;
+    Ok((StatusCode::CREATED, Json(simulate::fulfil(&api.switch, actor, &form).await?)))
 }

@@ -170,6 +170,9 @@ pub enum Refused {
         /// After which there may be another one.
         seconds: u64,
     },
+    /// A plastic that was produced already.
+    #[error("the plastic was produced already")]
+    PlasticProduced,
     /// A simulated transaction that nothing came of: too late, or too many others wait.
     #[error("the transaction was not decided, or not in time")]
     NotDecided,
@@ -308,6 +311,8 @@ pub enum Code {
     PinNotShown,
     /// [`Refused::TooManyPinCalls`].
     TooManyPinCalls,
+    /// [`Refused::PlasticProduced`].
+    PlasticProduced,
     /// [`Refused::NotDecided`].
     NotDecided,
     /// [`Refused::Limit`].
@@ -377,6 +382,7 @@ impl Refused {
             Refused::NoViewablePin => Code::NoViewablePin,
             Refused::PinNotShown => Code::PinNotShown,
             Refused::TooManyPinCalls { .. } => Code::TooManyPinCalls,
+            Refused::PlasticProduced => Code::PlasticProduced,
             Refused::NotDecided => Code::NotDecided,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,

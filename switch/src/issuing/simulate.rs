@@ -4,6 +4,7 @@
 
 mod card_transaction;
 mod form;
+mod fulfillment;
 mod message;
 mod simulated;
 
@@ -40,6 +41,7 @@ pub use card_transaction::{CardTransactionForm, CardTransactionType};
 pub use form::{
     AdviceForm, AuthorizationForm, BalanceInquiryForm, ClearingForm, FinancialForm, ReversalForm,
 };
+pub use fulfillment::{FulfillmentForm, fulfil};
 use message::{Outgoing, Trace};
 pub use simulated::Simulated;
 use simulated::{First, FollowUp, Task};

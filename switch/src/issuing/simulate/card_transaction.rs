@@ -193,8 +193,8 @@ pub enum NamedNetwork {
     Pulse,
 }
 
-/// A transaction of Marqeta's newer simulation. One that begins needs `card_token` and `amount`, one
-/// that follows another `preceding_related_transaction_token`.
+/// A transaction of Marqeta's newer simulation. One that begins needs `card_token` and `amount`,
+/// one that follows another `preceding_related_transaction_token`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CardTransactionForm {
@@ -245,8 +245,8 @@ impl CardTransactionForm {
         let has_pin = self.card_options.pin.is_some();
         let original = self.preceding_related_transaction_token;
         let original = original.filter(|_| !begins && !has_pin).ok_or(Refused::Fields(
-            "preceding_related_transaction_token, and no card_token, cash_back_amount or PIN, for a \
-             transaction that follows another",
+            "preceding_related_transaction_token, and no card_token, cash_back_amount or PIN, for \
+             a transaction that follows another",
         ))?;
         let (name, amount) = ("preceding_related_transaction_token", self.amount);
         Ok(FollowUp { name, original, amount, mid: self.card_acceptor.mid, is_refund: false })
