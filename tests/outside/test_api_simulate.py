@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from api_client import Api
@@ -79,7 +80,7 @@ def test_an_authorization_goes_the_path_of_a_link(switch, api):
 
 
 def test_wrong_pins_are_counted_together_with_those_of_links(switch, api):
-    """R191, R205: 1809, 1809, 1872, whichever way they come in."""
+    """R85, R86, R205: 1809, 1809, 1872, whichever way they come in."""
     wrong = other_pin(CARD_1.pin)
     assert code(simulate(api, pin=wrong)) == "1809"
     assert switch.show(CARD_1.token)["pin_try_counter"] == 1
@@ -91,6 +92,26 @@ def test_wrong_pins_are_counted_together_with_those_of_links(switch, api):
     # A right one does not help any more, on either way.
     assert code(simulate(api, pin=CARD_1.pin)) == "1872"
     assert over_tcp(switch, CARD_1.pin) == "75"
+
+
+def test_the_ways_in_share_one_limit_when_they_race(switch, api):
+    """R81, R85, R86: two wrong PINs are told as such, and the card is suspended once."""
+    wrong, clients = other_pin(CARD_1.pin), [Api(switch) for _ in range(4)]
+
+    def try_pins(client):
+        if client is None:
+            with switch.connect() as connection:
+                requests = [authorization(CARD_1, wrong) for _ in range(5)]
+                codes = [connection.ask(request).code for request in requests]
+            return [{"55": "1809", "75": "1872"}[code] for code in codes]
+        return [code(simulate(client, pin=wrong)) for _ in range(5)]
+
+    with ThreadPoolExecutor(8) as threads:
+        codes = sum(threads.map(try_pins, [*clients, *[None] * 4]), [])
+    assert sorted(codes) == ["1809"] * 2 + ["1872"] * 38
+    shown = switch.show(CARD_1.token)
+    assert (shown["state"], shown["pin_try_counter"]) == ("SUSPENDED", 3)
+    assert len(told(api, "cardtransition.state.suspended")) == 1
 
 
 def test_a_right_pin_sets_the_counter_back(switch, api):

@@ -1,4 +1,4 @@
-//! The messages of simulated transactions, as an acquirer's network would send them. Pure.
+//! The messages of simulated transactions, as an acquirer's network would send them.
 
 use std::collections::BTreeMap;
 
@@ -141,8 +141,14 @@ impl Outgoing {
             message.set(*element, value);
         }
         let mut frame = Vec::new();
-        message.encode(dialect, &mut frame).map_err(|_| Refused::NotDecided)?;
-        Ok(frame)
+        match message.encode(dialect, &mut frame) {
+            Ok(()) => Ok(frame),
+            Err(error) => {
+                let text = "a simulated message cannot be encoded";
+                tracing::error!(target: "transaction", text, %error);
+                Err(Refused::NotDecided)
+            }
+        }
     }
 }
 
