@@ -16,6 +16,7 @@ mod problem;
 mod products;
 mod query;
 mod router;
+mod simulate;
 mod tls;
 mod transactions;
 mod transitions;
@@ -46,7 +47,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::clock::Clock;
 use crate::config::ApiConfig;
+use crate::issuing::simulate::Simulator;
 use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
@@ -59,6 +62,7 @@ struct Api<W: Seams> {
     switch: Arc<Switch<W>>,
     limits: CallLimits,
     request_ids: RequestIds,
+    simulator: Simulator,
 }
 
 /// The OpenAPI 3.1 description of all routes, as indented JSON.
@@ -108,6 +112,8 @@ impl ApiListener {
         shutdown: &Shutdown,
     ) -> io::Result<CancellationToken> {
         let threads = switch.limits.api.threads;
+        let simulator = Simulator::new(switch.clock.now());
+        let simulator = simulator.ok_or_else(|| io::Error::other("no dialect to simulate in"))?;
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("api")
@@ -119,7 +125,10 @@ impl ApiListener {
         std::thread::Builder::new().name("api".to_owned()).spawn(move || {
             let _has_ended = has_ended;
             match runtime.block_on(async { TcpListener::from_std(self.listener) }) {
-                Ok(listener) => runtime.block_on(serve((listener, self.tls), switch, shutdown)),
+                Ok(listener) => {
+                    let served = (listener, self.tls);
+                    runtime.block_on(serve(served, switch, simulator, shutdown));
+                }
                 Err(error) => tracing::error!(%error, "the API cannot be served"),
             }
         })?;
@@ -131,6 +140,7 @@ impl ApiListener {
 async fn serve<W: Seams>(
     (listener, tls): (TcpListener, Option<TlsAcceptor>),
     switch: Arc<Switch<W>>,
+    simulator: Simulator,
     shutdown: Shutdown,
 ) {
     let limits = switch.limits.api;
@@ -140,6 +150,7 @@ async fn serve<W: Seams>(
         switch: Arc::clone(&switch),
         limits: CallLimits::new(&limits),
         request_ids: RequestIds::default(),
+        simulator,
     }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);

@@ -61,6 +61,16 @@ impl Timestamp {
         moments.min_by_key(|moment| moment.0.abs_diff(near.0))
     }
 
+    /// The same the other way round: MMDDhhmmss, in UTC.
+    #[must_use]
+    pub fn month_and_day(self) -> [u8; 10] {
+        let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or_default();
+        let text = time.strftime("%m%d%H%M%S").to_string();
+        let digits = text.as_bytes().try_into();
+        debug_assert!(digits.is_ok(), "each of the five has two digits");
+        digits.unwrap_or(*b"0101000000")
+    }
+
     /// The moment of a file's time.
     #[must_use]
     pub fn from_system_time(time: SystemTime) -> Timestamp {
@@ -251,6 +261,7 @@ mod tests {
         for (digits, near, expected) in cases {
             let found = Timestamp::of_month_and_day(digits, moment(near));
             assert_eq!(found, Some(moment(expected)), "{near}");
+            assert_eq!(moment(expected).month_and_day(), *digits);
         }
         for digits in [b"1331120000", b"0230120000", b"0630250000", b"06301200xx"] {
             assert_eq!(Timestamp::of_month_and_day(digits, moment("2026-11-30T12:00:00Z")), None);

@@ -30,6 +30,9 @@ pub use product_settings::{ProductSettings, WrongSetting};
 /// The demo's configuration; it is also the commented example of all settings.
 pub const DEMO: &str = include_str!("../demo.toml");
 
+/// The network that simulated transactions come from; no link can have it.
+pub const SIMULATION: &str = "simulation";
+
 /// Everything the switch is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -177,7 +180,8 @@ impl Config {
         links.chain([self.admin]).chain(api).all(|address| address.ip().is_loopback())
     }
 
-    /// The networks of all links, each once, in the order of the file.
+    /// The networks of all links, each once, in the order of the file; then that of the simulation,
+    /// where the API is served.
     #[must_use]
     pub fn networks(&self) -> Vec<Arc<str>> {
         let mut networks: Vec<Arc<str>> = Vec::new();
@@ -186,6 +190,7 @@ impl Config {
                 networks.push(Arc::clone(&link.network));
             }
         }
+        networks.extend(self.api.map(|_| SIMULATION.into()));
         networks
     }
 

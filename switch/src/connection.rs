@@ -298,7 +298,7 @@ impl<'a, W: Seams> Window<'a, W> {
 
     fn accept(&mut self, reply: Finished, output: &mut Output) {
         match reply {
-            Ok(Responded { mti, reason, reply }) => {
+            Ok(Responded { mti, reason, reply, .. }) => {
                 self.tally.add(mti, reason);
                 reply.into_iter().for_each(|reply| output.add(&reply));
             }

@@ -36,11 +36,13 @@ pub enum EventKind {
     PinViewed = 12,
     /// A PIN was checked outside a transaction, whatever came out.
     PinVerified = 13,
+    /// The plastic is embossed and on its way to the cardholder.
+    FulfillmentShipped = 14,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 13] = [
+    pub const ALL: [EventKind; 14] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -54,6 +56,7 @@ impl EventKind {
         EventKind::PinControl,
         EventKind::PinViewed,
         EventKind::PinVerified,
+        EventKind::FulfillmentShipped,
     ];
 
     /// The stored number.
@@ -97,6 +100,7 @@ impl EventKind {
             EventKind::PinControl => "cardactions.pin.control",
             EventKind::PinViewed => "cardactions.pin.viewed",
             EventKind::PinVerified => "cardactions.pin.verified",
+            EventKind::FulfillmentShipped => "cardtransition.fulfillment.shipped",
         }
     }
 }

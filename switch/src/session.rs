@@ -7,6 +7,7 @@ use crate::cache::BadPinBlocks;
 use crate::config::LinkConfig;
 use crate::in_flight::InFlight;
 use crate::metrics::LinkMetrics;
+use crate::pin::ClearPin;
 
 /// What one connection is, and what it has said so far.
 pub struct Session {
@@ -20,6 +21,9 @@ pub struct Session {
     pub bad_pin_blocks: Arc<BadPinBlocks>,
     /// Who is at the other end, for the log.
     pub peer: Box<str>,
+    /// The PIN of its only request, where that is simulated: it came in clear, and DE52 says only
+    /// that there is one.
+    pub clear_pin: Option<Box<ClearPin>>,
     signed_on: AtomicBool,
 }
 
@@ -33,8 +37,16 @@ impl Session {
         bad_pin_blocks: Arc<BadPinBlocks>,
         peer: &str,
     ) -> Session {
-        let signed_on = AtomicBool::new(false);
-        Session { link, metrics, in_flight, bad_pin_blocks, peer: peer.into(), signed_on }
+        let (signed_on, clear_pin) = (AtomicBool::new(false), None);
+        Session {
+            link,
+            metrics,
+            in_flight,
+            bad_pin_blocks,
+            peer: peer.into(),
+            clear_pin,
+            signed_on,
+        }
     }
 
     /// Whether requests must wait for a sign-on.

@@ -186,6 +186,8 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::HsmUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 1),
         Code::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 2),
         Code::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, 3),
+        Code::PlasticProduced => (StatusCode::CONFLICT, 30),
+        Code::NotDecided => (StatusCode::SERVICE_UNAVAILABLE, 20),
     }
 }
 

@@ -14,7 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
 use super::{
-    Api, api_keys, cards, events, ping, pins, products, transactions, transitions, users, whole,
+    Api, api_keys, cards, events, ping, pins, products, simulate, transactions, transitions, users,
+    whole,
 };
 use crate::switch::Seams;
 
@@ -74,6 +75,16 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(pins::reveal::<W>, pins::__path_reveal)
         .add(pins::verify::<W>, pins::__path_verify)
         .add(pins::unblock::<W>, pins::__path_unblock)
+        .add(simulate::authorization::<W>, simulate::__path_authorization)
+        .add(simulate::authorization_advice::<W>, simulate::__path_authorization_advice)
+        .add(simulate::clearing::<W>, simulate::__path_clearing)
+        .add(simulate::reversal::<W>, simulate::__path_reversal)
+        .add(simulate::financial::<W>, simulate::__path_financial)
+        .add(simulate::financial_advice::<W>, simulate::__path_financial_advice)
+        .add(simulate::withdrawal::<W>, simulate::__path_withdrawal)
+        .add(simulate::balance_inquiry::<W>, simulate::__path_balance_inquiry)
+        .add(simulate::card_transaction::<W>, simulate::__path_card_transaction)
+        .add(simulate::fulfillment::<W>, simulate::__path_fulfillment)
 }
 
 fn description() -> OpenApi {

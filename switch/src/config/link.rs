@@ -10,7 +10,7 @@ use iso_specs::toml_keys::{Keys, Place, integer};
 use iso_specs::{ResponseCodeColumn, Spec};
 
 use super::limits::{CONNECTIONS_MAX, Limits};
-use super::{File, is_empty_list, listen, name_of};
+use super::{File, SIMULATION, is_empty_list, listen, name_of};
 use crate::authorization::dialect::check_dialect;
 use crate::authorization::reversal::UnknownOriginal;
 use crate::frame::{FrameFormat, Framing, Header};
@@ -186,6 +186,12 @@ impl<'f, 'a, 't> Links<'f, 'a, 't> {
     fn link(&mut self, keys: &mut Keys<'a, 't>, limits: &Limits) -> Option<LinkConfig> {
         let name = name_of(keys, "name");
         let network = name_of(keys, "network");
+        if network.as_ref().is_some_and(|(name, _)| name == SIMULATION) {
+            keys.mistake_of(
+                "network",
+                "expected another name: simulated transactions have this one",
+            );
+        }
         let listen = listen(keys, self.is_demo);
         let network_of = "an IP address or a network without bits beyond its prefix, such as \
                           192.0.2.7, 192.0.2.0/24 or 2001:db8::/32";

@@ -170,6 +170,12 @@ pub enum Refused {
         /// After which there may be another one.
         seconds: u64,
     },
+    /// A plastic that was produced already.
+    #[error("the plastic was produced already")]
+    PlasticProduced,
+    /// A simulated transaction that nothing came of: too late, or too many others wait.
+    #[error("the transaction was not decided, or not in time")]
+    NotDecided,
     /// A limit of what the store keeps is reached.
     #[error(transparent)]
     Limit(#[from] Limit),
@@ -305,6 +311,10 @@ pub enum Code {
     PinNotShown,
     /// [`Refused::TooManyPinCalls`].
     TooManyPinCalls,
+    /// [`Refused::PlasticProduced`].
+    PlasticProduced,
+    /// [`Refused::NotDecided`].
+    NotDecided,
     /// [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
@@ -372,6 +382,8 @@ impl Refused {
             Refused::NoViewablePin => Code::NoViewablePin,
             Refused::PinNotShown => Code::PinNotShown,
             Refused::TooManyPinCalls { .. } => Code::TooManyPinCalls,
+            Refused::PlasticProduced => Code::PlasticProduced,
+            Refused::NotDecided => Code::NotDecided,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,

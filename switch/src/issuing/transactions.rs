@@ -187,12 +187,20 @@ pub(super) async fn of<W: Seams>(
     switch: &Switch<W>,
     id: RecordId,
 ) -> Result<TransactionAnswer, Refused> {
+    let record = record(switch, id).await?;
+    view(switch, id, &record).await
+}
+
+/// Its record.
+pub(super) async fn record<W: Seams>(
+    switch: &Switch<W>,
+    id: RecordId,
+) -> Result<TransactionRecord, Refused> {
     let before = RecordId(id.0.saturating_sub(1));
     let filter = TransactionFilter { order: Order::OldestFirst, ..TransactionFilter::default() };
     let page = switch.store.transactions(filter, Some(before), 1).await?;
     let found = page.items.into_iter().find(|(found, _)| *found == id);
-    let (_, record) = found.ok_or(Refused::NoSuchTransaction)?;
-    view(switch, id, &record).await
+    found.map(|(_, record)| record).ok_or(Refused::NoSuchTransaction)
 }
 
 /// Transactions, the newest first. A call reads only so much: a part may have fewer than were asked

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::authorization::Answer;
 use crate::clock::Timestamp;
+use crate::config::SIMULATION;
 use digest::halves;
 pub use digest::{
     BodyDigest, DuplicateHasher, DuplicateKey, MessageKind, Named, Original, Sought, Trace,
@@ -126,6 +127,9 @@ pub enum Look {
     },
 }
 
+/// So many times as much room as the simulation gets each network of links.
+const LINK_PARTS: usize = 32;
+
 /// The index of each network.
 #[derive(Clone, Debug)]
 pub struct ByNetwork(Arc<[(Arc<str>, Duplicates)]>);
@@ -134,8 +138,9 @@ impl ByNetwork {
     /// Indexes that together take at most `bytes_max` of memory for answers.
     #[must_use]
     pub fn new(networks: &[Arc<str>], bytes_max: usize) -> ByNetwork {
-        let part = bytes_max / networks.len().max(1);
-        let index = |network| (Arc::clone(network), Duplicates::new(part));
+        let parts = |network: &Arc<str>| if **network == *SIMULATION { 1 } else { LINK_PARTS };
+        let part = bytes_max / networks.iter().map(parts).sum::<usize>().max(1);
+        let index = |network| (Arc::clone(network), Duplicates::new(part * parts(network)));
         ByNetwork(networks.iter().map(index).collect())
     }
 

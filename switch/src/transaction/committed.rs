@@ -33,7 +33,7 @@ impl<W: Seams> Switch<W> {
         }
         let original = reversal.map(|reversal| reversal.is_known());
         original.iter().for_each(|is_known| self.metrics.reversed(*is_known));
-        Answered { de55, original, ..Answered::decided(answer) }
+        Answered { de55, original, record: Some(id), ..Answered::decided(answer) }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::frame;
 use crate::session::Session;
 use crate::store::StoreError;
+use crate::store::record::RecordId;
 use crate::switch::{Seams, Switch};
 
 /// Room for a usual reply, in bytes.
@@ -30,12 +31,14 @@ pub struct Responded {
     pub reason: Option<Reason>,
     /// The answer.
     pub reply: Option<Reply>,
+    /// Its record, if it was decided now.
+    pub record: Option<RecordId>,
 }
 
 impl Responded {
     /// Nothing is answered.
     pub(super) const fn unanswered(received: &Received<'_>) -> Responded {
-        Responded { mti: received.decoded.message.mti(), reason: None, reply: None }
+        Responded { mti: received.decoded.message.mti(), reason: None, reply: None, record: None }
     }
 }
 
@@ -49,14 +52,17 @@ pub(super) struct Answered {
     pub(super) is_repeat: bool,
     /// Of a reversal, whether its original is known.
     pub(super) original: Option<bool>,
+    /// Its record, if it was decided now.
+    pub(super) record: Option<RecordId>,
     pub(super) rests_on_store: bool,
 }
 
 impl Answered {
     /// Decided now and committed.
     pub(super) const fn decided(answer: Answer) -> Answered {
-        let (fault, de55, is_repeat, original) = (None, None, false, None);
-        Answered { answer, fault, de55, is_repeat, original, rests_on_store: true }
+        let (fault, de55, original, record) = (None, None, None, None);
+        let (is_repeat, rests_on_store) = (false, true);
+        Answered { answer, fault, de55, is_repeat, original, record, rests_on_store }
     }
 
     /// From the store, without an answer of its own.
@@ -112,11 +118,12 @@ impl<W: Seams> Switch<W> {
         if self.is_late(took) {
             return Responded::unanswered(received);
         }
-        let Answered { answer, rests_on_store, .. } = *answered;
+        let Answered { answer, record, rests_on_store, .. } = *answered;
         Responded {
             mti: decoded.message.mti(),
             reason: Some(answer.reason),
             reply: Some(Reply { frame, rests_on_store }),
+            record,
         }
     }
 }

@@ -94,7 +94,10 @@ impl<W: Seams> Switch<W> {
         };
         let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
         let methods = &card.product.pin_methods;
-        let pin = EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats });
+        let pin = match &work.session.clear_pin {
+            Some(pin) => EnteredPin::Clear(pin),
+            None => EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats }),
+        };
         let call = VerifyPin { pin, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(PinOutcome::Unavailable)

@@ -1,0 +1,328 @@
+//! Simulated transactions: what an issuer's program tries its cards with. A message is encoded,
+//! goes through the script of every request as a frame of a link does, and its answer is decoded.
+//! It comes from a network of its own, so that no link can repeat or reverse it.
+
+mod card_transaction;
+mod form;
+mod fulfillment;
+mod message;
+mod simulated;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use iso_specs::{Mti, Spec, decode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::change::{load, place};
+use super::pin_control::Admit;
+use super::transactions::{self, TransactionAnswer};
+use super::{Refused, audit};
+use crate::authorization::reversal::UnknownOriginal;
+use crate::cache::{BadPinBlocks, Card};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{LinkConfig, Peers, SIMULATION};
+use crate::event::Actor;
+use crate::frame::{Frame, FrameFormat, Framing, Header};
+use crate::hsm::{KeyName, PinBlockFormat, PinBlockFormats};
+use crate::in_flight::InFlight;
+use crate::metrics::{LinkMetrics, Tally};
+use crate::pin::ClearPin;
+use crate::session::Session;
+use crate::store::Store;
+use crate::store::record::{RecordId, TransactionRecord};
+use crate::switch::{Seams, Switch};
+use crate::transaction::Responded;
+pub use card_transaction::{CardTransactionForm, CardTransactionType};
+pub use form::{
+    AdviceForm, AuthorizationForm, BalanceInquiryForm, ClearingForm, FinancialForm, ReversalForm,
+};
+pub use fulfillment::{FulfillmentForm, fulfil};
+use message::{Outgoing, Trace};
+pub use simulated::Simulated;
+use simulated::{First, FollowUp, Task};
+
+/// What the simulated network speaks.
+const DIALECT: &str = "iso8583-1987-ascii";
+
+/// No key has this name: PINs of simulated transactions come in clear.
+const NO_KEY: &str = "own-simulation";
+
+/// The link that simulated transactions come by.
+pub struct Simulator {
+    link: Arc<LinkConfig>,
+    metrics: Arc<LinkMetrics>,
+    in_flight: Arc<InFlight>,
+    bad_pin_blocks: Arc<BadPinBlocks>,
+    /// DE11 of the next message, before it is cut to six digits.
+    stan: AtomicU32,
+}
+
+impl Simulator {
+    /// Its link. The first DE11 follows from the time, so that it is another one after each start.
+    /// `None` without the built-in dialect.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Option<Simulator> {
+        let dialect = Arc::new(Spec::from_toml(Spec::builtin(DIALECT)?).ok()?);
+        let link = LinkConfig {
+            name: SIMULATION.into(),
+            network: SIMULATION.into(),
+            // Nothing listens there: only what is simulated comes by it.
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            peers: Peers::default(),
+            connections_max: 0,
+            connections_per_address_max: 0,
+            dialect,
+            frames: FrameFormat { framing: Framing::Binary2, header: Header::None },
+            sign_on_required: false,
+            unknown_original: UnknownOriginal::Refuse,
+            approves_balance_inquiry: true,
+            refuse_older_than_window: false,
+            zpk: KeyName::parse(NO_KEY)?,
+            pin_block_formats: PinBlockFormats::new(&[PinBlockFormat::Iso0]),
+        };
+        let [a, b, c, ..] = (now.micros() / 1_000).to_le_bytes();
+        Some(Simulator {
+            metrics: LinkMetrics::new(&link.network, &link.name),
+            link: Arc::new(link),
+            in_flight: Arc::default(),
+            bad_pin_blocks: Arc::default(),
+            stan: AtomicU32::new(u32::from_le_bytes([a, b, c, 0])),
+        })
+    }
+
+    fn trace(&self, now: Timestamp) -> Trace {
+        Trace::of(now, self.stan.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn session(&self, pin: Option<Box<ClearPin>>) -> Session {
+        let (link, metrics) = (Arc::clone(&self.link), Arc::clone(&self.metrics));
+        let (in_flight, blocks) = (self.in_flight.clone(), self.bad_pin_blocks.clone());
+        let mut session = Session::new(link, metrics, in_flight, blocks, SIMULATION);
+        session.clear_pin = pin;
+        session
+    }
+}
+
+/// A simulated transaction.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SimulatedAnswer {
+    /// What it came to.
+    pub transaction: TransactionAnswer,
+    /// The two messages.
+    pub raw_iso8583: RawMessages,
+}
+
+/// The messages of a simulated transaction.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RawMessages {
+    /// What was sent.
+    pub request: RawMessage,
+    /// What was answered.
+    pub response: RawMessage,
+}
+
+/// A message of ISO 8583:1987.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RawMessage {
+    /// Message type.
+    #[schema(pattern = "^[0-9]{4}$")]
+    pub mti: String,
+    /// Its data elements by number, as they may be shown: the PAN masked, and of what is secret the
+    /// length only.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub elements: BTreeMap<u8, String>,
+}
+
+/// The PIN block of a message: whatever it holds, it is not shown.
+const PIN_BLOCK: u8 = 52;
+
+impl RawMessage {
+    fn read(dialect: &Spec, frame: &[u8]) -> Option<RawMessage> {
+        let message = decode(dialect, frame).ok()?.message;
+        let shown = message.elements().filter_map(|field| {
+            let number = field.element().number();
+            let text = field.to_string();
+            // It begins with the number.
+            let (_, value) = text.split_once('=').filter(|_| number != PIN_BLOCK)?;
+            Some((number, value.to_owned()))
+        });
+        Some(RawMessage { mti: message.mti().to_string(), elements: shown.collect() })
+    }
+}
+
+/// Simulates a transaction. A decline is an answer too.
+///
+/// # Errors
+/// If there is no such card or transaction, a field is wrong, or nothing could be decided.
+pub async fn transact<W: Seams>(
+    switch: &Switch<W>,
+    simulator: &Simulator,
+    actor: &Actor,
+    simulated: Simulated,
+    admit: Admit<'_>,
+) -> Result<SimulatedAnswer, Refused> {
+    let mut token = String::new();
+    let done = prepare(switch, simulator, simulated, admit, &mut token).await;
+    let done = match done {
+        Ok((outgoing, pin)) => send(switch, simulator, outgoing, pin).await,
+        Err(refused) => Err(refused),
+    };
+    audit::of_card(switch, actor, ("simulate", &token), done).await
+}
+
+/// The message, and its PIN; `token` becomes that of its card.
+async fn prepare<W: Seams>(
+    switch: &Switch<W>,
+    simulator: &Simulator,
+    simulated: Simulated,
+    admit: Admit<'_>,
+    token: &mut String,
+) -> Result<(Outgoing, Option<Box<ClearPin>>), Refused> {
+    let trace = simulator.trace(switch.clock.now());
+    match simulated.task {
+        Task::First(first) => {
+            let card = load(switch, &first.card_token).await?;
+            token.clone_from(&first.card_token);
+            if first.pin.is_some() {
+                admit(&card.entry.identity.token)?;
+            }
+            let pin = first.pin.as_ref().map(|pin| pin.parse()).transpose()?;
+            let mut outgoing = begin(switch, &card, simulated.mti, &trace)?;
+            first_message(&card, &first, &mut outgoing)?;
+            Ok((outgoing, pin))
+        }
+        Task::FollowUp(follow_up) => {
+            let (card, record) = original(switch, &follow_up).await?;
+            token.push_str(&card.entry.identity.token);
+            let mut outgoing = begin(switch, &card, simulated.mti, &trace)?;
+            follow_up_message(&follow_up, &record, &mut outgoing)?;
+            Ok((outgoing, None))
+        }
+    }
+}
+
+/// A message of this type about a card.
+fn begin<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+    mti: Mti,
+    trace: &Trace,
+) -> Result<Outgoing, Refused> {
+    let identity = &card.entry.identity;
+    let pan = switch.vault.open(&identity.key, &identity.sealed_pan).map_err(Refused::SealedPan)?;
+    Ok(Outgoing::new(mti, &pan, trace))
+}
+
+fn first_message(card: &Card, first: &First, outgoing: &mut Outgoing) -> Result<(), Refused> {
+    let plastic = card.state.plastics.get(place(&card.state, &first.card_token));
+    let plastic = plastic.ok_or(Refused::NoSuchCard)?;
+    let currency = card.product.currency;
+    let expiry = first.expiry()?.unwrap_or(plastic.expiry);
+    outgoing.plastic(expiry, plastic.sequence);
+    outgoing.currency(currency);
+    if let Some(amount) = &first.amount {
+        let amount = amount.minor_units("amount", currency)?;
+        outgoing.amount(amount);
+        if let Some(cash_back) = &first.cash_back_amount {
+            let cash_back = cash_back.minor_units("cash_back_amount", currency)?;
+            if cash_back > amount {
+                let expected = "no more than the amount, of which it is a part";
+                return Err(Refused::Field { name: "cash_back_amount", expected });
+            }
+            outgoing.cash_back(cash_back, currency);
+        }
+    }
+    first.describe(outgoing)
+}
+
+/// The card and the record of the transaction that a message follows.
+async fn original<W: Seams>(
+    switch: &Switch<W>,
+    follow_up: &FollowUp,
+) -> Result<(Card, TransactionRecord), Refused> {
+    let id: RecordId = follow_up.original.parse().map_err(|_| Refused::NoSuchTransaction)?;
+    let record = transactions::record(switch, id).await?;
+    if &*record.network != SIMULATION || record.mti.is_reversal() {
+        let expected = "a simulated transaction that is no reversal";
+        return Err(Refused::Field { name: follow_up.name, expected });
+    }
+    let card = switch.store.load(&record.card).await?.ok_or(Refused::NoSuchCard)?;
+    Ok((card, record))
+}
+
+fn follow_up_message(
+    follow_up: &FollowUp,
+    record: &TransactionRecord,
+    outgoing: &mut Outgoing,
+) -> Result<(), Refused> {
+    let amount = match &follow_up.amount {
+        Some(amount) => amount.minor_units("amount", record.amount.currency)?,
+        None => record.amount.minor_units,
+    };
+    outgoing.currency(record.amount.currency);
+    if outgoing.mti().is_reversal() {
+        let Some(rest) = record.amount.minor_units.checked_sub(amount) else {
+            let expected = "no more than the amount of the original";
+            return Err(Refused::Field { name: "amount", expected });
+        };
+        outgoing.amount(record.amount.minor_units);
+        outgoing.reverses(record, rest);
+    } else {
+        outgoing.amount(amount);
+    }
+    outgoing.follows(record);
+    follow_up.describe(outgoing)
+}
+
+/// A request that waits for HSM or store, as those of the links do.
+struct Waiting<'a>(&'a InFlight, &'a InFlight);
+
+impl<'a> Waiting<'a> {
+    fn new(all: &'a InFlight, own: &'a InFlight) -> Waiting<'a> {
+        all.add();
+        own.add();
+        Waiting(all, own)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.remove(1);
+        self.1.remove(1);
+    }
+}
+
+async fn send<W: Seams>(
+    switch: &Switch<W>,
+    simulator: &Simulator,
+    mut outgoing: Outgoing,
+    pin: Option<Box<ClearPin>>,
+) -> Result<SimulatedAnswer, Refused> {
+    if pin.is_some() {
+        outgoing.pin();
+    }
+    let dialect = &simulator.link.dialect;
+    let message = Bytes::from(outgoing.encode(dialect)?);
+    let frame = Frame { header: Bytes::new(), message: message.clone() };
+    let session = simulator.session(pin);
+    let arrived = switch.clock.monotonic();
+    let waiting = Waiting::new(&switch.in_flight, &simulator.in_flight);
+    let responded = switch.respond(&session, frame, arrived).await;
+    drop(waiting);
+    let Responded { mti, reason, reply, record } = responded.map_err(|_| Refused::NotDecided)?;
+    let mut tally = Tally::default();
+    tally.add(mti, reason);
+    simulator.metrics.count(&mut tally);
+    // As for a reply to a link: it leaves when the store has what it speaks of.
+    switch.store.flush()?;
+    let (reply, id) = reply.zip(record).ok_or(Refused::NotDecided)?;
+    let answer = message::without_length(&reply.frame).ok_or(Refused::NotDecided)?;
+    let read = |frame| RawMessage::read(dialect, frame).ok_or(Refused::NotDecided);
+    let raw_iso8583 = RawMessages { request: read(&message)?, response: read(answer)? };
+    Ok(SimulatedAnswer { transaction: transactions::of(switch, id).await?, raw_iso8583 })
+}
