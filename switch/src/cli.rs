@@ -137,7 +137,7 @@ pub(crate) enum CardAction {
         /// Why: 00 to 32, or 86. Without it 00 for a first activation, and else 01.
         #[arg(long, value_name = "NN")]
         reason_code: Option<String>,
-        /// The same in words, at most 255 characters. The audit shows them without digits.
+        /// The same in words, at most 255 bytes of UTF-8. The audit shows them without digits.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },

@@ -190,7 +190,7 @@ impl Config {
                 networks.push(Arc::clone(&link.network));
             }
         }
-        networks.extend(self.api.map(|_| SIMULATION.into()));
+        networks.extend(self.api.as_ref().map(|_| SIMULATION.into()));
         networks
     }
 

@@ -1,11 +1,13 @@
 """Cards, plastics, their states and their transactions, by the HTTP API."""
 
 import itertools
+import json
 import re
 
 import pytest
 from api_client import Api
 from messages import CARD_1, Card, authorization, pan_of
+from process import of_card
 
 _numbers = itertools.count(1)
 
@@ -277,6 +279,97 @@ def test_a_suspension_at_the_limit_is_a_transition_that_nobody_asked_for(shared,
         move(api, card["token"], "ACTIVE", reason_code="32")
         assert api.done("GET", f"/cards/{card['token']}")["pin_try_counter"] == 0
         assert link.ask(authorization(used, used.pin)).code == "00"
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "€", "😀"])
+def test_the_longest_reason_is_read_again(make_switch, letter):
+    switch = make_switch().start()
+    api = Api(switch)
+    token = issue(api)["token"]
+    longest = letter * (255 // len(letter.encode()))
+    moved = move(api, token, "ACTIVE", reason=longest)
+    assert moved["reason"] == longest
+    api.refused(400, "invalid_field", "POST", "/cardtransitions",
+                {"card_token": token, "channel": "API", "state": "LIMITED",
+                 "reason": longest + letter})
+    switch.kill()
+    switch.start()
+    listed = Api(switch).done("GET", f"/cardtransitions/card/{token}")["data"]
+    assert listed[0] == moved
+
+
+def test_a_pin_that_is_set_for_the_new_plastic_outlives_its_activation(api):
+    """R93: only the PIN of before ends with the activation."""
+    source = issue(api)
+    move(api, source["token"], "ACTIVE")
+    api.done("PUT", "/pins", {"control_token": control(api, source["token"]), "pin": "9246"})
+    reissue = {"user_token": source["user_token"], "copy_pin_from_source_card": False,
+               "reissue_pan_from_card_token": source["token"], "pin_status": "W"}
+    kept = issue(api, **reissue)
+    api.done("PUT", "/pins", {"control_token": control(api, kept["token"]), "pin": "7391"})
+    move(api, kept["token"], "ACTIVE")
+    checked = api.done("POST", "/pins/verify", {"card_token": kept["token"], "pin": "7391"})
+    assert checked["response"]["code"] == "0000"
+    ended = issue(api, **reissue | {"reissue_pan_from_card_token": kept["token"]})
+    move(api, ended["token"], "ACTIVE")
+    assert api.done("GET", f"/cards/{ended['token']}")["pin_is_set"] is False
+    shown = {"control_token": control(api, ended["token"], "REVEAL_PIN"),
+             "cardholder_verification_method": "OTP"}
+    api.refused(409, "no_viewable_pin", "POST", "/pins/reveal", shown)
+
+
+def test_the_token_of_a_plastic_is_taken_at_every_door(shared, api):
+    source = issue(api)
+    renewed = issue(api, user_token=source["user_token"],
+                    reissue_pan_from_card_token=source["token"])
+    other = of_card(Card(renewed["token"], pan_of("476135", 77_002), "2580"))
+    refused = shared.command("card", "add", stdin=json.dumps(other))
+    assert refused.returncode == 1 and "token" in refused.stderr
+    assert api.done("GET", f"/cards/{renewed['token']}") == renewed
+
+
+def test_nothing_of_a_removed_card_is_taken_for_the_next_one(shared, api):
+    source = issue(api, metadata={"a": "b"})
+    renewed = issue(api, user_token=source["user_token"],
+                    reissue_pan_from_card_token=source["token"])
+    old = control(api, source["token"])
+    # A card is removed by its own token, with all of its plastics.
+    assert shared.command("card", "remove", renewed["token"]).returncode == 1
+    shared.done("card", "remove", source["token"])
+    for token in (source["token"], renewed["token"]):
+        api.refused(404, "no_such_card", "GET", f"/cards/{token}")
+    told = [event["card_token"] for event in all_events(api)
+            if event["type"] == "cardactions.card.removed"]
+    assert told[-2:] == [source["token"], renewed["token"]]
+    assert api.done("GET", f"/cards/user/{source['user_token']}")["data"] == []
+    for token, number in ((source["token"], 77_003), (renewed["token"], 77_004)):
+        new = of_card(Card(token, pan_of("476135", number), "2580"))
+        shared.done("card", "add", stdin=json.dumps(new))
+        shown = api.done("GET", f"/cards/{token}")
+        assert shown["user_token"] == "" and "metadata" not in shown
+        assert move(api, token, "ACTIVE")["state"] == "ACTIVE"
+        assert api.done("GET", f"/cards/{token}")["pin_is_set"] is True
+    api.refused(410, "control_used", "PUT", "/pins", {"control_token": old, "pin": "7391"})
+
+
+def all_events(api):
+    events, after = [], ""
+    while True:
+        page = api.done("GET", f"/events?count=1000{after}")
+        events += page["events"]
+        if page["next"] is None:
+            return events
+        after = f"&after={page['next']}"
+
+
+def test_the_card_of_a_holder_who_is_not_active_is_not_put_into_use(api):
+    holder = fresh("holder")
+    api.done("POST", "/users", {"token": holder, "active": False})
+    card = issue(api, user_token=holder)
+    form = {"card_token": card["token"], "channel": "API", "state": "ACTIVE"}
+    api.refused(422, "user_not_active", "POST", "/cardtransitions", form)
+    api.done("PUT", f"/users/{holder}", {"active": True})
+    assert api.done("POST", "/cardtransitions", form)["state"] == "ACTIVE"
 
 
 def test_cards_are_there_after_a_crash(make_switch):

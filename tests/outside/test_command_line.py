@@ -137,7 +137,7 @@ def test_to_active_the_counter_is_zero_again_and_the_right_pin_works(switch):
     (["suspended"], "state: expected ACTIVE, LIMITED, SUSPENDED or TERMINATED"),
     (["SUSPENDED", "--channel", "FAX"], "channel: expected API, IVR, FRAUD, ADMIN or SYSTEM"),
     (["SUSPENDED", "--reason-code", "33"], "reason_code: expected 00 to 32, or 86"),
-    (["SUSPENDED", "--reason", "x" * 256], "reason: expected at most 255 characters"),
+    (["SUSPENDED", "--reason", "x" * 256], "reason: expected at most 255 bytes of UTF-8"),
 ])
 def test_a_transition_that_is_refused_says_why_and_leaves_the_card_as_it_was(switch, words, text):
     answer_of(switch, other_pin(CARD_1.pin))

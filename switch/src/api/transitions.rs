@@ -88,7 +88,7 @@ impl TransitionForm {
             StatusReason::parse(code).ok_or(field("reason_code", "00 to 32, or 86"))
         };
         let words = |words: &String| {
-            ReasonText::new(words.clone()).ok_or(field("reason", "at most 255 characters"))
+            ReasonText::new(words.clone()).ok_or(field("reason", "at most 255 bytes of UTF-8"))
         };
         Ok(Transition {
             state: match self.state {

@@ -78,13 +78,13 @@ impl Channel {
 pub struct ReasonText(String);
 
 impl ReasonText {
-    /// Its greatest length.
-    pub const CHARACTERS_MAX: usize = 255;
+    /// Its greatest length in UTF-8, as events keep it: of letters without accents as many.
+    pub const BYTES_MAX: usize = 255;
 
     /// `None` where it is too long.
     #[must_use]
     pub fn new(text: String) -> Option<ReasonText> {
-        (text.chars().count() <= ReasonText::CHARACTERS_MAX).then_some(ReasonText(text))
+        (text.len() <= ReasonText::BYTES_MAX).then_some(ReasonText(text))
     }
 }
 

@@ -106,7 +106,7 @@ pub struct TransitionForm {
     /// Two digits; without them 00 for a first activation, and else 01.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// The same in words, at most 255 characters.
+    /// The same in words, at most 255 bytes of UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -124,7 +124,7 @@ impl TransitionForm {
             StatusReason::parse(code).ok_or(field("reason_code", "00 to 32, or 86"))
         };
         let words = |words: &String| {
-            ReasonText::new(words.clone()).ok_or(field("reason", "at most 255 characters"))
+            ReasonText::new(words.clone()).ok_or(field("reason", "at most 255 bytes of UTF-8"))
         };
         Ok(Transition {
             state: state.ok_or(field("state", "ACTIVE, LIMITED, SUSPENDED or TERMINATED"))?,

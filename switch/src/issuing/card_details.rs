@@ -149,9 +149,10 @@ pub struct CardDetails {
     /// The plastic that it replaces under the same PAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_pan_from_card_token: Option<Token>,
-    /// Whether the card's PIN ends with its first activation.
-    #[serde(default)]
-    pub ends_pin: bool,
+    /// The version of the card's PIN that ends with its first activation, where it is still the
+    /// card's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_pin: Option<u32>,
     /// What happens with its first activation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_actions: Option<ActivationActions>,
@@ -175,7 +176,7 @@ impl CardDetails {
             metadata: None,
             expedite: None,
             reissue_pan_from_card_token: None,
-            ends_pin: false,
+            ends_pin: None,
             activation_actions: None,
             digest: None,
         }
@@ -220,4 +221,46 @@ pub async fn of<W: Seams>(
     // The error may quote what stands there.
     let details = read.map_err(|_| Refused::DocumentUnreadable("card_details"))?;
     Ok(Some((details, document.version)))
+}
+
+/// The document by which a card is found among those of its holder.
+fn place_of_user(user: &Token, card: &str) -> String {
+    format!("{}/{card}", user.as_str())
+}
+
+/// Puts a plastic among the cards of its holder.
+pub(super) fn link<W: Seams>(
+    switch: &Switch<W>,
+    user: &Token,
+    card: &str,
+) -> Result<DocumentChange, Refused> {
+    let place = place_of_user(user, card);
+    let place = (DocumentKind::CardOfUser, &*place);
+    DocumentChange::write(&switch.vault.documents, place, 0, b"{}").map_err(Refused::Sealing)
+}
+
+/// Takes a plastic from among the cards of its holder, if it is there.
+pub(super) async fn unlink<W: Seams>(
+    switch: &Switch<W>,
+    user: &Token,
+    card: &str,
+) -> Result<Option<DocumentChange>, Refused> {
+    let place = place_of_user(user, card);
+    let known = switch.store.document(DocumentKind::CardOfUser, &place).await?;
+    Ok(known.map(|known| DocumentChange::remove(&known)))
+}
+
+/// What goes with a plastic that is removed.
+pub(super) async fn of_removed<W: Seams>(
+    switch: &Switch<W>,
+    token: &str,
+) -> Result<Vec<DocumentChange>, Refused> {
+    let Some(known) = switch.store.document(DocumentKind::CardDetails, token).await? else {
+        return Ok(Vec::new());
+    };
+    let mut documents = vec![DocumentChange::remove(&known)];
+    if let Some((CardDetails { user_token: Some(user), .. }, _)) = of(switch, token).await? {
+        documents.extend(unlink(switch, &user, token).await?);
+    }
+    Ok(documents)
 }

@@ -5,8 +5,8 @@ use compact_str::CompactString;
 use super::change::{self, load, subject};
 use super::secret::PAN_EXPECTED;
 use super::tokens::Token;
-use super::{CardView, Refused, audit, pins, viewable_pin, views};
-use crate::cache::NewCard;
+use super::{CardView, Refused, audit, card_details, pin_control, pins, viewable_pin, views};
+use crate::cache::{NewCard, Taken};
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
@@ -163,6 +163,10 @@ async fn addition<W: Seams>(
     let AddCard { token, pan, expiry, sequence, product, is_active, is_produced, pin } = card;
     // Tokens are shown and stored in clear.
     Token::read(&token)?;
+    if card_details::of(switch, &token).await?.is_some() {
+        // A plastic of another card has it.
+        return Err(Refused::Taken(Taken::Token));
+    }
     if !pan.can_be_issued() {
         return Err(Refused::Field { name: "pan", expected: PAN_EXPECTED });
     }
@@ -221,6 +225,27 @@ pub async fn remove<W: Seams>(
     removed
 }
 
+/// What is removed with a card, by its own token: what is kept of its plastics too, so that none of
+/// it is taken for that of a later card with the same token.
+async fn removal<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+) -> Result<Removal, Refused> {
+    let card = switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)?;
+    let mut documents = Vec::new();
+    documents.extend(viewable_pin::of_removed(switch, &card.entry.identity.key).await?);
+    let mut events = Vec::new();
+    for place in 0..card.state.plastics.len() {
+        let token = change::token_of(&card, place);
+        documents.extend(card_details::of_removed(switch, token).await?);
+        documents.extend(pin_control::of_removed(switch, &card, token).await?);
+        let (who, of) = ((switch.clock.now(), actor.clone()), subject(switch, &card, place));
+        events.push(Event::of_card(EventKind::Removed, who, of, Some(&card.state), None));
+    }
+    Ok(Removal { card, events, documents })
+}
+
 async fn remove_each<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
@@ -229,19 +254,8 @@ async fn remove_each<W: Seams>(
     let mut removals = Vec::with_capacity(tokens.len());
     let mut outcomes = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let card = match load(switch, token).await {
-            Ok(card) => viewable_pin::of_removed(switch, &card.entry.identity.key)
-                .await
-                .map(|documents| (card, documents)),
-            Err(refused) => Err(refused),
-        };
-        outcomes.push(card.map(|(card, documents)| {
-            let who = (switch.clock.now(), actor.clone());
-            let of = subject(switch, &card, change::place(&card.state, token));
-            let event = Event::of_card(EventKind::Removed, who, of, Some(&card.state), None);
-            let documents = documents.into_iter().collect();
-            removals.push(Removal { card, events: vec![event], documents });
-        }));
+        let removal = removal(switch, actor, token).await;
+        outcomes.push(removal.map(|removal| removals.push(removal)));
     }
     let removed = switch.store.remove_cards(removals).await?;
     let found = outcomes.iter_mut().filter(|outcome| outcome.is_ok());

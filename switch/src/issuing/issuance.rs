@@ -2,7 +2,6 @@
 //! card in place of another (a reissue). A plastic is not produced yet then, nor active.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,7 +26,7 @@ use crate::cards::{CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
 use crate::hsm::software::random;
-use crate::store::document::{Document, DocumentChange, DocumentKind};
+use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store};
 use crate::switch::{Seams, Switch};
 
@@ -189,20 +188,9 @@ fn documents<W: Seams>(
 ) -> Result<Vec<DocumentChange>, Refused> {
     let mut documents = vec![details.write(switch, token.as_str(), 0)?];
     if let Some(user) = &details.user_token {
-        documents.push(of_user(switch, user, token)?);
+        documents.push(card_details::link(switch, user, token.as_str())?);
     }
     Ok(documents)
-}
-
-/// The document by which a card is found among those of its holder.
-pub(super) fn of_user<W: Seams>(
-    switch: &Switch<W>,
-    user: &Token,
-    card: &Token,
-) -> Result<DocumentChange, Refused> {
-    let place = format!("{}/{}", user.as_str(), card.as_str());
-    let place = (DocumentKind::CardOfUser, &*place);
-    DocumentChange::write(&switch.vault.documents, place, 0, b"{}").map_err(Refused::Sealing)
 }
 
 /// Adds a card; whether nobody was faster with its token.
@@ -346,7 +334,7 @@ async fn reissue<W: Seams>(
     let details = CardDetails {
         card: card.entry.identity.token.to_string(),
         reissue_pan_from_card_token: Some(source.clone()),
-        ends_pin: !keeps_pin(form, rules),
+        ends_pin: (!keeps_pin(form, rules)).then_some(state.pin.version),
         ..details
     };
     let told = |about| change::event(switch, actor, &card, about, &state);
@@ -408,13 +396,3 @@ pub(super) async fn cards_of_user<W: Seams>(
 
 /// Cards of a holder that are read at once.
 const CARDS_AT_ONCE: usize = 1_000;
-
-/// The document by which a card is found among those of this holder.
-pub(super) async fn link_of_user<W: Seams>(
-    switch: &Switch<W>,
-    user: &Token,
-    card: &Token,
-) -> Result<Option<Arc<Document>>, Refused> {
-    let place = format!("{}/{}", user.as_str(), card.as_str());
-    Ok(switch.store.document(DocumentKind::CardOfUser, &place).await?)
-}

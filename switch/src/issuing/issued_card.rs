@@ -313,11 +313,9 @@ async fn changed<W: Seams>(
     let mut documents = Vec::new();
     let new_user = change.user_token.as_ref().filter(|it| Some(*it) != before.user_token.as_ref());
     if let Some(user) = new_user {
-        let card = Token::read(token)?;
-        documents.push(issuance::of_user(switch, user, &card)?);
+        documents.push(card_details::link(switch, user, token)?);
         if let Some(earlier) = &before.user_token {
-            let link = issuance::link_of_user(switch, earlier, &card).await?;
-            documents.extend(link.map(|link| DocumentChange::remove(&link)));
+            documents.extend(card_details::unlink(switch, earlier, token).await?);
         }
     }
     let details = CardDetails {

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use super::change::{event, load, place, token_of};
 use super::{Refused, audit};
+use crate::cache::Card;
 use crate::cards::{CardKey, CardStatus};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Actor, EventKind};
@@ -94,6 +95,32 @@ pub(super) struct Control {
     ends: Timestamp,
 }
 
+/// The document of the tokens of a plastic for one purpose.
+fn place_bytes(
+    vault: &DocumentVault,
+    (key, card_token, purpose): (&CardKey, &str, Purpose),
+) -> [u8; 8] {
+    let about = [&key.0, purpose.name().as_bytes(), b" ", card_token.as_bytes()].concat();
+    let [a, b, c, d, e, f, g, h, ..] = vault.digest(DIGEST_OF_PLACE, &about);
+    [a, b, c, d, e, f, g, h]
+}
+
+/// What goes with a plastic that is removed.
+pub(super) async fn of_removed<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+    card_token: &str,
+) -> Result<Vec<DocumentChange>, Refused> {
+    let mut documents = Vec::new();
+    for purpose in [Purpose::SetPin, Purpose::RevealPin] {
+        let about = (&card.entry.identity.key, card_token, purpose);
+        let place = URL_SAFE_NO_PAD.encode(place_bytes(&switch.vault.documents, about));
+        let known = switch.store.document(DocumentKind::PinControl, &place).await?;
+        documents.extend(known.map(|known| DocumentChange::remove(&known)));
+    }
+    Ok(documents)
+}
+
 /// The bytes of a token that was made here.
 struct Token(Zeroizing<[u8; TOKEN_BYTES]>);
 
@@ -103,11 +130,10 @@ impl Token {
         (key, card_token, purpose): (&CardKey, &str, Purpose),
         ends: Timestamp,
     ) -> Result<Token, Refused> {
-        let about = [&key.0, purpose.name().as_bytes(), b" ", card_token.as_bytes()].concat();
-        let place = vault.digest(DIGEST_OF_PLACE, &about);
+        let place = place_bytes(vault, (key, card_token, purpose));
         let ends = u32::try_from(ends.seconds()).unwrap_or(u32::MAX).to_be_bytes();
         let random = Zeroizing::new(random::bytes::<8>().map_err(Refused::Sealing)?);
-        let body = place.iter().take(8).chain(&ends).chain(&*random);
+        let body = place.iter().chain(&ends).chain(&*random);
         let mut token = Zeroizing::new([0; TOKEN_BYTES]);
         token.iter_mut().zip(body).for_each(|(to, from)| *to = *from);
         let mac = Token::mac(vault, &token);

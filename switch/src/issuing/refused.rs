@@ -87,6 +87,9 @@ pub enum Refused {
     /// No transition has this token, or it is kept no more.
     #[error("there is no transition with this token, or it is kept no more")]
     NoSuchTransition,
+    /// The holder of the card is not active.
+    #[error("the cardholder is not active")]
+    UserNotActive,
     /// The card is in the state already that it was to go to.
     #[error("the card is ACTIVE already")]
     AlreadyActive,
@@ -229,6 +232,8 @@ pub enum Code {
     NoSuchTransaction,
     /// [`Refused::NoSuchTransition`].
     NoSuchTransition,
+    /// [`Refused::UserNotActive`].
+    UserNotActive,
     /// [`Refused::AlreadyActive`].
     AlreadyActive,
     /// [`Refused::CardCreationNotAllowed`].
@@ -355,6 +360,7 @@ impl Refused {
             Refused::NoSuchTransition => Code::NoSuchTransition,
             Refused::NoSuchTransaction => Code::NoSuchTransaction,
             Refused::AlreadyActive => Code::AlreadyActive,
+            Refused::UserNotActive => Code::UserNotActive,
             Refused::SequencesUsedUp => Code::SequencesUsedUp,
             Refused::PinStatusMoved => Code::PinStatusNotAllowed,
             Refused::VersionChanged => Code::VersionChanged,

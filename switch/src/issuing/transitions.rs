@@ -9,7 +9,7 @@ use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::tokens::{PayloadDigest, Token};
-use super::{CardView, IssuedCard, Refused, audit, issued_card, viewable_pin, views};
+use super::{CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
 use crate::cache::Card;
 use crate::cards::{CardState, CardStatus, StatusReason};
@@ -117,15 +117,27 @@ async fn create_unaudited<W: Seams>(
             false => Err(Refused::OtherPayload),
         };
     }
-    let before = load(switch, card).await?;
-    let plastic = before.state.plastics.get(change::place(&before.state, card));
-    if plastic.is_some_and(|it| (it.status, asked.state) == (CardStatus::Active, it.status)) {
-        return Err(Refused::AlreadyActive);
-    }
-    let (_, event) = moved(switch, actor, (card, named), asked).await?;
-    // Somebody else has activated it meanwhile.
+    check_user(switch, card, asked).await?;
+    let (_, event) = moved(switch, actor, (card, Some(named)), asked).await?;
     let (id, event) = event.ok_or(Refused::AlreadyActive)?;
     view(switch, id, &event).await
+}
+
+/// A card whose holder is not active is not put into use.
+async fn check_user<W: Seams>(
+    switch: &Switch<W>,
+    card: &str,
+    asked: &Transition,
+) -> Result<(), Refused> {
+    if asked.state != CardStatus::Active {
+        return Ok(());
+    }
+    let details = card_details::of(switch, card).await?;
+    let Some(user) = details.and_then(|(details, _)| details.user_token) else { return Ok(()) };
+    match users::fields(switch, user.as_str()).await?.is_active() {
+        true => Ok(()),
+        false => Err(Refused::UserNotActive),
+    }
 }
 
 /// What is kept of a transition whose token the client chose.
@@ -143,13 +155,18 @@ async fn known<W: Seams>(switch: &Switch<W>, token: &str) -> Result<Option<Known
     known.map(Some).map_err(|_| Refused::DocumentUnreadable("transition"))
 }
 
-/// The card after a transition of the plastic with this token, and what others are told of it.
+/// The name that a client may give a transition, with the digest of what it asked for.
+type Named<'a> = Option<(&'a Token, PayloadDigest)>;
+
+/// The card after a transition of the plastic with this token, and what others are told of it. As a
+/// resource, with a name or without, one that tells nobody is refused.
 async fn moved<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
-    (token, named): (&str, Option<(&Token, PayloadDigest)>),
+    (token, resource): (&str, Option<Named<'_>>),
     asked: &Transition,
 ) -> Result<(Card, Option<(EventId, Event)>), Refused> {
+    let named = resource.flatten();
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
         let Next { state, events, mut documents } = next(switch, &card, token, asked).await?;
@@ -170,6 +187,9 @@ async fn moved<W: Seams>(
         });
         let told: Vec<Event> = told.collect();
         let own = events.iter().position(|about| is_own(*about));
+        if own.is_none() && resource.is_some() {
+            return Err(Refused::AlreadyActive);
+        }
         let own = own.and_then(|at| Some((u8::try_from(at + 1).ok()?, told.get(at)?.clone())));
         let commit = Commit { events: told, documents, ..Commit::by_issuer(&card, state.clone()) };
         match switch.store.commit(commit, &mut None).await {
@@ -184,7 +204,7 @@ async fn moved<W: Seams>(
     Err(Refused::Busy)
 }
 
-fn asked_as(asked: &Transition, named: Option<(&Token, PayloadDigest)>) -> Asked {
+fn asked_as(asked: &Transition, named: Named<'_>) -> Asked {
     Asked {
         channel: asked.channel,
         reason: asked.reason.as_ref().map(ToString::to_string).unwrap_or_default().into(),
@@ -217,7 +237,8 @@ async fn next<W: Seams>(
         _ => None,
     };
     if let Some((details, _)) = details {
-        if details.ends_pin {
+        // One that was set since the reissue is meant for this plastic too.
+        if details.ends_pin == Some(state.pin.version) {
             state = state.without_pin();
         }
         if let Some(source) = replaced(&counts, &details) {
@@ -231,7 +252,8 @@ async fn next<W: Seams>(
 /// The place of the plastic that ends with the first activation of the one that replaces it.
 fn replaced(card: &Card, details: &CardDetails) -> Option<usize> {
     let source = details.reissue_pan_from_card_token.as_ref().filter(|_| details.ends_source())?;
-    let place = change::place(&card.state, source.as_str());
+    let is_source = |place: &usize| change::token_of(card, *place) == source.as_str();
+    let place = (0..card.state.plastics.len()).find(is_source)?;
     let plastic = card.state.plastics.get(place)?;
     (plastic.status != CardStatus::Terminated).then_some(place)
 }

@@ -58,11 +58,12 @@ fn key_of(place: &str) -> Option<CardKey> {
     from_hex(place)?.as_slice().try_into().ok().map(CardKey)
 }
 
-/// Whether nobody may see the PIN of a card in this state any more. Of a product that is gone or
-/// cannot be read, nobody knows what it says.
+/// Whether nobody may see the PIN of a card in this state any more, or it has none. Of a product that
+/// is gone or cannot be read, nobody knows what it says.
 fn is_over(card: &Card, state: &CardState) -> bool {
     let is_alive = state.plastics.iter().any(|it| it.status != CardStatus::Terminated);
-    !is_alive || card.product.is_known() && !card.product.pin_viewable
+    let has_pin = state.pin.reference.is_some();
+    !is_alive || !has_pin || card.product.is_known() && !card.product.pin_viewable
 }
 
 /// What becomes of the PIN to see of a card that goes to another state, and perhaps gets this PIN.
@@ -239,8 +240,8 @@ async fn open<W: Seams>(
     let document = switch.store.document(DocumentKind::ViewablePin, &place(&identity.key)).await?;
     let document = document.filter(|_| card.product.pin_viewable).ok_or(Refused::NoViewablePin)?;
     let stored = Stored::read(switch, &document)?;
-    // A PIN that has come another way since then is not this one.
-    if stored.version != card.state.pin.version {
+    // A PIN that has come another way since then is not this one, and one that has ended is none.
+    if stored.version != card.state.pin.version || card.state.pin.reference.is_none() {
         return Err(Refused::NoViewablePin);
     }
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);

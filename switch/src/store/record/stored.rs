@@ -205,7 +205,9 @@ impl<A: Array<Item: Stored>> Stored for SmallVec<A> {
 /// The length in one byte, and UTF-8. Names are checked to be shorter where they enter.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     debug_assert!(text.len() <= usize::from(u8::MAX), "names are checked where they enter");
-    let bytes = text.as_bytes().get(..usize::from(u8::MAX)).unwrap_or(text.as_bytes());
+    // Half a character could never be read again.
+    let end = (0..=text.len().min(u8::MAX.into())).rev().find(|end| text.is_char_boundary(*end));
+    let bytes = text.get(..end.unwrap_or_default()).unwrap_or_default().as_bytes();
     out.put_u8(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
     out.put_slice(bytes);
 }
