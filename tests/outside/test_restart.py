@@ -223,14 +223,16 @@ def test_a_second_switch_on_the_same_data_refuses(switch, make_switch):
     assert switch.show(CARD_1.token)["state"] == "ACTIVE"
 
 
-def test_a_port_that_is_taken_is_named_with_its_link(make_switch):
+@pytest.mark.parametrize("table, named", [("[[links]]", "link-a"), ("[api]", "api")])
+def test_a_port_that_is_taken_is_named_with_its_door(make_switch, table, named):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         switch = make_switch()
-        text = switch.config.read_text()
-        switch.config.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+        before, behind = switch.config.read_text().split(table, 1)
+        behind = behind.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1)
+        switch.config.write_text(before + table + behind)
         said = switch.refuses_to_start()
-    assert "link-a" in said and str(port) in said
+    assert named in said and str(port) in said
 
 
 # Damage.
