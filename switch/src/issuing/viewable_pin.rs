@@ -58,8 +58,8 @@ fn key_of(place: &str) -> Option<CardKey> {
     from_hex(place)?.as_slice().try_into().ok().map(CardKey)
 }
 
-/// Whether nobody may see the PIN of a card in this state any more, or it has none. Of a product that
-/// is gone or cannot be read, nobody knows what it says.
+/// Whether nobody may see the PIN of a card in this state any more, or it has none. Of a product
+/// that is gone or cannot be read, nobody knows what it says.
 fn is_over(card: &Card, state: &CardState) -> bool {
     let is_alive = state.plastics.iter().any(|it| it.status != CardStatus::Terminated);
     let has_pin = state.pin.reference.is_some();
