@@ -137,6 +137,15 @@ pub trait Store: Send + Sync + 'static {
         items_max: usize,
     ) -> impl Future<Output = Result<Page<RecordId, TransactionRecord>, StoreError>> + Send;
 
+    /// The transaction with this id; none where no transaction has it, or it is kept no more.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn transaction(
+        &self,
+        id: RecordId,
+    ) -> impl Future<Output = Result<Option<TransactionRecord>, StoreError>> + Send;
+
     /// What others are told of a card, newest first, from behind this one on, as far back as it is
     /// kept: what a power failure could take back is among it.
     ///

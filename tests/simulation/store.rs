@@ -481,6 +481,16 @@ impl Store for SimulatedStore {
         Ok(Page::first(found.take(max + 1).collect(), max))
     }
 
+    async fn transaction(&self, id: RecordId) -> Result<Option<TransactionRecord>, StoreError> {
+        let disk = self.shared.disk();
+        let entry = usize::try_from(id.0).ok().and_then(|number| disk.records.get(number - 1));
+        let told = entry.map(|entry| record::told(id, entry).expect("a record as it was written"));
+        Ok(told.into_iter().flatten().find_map(|(_, told)| match told {
+            Told::Transaction(found) => Some(*found),
+            Told::Event(..) => None,
+        }))
+    }
+
     async fn card_events(
         &self,
         card: &Card,

@@ -12,6 +12,7 @@ use super::Api;
 use super::body::Body;
 use super::caller::Caller;
 use super::problem::{Problem, Refusals};
+use super::query::Query;
 use crate::issuing::ApiKeyView;
 use crate::issuing::api_keys::{self, Scope};
 use crate::switch::Seams;
@@ -41,8 +42,10 @@ pub(super) struct NewApiKey {
 pub(super) async fn list<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
+    query: Query,
 ) -> Result<Json<Vec<ApiKeyView>>, Problem> {
     let actor = caller.may(Scope::Admin)?;
+    query.finish()?;
     Ok(Json(api_keys::list(&api.switch, actor).await?))
 }
 
@@ -60,9 +63,11 @@ pub(super) async fn list<W: Seams>(
 pub(super) async fn add<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
+    query: Query,
     Body(NewApiKey { token, scopes }): Body<NewApiKey>,
 ) -> Result<(StatusCode, Json<ApiKeyView>), Problem> {
     let actor = caller.may(Scope::Admin)?;
+    query.finish()?;
     let key = api_keys::add(&api.switch, actor, &token, &scopes).await?;
     Ok((StatusCode::CREATED, Json(key)))
 }
@@ -82,8 +87,10 @@ pub(super) async fn revoke<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     Path(token): Path<String>,
+    query: Query,
 ) -> Result<StatusCode, Problem> {
     let actor = caller.may(Scope::Admin)?;
+    query.finish()?;
     api_keys::revoke(&api.switch, actor, &token).await?;
     Ok(StatusCode::NO_CONTENT)
 }

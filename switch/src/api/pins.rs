@@ -224,6 +224,7 @@ pub(super) async fn unblock<W: Seams>(
 ) -> Result<StatusCode, Problem> {
     query.finish()?;
     let actor = caller.may(Scope::PinSet)?;
-    pins::unblock(&api.switch, actor, &token).await?;
+    let admit = |card: &str| api.limits.pin_call(card);
+    pins::unblock(&api.switch, actor, &token, &admit).await?;
     Ok(StatusCode::ACCEPTED)
 }

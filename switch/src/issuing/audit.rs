@@ -67,7 +67,7 @@ pub(super) async fn of_transition<W: Seams, T>(
 }
 
 /// The token if it is a card's: another text may be anything, even a PAN, and is left out.
-async fn known<W: Seams>(switch: &Switch<W>, token: &str) -> Option<String> {
+pub(super) async fn known<W: Seams>(switch: &Switch<W>, token: &str) -> Option<String> {
     change::load(switch, token).await.ok().map(|_| token.to_owned())
 }
 

@@ -8,7 +8,6 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::Refused;
 use super::card_details::{
     self, ActivationActions, CardDetails, Fulfillment, FulfillmentReason, PinStatus,
 };
@@ -18,6 +17,7 @@ use super::issued_card::{self, IssuedCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
 use super::users::{self, Metadata};
+use super::{Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
 use crate::cache::{Card, Taken};
@@ -121,9 +121,9 @@ pub async fn issue<W: Seams>(
     let issued = issue_unaudited(switch, actor, form).await;
     let card = issued.as_ref().ok().map(|card| &*card.token);
     let refused = issued.as_ref().err().map(Refused::code);
-    let source = match (&form.reissue_pan_from_card_token, &issued) {
-        (Some(source), Ok(_)) => Some(source.as_str()),
-        _ => None,
+    let source = match &form.reissue_pan_from_card_token {
+        Some(source) => audit::known(switch, source.as_str()).await,
+        None => None,
     };
     let done = issued.is_ok();
     tracing::info!(target: "audit", action = "issue", token = card, source, done, %actor, ?refused);

@@ -95,6 +95,15 @@ pub(super) struct Control {
     ends: Timestamp,
 }
 
+/// Counts a call on the PIN of the card of a plastic: all of a card's plastics have one allowance.
+pub(super) async fn admit_card<W: Seams>(
+    switch: &Switch<W>,
+    card_token: &str,
+    admit: Admit<'_>,
+) -> Result<(), Refused> {
+    admit(&load(switch, card_token).await?.entry.identity.token)
+}
+
 /// The document of the tokens of a plastic for one purpose.
 fn place_bytes(
     vault: &DocumentVault,
@@ -197,7 +206,7 @@ async fn create_unaudited<W: Seams>(
     admit: Admit<'_>,
 ) -> Result<Zeroizing<String>, Refused> {
     let vault = &switch.vault.documents;
-    admit(&load(switch, card_token).await?.entry.identity.token)?;
+    admit_card(switch, card_token, admit).await?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, card_token).await?;
         let (key, plastic) = (card.entry.identity.key, place(&card.state, card_token));

@@ -117,7 +117,11 @@ pub async fn set_by_control<W: Seams>(
 ) -> Result<(), Refused> {
     let found = pin_control::find(switch, Purpose::SetPin, control).await;
     let token = found.as_ref().map(|it| it.card_token().to_owned()).unwrap_or_default();
-    let pin = found.map(drop).and_then(|()| admit(&token)).and(pin);
+    let admitted = match found {
+        Ok(_) => pin_control::admit_card(switch, &token, admit).await,
+        Err(refused) => Err(refused),
+    };
+    let pin = admitted.and(pin);
     let set = match pin {
         Ok(pin) => {
             let mut set = Err(Refused::ProductChanged);
@@ -178,7 +182,11 @@ pub async fn unblock<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     token: &str,
+    admit: Admit<'_>,
 ) -> Result<CardView, Refused> {
+    if let Err(refused) = pin_control::admit_card(switch, token, admit).await {
+        return audit::of_card(switch, actor, ("unblock", token), Err(refused)).await;
+    }
     let now = switch.clock.now();
     let queued = change(switch, actor, token, |card| {
         if !has_offline_pin(&card.product) {

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::event::Actor;
 use crate::outcome::PinOutcome;
 use crate::store::Store;
-use crate::store::page::{Order, PAGE_ITEMS_MAX, TransactionFilter};
+use crate::store::page::{PAGE_ITEMS_MAX, TransactionFilter};
 use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
 
@@ -196,11 +196,7 @@ pub(super) async fn record<W: Seams>(
     switch: &Switch<W>,
     id: RecordId,
 ) -> Result<TransactionRecord, Refused> {
-    let before = RecordId(id.0.saturating_sub(1));
-    let filter = TransactionFilter { order: Order::OldestFirst, ..TransactionFilter::default() };
-    let page = switch.store.transactions(filter, Some(before), 1).await?;
-    let found = page.items.into_iter().find(|(found, _)| *found == id);
-    found.map(|(_, record)| record).ok_or(Refused::NoSuchTransaction)
+    switch.store.transaction(id).await?.ok_or(Refused::NoSuchTransaction)
 }
 
 /// Transactions, the newest first. A call reads only so much: a part may have fewer than were asked

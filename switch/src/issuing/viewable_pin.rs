@@ -183,7 +183,7 @@ pub async fn reveal<W: Seams>(
     let control = pin_control::find(switch, Purpose::RevealPin, token).await;
     let card = control.as_ref().map(|it| it.card_token().to_owned()).unwrap_or_default();
     let shown = match control {
-        Ok(_) => match admit(&card) {
+        Ok(_) => match pin_control::admit_card(switch, &card, admit).await {
             Ok(()) => reveal_unaudited(switch, actor, token, method).await,
             Err(refused) => Err(refused),
         },

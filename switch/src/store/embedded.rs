@@ -73,7 +73,9 @@ use super::duplicates::{
 };
 use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
 use super::readers::{ReaderError, ReaderName, Readers};
-use super::record::{Event, EventId, OwnKeys, Part, RecordId, Told, TransactionRecord};
+use super::record::{
+    Event, EventId, OwnKeys, Part, RecordId, Told, Transaction, TransactionRecord,
+};
 use super::{Addition, Claimed, Commit, CommitError, Found, NotDone, Removal, Store, StoreError};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry, Cards, Products};
@@ -373,6 +375,13 @@ impl Store for EmbeddedStore {
     ) -> Result<Page<RecordId, TransactionRecord>, StoreError> {
         let max = items_max.min(PAGE_ITEMS_MAX);
         self.read(move |shared| shared.transactions(&filter, after, max)).await
+    }
+
+    async fn transaction(&self, id: RecordId) -> Result<Option<TransactionRecord>, StoreError> {
+        // An id that nobody was given may be any place: what cannot be read there is none.
+        self.read(move |shared| Ok(shared.transaction(id.0).ok().flatten())).await.map(|found| {
+            found.map(|transaction: Transaction<'static>| transaction.record.into_owned())
+        })
     }
 
     async fn card_events(

@@ -51,7 +51,10 @@ impl Shared {
     }
 
     /// The transaction at a position; none if its segment is kept no more.
-    fn transaction(&self, position: u64) -> Result<Option<Transaction<'static>>, StoreError> {
+    pub(super) fn transaction(
+        &self,
+        position: u64,
+    ) -> Result<Option<Transaction<'static>>, StoreError> {
         let mut parts = self.entry(position)?.into_iter();
         Ok(parts.find_map(|part| match part {
             Part::Transaction(transaction) => Some(*transaction),
