@@ -2,6 +2,7 @@
 //! in force while it was made, and what must not change under cards is refused.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -343,17 +344,24 @@ impl Link {
     }
 }
 
-/// What the HSM said under the rules of before is not used under the new ones, which may name
-/// other keys: it is asked anew, and the PIN is counted once.
-#[tokio::test]
-async fn a_product_changed_between_decision_and_commit_has_the_pin_verified_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
+/// A switch with a product that suspends at the third wrong PIN, and a card of it in use, whose PAN
+/// this is.
+async fn with_card_in_use(data_dir: &Path) -> (SwitchUnderTest, String) {
+    let test = SwitchUnderTest::start(&config(), data_dir, TestClock::default());
     put(&test, "debit", debit(3)).await.unwrap();
     let pan = pan("476134", 0);
     test.add_card("card", &pan, "debit", ("2912", 1)).await;
     test.set_pin("card", RIGHT).await;
     test.activate("card").await;
+    (test, pan)
+}
+
+/// What the HSM said under the rules of before is not used under the new ones, which may name
+/// other keys: it is asked anew, and the PIN is counted once.
+#[tokio::test]
+async fn a_product_changed_between_decision_and_commit_has_the_pin_verified_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, pan) = with_card_in_use(directory.path()).await;
     let mut link = Link::of(&test);
     for (number, limit, code) in [(1, 5, "1809"), (2, 2, "1872")] {
         let asked = test.hsm.pins_asked();
@@ -433,12 +441,7 @@ async fn write_foreign(test: &SwitchUnderTest, token: &str, json: &str) {
 #[tokio::test]
 async fn a_product_with_settings_of_another_release_can_be_repaired() {
     let directory = tempfile::tempdir().unwrap();
-    let test = SwitchUnderTest::start(&config(), directory.path(), TestClock::default());
-    put(&test, "debit", debit(3)).await.unwrap();
-    let pan = pan("476134", 0);
-    test.add_card("card", &pan, "debit", ("2912", 1)).await;
-    test.set_pin("card", RIGHT).await;
-    test.activate("card").await;
+    let (test, pan) = with_card_in_use(directory.path()).await;
     let settings = r#""settings": {"bins": ["476134"], "currency": 978, "of_later": true}"#;
     write_foreign(&test, "debit", &format!(r#"{{"managed_by": "api", {settings}}}"#)).await;
     let of_file = settings.replace("476134", "541333");

@@ -556,6 +556,7 @@ mod tests {
         assert_eq!((syncs(&both), both.needs_key(PEK)), (vec!["expired", "expired"], false));
         assert!(both.needs_key(OTHER), "what the PIN is compared with is no block that waits");
     }
+
     /// A plastic that is produced later may have to get it.
     #[test]
     fn a_terminated_plastic_keeps_a_block_that_no_other_has() {

@@ -353,6 +353,7 @@ mod tests {
         }
         assert!(Embossed::read(&mut &[4; 5][..]).is_err());
     }
+
     /// Stored bytes must stay as they are.
     #[test]
     fn a_plastic_is_these_bytes() {
