@@ -10,6 +10,7 @@ mod events;
 mod if_match;
 mod limits;
 mod list;
+mod once;
 mod ping;
 mod pins;
 mod problem;
@@ -54,6 +55,7 @@ use crate::listener::Door;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
 use limits::CallLimits;
+use once::UnderWay;
 use whole::RequestIds;
 use wipe::{HeldBody, Pieces, WipingStream};
 
@@ -63,6 +65,7 @@ struct Api<W: Seams> {
     limits: CallLimits,
     request_ids: RequestIds,
     simulator: Simulator,
+    under_way: UnderWay,
 }
 
 /// The OpenAPI 3.1 description of all routes, as indented JSON.
@@ -151,6 +154,7 @@ async fn serve<W: Seams>(
         limits: CallLimits::new(&limits),
         request_ids: RequestIds::default(),
         simulator,
+        under_way: UnderWay::default(),
     }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);

@@ -383,10 +383,10 @@ impl Store for SimulatedStore {
                     shared.synced(durable_at).await?;
                     return Ok(Claimed::Conflict);
                 }
-                Look::Repeat(Kept { answer, durable_at, .. }) => {
+                Look::Repeat(Kept { answer, durable_at, position }) => {
                     let hurries = shared.breaks(Mutation::RepeatBeforeSync);
                     shared.synced(if hurries { 0 } else { durable_at }).await?;
-                    return Ok(Claimed::Repeat(answer));
+                    return Ok(Claimed::Repeat(answer, RecordId(position)));
                 }
                 Look::Wait(waiting) => drop(waiting.await),
             }

@@ -24,6 +24,10 @@ pub(super) struct Caller {
     scopes: BTreeSet<Scope>,
 }
 
+/// The id of the API key by which a call is made.
+#[derive(Clone)]
+pub(super) struct CallerName(pub(super) Arc<str>);
+
 impl Caller {
     /// Who calls, where he may do this.
     pub(super) fn may(&self, scope: Scope) -> Result<&Actor, Problem> {
@@ -60,6 +64,7 @@ impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
         match api_keys::scopes_of(&api.switch, key, secret).await? {
             Some(scopes) => {
                 api.limits.call(key)?;
+                parts.extensions.insert(CallerName(key.as_str().into()));
                 Ok(Caller { actor: Actor::api_key(key, address), scopes })
             }
             None => {

@@ -17,14 +17,14 @@ use super::issued_card::{self, IssuedCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
 use super::users::{self, Metadata};
-use super::{Refused, audit};
+use super::{Call, Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
 use crate::cache::{Card, Taken};
 use crate::cards::pan::{PAN_DIGITS_MAX, check_digit};
 use crate::cards::{CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Actor, EventKind};
+use crate::event::EventKind;
 use crate::hsm::software::random;
 use crate::store::document::{DocumentChange, DocumentKind};
 use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store};
@@ -115,24 +115,24 @@ pub struct IssueForm {
 /// Why not. Nothing has changed then.
 pub async fn issue<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
-    let issued = issue_unaudited(switch, actor, form).await;
+    let issued = issue_unaudited(switch, call, form).await;
     let card = issued.as_ref().ok().map(|card| &*card.token);
     let refused = issued.as_ref().err().map(Refused::code);
     let source = match &form.reissue_pan_from_card_token {
         Some(source) => audit::known(switch, source.as_str()).await,
         None => None,
     };
-    let done = issued.is_ok();
+    let (done, actor) = (issued.is_ok(), call.actor);
     tracing::info!(target: "audit", action = "issue", token = card, source, done, %actor, ?refused);
     issued
 }
 
 async fn issue_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
     let payload = Zeroizing::new(serde_json::to_vec(form).unwrap_or_default());
@@ -152,8 +152,8 @@ async fn issue_unaudited<W: Seams>(
         users::fields(switch, form.user_token.as_str()).await?;
         let details = details(switch, form, &token, digest);
         let done = match &form.reissue_pan_from_card_token {
-            Some(source) => reissue(switch, actor, form, (&token, source), details).await?,
-            None => add(switch, actor, form, &token, details).await?,
+            Some(source) => reissue(switch, call, form, (&token, source), details).await?,
+            None => add(switch, call, form, &token, details).await?,
         };
         if done {
             return issued_card::of(switch, token.as_str()).await;
@@ -183,6 +183,7 @@ fn details<W: Seams>(
 /// The documents of a new plastic: its details, and its place among the cards of its holder.
 fn documents<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     token: &Token,
     details: &CardDetails,
 ) -> Result<Vec<DocumentChange>, Refused> {
@@ -190,13 +191,14 @@ fn documents<W: Seams>(
     if let Some(user) = &details.user_token {
         documents.push(card_details::link(switch, user, token.as_str())?);
     }
+    documents.extend(call.made(switch, token.as_str())?);
     Ok(documents)
 }
 
 /// Adds a card; whether nobody was faster with its token.
 async fn add<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
     token: &Token,
     details: CardDetails,
@@ -224,8 +226,8 @@ async fn add<W: Seams>(
             is_produced: false,
             pin: None,
         };
-        let documents = documents(switch, token, &details)?;
-        match cards::add_one(switch, actor, card, documents).await? {
+        let documents = documents(switch, call, token, &details)?;
+        match cards::add_one(switch, call.actor, card, documents).await? {
             Ok(()) => return Ok(true),
             Err(NotDone::Taken(Taken::Pan)) if given.is_none() => {}
             Err(NotDone::Changed(Changed::Document(..))) => return Ok(false),
@@ -290,7 +292,7 @@ impl UnitForm {
 /// Adds a plastic to a card in place of another; whether nothing has changed meanwhile.
 async fn reissue<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
     (token, source): (&Token, &Token),
     details: CardDetails,
@@ -337,9 +339,9 @@ async fn reissue<W: Seams>(
         ends_pin: (!keeps_pin(form, rules)).then_some(state.pin.version),
         ..details
     };
-    let told = |about| change::event(switch, actor, &card, about, &state);
+    let told = |about| change::event(switch, call.actor, &card, about, &state);
     let events = events.iter().copied().map(told).collect();
-    let documents = documents(switch, token, &details)?;
+    let documents = documents(switch, call, token, &details)?;
     let commit = Commit { events, documents, ..Commit::by_issuer(&card, state.clone()) };
     match switch.store.commit(commit, &mut None).await {
         Ok(_) => Ok(true),

@@ -9,7 +9,7 @@ use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::tokens::{PayloadDigest, Token};
-use super::{CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
+use super::{Call, CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
 use crate::cache::Card;
 use crate::cards::{CardState, CardStatus, StatusReason};
@@ -78,7 +78,7 @@ pub async fn transition<W: Seams>(
 ) -> Result<CardView, Refused> {
     let (asked, moved) = match asked {
         Ok(asked) => {
-            let moved = moved(switch, actor, (token, None), &asked).await;
+            let moved = moved(switch, actor.into(), (token, None), &asked).await;
             (Some(asked), moved.map(|(card, _)| card))
         }
         Err(refused) => (None, load(switch, token).await.and(Err(refused))),
@@ -94,18 +94,18 @@ pub async fn transition<W: Seams>(
 /// Why not. Nothing has changed then.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     card: &str,
     named: Option<(&Token, PayloadDigest)>,
     asked: &Transition,
 ) -> Result<TransitionView, Refused> {
-    let created = create_unaudited(switch, actor, (card, named), asked).await;
-    audit::of_transition(switch, actor, card, Some(asked), created).await
+    let created = create_unaudited(switch, call, (card, named), asked).await;
+    audit::of_transition(switch, call.actor, card, Some(asked), created).await
 }
 
 async fn create_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (card, named): (&str, Option<(&Token, PayloadDigest)>),
     asked: &Transition,
 ) -> Result<TransitionView, Refused> {
@@ -118,7 +118,7 @@ async fn create_unaudited<W: Seams>(
         };
     }
     check_user(switch, card, asked).await?;
-    let (_, event) = moved(switch, actor, (card, Some(named)), asked).await?;
+    let (_, event) = moved(switch, call, (card, Some(named)), asked).await?;
     let (id, event) = event.ok_or(Refused::AlreadyActive)?;
     view(switch, id, &event).await
 }
@@ -162,7 +162,7 @@ type Named<'a> = Option<(&'a Token, PayloadDigest)>;
 /// resource, with a name or without, one that tells nobody is refused.
 async fn moved<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (token, resource): (&str, Option<Named<'_>>),
     asked: &Transition,
 ) -> Result<(Card, Option<(EventId, Event)>), Refused> {
@@ -176,13 +176,14 @@ async fn moved<W: Seams>(
             let place = (DocumentKind::Transition, name.as_str());
             let written = DocumentChange::write(&switch.vault.documents, place, 0, &json);
             documents.push(written.map_err(Refused::Sealing)?);
+            documents.extend(call.made(switch, name.as_str())?);
         }
         documents.extend(viewable_pin::after(switch, &card, &state, None).await?);
         let asked_for = |event: Event| Event { asked: Some(asked_as(asked, named)), ..event };
         let place = change::place(&card.state, token);
         let is_own = |(kind, at): (EventKind, usize)| at == place && kind.is_of_state();
         let told = events.iter().map(|about| {
-            let event = change::event(switch, actor, &card, *about, &state);
+            let event = change::event(switch, call.actor, &card, *about, &state);
             if is_own(*about) { asked_for(event) } else { event }
         });
         let told: Vec<Event> = told.collect();

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Refused, audit};
+use super::{Call, Refused, audit};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
@@ -255,15 +255,16 @@ pub const SORTS: &[&str] = &["token", "created_time", "last_modified_time"];
 /// If the token stands for a user that was made with another payload, or the store has failed.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: UserForm,
 ) -> Result<UserView, Refused> {
-    let created = create_unaudited(switch, form).await;
-    audited(actor, "create user", created)
+    let created = create_unaudited(switch, call, form).await;
+    audited(call.actor, "create user", created)
 }
 
 async fn create_unaudited<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     form: UserForm,
 ) -> Result<UserView, Refused> {
     let payload = Zeroizing::new(serde_json::to_vec(&form).unwrap_or_default());
@@ -286,7 +287,7 @@ async fn create_unaudited<W: Seams>(
                 false => Err(Refused::OtherPayload),
             };
         }
-        if write(switch, token, 0, &stored).await? {
+        if write(switch, call, (token, 0), &stored).await? {
             return shown(switch, token).await;
         }
     }
@@ -299,20 +300,20 @@ async fn create_unaudited<W: Seams>(
 /// If there is no such user, or it has another version than was expected.
 pub async fn update<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     form: UserForm,
     expected: &Expected,
 ) -> Result<UserView, Refused> {
-    let updated = update_unaudited(switch, token, form, expected).await;
-    audited(actor, "change user", updated)
+    let updated = update_unaudited(switch, call, (token, expected), form).await;
+    audited(call.actor, "change user", updated)
 }
 
 async fn update_unaudited<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
+    call: Call<'_>,
+    (token, expected): (&str, &Expected),
     form: UserForm,
-    expected: &Expected,
 ) -> Result<UserView, Refused> {
     if form.token.as_ref().is_some_and(|named| named.as_str() != token) {
         return Err(Refused::Field { name: "token", expected: "the token of the path, or none" });
@@ -326,7 +327,7 @@ async fn update_unaudited<W: Seams>(
         let fields = stored.fields.clone().replaced_by(changes.clone());
         let last_modified_time = switch.clock.now().to_string();
         let stored = StoredUser { fields, last_modified_time, ..stored };
-        if write(switch, token, known.version, &stored).await? {
+        if write(switch, call, (token, known.version), &stored).await? {
             return shown(switch, token).await;
         }
     }
@@ -405,15 +406,16 @@ async fn listed<W: Seams>(
 /// Writes a user where this version was read; whether nobody else did meanwhile.
 async fn write<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
-    read: u64,
+    call: Call<'_>,
+    (token, read): (&str, u64),
     stored: &StoredUser,
 ) -> Result<bool, Refused> {
     let json = Zeroizing::new(serde_json::to_vec(stored).unwrap_or_default());
     debug_assert!(!json.is_empty(), "a user is a JSON object with texts as keys");
     let place = (DocumentKind::User, token);
     let change = DocumentChange::write(&switch.vault.documents, place, read, &json);
-    let documents = vec![change.map_err(Refused::Sealing)?];
+    let mut documents = vec![change.map_err(Refused::Sealing)?];
+    documents.extend(call.made(switch, token)?);
     match switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await {
         Ok(_) => Ok(true),
         Err(CommitError::Changed(Changed::Document(..))) => Ok(false),
