@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -22,6 +21,7 @@ use crate::issuing::Refused;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::tokens::{PayloadDigest, Token};
 use crate::issuing::transitions::{self, TransitionView};
+use crate::issuing::users::Forgotten;
 use crate::switch::Seams;
 
 const LIST: ListOf = ListOf { count: 5, sorts: transitions::SORTS, sort_by: "-created_time" };
@@ -76,7 +76,7 @@ pub(super) struct TransitionForm {
     reason: Option<String>,
     /// Taken and forgotten.
     #[schema(value_type = Option<Object>)]
-    validations: Option<Value>,
+    validations: Option<Forgotten>,
     /// Taken and forgotten.
     sync_state_with_dwts: Option<bool>,
 }
@@ -139,8 +139,7 @@ pub(super) async fn create<W: Seams>(
         // The id of its event is known only when it is done.
         form.token = Some(Token::random()?);
     }
-    let payload = serde_json::to_vec(&form).unwrap_or_default();
-    let digest = PayloadDigest::of(&api.switch.vault.documents, "transition", &payload);
+    let digest = PayloadDigest::of(&api.switch.vault.documents, "transition", &form);
     let chosen = form.token.as_ref().map(|token| (token, digest));
     let card = form.card_token.as_str();
     let done = transitions::create(&api.switch, begun.call, card, chosen, &asked).await?;

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -16,7 +15,7 @@ use super::change::{self, load};
 use super::issued_card::{self, IssuedCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
-use super::users::{self, Metadata};
+use super::users::{self, Forgotten, Metadata};
 use super::{Call, Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
@@ -105,7 +104,7 @@ pub struct IssueForm {
     pub pin_status: Option<PinStatus>,
     /// Taken and forgotten.
     #[schema(value_type = Option<Object>)]
-    pub account_token: Option<Value>,
+    pub account_token: Option<Forgotten>,
 }
 
 /// Issues a card, or one more plastic of a card. The same token with the same payload gives what is
@@ -135,9 +134,7 @@ async fn issue_unaudited<W: Seams>(
     call: Call<'_>,
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
-    let payload = Zeroizing::new(serde_json::to_vec(form).unwrap_or_default());
-    debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "card", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "card", form);
     if form.pin_status == Some(PinStatus::S) {
         return Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" });
     }

@@ -111,7 +111,7 @@ impl Once {
         let name = [caller.as_bytes(), b"\0", key.as_bytes()].concat();
         Some(Once {
             place: URL_SAFE_NO_PAD.encode(vault.digest(DIGEST_OF_KEY, &name)),
-            asked: PayloadDigest::of(vault, "call", &asked),
+            asked: PayloadDigest::of_text(vault, "call", &asked),
         })
     }
 

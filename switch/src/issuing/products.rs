@@ -200,9 +200,7 @@ pub async fn create<W: Seams>(
     if let Err(refused) = check_complete(&settings) {
         return audited(call.actor, "", Err(refused));
     }
-    let payload = serde_json::to_vec(&settings).unwrap_or_default();
-    debug_assert!(!payload.is_empty(), "settings are a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "product", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "product", &settings);
     let token = token.map_or_else(Token::random, Ok)?;
     let token = token.as_str();
     for _ in 0..COMMIT_ATTEMPTS_MAX {

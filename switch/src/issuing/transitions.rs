@@ -303,23 +303,31 @@ async fn named_event<W: Seams>(
     view(switch, id, &event).await
 }
 
-/// All transitions of the plastic with this token that are kept, the newest first.
+/// The transitions of the plastic with this token that are kept, the newest first: those among the
+/// newest [`EVENTS_MAX`] events of its card.
 async fn events_of<W: Seams>(
     switch: &Switch<W>,
     token: &str,
 ) -> Result<Vec<(EventId, Event)>, Refused> {
     let card = load(switch, token).await?;
-    let (mut all, mut after) = (Vec::new(), None);
+    let (mut all, mut after, mut read) = (Vec::new(), None, 0);
     loop {
         let page = switch.store.card_events(&card, after, PAGE_ITEMS_MAX).await?;
+        // A page without any has looked through as much as one may.
+        read += page.items.len().max(EVENTS_MAX / PAGES_MAX);
         let own = page.items.into_iter();
         all.extend(own.filter(|(_, it)| it.card_token == token && it.kind.is_of_transition()));
         after = page.next;
-        if after.is_none() {
+        if after.is_none() || read >= EVENTS_MAX {
             return Ok(all);
         }
     }
 }
+
+/// Events of a card that are looked through for its transitions.
+const EVENTS_MAX: usize = 100_000;
+/// Pages that are read for them at most, however few events each has.
+const PAGES_MAX: usize = 100;
 
 /// Fields that a list of transitions can be sorted by.
 pub const SORTS: &[&str] = &["token", "created_time"];

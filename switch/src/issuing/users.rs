@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -57,6 +58,18 @@ impl<const MAX: usize> Text<MAX> {
     }
 }
 
+/// A value that is taken and forgotten: it is compared with a payload of before, and wiped.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Forgotten(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Forgotten {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Forgotten, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Forgotten(Zeroizing::new(raw.get().to_owned())))
+    }
+}
+
 /// As Marqeta's clients say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Gender {
@@ -96,7 +109,8 @@ macro_rules! user {
             $($(#[$doc])* pub $name: Option<$type>,)*
             $(
                 /// Taken and forgotten.
-                pub $forgotten: Option<serde_json::Value>,
+                #[schema(value_type = Option<serde_json::Value>)]
+                pub $forgotten: Option<Forgotten>,
             )*
         }
 
@@ -267,9 +281,7 @@ async fn create_unaudited<W: Seams>(
     call: Call<'_>,
     form: UserForm,
 ) -> Result<UserView, Refused> {
-    let payload = Zeroizing::new(serde_json::to_vec(&form).unwrap_or_default());
-    debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "user", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "user", &form);
     let token = form.token.clone().map_or_else(Token::random, Ok)?;
     let token = token.as_str();
     let now = switch.clock.now().to_string();
