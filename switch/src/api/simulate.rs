@@ -211,7 +211,7 @@ pub(super) async fn balance_inquiry<W: Seams>(
     path = "/simulations/cardtransactions/{type}",
     tag = "simulate",
     params(
-        ("type" = CardTransactionType, Path, description = "What is simulated."),
+        ("type" = inline(CardTransactionType), Path, description = "What is simulated."),
         IdempotencyKey,
     ),
     request_body = CardTransactionForm,
