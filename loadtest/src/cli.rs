@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Serve as the bare echo that `run --echo` measures: every frame goes back as it came.
     Echo(EchoArguments),
+    /// Serve as the bare HTTP handler that `measure_api` measures: each body goes back as it came.
+    EchoHttp(EchoArguments),
     /// Measure what the bare disk does: writes followed by fdatasync, on a file of 64 MiB.
     Disk(DiskArguments),
     /// Measure how much time this machine takes away from who runs on it.
@@ -172,7 +174,7 @@ impl RunArguments {
     }
 }
 
-/// Of `echo`.
+/// Of `echo` and `echo-http`.
 #[derive(Args)]
 pub(crate) struct EchoArguments {
     /// Where to listen; a loopback address. Port 0: any, which is printed.

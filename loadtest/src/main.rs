@@ -13,6 +13,7 @@ mod clocks;
 mod control;
 mod disk;
 mod echo;
+mod echo_http;
 mod frame;
 mod latency;
 mod link;
@@ -76,6 +77,10 @@ fn start(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
         }
         Command::Echo(arguments) => {
             echo::serve(arguments.listen, arguments.threads())?;
+            Ok(true)
+        }
+        Command::EchoHttp(arguments) => {
+            echo_http::serve(arguments.listen, arguments.threads())?;
             Ok(true)
         }
         Command::Disk(arguments) => {

@@ -44,7 +44,7 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 409, 410, 412, 413, 415, 422,
 # Not all that a call must keep to can be said in a schema: a check digit, a token that is known, a
 # state that allows it, what two fields say together.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 400, 401, 403, 404, 409, 410, 412]
+expected-statuses = ["2xx", 400, 401, 403, 404, 409, 410, 412, 422]
 """
 
 # Operations whose path has a token, and the dictionary of tokens that are known.
@@ -58,7 +58,8 @@ KNOWN = {
 BODIES = {
     "body.card_token": "cards", "body.user_token": "users", "body.pan": "pans",
     "body.card_product_token": "products", "body.currency": "currencies",
-    "body.bins[*]": "bins",
+    "body.bins[*]": "bins", "body.original_transaction_token": "simulated",
+    "body.preceding_related_transaction_token": "simulated",
 }
 # Those of which few that are made up keep to all rules, or of which each token is good for one.
 NEED_LUCK = {"POST /cardproducts", "PUT /users/{token}", "PUT /cards/{token}", "PUT /pins",
@@ -75,6 +76,7 @@ def world(make_switch):
     api = Api(switch)
     known = {
         "cards": [], "users": ["user-1", "user-2"], "pans": [], "transactions": [],
+        "simulated": [],
         "transitions": [], "set-tokens": [], "reveal-tokens": [],
         "products": ["own-debit", "demo-debit", "demo-chip"], "bins": ["476134", "476135"],
         "currencies": ["978"],
@@ -102,6 +104,9 @@ def world(make_switch):
             link.ask(authorization(card, PIN))
             listed = api.done("GET", f"/transactions?card_token={token}&state=ALL")
             known["transactions"] += [one["token"] for one in listed["data"]]
+            asked = {"card_token": token, "amount": "12.50", "mid": "shop", "pin": PIN}
+            done = api.done("POST", "/simulate/authorization", asked)
+            known["simulated"].append(done["transaction"]["token"])
             known["cards"].append(token)
             known["pans"].append(pan)
             known["set-tokens"].append(control(api, token, "SET_PIN"))
@@ -178,7 +183,21 @@ def described_calls(switch):
 
 def originals(known):
     """A body of each call that takes one, for which a path is made of what is known."""
+    first = {"card_token": known["cards"][1], "amount": "12.50", "mid": "shop", "pin": PIN}
+    follow_up = {"original_transaction_token": known["simulated"][0], "amount": 12.5}
     return {
+        "POST /simulate/authorization": first | {"is_pre_auth": True},
+        "POST /simulate/authorization/advice": follow_up,
+        "POST /simulate/clearing": follow_up | {"is_refund": False},
+        "POST /simulate/reversal": follow_up | {"is_advice": True},
+        "POST /simulate/financial": first | {"account_type": "checking"},
+        "POST /simulate/financial/advice": follow_up,
+        "POST /simulate/financial/withdrawal": first,
+        "POST /simulate/financial/balanceinquiry": {
+            "card_token": known["cards"][1], "mid": "shop", "pin": PIN},
+        "POST /simulations/cardtransactions/{type}": {
+            "card_token": known["cards"][1], "amount": 12.5, "card_options": {"pin": PIN}},
+        "POST /simulations/fulfillment": {"card_token": known["cards"][1]},
         "POST /apikeys": {"token": "key", "scopes": ["cards:read"]},
         "POST /users": {"token": "user-3", "first_name": "Ada", "metadata": {"a": "b"}},
         "PUT /users/{token}": {"city": "London", "active": False},
@@ -250,6 +269,7 @@ def test_random_bytes_for_a_body_are_refused_as_described(world):
         method, path = call.split()
         if "{token}" in path:
             path = path.replace("{token}", source.choice(tokens[path.split("/")[1]]))
+        path = path.replace("{type}", "authorization")
         body = next(sent[call])
         kind = source.choice(["application/json"] * 9 + ["text/plain", "application/xml", ""])
         answer = api.call(method, path, body, Content_Type=kind, Connection="close")
