@@ -299,6 +299,8 @@ pub struct Commit<'a> {
     pub change: Option<CardState>,
     /// The transaction; `None` for a change by the issuer.
     pub transaction: Option<&'a TransactionRecord>,
+    /// Another card that changes with it.
+    pub other: Option<Box<OtherCard>>,
     /// What others are to be told.
     pub events: Events,
     /// Documents that change with it.
@@ -343,12 +345,23 @@ impl<'a> Commit<'a> {
             card,
             change,
             transaction: Some(transaction),
+            other: None,
             events,
             documents: Vec::new(),
             product: None,
             reverses,
         }
     }
+}
+
+/// A card that changes with another one, in the same record: the one that a card under a new PAN
+/// replaces. Its events are among those of the record.
+#[derive(Clone, Debug)]
+pub struct OtherCard {
+    /// The card, exactly as it was read.
+    pub card: Card,
+    /// Its state from now on.
+    pub state: CardState,
 }
 
 /// An original that is to be reversed: refused from then on, whether it is known or not.
@@ -382,6 +395,8 @@ impl Reversal {
 pub struct Addition {
     /// The card.
     pub card: NewCard,
+    /// A card that changes with it.
+    pub other: Option<Box<OtherCard>>,
     /// What others are to be told.
     pub events: Events,
     /// Documents that change with it.
@@ -390,7 +405,7 @@ pub struct Addition {
 
 impl From<NewCard> for Addition {
     fn from(card: NewCard) -> Addition {
-        Addition { card, events: Events::new(), documents: Vec::new() }
+        Addition { card, other: None, events: Events::new(), documents: Vec::new() }
     }
 }
 

@@ -202,7 +202,7 @@ async fn addition<W: Seams>(
     let kept = kept.filter(|_| rules.pin_viewable && viewable == Viewable::Kept);
     let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
     let documents = kept.transpose()?.into_iter().collect();
-    Ok(Addition { card: NewCard { identity, product, state }, events, documents })
+    Ok(Addition { card: NewCard { identity, product, state }, other: None, events, documents })
 }
 
 /// Removes cards for good, each or not, with one sync for all: with each go its PIN, its counter

@@ -10,7 +10,7 @@ use super::segment::SegmentInfo;
 use super::types::{Failed, Position, ReadError, Sequence};
 use super::{Shared, failed};
 use crate::cache::Card;
-use crate::cards::MaskedPan;
+use crate::cards::{CardKey, MaskedPan};
 use crate::clock::Timestamp;
 use crate::event::Actor;
 use crate::store::Found;
@@ -65,6 +65,7 @@ impl Shared {
     /// The transactions of a card's history from this record on, newest first.
     fn chain(
         &self,
+        card: CardKey,
         first: u64,
     ) -> impl Iterator<Item = Result<(RecordId, TransactionRecord), StoreError>> {
         let mut position = first;
@@ -76,7 +77,7 @@ impl Shared {
                     Ok(parts) => parts,
                     Err(error) => return Some(Err(error)),
                 };
-                position = previous(&parts);
+                position = previous(card, &parts);
                 let is_transaction = |part: &Part| matches!(part, Part::Transaction(_));
                 let found = parts.iter().position(is_transaction);
                 let Some(Part::Transaction(found)) = found.map(|at| parts.swap_remove(at)) else {
@@ -106,7 +107,7 @@ impl Shared {
         while position != 0 {
             let at = RecordId(position);
             let parts = self.entry(at.0)?;
-            position = previous(&parts);
+            position = previous(key, &parts);
             let events = parts.into_iter().filter_map(|part| match part {
                 Part::Event(event) => Some(event),
                 _ => None,
@@ -159,7 +160,9 @@ impl Shared {
             };
             found.as_ref().map_or(true, is_new)
         };
-        let records = self.chain(card.entry.last_record()).take(SEARCHED_MAX).take_while(is_new);
+        let first = card.entry.last_record();
+        let records = self.chain(card.entry.identity.key, first);
+        let records = records.take(SEARCHED_MAX).take_while(is_new);
         only(network, (sought, newest), records.map(|found| found.map(|(_, record)| record)))
     }
 
@@ -201,7 +204,7 @@ impl Shared {
         };
         let mut page = Page { items: Vec::new(), next: None };
         let (mut read, mut last) = (0, None);
-        for found in self.chain(first) {
+        for found in self.chain(card.entry.identity.key, first) {
             if page.items.len() >= max || read >= self.page_scan_bytes_max {
                 page.next = last;
                 break;
@@ -445,11 +448,11 @@ impl Shared {
     }
 }
 
-/// Where the record before stands in the history of a card.
-fn previous(parts: &[Part]) -> u64 {
+/// Where the record before stands in the history of this card. One record may be of two cards.
+fn previous(card: CardKey, parts: &[Part]) -> u64 {
     let link = parts.iter().find_map(|part| match part {
         Part::Transaction(transaction) => transaction.previous,
-        Part::CardHistory(link) => Some(link.previous),
+        Part::CardHistory(link) if link.card == card => Some(link.previous),
         _ => None,
     });
     link.unwrap_or_default()
