@@ -149,6 +149,12 @@ pub struct CardDetails {
     /// The plastic that it replaces under the same PAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_pan_from_card_token: Option<Token>,
+    /// The plastic that it replaces under a new PAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_token: Option<Token>,
+    /// Key of that plastic's card, since its token may stand for another card by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_key: Option<[u8; 16]>,
     /// The version of the card's PIN that ends with its first activation, where it is still the
     /// card's then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +182,8 @@ impl CardDetails {
             metadata: None,
             expedite: None,
             reissue_pan_from_card_token: None,
+            new_pan_from_card_token: None,
+            new_pan_from_card_key: None,
             ends_pin: None,
             activation_actions: None,
             digest: None,

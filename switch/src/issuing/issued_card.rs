@@ -87,6 +87,9 @@ pub struct IssuedCard {
     /// The plastic that it replaces under the same PAN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reissue_pan_from_card_token: Option<Token>,
+    /// The plastic that it replaces under a new PAN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_token: Option<Token>,
     /// What happens with its first activation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_actions: Option<ActivationActions>,
@@ -181,6 +184,7 @@ fn view<W: Seams>(
         metadata: details.metadata,
         expedite: details.expedite,
         reissue_pan_from_card_token: details.reissue_pan_from_card_token,
+        new_pan_from_card_token: details.new_pan_from_card_token,
         activation_actions: details.activation_actions,
         version,
     })
