@@ -38,11 +38,13 @@ pub enum EventKind {
     PinVerified = 13,
     /// The plastic is embossed and on its way to the cardholder.
     FulfillmentShipped = 14,
+    /// The counter of wrong PINs was set to zero by a call, and nothing else of the PIN changed.
+    PinTriesReset = 15,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 14] = [
+    pub const ALL: [EventKind; 15] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -57,6 +59,7 @@ impl EventKind {
         EventKind::PinViewed,
         EventKind::PinVerified,
         EventKind::FulfillmentShipped,
+        EventKind::PinTriesReset,
     ];
 
     /// The stored number.
@@ -101,6 +104,7 @@ impl EventKind {
             EventKind::PinViewed => "cardactions.pin.viewed",
             EventKind::PinVerified => "cardactions.pin.verified",
             EventKind::FulfillmentShipped => "cardtransition.fulfillment.shipped",
+            EventKind::PinTriesReset => "cardactions.pin.tries.reset",
         }
     }
 }

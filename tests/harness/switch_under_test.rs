@@ -320,6 +320,11 @@ impl SwitchUnderTest {
         execute(&self.switch, Command::Activate { token: token.to_owned() }).await
     }
 
+    /// `pinswitch card reset-pin-tries`.
+    pub async fn reset_tries(&self, token: &str) -> Reply {
+        execute(&self.switch, Command::ResetPinTries { token: token.to_owned() }).await
+    }
+
     /// `pinswitch card set-pin`.
     pub async fn set_pin(&self, token: &str, pin: &str) -> Reply {
         let pin = PinText::new(Zeroizing::new(pin.to_owned()));

@@ -192,6 +192,7 @@ def originals(known):
         "PUT /cards/{token}": {"metadata": {"a": "b"}},
         "PATCH /cards/{token}": {"expedite": True},
         "POST /cards/{token}/pin/unblock": {},
+        "POST /cards/{token}/pin/reset_tries": {},
         "POST /cardtransitions": {"card_token": known["cards"][0], "state": "ACTIVE",
                                   "channel": "API", "reason": "asked for"},
         "PUT /pins": {"control_token": known["set-tokens"][0], "pin": PIN},

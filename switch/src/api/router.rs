@@ -75,6 +75,7 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(pins::reveal::<W>, pins::__path_reveal)
         .add(pins::verify::<W>, pins::__path_verify)
         .add(pins::unblock::<W>, pins::__path_unblock)
+        .add(pins::reset_tries::<W>, pins::__path_reset_tries)
         .add(simulate::authorization::<W>, simulate::__path_authorization)
         .add(simulate::authorization_advice::<W>, simulate::__path_authorization_advice)
         .add(simulate::clearing::<W>, simulate::__path_clearing)

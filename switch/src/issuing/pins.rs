@@ -204,6 +204,36 @@ pub async fn unblock<W: Seams>(
     Ok(views::card(switch, &card, token))
 }
 
+/// Sets the counter of wrong PINs of a card to zero, and lifts a suspension that the counter has
+/// made, and no other. The PIN and what the chips hold stay as they are (R128). What has nothing to
+/// set back is done too, and told to nobody.
+///
+/// # Errors
+/// Why not.
+pub async fn reset_tries<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+    admit: Admit<'_>,
+) -> Result<CardView, Refused> {
+    if let Err(refused) = pin_control::admit_card(switch, token, admit).await {
+        return audit::of_card(switch, actor, ("reset-pin-tries", token), Err(refused)).await;
+    }
+    let now = switch.clock.now();
+    let reset = change_with(switch, actor, token, |card| {
+        if is_terminated(&card.state, token) {
+            return Err(Refused::CardTerminated);
+        }
+        let (state, reinstated) = card.state.with_tries(0).without_pin_suspension(now);
+        let is_news = card.state.pin.tries > 0 || !reinstated.is_empty();
+        let event = is_news.then_some(EventKind::PinTriesReset);
+        let plastic = place(&state, token);
+        Ok((Change { state, plastic, event }, Beside { reinstated, ..Beside::default() }))
+    });
+    let card = audit::of_card(switch, actor, ("reset-pin-tries", token), reset.await).await?;
+    Ok(views::card(switch, &card, token))
+}
+
 fn has_offline_pin(product: &Product) -> bool {
     product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
 }
