@@ -262,11 +262,12 @@ impl Actor {
 }
 
 impl fmt::Display for Actor {
-    /// As audit lines show it: `user 1000`, `api_key demo from 127.0.0.1`.
+    /// As audit lines show it: `user 1000`, `api_key demo for "ada" from 127.0.0.1`. In quotes what
+    /// the caller says cannot be taken for another part of the line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.name(), self.name)?;
         if let Some(user) = &self.audit_user {
-            write!(f, " for {user}")?;
+            write!(f, " for {:?}", user.as_str())?;
         }
         match self.address {
             Some(address) => write!(f, " from {address}"),

@@ -117,3 +117,33 @@ def test_the_description_is_the_committed_one(switch):
     committed = json.loads((REPOSITORY / "switch/openapi.json").read_text())
     assert served == committed, "commit what `pinswitch openapi` prints"
     assert served["openapi"].startswith("3.1")
+
+
+def test_the_owner_of_a_key_says_for_whom_he_acts(make_switch):
+    switch = make_switch().start()
+    api = Api(switch)
+    api.done("POST", "/users", {"token": "holder"}, X_Audit_User='Ada "L." from 10.0.0.1')
+    form = {"card_product_token": "demo-debit", "user_token": "holder", "token": "new"}
+    api.done("POST", "/cards", form, X_Audit_User="ada@issuer.example")
+    api.done("POST", "/pins/controltoken", {"card_token": "new"}, X_Audit_User="operator 12")
+    api.done("POST", "/cardtransitions",
+             {"card_token": "new", "state": "ACTIVE", "channel": "API"})
+    told = {event["type"]: event["actor"] for event in api.done("GET", "/events")["events"]
+            if event["type"].startswith("card") and event["card_token"] == "new"}
+    actor = {"kind": "api_key", "name": "demo", "address": "127.0.0.1"}
+    assert told == {
+        "cardtransition.fulfillment.issued": actor | {"audit_user": "ada@issuer.example"},
+        "cardactions.pin.control": actor | {"audit_user": "operator 12"},
+        "cardtransition.state.activated": actor,
+    }
+    log = switch.log()
+    assert 'actor=api_key demo for "ada@issuer.example" from 127.0.0.1' in log
+    # It cannot be taken for another part of the line.
+    assert r'for "Ada \"L.\" from 10.0.0.1" from 127.0.0.1' in log
+    for wrong in ["", "a\tb", "a" * 65, "ä", "4761340000000019", "4761 3400 0000 0019"]:
+        answer = api.call("GET", "/apikeys", X_Audit_User=wrong.encode("latin-1"))
+        assert answer.status == 400, wrong
+        assert [one["pointer"] for one in answer.json["errors"]] == ["X-Audit-User"]
+        assert not wrong or wrong not in answer.body.decode()
+    assert "4761340000000019" not in switch.log()
+    assert Api(switch, key=None).call("GET", "/apikeys", X_Audit_User="").status == 401

@@ -8,14 +8,14 @@ use axum::{Json, Router, middleware};
 use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::Path;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
 use super::{
-    Api, api_keys, cards, events, ping, pins, products, simulate, transactions, transitions, users,
-    whole,
+    Api, api_keys, caller, cards, events, ping, pins, products, simulate, transactions,
+    transitions, users, whole,
 };
 use crate::switch::Seams;
 
@@ -97,6 +97,7 @@ fn description() -> OpenApi {
     let components = Components::builder()
         .schema_from::<problem::Body<'_>>()
         .schema_from::<problem::Mistake>()
+        .parameter("audit_user", caller::audit_user_parameter())
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
     openapi.components = Some(components.build());
@@ -130,6 +131,11 @@ impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
         let tags = P::tags();
         // The name of its function is unique among those of its tag.
         operation.operation_id = operation.operation_id.map(|it| format!("{}_{it}", tags.concat()));
+        // Where a key is wanted, its owner may say for whom he acts.
+        if operation.security.is_none() {
+            let audit_user = Ref::new("#/components/parameters/audit_user");
+            operation.parameters.get_or_insert_default().push(RefOr::Ref(audit_user));
+        }
         operation.tags = Some(tags.into_iter().map(str::to_owned).collect());
         paths.add_path_operation(P::path(), P::methods(), operation);
         let methods = P::methods().iter().fold(MethodRouter::new(), |router, method| {
