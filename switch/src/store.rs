@@ -146,6 +146,16 @@ pub trait Store: Send + Sync + 'static {
         id: RecordId,
     ) -> impl Future<Output = Result<Option<TransactionRecord>, StoreError>> + Send;
 
+    /// What the transaction with this id has reversed; none where it is no reversal, or is kept no
+    /// more.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn reversed(
+        &self,
+        id: RecordId,
+    ) -> impl Future<Output = Result<Option<Original>, StoreError>> + Send;
+
     /// What others are told of a card, newest first, from behind this one on, as far back as it is
     /// kept: what a power failure could take back is among it.
     ///

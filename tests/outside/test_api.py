@@ -27,6 +27,17 @@ def test_ping_needs_no_key_and_everything_else_does(make_switch):
     assert Api(switch).get("/apikeys").status == 200
 
 
+def test_a_ping_brings_its_payload_back(switch):
+    api = Api(switch)
+    sent = {"token": "12345", "payload": "This is my payload"}
+    assert api.done("POST", "/ping", sent) == {
+        "success": True, "id": "12345", "payload": "This is my payload"}
+    assert api.done("POST", "/v3/ping", {}) == {"success": True}
+    for wrong in ({"token": "a" * 37}, {"payload": "a" * 256}, {"other": 1}, {"token": 1}):
+        assert api.post("/ping", wrong).status == 400, wrong
+    Api(switch, key=None).refused(401, "unauthorized", "POST", "/ping", sent)
+
+
 def test_a_key_may_do_what_its_scopes_say_until_it_is_revoked(make_switch):
     switch = make_switch().start()
     api = Api(switch)

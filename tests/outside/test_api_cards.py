@@ -6,7 +6,7 @@ import re
 
 import pytest
 from api_client import Api
-from messages import CARD_1, Card, authorization, pan_of
+from messages import CARD_1, Card, authorization, pan_of, reversal
 from process import of_card
 
 _numbers = itertools.count(1)
@@ -520,6 +520,51 @@ def test_a_card_ends_with_the_one_that_replaces_it_after_a_crash_too(make_switch
     kinds = [one["type"] for one in
              api.done("GET", f"/cardtransitions/card/{source['token']}")["data"]]
     assert kinds == ["state.terminated", "state.activated", "fulfillment.issued"]
+
+
+def test_a_card_is_shown_with_its_user_and_its_product(shared, api):
+    card = issue(api)
+    path, user = f"/cards/{card['token']}", api.done("GET", f"/users/{card['user_token']}")
+    product = api.done("GET", "/cardproducts/demo-debit")
+    for names, more in [("user", {"user": user}), ("cardproduct", {"card_product": product}),
+                        ("cardproduct,user", {"user": user, "card_product": product})]:
+        assert api.done("GET", f"{path}?expand={names}") == card | more
+        listed = api.done("GET", f"/cards/user/{card['user_token']}?expand={names}")["data"]
+        assert listed == [card | more]
+        listed = api.done("GET", f"/cards?last_four={card['last_four']}&count=100&expand={names}")
+        assert card | more in listed["data"]
+    assert api.done("GET", f"{path}?expand=user&fields=user,token") == {
+        "token": card["token"], "user": user}
+    for wrong in ("gpa", "user,gpa", "User", ",user", "user&expand=user"):
+        answer = api.get(f"{path}?expand={wrong}")
+        assert answer.status == 400 and answer.json["errors"][0]["pointer"] == "expand", wrong
+    # One of the command line has no user.
+    assert "user" not in api.done("GET", f"/cards/{CARD_1.token}?expand=user")
+
+
+def test_the_transactions_of_one_purchase_are_found(shared, api):
+    card = with_pin(api)
+    pan = pan_shown(api, card)
+    used = Card(card["token"], pan, "9246", expiry=card["expiration"][2:] + card["expiration"][:2])
+    with shared.connect() as link:
+        request = authorization(used, used.pin)
+        assert link.ask(request).code == "00"
+        assert link.ask(authorization(used, "1357")).code == "55"
+        assert link.ask(reversal(request)).code == "00"
+    listed = api.done("GET", f"/cards/{card['token']}/transactions?state=ALL")["data"]
+    back, wrong, first = listed
+    assert [one["type"] for one in listed] == [
+        "authorization.reversal", "authorization", "authorization"]
+    related = api.done("GET", f"/transactions/{first['token']}/related")
+    assert related["data"] == [back] and related["is_more"] is False
+    assert api.done("GET", f"/v3/transactions/{back['token']}/related")["data"] == [first]
+    assert api.done("GET", f"/transactions/{wrong['token']}/related")["data"] == []
+    only = api.done("GET", f"/transactions/{first['token']}/related?type=authorization.clearing")
+    assert only["count"] == 0
+    for token in ("nothing", "ffffffff-00000000"):
+        api.refused(404, "no_such_transaction", "GET", f"/transactions/{token}/related")
+    path = f"/transactions/{first['token']}/related?card_token={card['token']}"
+    api.refused(400, "invalid_request", "GET", path)
 
 
 def all_events(api):

@@ -269,7 +269,7 @@ fn token(settings: &mut ProductSettings) -> Result<Option<Token>, Refused> {
 }
 
 /// A product as it is shown: its settings as they were sent, and what is known besides.
-fn shown(view: ProductView) -> Map<String, Value> {
+pub(super) fn shown(view: ProductView) -> Map<String, Value> {
     let order: Vec<_> = view.cvm_order.iter().map(|one| one.name()).collect();
     let ProductView { token, managed_by, settings, created_time, last_modified_time, .. } = view;
     let is_of_file = managed_by == ManagedBy::File;

@@ -44,6 +44,7 @@ pub(super) fn openapi<W: Seams>() -> OpenApi {
 fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
     OpenApiRouter::with_openapi(description())
         .add(ping::ping::<W>, ping::__path_ping)
+        .add(ping::echo::<W>, ping::__path_echo)
         .add(api_keys::list::<W>, api_keys::__path_list)
         .add(api_keys::add::<W>, api_keys::__path_add)
         .add(api_keys::revoke::<W>, api_keys::__path_revoke)
@@ -69,6 +70,7 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(transitions::of_card::<W>, transitions::__path_of_card)
         .add(transactions::list::<W>, transactions::__path_list)
         .add(transactions::show::<W>, transactions::__path_show)
+        .add(transactions::related::<W>, transactions::__path_related)
         .add(transactions::of_card::<W>, transactions::__path_of_card)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)

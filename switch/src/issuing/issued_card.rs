@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::secret::PanText;
 use super::tokens::{Expected, Token};
-use super::users::{self, Metadata};
+use super::users::{self, Metadata, UserView};
 use super::{Refused, audit, issuance};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardStatus, Pan, Plastic};
@@ -93,6 +94,14 @@ pub struct IssuedCard {
     /// What happens with its first activation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_actions: Option<ActivationActions>,
+    /// Its cardholder, where `expand` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UserView>)]
+    pub user: Option<Value>,
+    /// Its product, where `expand` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub card_product: Option<Value>,
     /// The version of what a call can change, which is in no body.
     #[serde(skip)]
     pub version: u64,
@@ -186,6 +195,8 @@ fn view<W: Seams>(
         reissue_pan_from_card_token: details.reissue_pan_from_card_token,
         new_pan_from_card_token: details.new_pan_from_card_token,
         activation_actions: details.activation_actions,
+        user: None,
+        card_product: None,
         version,
     })
 }
