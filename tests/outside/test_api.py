@@ -158,3 +158,31 @@ def test_the_owner_of_a_key_says_for_whom_he_acts(make_switch):
         assert not wrong or wrong not in answer.body.decode()
     assert "4761340000000019" not in switch.log()
     assert Api(switch, key=None).call("GET", "/apikeys", X_Audit_User="").status == 401
+
+
+def test_an_answer_before_the_body_was_read_ends_the_connection(switch):
+    form = {"token": "never-made", "metadata": {"a": "b" * 60_000}}
+    for api, path, status in [
+        (Api(switch, key=None), "/users", 401), (Api(switch), "/nothing", 404),
+        (Api(switch), "/users/never-made", 405),
+    ]:
+        answer = api.post(path, form)
+        assert answer.status == status and answer.headers["Connection"] == "close", path
+    answer = Api(switch).post("/users", b"x" * 70_000)
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    answer = Api(switch).post("/users", b"{}", Content_Type="text/plain")
+    assert (answer.status, answer.headers["Connection"]) == (415, "close")
+    api = Api(switch)
+    for call in [lambda: api.get("/ping"), lambda: api.get("/nothing"),
+                 lambda: api.post("/ping", form), lambda: api.post("/ping", {}),
+                 lambda: Api(switch, key=None).get("/users")]:
+        assert "Connection" not in call().headers
+
+
+@pytest.mark.parametrize("path", ["/events?after=x", "/users?after=x", "/users?count=x",
+                                  "/transactions?after=x", "/cardproducts?sort_by=x"])
+def test_a_mistake_of_a_query_names_the_parameter(switch, path):
+    answer = Api(switch).get(path)
+    assert answer.status == 400
+    name = path.partition("?")[2].partition("=")[0]
+    assert [one["pointer"] for one in answer.json["errors"]] == [name]

@@ -170,6 +170,7 @@ def test_pin_status_goes_one_way(api):
     drawn = f"/cards/{issue(api, pinStatus='W')['token']}"
     assert api.done("PATCH", drawn, {"pinStatus": "D"})["pin_status"] == "D"
     api.refused(409, "pin_status_not_allowed", "PATCH", drawn, {"pin_status": "W"})
+    api.refused(400, "invalid_field", "PATCH", path, {"pin_status": "S"})
     without = f"/cards/{issue(api)['token']}"
     assert "pin_status" not in api.done("GET", without)
     api.refused(409, "pin_status_not_allowed", "PATCH", without, {"pin_status": "W"})

@@ -72,6 +72,10 @@ pub(super) async fn issue<W: Seams>(
         ("last_four" = String, Query, pattern = "^[0-9]{4}$",
          description = "Last four digits of the PAN."),
         Expand,
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime|last_modified_time|lastModifiedTime|\
+                    last_four|lastFour)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -100,7 +104,15 @@ pub(super) async fn list<W: Seams>(
     get,
     path = "/cards/user/{token}",
     tag = "cards",
-    params(("token" = String, Path, description = "The user's token."), Expand, ListParameters),
+    params(
+        ("token" = String, Path, description = "The user's token."),
+        Expand,
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime|last_modified_time|lastModifiedTime|\
+                    last_four|lastFour)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
         Refusals,

@@ -105,8 +105,8 @@ pub(super) struct ProductForm {
     #[schema(pattern = "^[A-Z]{2}$")]
     region: Option<String>,
     /// Cardholder verification methods of its chips, the first first: `pin_online`, `pin_offline`,
-    /// `signature`, `no_cvm`. Left out, the PIN comes first: online, but in Canada and Latin America
-    /// (not Colombia) offline, where the chip holds it.
+    /// `signature`, `no_cvm`. Left out, the PIN comes first: online, but in Canada and Latin
+    /// America (not Colombia) offline, where the chip holds it.
     cvm_order: Option<Vec<String>>,
     /// Galileo's parameters.
     parameters: Option<GalileoParameters>,
@@ -153,7 +153,13 @@ struct GalileoParameters {
     get,
     path = "/cardproducts",
     tag = "cardproducts",
-    params(ListParameters),
+    params(
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|name|start_date|startDate|created_time|createdTime|\
+                    last_modified_time|lastModifiedTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part; the newest come first.", body = List),
         Refusals,

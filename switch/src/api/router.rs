@@ -7,8 +7,9 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router, middleware};
 use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::Path;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr, Schema};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -109,6 +110,33 @@ fn description() -> OpenApi {
     openapi
 }
 
+/// Where `fields` chooses what is shown of one thing, none of its fields is sure to be there.
+fn describe_parts(operation: &mut Operation, schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    let is_fields = |parameter: &RefOr<Parameter>| match parameter {
+        RefOr::T(parameter) => parameter.name == "fields",
+        RefOr::Ref(_) => false,
+    };
+    if !operation.parameters.iter().flatten().any(is_fields) {
+        return;
+    }
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        for content in response.content.values_mut() {
+            let RefOr::T(content) = content else { continue };
+            let Some(RefOr::Ref(whole)) = &mut content.schema else { continue };
+            let name = whole.ref_location.rsplit('/').next().unwrap_or_default().to_owned();
+            // Of a list `fields` chooses what is shown of each item.
+            let known = schemas.iter().find(|(known, _)| *known == name && name != "List");
+            let Some((_, RefOr::T(Schema::Object(object)))) = known else { continue };
+            let mut part = object.clone();
+            part.required.clear();
+            let name = format!("{name}Part");
+            whole.ref_location = format!("#/components/schemas/{name}");
+            schemas.push((name, RefOr::T(Schema::Object(part))));
+        }
+    }
+}
+
 /// Adds a route with its description. `utoipa_axum::routes!` does the same for functions that are
 /// not generic.
 trait Add<S> {
@@ -133,6 +161,7 @@ impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
         let tags = P::tags();
         // The name of its function is unique among those of its tag.
         operation.operation_id = operation.operation_id.map(|it| format!("{}_{it}", tags.concat()));
+        describe_parts(&mut operation, &mut schemas);
         // Where a key is wanted, its owner may say for whom he acts.
         if operation.security.is_none() {
             let audit_user = Ref::new("#/components/parameters/audit_user");

@@ -28,6 +28,8 @@ const LIST: ListOf =
         ("user_token" = Option<String>, Query, description = "Of the cards of this user."),
         ("acting_user_token" = Option<String>, Query, description = "The same."),
         ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
         ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
@@ -35,6 +37,9 @@ const LIST: ListOf =
          description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
         ("end_date" = Option<String>, Query, format = DateTime,
          description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -63,6 +68,8 @@ pub(super) async fn list<W: Seams>(
     params(
         ("token" = String, Path, description = "The card's token."),
         ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
         ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
@@ -70,6 +77,9 @@ pub(super) async fn list<W: Seams>(
          description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
         ("end_date" = Option<String>, Query, format = DateTime,
          description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -98,6 +108,8 @@ pub(super) async fn of_card<W: Seams>(
     params(
         ("token" = String, Path, description = "The token of the one."),
         ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; ALL \
                         if left out."),
         ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
@@ -105,6 +117,9 @@ pub(super) async fn of_card<W: Seams>(
          description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
         ("end_date" = Option<String>, Query, format = DateTime,
          description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(

@@ -27,6 +27,16 @@ pub enum PinStatus {
     S,
 }
 
+/// Whether a client may ask for it.
+pub(super) fn check_asked(pin_status: Option<PinStatus>) -> Result<(), Refused> {
+    match pin_status {
+        Some(PinStatus::S) => {
+            Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" })
+        }
+        Some(PinStatus::W | PinStatus::D) | None => Ok(()),
+    }
+}
+
 /// How far a plastic is on its way to the cardholder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -18,7 +17,7 @@ use super::issued_card::{self, IssuedCard};
 use super::replacement::{self, Ending, PinOfCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
-use super::users::{self, Metadata};
+use super::users::{self, Metadata, Text};
 use super::{Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
@@ -116,10 +115,10 @@ pub struct IssueForm {
     pub activation_actions: Option<ActivationActions>,
     /// Which PIN the embosser gets: W or D, or none.
     #[serde(alias = "pinStatus")]
+    #[schema(value_type = Option<String>, pattern = "^[WD]$")]
     pub pin_status: Option<PinStatus>,
     /// Taken and forgotten.
-    #[schema(value_type = Option<Object>)]
-    pub account_token: Option<Value>,
+    pub account_token: Option<Text<36>>,
 }
 
 /// Issues a card, or one more plastic of a card. The same token with the same payload gives what is
@@ -141,8 +140,8 @@ pub async fn issue<W: Seams>(
     let pin_is_set = issued.as_ref().ok().map(|card| card.pin_is_set);
     let done = issued.is_ok();
     tracing::info!(
-        target: "audit", action = "issue", token = card, source, pin_source, pin_is_set, done, %actor,
-        ?refused
+        target: "audit", action = "issue", token = card, source, pin_source, pin_is_set, done,
+        %actor, ?refused
     );
     issued
 }
@@ -194,9 +193,7 @@ async fn issue_unaudited<W: Seams>(
     let payload = Zeroizing::new(serde_json::to_vec(form).unwrap_or_default());
     debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
     let digest = PayloadDigest::of(&switch.vault.documents, "card", &payload);
-    if form.pin_status == Some(PinStatus::S) {
-        return Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" });
-    }
+    card_details::check_asked(form.pin_status)?;
     let (token, replaces) = (form.token.clone().map_or_else(Token::random, Ok)?, form.replaces()?);
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         if let Some((details, _)) = card_details::of(switch, token.as_str()).await? {

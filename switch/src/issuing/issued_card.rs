@@ -134,6 +134,7 @@ pub struct CardChange {
     pub expedite: Option<bool>,
     /// D, where it is W.
     #[serde(alias = "pinStatus")]
+    #[schema(value_type = Option<String>, pattern = "^[WD]$")]
     pub pin_status: Option<PinStatus>,
 }
 
@@ -288,6 +289,7 @@ async fn update_unaudited<W: Seams>(
     change: &CardChange,
     expected: &Expected,
 ) -> Result<IssuedCard, Refused> {
+    card_details::check_asked(change.pin_status)?;
     if change.token.as_ref().is_some_and(|named| named.as_str() != token) {
         return Err(Refused::Field { name: "token", expected: "the token of the path, or none" });
     }
