@@ -536,7 +536,7 @@ def test_a_card_is_shown_with_its_user_and_its_product(shared, api):
         assert card | more in listed["data"]
     assert api.done("GET", f"{path}?expand=user&fields=user,token") == {
         "token": card["token"], "user": user}
-    for wrong in ("gpa", "user,gpa", "User", ",user", "user&expand=user"):
+    for wrong in ("", "gpa,", "user,gpa", "User", ",user", "user&expand=user"):
         answer = api.get(f"{path}?expand={wrong}")
         assert answer.status == 400 and answer.json["errors"][0]["pointer"] == "expand", wrong
     # One of the command line has no user.

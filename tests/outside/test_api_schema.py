@@ -180,6 +180,7 @@ def originals(known):
     """A body of each call that takes one, for which a path is made of what is known."""
     return {
         "POST /apikeys": {"token": "key", "scopes": ["cards:read"]},
+        "POST /ping": {"token": "1", "payload": "a"},
         "POST /users": {"token": "user-3", "first_name": "Ada", "metadata": {"a": "b"}},
         "PUT /users/{token}": {"city": "London", "active": False},
         "POST /cardproducts": {"token": "product", "name": "Debit", "start_date": "2026-01-01",

@@ -263,11 +263,15 @@ impl Embedded {
     /// Takes `expand` of a query.
     fn take(query: &mut Query) -> Embedded {
         let mut embedded = Embedded::default();
-        for name in query.text("expand").unwrap_or_default().split_terminator(',') {
+        let Some(names) = query.text("expand") else { return embedded };
+        for name in names.split(',') {
             match name {
                 "user" => embedded.user = true,
                 "cardproduct" => embedded.product = true,
-                _ => query.mistake("expand", "expected user, cardproduct or both with a comma"),
+                _ => {
+                    query.mistake("expand", "expected user, cardproduct or both with a comma");
+                    break;
+                }
             }
         }
         embedded
