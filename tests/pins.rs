@@ -50,7 +50,8 @@ async fn verify(test: &SwitchUnderTest, pin: &str) -> Result<&'static str, Code>
 }
 
 async fn token(test: &SwitchUnderTest, purpose: Purpose) -> String {
-    let made = pin_control::create(&test.switch, &actor(), ("card", purpose), &admit).await;
+    let made =
+        pin_control::create(&test.switch, (&actor()).into(), ("card", purpose), &admit).await;
     made.unwrap().to_string()
 }
 
@@ -104,7 +105,9 @@ async fn a_pin_that_was_right_before_a_set_is_wrong_after_it() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let control = token(&test, Purpose::SetPin).await;
-    pins::set_by_control(&test.switch, &actor(), &control, clear("5803"), &admit).await.unwrap();
+    pins::set_by_control(&test.switch, (&actor()).into(), &control, clear("5803"), &admit)
+        .await
+        .unwrap();
     test.hsm.hold(false);
     assert_eq!(asked.await.unwrap(), Ok("1809"));
     assert_eq!(test.hsm.pins_asked(), 2);

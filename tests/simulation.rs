@@ -19,6 +19,7 @@ mod simulation {
     pub mod judge;
     pub mod linearizability;
     pub mod model;
+    pub mod mutation;
     pub mod plan;
     pub mod products;
     pub mod reader;
@@ -30,9 +31,9 @@ mod simulation {
 
 use std::collections::BTreeMap;
 
+use simulation::mutation::Mutation;
 use simulation::plan::{CARDS, pan};
 use simulation::run::{Verdict, run};
-use simulation::store::Mutation;
 
 /// Seeds of a usual run of the tests.
 const SEEDS: u64 = 500;

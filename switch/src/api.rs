@@ -10,6 +10,7 @@ mod events;
 mod if_match;
 mod limits;
 mod list;
+mod once;
 mod ping;
 mod pins;
 mod problem;
@@ -25,6 +26,7 @@ mod whole;
 mod wipe;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,10 +53,11 @@ use tower::ServiceExt;
 use crate::clock::Clock;
 use crate::config::ApiConfig;
 use crate::issuing::simulate::Simulator;
-use crate::listener::Door;
+use crate::listener::{Door, Shares};
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
 use limits::CallLimits;
+use once::UnderWay;
 use whole::RequestIds;
 use wipe::{HeldBody, Pieces, WipingStream};
 
@@ -63,6 +67,7 @@ struct Api<W: Seams> {
     limits: CallLimits,
     request_ids: RequestIds,
     simulator: Simulator,
+    under_way: UnderWay,
 }
 
 /// The OpenAPI 3.1 description of all routes, as indented JSON.
@@ -146,11 +151,13 @@ async fn serve<W: Seams>(
     let limits = switch.limits.api;
     let metrics = Arc::clone(&switch.metrics.api);
     let mut door = Door::new(limits.connections_max, &metrics);
+    let shares = Shares::new(limits.connections_per_address_max);
     let router = router::router(Arc::new(Api {
         switch: Arc::clone(&switch),
         limits: CallLimits::new(&limits),
         request_ids: RequestIds::default(),
         simulator,
+        under_way: UnderWay::default(),
     }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);
@@ -162,11 +169,19 @@ async fn serve<W: Seams>(
         };
         let entered = door.enter(accepted, &switch.clock).await;
         let Some(((stream, peer), place)) = entered else { continue };
+        let Some(share) = shares.take(peer.ip()) else {
+            door.refuse(&switch.clock);
+            continue;
+        };
         let calls = Calls { router: router.clone(), peer, body_bytes_max: limits.body_bytes_max };
         // Small answers leave at once; who cannot have that still gets them.
         let _ = stream.set_nodelay(true);
         let (http, tls, shutdown) = (http.clone(), tls.clone(), shutdown.clone());
         let within = limits.request_seconds_max;
+        // hyper waits for ever for who does not read his answer.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(within));
+        let stream = Box::pin(stream);
         let connection = async move {
             let Some(tls) = tls else { return converse(http, stream, calls, shutdown).await };
             match timeout(within, tls.accept(stream)).await {
@@ -178,7 +193,7 @@ async fn serve<W: Seams>(
         };
         let metrics = Arc::clone(&metrics);
         connections.spawn(async move {
-            let _place = place;
+            let _places = (place, share);
             metrics.timed_out.increment(u64::from(connection.await));
         });
     }
@@ -254,5 +269,11 @@ where
         }
     };
     // What breaks otherwise is the affair of the peer.
-    ended.is_err_and(|error| error.is_timeout())
+    ended.is_err_and(|error| error.is_timeout() || is_slow_reader(&error))
+}
+
+/// Whether an answer was not read in time.
+fn is_slow_reader(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

@@ -343,10 +343,10 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         }
         Command::Unblock { token } => {
             // The operator has no limit.
-            pins::unblock(switch, actor, &token, &|_| Ok(())).await.into()
+            pins::unblock(switch, actor.into(), &token, &|_| Ok(())).await.into()
         }
         Command::ResetPinTries { token } => {
-            pins::reset_tries(switch, actor, &token, &|_| Ok(())).await.into()
+            pins::reset_tries(switch, actor.into(), &token, &|_| Ok(())).await.into()
         }
         Command::Add(card) => cards::create(switch, actor, &card.token, card.parse()).await.into(),
         Command::AddMany(all) => {
@@ -364,7 +364,7 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         }
         Command::ApiKeys => api_keys::list(switch, actor).await.into(),
         Command::AddApiKey { token, scopes } => {
-            api_keys::add(switch, actor, &token, &scopes).await.into()
+            api_keys::add(switch, actor.into(), &token, &scopes).await.into()
         }
         Command::RevokeApiKey { token } => api_keys::revoke(switch, actor, &token).await.into(),
         Command::Events { after, reader, count } => {

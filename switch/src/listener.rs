@@ -27,6 +27,7 @@ use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::switch::{Seams, Switch};
 pub use admission::Refused;
+pub(crate) use admission::Shares;
 use admission::{Admission, Place};
 
 /// Pause after a failed accept, for example when there are no file descriptors left.
@@ -115,13 +116,18 @@ impl Door {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some((connection, place));
         }
+        self.refuse(clock);
+        None
+    }
+
+    /// Counts and says that a connection is closed at once.
+    pub(crate) fn refuse(&mut self, clock: &impl Clock) {
         self.metrics.refused.increment(1);
         if let Some(unsaid) = self.refused.again(clock.monotonic()) {
             let door = self.metrics.name;
             let text = "too many connections: one was closed at once";
             tracing::warn!(target: "connection", door, unsaid, "{text}");
         }
-        None
     }
 }
 

@@ -283,8 +283,8 @@ pub trait Store: Send + Sync + 'static {
 pub enum Claimed<C> {
     /// Nobody has answered yet: the caller does.
     First(C),
-    /// Answered before: the same answer is given again.
-    Repeat(Answer),
+    /// Answered before: the same answer is given again. Its record stands here.
+    Repeat(Answer, RecordId),
     /// The key was used by a request with another body, or that request was reversed.
     Conflict,
 }

@@ -1,10 +1,13 @@
 """The HTTP API: who may call, what is refused, and what is the same of every call."""
 
 import json
+import socket
+import time
 
 import pytest
 from api_client import Api
 from process import REPOSITORY
+from test_admin import Metrics
 
 
 @pytest.fixture(name="switch")
@@ -186,3 +189,34 @@ def test_a_mistake_of_a_query_names_the_parameter(switch, path):
     assert answer.status == 400
     name = path.partition("?")[2].partition("=")[0]
     assert [one["pointer"] for one in answer.json["errors"]] == [name]
+
+
+def test_who_reads_no_answer_keeps_no_place(make_switch):
+    """An answer that is not taken ends the connection; one address never has all places."""
+    limits = ("api_connections_max = 8\napi_connections_per_address_max = 4\n"
+              "api_request_seconds_max = 1")
+    switch = make_switch(limits=limits).start()
+    port, asked = switch.api_port(), b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 200
+
+    def silent():
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        peer.connect(("127.0.0.1", port))
+        peer.sendall(asked)
+        return peer
+
+    peers = [silent() for _ in range(4)]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as fifth:
+        assert fifth.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10,
+                                  source_address=("127.0.0.2", 0)) as other:
+        other.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert other.recv(12) == b"HTTP/1.1 200"
+    until = time.monotonic() + 20
+    while Metrics(switch).value(
+            "pinswitch_door_connections_timed_out_total", door="api") < 4:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert Api(switch).done("GET", "/ping")["success"] is True
+    for peer in peers:
+        peer.close()

@@ -19,8 +19,9 @@ use switch::store::{
 };
 
 use super::disk::Disk;
+use super::mutation::Mutation;
 use super::plan::Moment;
-use super::store::{Mutation, Shared};
+use super::store::Shared;
 
 impl Shared {
     /// The record of the commit, and whether its reply waits for a sync.

@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use super::judge::judge;
+use super::mutation::Mutation;
 use super::plan::TERMINALS;
-use super::store::Mutation;
 use super::world::{World, end};
 use super::{issuer, products, reader, terminal};
 

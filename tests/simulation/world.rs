@@ -29,8 +29,9 @@ use tokio::time::{Instant, sleep};
 use super::history::History;
 use super::hsm::{SimulatedHsm, reference};
 use super::model::Status;
+use super::mutation::Mutation;
 use super::plan::{CARDS, CHIP_PRODUCT, Ending, Plan, REFUSING_LINKS, TERMINALS, When, dice, pan};
-use super::store::{Mutation, Shared, SimulatedStore};
+use super::store::{Shared, SimulatedStore};
 
 pub type SimulatedSwitch = Switch<(SimulatedClock, SimulatedHsm, SimulatedStore)>;
 

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::Body;
 use super::caller::Caller;
+use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::issuing::ApiKeyView;
@@ -54,6 +54,7 @@ pub(super) async fn list<W: Seams>(
     post,
     path = "/apikeys",
     tag = "apikeys",
+    params(IdempotencyKey),
     request_body = NewApiKey,
     responses(
         (status = 201, description = "The key with its secret.", body = ApiKeyView),
@@ -64,11 +65,15 @@ pub(super) async fn add<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(NewApiKey { token, scopes }): Body<NewApiKey>,
+    OnceBody(NewApiKey { token, scopes }, named): OnceBody<NewApiKey>,
 ) -> Result<(StatusCode, Json<ApiKeyView>), Problem> {
     let actor = caller.may(Scope::Admin)?;
     query.finish()?;
-    let key = api_keys::add(&api.switch, actor, &token, &scopes).await?;
+    let begun = api.begin(actor, &named).await?;
+    let key = match begun.made_token() {
+        Some(made) => api_keys::show(&api.switch, actor, made).await?,
+        None => api_keys::add(&api.switch, begun.call, &token, &scopes).await?,
+    };
     Ok((StatusCode::CREATED, Json(key)))
 }
 

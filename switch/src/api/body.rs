@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
 use hyper::body::Body as _;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use super::problem::{Door, Problem};
+use crate::config::ApiLimits;
 use crate::switch::Seams;
 
 /// The body of a call.
@@ -22,26 +24,34 @@ impl<T: DeserializeOwned, W: Seams> FromRequest<Arc<Api<W>>> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Arc<Api<W>>) -> Result<Body<T>, Problem> {
-        let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
-        if !kind.is_some_and(is_json) {
-            let text = "the body must be application/json";
-            return Err(Problem::new(Door::UnsupportedMediaType, text));
+        let (parts, body) = request.into_parts();
+        read_json(&read(&parts.headers, body, &api.switch.limits.api).await?).map(Body)
+    }
+}
+
+/// The bytes of a body that is said to be JSON.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: axum::body::Body,
+    limits: &ApiLimits,
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
+    if !kind.is_some_and(is_json) {
+        let text = "the body must be application/json";
+        return Err(Problem::new(Door::UnsupportedMediaType, text));
+    }
+    let read = read_whole(body, limits.body_bytes_max);
+    match timeout(limits.request_seconds_max, read).await {
+        Ok(Some(body)) => Ok(body),
+        // A peer that has gone reads no answer, so this is the length.
+        Ok(None) => {
+            let text = "the body is longer than api_body_kb_max";
+            Err(Problem::new(Door::TooLarge, text))
         }
-        let limits = &api.switch.limits.api;
-        let read = read_whole(request.into_body(), limits.body_bytes_max);
-        let body = match timeout(limits.request_seconds_max, read).await {
-            Ok(Some(body)) => body,
-            // A peer that has gone reads no answer, so this is the length.
-            Ok(None) => {
-                let text = "the body is longer than api_body_kb_max";
-                return Err(Problem::new(Door::TooLarge, text));
-            }
-            Err(_) => {
-                let text = "the body took longer than api_request_seconds_max";
-                return Err(Problem::new(Door::TooSlow, text));
-            }
-        };
-        read_json(&body).map(Body)
+        Err(_) => {
+            let text = "the body took longer than api_request_seconds_max";
+            Err(Problem::new(Door::TooSlow, text))
+        }
     }
 }
 
@@ -70,7 +80,7 @@ fn is_json(kind: &str) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Of a list serde would take the items for fields, in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::at(String::new(), "expected an object".to_owned()));

@@ -34,6 +34,10 @@ pub(super) struct Caller {
     scopes: BTreeSet<Scope>,
 }
 
+/// The id of the API key by which a call is made.
+#[derive(Clone)]
+pub(super) struct CallerName(pub(super) Arc<str>);
+
 impl Caller {
     /// Who calls, where he may do this.
     pub(super) fn may(&self, scope: Scope) -> Result<&Actor, Problem> {
@@ -72,6 +76,7 @@ impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
                 api.limits.call(key)?;
                 let audit_user = audit_user(&parts.headers)?;
                 let actor = Actor { audit_user, ..Actor::api_key(key, address) };
+                parts.extensions.insert(CallerName(key.as_str().into()));
                 Ok(Caller { actor, scopes })
             }
             None => {

@@ -15,6 +15,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
+use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::products::shown;
 use super::query::Query;
@@ -35,8 +36,11 @@ const LIST: ListOf = ListOf { count: 5, sorts: issued_card::SORTS, sort_by: "-la
     post,
     path = "/cards",
     tag = "cards",
-    params(("show_pan" = Option<bool>, Query,
-            description = "Whether the answer has the whole PAN: the key needs pan:read for it.")),
+    params(
+        ("show_pan" = Option<bool>, Query,
+         description = "Whether the answer has the whole PAN: the key needs pan:read for it."),
+        IdempotencyKey,
+    ),
     request_body = IssueForm,
     responses(
         (status = 201, description = "The card.", body = IssuedCard,
@@ -48,7 +52,7 @@ pub(super) async fn issue<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     mut query: Query,
-    Body(form): Body<IssueForm>,
+    OnceBody(form, named): OnceBody<IssueForm>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::CardsWrite)?;
     let shows_pan = query.value("show_pan", "true or false").unwrap_or(false);
@@ -56,7 +60,11 @@ pub(super) async fn issue<W: Seams>(
     if shows_pan {
         caller.may(Scope::PanRead)?;
     }
-    let mut card = issuance::issue(&api.switch, actor, &form).await?;
+    let begun = api.begin(actor, &named).await?;
+    let mut card = match begun.made_token() {
+        Some(made) => issued_card::show(&api.switch, actor, made).await?,
+        None => issuance::issue(&api.switch, begun.call, &form).await?,
+    };
     if shows_pan {
         card = issued_card::show_pan(&api.switch, actor, &card.token).await?;
     }
@@ -193,6 +201,7 @@ pub(super) async fn show_pan<W: Seams>(
         ("token" = String, Path, description = "The card's token."),
         ("If-Match" = Option<String>, Header,
          description = "Only where the card has one of these versions still."),
+        IdempotencyKey,
     ),
     request_body = CardChange,
     responses(
@@ -206,11 +215,15 @@ pub(super) async fn update<W: Seams>(
     caller: Caller,
     Path(token): Path<String>,
     (query, IfMatch(expected)): (Query, IfMatch),
-    Body(change): Body<CardChange>,
+    OnceBody(change, named): OnceBody<CardChange>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::CardsWrite)?;
     query.finish()?;
-    let card = issued_card::update(&api.switch, actor, &token, &change, &expected).await?;
+    let begun = api.begin(actor, &named).await?;
+    let card = match begun.made_token() {
+        Some(made) => issued_card::show(&api.switch, actor, made).await?,
+        None => issued_card::update(&api.switch, begun.call, &token, &change, &expected).await?,
+    };
     Ok((etag(card.version), Json(card)))
 }
 
@@ -223,6 +236,7 @@ pub(super) async fn update<W: Seams>(
         ("token" = String, Path, description = "The card's token."),
         ("If-Match" = Option<String>, Header,
          description = "Only where the card has one of these versions still."),
+        IdempotencyKey,
     ),
     request_body = CardChange,
     responses(
@@ -236,7 +250,7 @@ pub(super) async fn patch<W: Seams>(
     caller: Caller,
     token: Path<String>,
     about: (Query, IfMatch),
-    change: Body<CardChange>,
+    change: OnceBody<CardChange>,
 ) -> Result<impl IntoResponse, Problem> {
     update(api, caller, token, about, change).await
 }

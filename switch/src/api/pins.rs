@@ -15,13 +15,14 @@ use zeroize::Zeroizing;
 use super::Api;
 use super::body::Body;
 use super::caller::Caller;
+use super::once::{IdempotencyKey, Named, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::event::CardholderVerification;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::pin_control::Purpose;
 use crate::issuing::secret::PinText;
-use crate::issuing::{PinCheckView, pin_check, pin_control, pins, viewable_pin};
+use crate::issuing::{Made, PinCheckView, Refused, pin_check, pin_control, pins, viewable_pin};
 use crate::pin::ClearPin;
 use crate::switch::Seams;
 
@@ -41,8 +42,10 @@ pub(super) struct NewControlToken {
 pub(super) struct ControlToken {
     /// Whoever has it may do once what it is for: set the PIN within 60 minutes, or see it within
     /// 5.
-    #[schema(value_type = String, min_length = 1, max_length = 36)]
-    control_token: Zeroizing<String>,
+    /// It is left out where the call is repeated with its Idempotency-Key.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 36)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_token: Option<Zeroizing<String>>,
 }
 
 /// A PIN that a cardholder has chosen.
@@ -96,6 +99,7 @@ pub(super) struct PinToCheck {
     post,
     path = "/pins/controltoken",
     tag = "pins",
+    params(IdempotencyKey),
     request_body = NewControlToken,
     responses(
         (status = 201, description = "The token, which is shown this once.", body = ControlToken),
@@ -106,16 +110,21 @@ pub(super) async fn control<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(NewControlToken { card_token, controltoken_type }): Body<NewControlToken>,
+    OnceBody(form, named): OnceBody<NewControlToken>,
 ) -> Result<(StatusCode, Json<ControlToken>), Problem> {
     query.finish()?;
+    let NewControlToken { card_token, controltoken_type } = form;
     let actor = caller.may(match controltoken_type {
         Purpose::SetPin => Scope::PinSet,
         Purpose::RevealPin => Scope::PinView,
     })?;
     let admit = |card: &str| api.limits.pin_call(card);
     let about = (&*card_token, controltoken_type);
-    let control_token = pin_control::create(&api.switch, actor, about, &admit).await?;
+    let begun = api.begin(actor, &named).await?;
+    let control_token = match begun.made_token() {
+        Some(_) => None,
+        None => Some(pin_control::create(&api.switch, begun.call, about, &admit).await?),
+    };
     Ok((StatusCode::CREATED, Json(ControlToken { control_token })))
 }
 
@@ -125,6 +134,7 @@ pub(super) async fn control<W: Seams>(
     put,
     path = "/pins",
     tag = "pins",
+    params(IdempotencyKey),
     request_body = NewPin,
     responses(
         (status = 204, description = "It is set."),
@@ -135,12 +145,19 @@ pub(super) async fn set<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(NewPin { control_token, pin }): Body<NewPin>,
+    OnceBody(NewPin { control_token, pin }, named): OnceBody<NewPin>,
 ) -> Result<StatusCode, Problem> {
     query.finish()?;
     let actor = caller.may(Scope::PinSet)?;
     let (admit, pin) = (|card: &str| api.limits.pin_call(card), pin.parse());
-    pins::set_by_control(&api.switch, actor, &control_token, pin, &admit).await?;
+    let begun = api.begin(actor, &named).await?;
+    match begun.made {
+        Some(Made::WeakPin) => return Err(Refused::WeakPin.into()),
+        Some(_) => {}
+        None => {
+            pins::set_by_control(&api.switch, begun.call, &control_token, pin, &admit).await?;
+        }
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -210,7 +227,7 @@ pub(super) async fn verify<W: Seams>(
     post,
     path = "/cards/{token}/pin/unblock",
     tag = "pins",
-    params(("token" = String, Path, description = "The card.")),
+    params(("token" = String, Path, description = "The card."), IdempotencyKey),
     responses(
         (status = 202, description = "It waits for the chip."),
         Refusals,
@@ -219,13 +236,16 @@ pub(super) async fn verify<W: Seams>(
 pub(super) async fn unblock<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
-    query: Query,
+    (query, named): (Query, Named),
     Path(token): Path<String>,
 ) -> Result<StatusCode, Problem> {
     query.finish()?;
     let actor = caller.may(Scope::PinSet)?;
     let admit = |card: &str| api.limits.pin_call(card);
-    pins::unblock(&api.switch, actor, &token, &admit).await?;
+    let begun = api.begin(actor, &named).await?;
+    if begun.made.is_none() {
+        pins::unblock(&api.switch, begun.call, &token, &admit).await?;
+    }
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -235,7 +255,7 @@ pub(super) async fn unblock<W: Seams>(
     post,
     path = "/cards/{token}/pin/reset_tries",
     tag = "pins",
-    params(("token" = String, Path, description = "The card.")),
+    params(("token" = String, Path, description = "The card."), IdempotencyKey),
     responses(
         (status = 204, description = "It is done."),
         Refusals,
@@ -244,13 +264,16 @@ pub(super) async fn unblock<W: Seams>(
 pub(super) async fn reset_tries<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
-    query: Query,
+    (query, named): (Query, Named),
     Path(token): Path<String>,
 ) -> Result<StatusCode, Problem> {
     query.finish()?;
     // It may put a card into use again, as a transition does.
     let actor = caller.may(Scope::CardsWrite)?;
     let admit = |card: &str| api.limits.pin_call(card);
-    pins::reset_tries(&api.switch, actor, &token, &admit).await?;
+    let begun = api.begin(actor, &named).await?;
+    if begun.made.is_none() {
+        pins::reset_tries(&api.switch, begun.call, &token, &admit).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,10 +13,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Api;
-use super::body::Body;
 use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
+use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::config::ProductSettings;
@@ -181,6 +181,7 @@ pub(super) async fn list<W: Seams>(
     post,
     path = "/cardproducts",
     tag = "cardproducts",
+    params(IdempotencyKey),
     request_body = ProductForm,
     responses(
         (status = 201, description = "The product, as it was sent.", body = ProductForm,
@@ -192,12 +193,16 @@ pub(super) async fn create<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(mut settings): Body<ProductSettings>,
+    OnceBody(mut settings, named): OnceBody<ProductSettings>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::Products)?;
     query.finish()?;
     let token = token(&mut settings)?;
-    let product = products::create(&api.switch, actor, token, settings).await?;
+    let begun = api.begin(actor, &named).await?;
+    let product = match begun.made_token() {
+        Some(made) => products::show(&api.switch, actor, made).await?,
+        None => products::create(&api.switch, begun.call, token, settings).await?,
+    };
     Ok((StatusCode::CREATED, etag(product.version), Json(shown(product))))
 }
 
@@ -241,6 +246,7 @@ pub(super) async fn show<W: Seams>(
         ("token" = String, Path, description = "The product's token."),
         ("If-Match" = Option<String>, Header,
          description = "Only where the product has one of these versions still."),
+        IdempotencyKey,
     ),
     request_body = ProductForm,
     responses(
@@ -254,7 +260,7 @@ pub(super) async fn update<W: Seams>(
     caller: Caller,
     Path(path): Path<String>,
     (query, IfMatch(expected)): (Query, IfMatch),
-    Body(mut changes): Body<ProductSettings>,
+    OnceBody(mut changes, once): OnceBody<ProductSettings>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::Products)?;
     query.finish()?;
@@ -262,7 +268,11 @@ pub(super) async fn update<W: Seams>(
         let expected = "the token of the path, or none";
         return Err(Refused::Field { name: "token", expected }.into());
     }
-    let product = products::update(&api.switch, actor, &path, &changes, &expected).await?;
+    let begun = api.begin(actor, &once).await?;
+    let product = match begun.made_token() {
+        Some(made) => products::show(&api.switch, actor, made).await?,
+        None => products::update(&api.switch, begun.call, &path, &changes, &expected).await?,
+    };
     Ok((etag(product.version), Json(shown(product))))
 }
 

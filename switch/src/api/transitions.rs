@@ -6,13 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::Body;
 use super::caller::Caller;
 use super::list::{List, ListOf, ListParameters, ListQuery};
+use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::authorization::transition::ReasonText;
@@ -22,6 +21,7 @@ use crate::issuing::Refused;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::tokens::{PayloadDigest, Token};
 use crate::issuing::transitions::{self, TransitionView};
+use crate::issuing::users::Forgotten;
 use crate::switch::Seams;
 
 const LIST: ListOf = ListOf { count: 5, sorts: transitions::SORTS, sort_by: "-created_time" };
@@ -76,7 +76,7 @@ pub(super) struct TransitionForm {
     reason: Option<String>,
     /// Taken and forgotten.
     #[schema(value_type = Option<Object>)]
-    validations: Option<Value>,
+    validations: Option<Forgotten>,
     /// Taken and forgotten.
     sync_state_with_dwts: Option<bool>,
 }
@@ -115,6 +115,7 @@ impl TransitionForm {
     post,
     path = "/cardtransitions",
     tag = "cardtransitions",
+    params(IdempotencyKey),
     request_body = TransitionForm,
     responses(
         (status = 201, description = "It is done.", body = TransitionView),
@@ -125,16 +126,23 @@ pub(super) async fn create<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(form): Body<TransitionForm>,
+    OnceBody(mut form, named): OnceBody<TransitionForm>,
 ) -> Result<(StatusCode, Json<TransitionView>), Problem> {
     let actor = caller.may(Scope::CardsWrite)?;
     query.finish()?;
     let asked = form.asked()?;
-    let payload = serde_json::to_vec(&form).unwrap_or_default();
-    let digest = PayloadDigest::of(&api.switch.vault.documents, "transition", &payload);
-    let named = form.token.as_ref().map(|token| (token, digest));
+    let begun = api.begin(actor, &named).await?;
+    if let Some(made) = begun.made_token() {
+        return Ok((StatusCode::CREATED, Json(transitions::show(&api.switch, actor, made).await?)));
+    }
+    if begun.call.once.is_some() && form.token.is_none() {
+        // The id of its event is known only when it is done.
+        form.token = Some(Token::random()?);
+    }
+    let digest = PayloadDigest::of(&api.switch.vault.documents, "transition", &form);
+    let chosen = form.token.as_ref().map(|token| (token, digest));
     let card = form.card_token.as_str();
-    let done = transitions::create(&api.switch, actor, card, named, &asked).await?;
+    let done = transitions::create(&api.switch, begun.call, card, chosen, &asked).await?;
     Ok((StatusCode::CREATED, Json(done)))
 }
 

@@ -8,10 +8,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::Api;
-use super::body::Body;
 use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
+use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
 use super::query::Query;
 use crate::issuing::api_keys::Scope;
@@ -51,6 +51,7 @@ pub(super) async fn list<W: Seams>(
     post,
     path = "/users",
     tag = "users",
+    params(IdempotencyKey),
     request_body = UserForm,
     responses(
         (status = 201, description = "The user.", body = UserView,
@@ -62,11 +63,15 @@ pub(super) async fn create<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(form): Body<UserForm>,
+    OnceBody(form, named): OnceBody<UserForm>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::CardsWrite)?;
     query.finish()?;
-    let user = users::create(&api.switch, actor, form).await?;
+    let begun = api.begin(actor, &named).await?;
+    let user = match begun.made_token() {
+        Some(made) => users::show(&api.switch, actor, made).await?,
+        None => users::create(&api.switch, begun.call, form).await?,
+    };
     Ok((StatusCode::CREATED, etag(user.version), Json(user)))
 }
 
@@ -108,6 +113,7 @@ pub(super) async fn show<W: Seams>(
         ("token" = String, Path, description = "The user's token."),
         ("If-Match" = Option<String>, Header,
          description = "Only where the user has one of these versions still."),
+        IdempotencyKey,
     ),
     request_body = UserForm,
     responses(
@@ -121,10 +127,14 @@ pub(super) async fn update<W: Seams>(
     caller: Caller,
     Path(token): Path<String>,
     (query, IfMatch(expected)): (Query, IfMatch),
-    Body(form): Body<UserForm>,
+    OnceBody(form, named): OnceBody<UserForm>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::CardsWrite)?;
     query.finish()?;
-    let user = users::update(&api.switch, actor, &token, form, &expected).await?;
+    let begun = api.begin(actor, &named).await?;
+    let user = match begun.made_token() {
+        Some(made) => users::show(&api.switch, actor, made).await?,
+        None => users::update(&api.switch, begun.call, &token, form, &expected).await?,
+    };
     Ok((etag(user.version), Json(user)))
 }

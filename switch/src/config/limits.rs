@@ -76,7 +76,10 @@ pub struct ApiLimits {
     pub threads: usize,
     /// Open connections; one more is closed at once.
     pub connections_max: usize,
-    /// How long the head of a call may take to arrive, and its body after that.
+    /// Open connections of one address.
+    pub connections_per_address_max: usize,
+    /// How long the head of a call may take to arrive, its body after that, and each part of the
+    /// answer to leave.
     pub request_seconds_max: Duration,
     /// Longest body.
     pub body_bytes_max: usize,
@@ -195,6 +198,8 @@ impl ApiLimits {
         let mut count = |key, most, default| keys.optional_number(key, 1..=most).unwrap_or(default);
         let threads = count("api_threads", 256, 1);
         let connections_max = count("api_connections_max", CONNECTIONS_MAX, 256);
+        let per_address = "api_connections_per_address_max";
+        let connections_per_address_max = count(per_address, CONNECTIONS_MAX, 128);
         let body_bytes_max = count("api_body_kb_max", 1_024, 64) * 1_024;
         let seconds = keys.optional_number("api_request_seconds_max", 1..=3_600).unwrap_or(10);
         let mut per_minute = |key, default| {
@@ -204,6 +209,7 @@ impl ApiLimits {
         ApiLimits {
             threads,
             connections_max,
+            connections_per_address_max,
             body_bytes_max,
             request_seconds_max: Duration::from_secs(seconds),
             calls_per_key_per_minute: per_minute("api_calls_per_key_per_minute", CALLS_PER_KEY),

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::{Refused, audit};
+use super::{Call, Refused, audit};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::hsm::software::random;
@@ -149,20 +149,21 @@ impl fmt::Debug for Secret {
 /// If there is such a key, or the token or a scope is none.
 pub async fn add<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     scopes: &[String],
 ) -> Result<ApiKeyView, Refused> {
-    let added = add_unaudited(switch, token, scopes).await;
+    let added = add_unaudited(switch, call, token, scopes).await;
     let refused = added.as_ref().err().map(Refused::code);
     let key = added.as_ref().ok().map(|key| key.token.as_str());
-    let done = added.is_ok();
+    let (done, actor) = (added.is_ok(), call.actor);
     tracing::info!(target: "audit", action = "add api key", key, done, %actor, ?refused);
     added
 }
 
 async fn add_unaudited<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     token: &str,
     scopes: &[String],
 ) -> Result<ApiKeyView, Refused> {
@@ -177,15 +178,16 @@ async fn add_unaudited<W: Seams>(
     }
     let bytes = Zeroizing::new(random::bytes::<SECRET_BYTES>().map_err(Refused::Sealing)?);
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
-    let added = write(switch, token, scopes, &secret).await?;
+    let beside = call.made(switch, token)?;
+    let added = write(switch, token, (scopes, &secret), beside).await?;
     Ok(ApiKeyView { secret: Some(Secret(secret)), ..added })
 }
 
 async fn write<W: Seams>(
     switch: &Switch<W>,
     token: &str,
-    scopes: BTreeSet<Scope>,
-    secret: &str,
+    (scopes, secret): (BTreeSet<Scope>, &str),
+    beside: Option<DocumentChange>,
 ) -> Result<ApiKeyView, Refused> {
     let vault = &switch.vault.documents;
     let created_time = switch.clock.now().to_string();
@@ -195,8 +197,8 @@ async fn write<W: Seams>(
     debug_assert!(!json.is_empty(), "a key is a JSON object with texts as keys");
     let place = (DocumentKind::ApiKey, token);
     let change = DocumentChange::write(vault, place, 0, &json).map_err(Refused::Sealing)?;
-    let commit = Commit { documents: vec![change], ..Commit::default() };
-    match switch.store.commit(commit, &mut None).await {
+    let documents = [change].into_iter().chain(beside).collect();
+    match switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await {
         Ok(_) => Ok(stored.view(token)),
         Err(CommitError::Changed(Changed::Document(..))) => Err(Refused::ApiKeyTaken),
         Err(error) => Err(error.into()),
@@ -218,10 +220,25 @@ pub async fn add_demo_key<W: Seams>(
     token: &str,
     secret: &str,
 ) -> Result<(), Refused> {
-    match write(switch, token, Scope::ALL.iter().copied().collect(), secret).await {
+    match write(switch, token, (Scope::ALL.iter().copied().collect(), secret), None).await {
         Ok(_) | Err(Refused::ApiKeyTaken) => Ok(()),
         Err(refused) => Err(refused),
     }
+}
+
+/// A key, without its secret.
+///
+/// # Errors
+/// If there is no such key.
+pub async fn show<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    token: &str,
+) -> Result<ApiKeyView, Refused> {
+    let document = switch.store.document(DocumentKind::ApiKey, token).await?;
+    let shown = document.ok_or(Refused::NoSuchApiKey);
+    let shown = shown.and_then(|it| Ok(StoredApiKey::read(switch, &it)?.view(token)));
+    audit::of_reading(actor, "api key", shown)
 }
 
 /// All keys, without their secrets.

@@ -62,19 +62,8 @@ pub(super) fn token_of(card: &Card, place: usize) -> &str {
     own.unwrap_or(&card.entry.identity.token)
 }
 
-/// Changes a card, again if somebody else changed it meanwhile. What waits on it beyond its time is
-/// ended first, and told in the same commit.
-pub(super) async fn change<W: Seams>(
-    switch: &Switch<W>,
-    actor: &Actor,
-    token: &str,
-    next: impl Fn(&Card) -> Result<Change, Refused>,
-) -> Result<Card, Refused> {
-    let next = |card: &Card| next(card).map(|change| (change, Beside::default()));
-    change_with(switch, actor, token, next).await
-}
-
-/// The same, with what is kept and deleted beside the card.
+/// Changes a card, and what is kept beside it, again if somebody else changed it meanwhile. What
+/// waits on it beyond its time is ended first, and told in the same commit.
 ///
 /// # Errors
 /// [`Refused::ProductChanged`] where a document has changed since it was read.

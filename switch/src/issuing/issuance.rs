@@ -17,8 +17,8 @@ use super::issued_card::{self, IssuedCard};
 use super::replacement::{self, Ending, PinOfCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
-use super::users::{self, Metadata, Text};
-use super::{Refused, audit};
+use super::users::{self, Forgotten, Metadata};
+use super::{Call, Refused, audit};
 use crate::authorization::Product;
 use crate::authorization::issuance::{ExpirationOffset, ExpirationUnit};
 use crate::cache::{Card, Taken};
@@ -118,7 +118,8 @@ pub struct IssueForm {
     #[schema(value_type = Option<String>, pattern = "^[WD]$")]
     pub pin_status: Option<PinStatus>,
     /// Taken and forgotten.
-    pub account_token: Option<Text<36>>,
+    #[schema(value_type = Option<Value>)]
+    pub account_token: Option<Forgotten>,
 }
 
 /// Issues a card, or one more plastic of a card. The same token with the same payload gives what is
@@ -128,17 +129,17 @@ pub struct IssueForm {
 /// Why not. Nothing has changed then.
 pub async fn issue<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
-    let issued = issue_unaudited(switch, actor, form).await;
+    let issued = issue_unaudited(switch, call, form).await;
     let card = issued.as_ref().ok().map(|card| &*card.token);
     let refused = issued.as_ref().err().map(Refused::code);
     let source = &form.reissue_pan_from_card_token;
     let source = known(switch, source.as_ref().or(form.new_pan_from_card_token.as_ref())).await;
     let pin_source = known(switch, form.translate_pin_from_card_token.as_ref()).await;
     let pin_is_set = issued.as_ref().ok().map(|card| card.pin_is_set);
-    let done = issued.is_ok();
+    let (done, actor) = (issued.is_ok(), call.actor);
     tracing::info!(
         target: "audit", action = "issue", token = card, source, pin_source, pin_is_set, done,
         %actor, ?refused
@@ -187,12 +188,10 @@ impl IssueForm {
 
 async fn issue_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
-    let payload = Zeroizing::new(serde_json::to_vec(form).unwrap_or_default());
-    debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "card", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "card", form);
     card_details::check_asked(form.pin_status)?;
     let (token, replaces) = (form.token.clone().map_or_else(Token::random, Ok)?, form.replaces()?);
     for _ in 0..COMMIT_ATTEMPTS_MAX {
@@ -206,7 +205,7 @@ async fn issue_unaudited<W: Seams>(
         let details = details(switch, form, &token, digest);
         let done = match replaces {
             Replaces::UnderItsPan(source) => {
-                reissue(switch, actor, form, (&token, source), details).await?
+                reissue(switch, call, form, (&token, source), details).await?
             }
             Replaces::UnderNewPan(source) => {
                 let card = load(switch, source.as_str()).await?;
@@ -215,9 +214,9 @@ async fn issue_unaudited<W: Seams>(
                     new_pan_from_card_key: Some(card.entry.identity.key.0),
                     ..details
                 };
-                add(switch, actor, form, &token, details).await?
+                add(switch, call, form, &token, details).await?
             }
-            Replaces::Nothing => add(switch, actor, form, &token, details).await?,
+            Replaces::Nothing => add(switch, call, form, &token, details).await?,
         };
         if done {
             return issued_card::of(switch, token.as_str()).await;
@@ -247,6 +246,7 @@ fn details<W: Seams>(
 /// The documents of a new plastic: its details, and its place among the cards of its holder.
 fn documents<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     token: &Token,
     details: &CardDetails,
 ) -> Result<Vec<DocumentChange>, Refused> {
@@ -254,6 +254,7 @@ fn documents<W: Seams>(
     if let Some(user) = &details.user_token {
         documents.push(card_details::link(switch, user, token.as_str())?);
     }
+    documents.extend(call.made(switch, token.as_str())?);
     Ok(documents)
 }
 
@@ -261,7 +262,7 @@ fn documents<W: Seams>(
 /// faster with its token, and the card that it replaces has not changed.
 async fn add<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
     token: &Token,
     details: CardDetails,
@@ -291,9 +292,9 @@ async fn add<W: Seams>(
             is_produced: false,
             pin: pin.clone().map(GivenPin::OfCard),
         };
-        let documents = documents(switch, token, &details)?;
-        let replaced = ending_at_once(switch, actor, form, &details, is_active).await?;
-        match cards::add_one(switch, actor, card, documents, replaced).await? {
+        let documents = documents(switch, call, token, &details)?;
+        let replaced = ending_at_once(switch, call.actor, form, &details, is_active).await?;
+        match cards::add_one(switch, call.actor, card, documents, replaced).await? {
             Ok(()) => return Ok(true),
             Err(NotDone::Taken(Taken::Pan)) if given.is_none() => {}
             Err(NotDone::Changed(_)) => return Ok(false),
@@ -416,7 +417,7 @@ impl UnitForm {
 /// Adds a plastic to a card in place of another; whether nothing has changed meanwhile.
 async fn reissue<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &IssueForm,
     (token, source): (&Token, &Token),
     details: CardDetails,
@@ -463,9 +464,9 @@ async fn reissue<W: Seams>(
         ends_pin: (!keeps_pin(form, rules)).then_some(state.pin.version),
         ..details
     };
-    let told = |about| change::event(switch, actor, &card, about, &state);
+    let told = |about| change::event(switch, call.actor, &card, about, &state);
     let events = events.iter().copied().map(told).collect();
-    let documents = documents(switch, token, &details)?;
+    let documents = documents(switch, call, token, &details)?;
     let commit = Commit { events, documents, ..Commit::by_issuer(&card, state.clone()) };
     match switch.store.commit(commit, &mut None).await {
         Ok(_) => Ok(true),

@@ -15,7 +15,7 @@ use super::listing::{Listed, Wanted};
 use super::secret::PanText;
 use super::tokens::{Expected, Token};
 use super::users::{self, Metadata, UserView};
-use super::{Refused, audit, issuance};
+use super::{Call, Refused, audit, issuance};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardStatus, Pan, Plastic};
 use crate::clock::Clock;
@@ -274,20 +274,20 @@ async fn find_by_pan<W: Seams>(switch: &Switch<W>, pan: &PanText) -> Result<Issu
 /// Why not. Nothing has changed then.
 pub async fn update<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     change: &CardChange,
     expected: &Expected,
 ) -> Result<IssuedCard, Refused> {
-    let updated = update_unaudited(switch, token, change, expected).await;
-    audit::of_card(switch, actor, ("change", token), updated).await
+    let updated = update_unaudited(switch, call, (token, expected), change).await;
+    audit::of_card(switch, call.actor, ("change", token), updated).await
 }
 
 async fn update_unaudited<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
+    call: Call<'_>,
+    (token, expected): (&str, &Expected),
     change: &CardChange,
-    expected: &Expected,
 ) -> Result<IssuedCard, Refused> {
     card_details::check_asked(change.pin_status)?;
     if change.token.as_ref().is_some_and(|named| named.as_str() != token) {
@@ -304,7 +304,8 @@ async fn update_unaudited<W: Seams>(
         let card_token = &*card.entry.identity.token;
         let before = known.map(|(details, _)| details);
         let before = before.unwrap_or_else(|| CardDetails::new(card_token, switch.clock.now()));
-        let documents = changed(switch, token, (before, version), change).await?;
+        let mut documents = changed(switch, token, (before, version), change).await?;
+        documents.extend(call.made(switch, token)?);
         match switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await {
             Ok(_) => return of(switch, token).await,
             Err(CommitError::Changed(Changed::Document(..))) => {}

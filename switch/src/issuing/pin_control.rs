@@ -23,11 +23,11 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::change::{event, load, place, token_of};
-use super::{Refused, audit};
+use super::{Call, Made, Refused, audit};
 use crate::cache::Card;
 use crate::cards::{CardKey, CardStatus};
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Actor, EventKind};
+use crate::event::EventKind;
 use crate::hsm::software::{DocumentVault, random};
 use crate::store::document::{Document, DocumentChange, DocumentKind};
 use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, Store};
@@ -187,21 +187,21 @@ impl Token {
 /// Why not.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (card_token, purpose): (&str, Purpose),
     admit: Admit<'_>,
 ) -> Result<Zeroizing<String>, Refused> {
-    let made = create_unaudited(switch, actor, (card_token, purpose), admit).await;
+    let made = create_unaudited(switch, call, (card_token, purpose), admit).await;
     let action = match purpose {
         Purpose::SetPin => "token to set the PIN",
         Purpose::RevealPin => "token to see the PIN",
     };
-    audit::of_card(switch, actor, (action, card_token), made).await
+    audit::of_card(switch, call.actor, (action, card_token), made).await
 }
 
 async fn create_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (card_token, purpose): (&str, Purpose),
     admit: Admit<'_>,
 ) -> Result<Zeroizing<String>, Refused> {
@@ -227,11 +227,11 @@ async fn create_unaudited<W: Seams>(
         };
         let read = before.map_or(0, |before| before.version);
         let written = stored.write(vault, (&token.place(), read), ends)?;
-        let told = event(switch, actor, &card, (EventKind::PinControl, plastic), &card.state);
+        let told = event(switch, call.actor, &card, (EventKind::PinControl, plastic), &card.state);
         let commit = Commit {
             card: Some(&card),
             events: vec![told],
-            documents: vec![written],
+            documents: [written].into_iter().chain(call.made(switch, "")?).collect(),
             ..Commit::default()
         };
         match switch.store.commit(commit, &mut None).await {
@@ -310,7 +310,11 @@ impl Control {
     ///
     /// # Errors
     /// If somebody else has used it meanwhile.
-    pub(super) async fn count_weak_pin<W: Seams>(&self, switch: &Switch<W>) -> Result<(), Refused> {
+    pub(super) async fn count_weak_pin<W: Seams>(
+        &self,
+        switch: &Switch<W>,
+        call: Call<'_>,
+    ) -> Result<(), Refused> {
         let weak_pins = self.stored.weak_pins.saturating_add(1);
         let counted = Stored { weak_pins, ..self.stored.clone() };
         let place = (&*self.document.token, self.document.version);
@@ -318,8 +322,9 @@ impl Control {
             true => self.used(),
             false => counted.write(&switch.vault.documents, place, self.ends)?,
         };
-        let commit = Commit { documents: vec![change], ..Commit::default() };
-        switch.store.commit(commit, &mut None).await?;
+        let answer = call.answered(switch, &Made::WeakPin)?;
+        let documents = [change].into_iter().chain(answer).collect();
+        switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::card_details::{self, CardDetails, PinStatus};
-use super::change::{Beside, Change, Ended, change, change_with, commit, ended, load, place};
+use super::change::{Beside, Change, Ended, change_with, commit, ended, load, place};
 use super::pin_control::{self, Admit, Control, Purpose};
-use super::{CardView, Refused, audit, views};
+use super::{Call, CardView, Refused, audit, views};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardState, CardStatus, Pan};
@@ -15,7 +15,7 @@ use crate::hsm::{AcceptPin, AcceptedPin, Hsm, NewPin};
 use crate::pin::ClearPin;
 use crate::pin::weak::is_weak;
 use crate::store::document::DocumentChange;
-use crate::store::{CommitError, Store};
+use crate::store::{COMMIT_ATTEMPTS_MAX, CommitError, Store};
 use crate::switch::{Seams, Switch};
 
 /// Sets the PIN of a card, its counter of wrong PINs to zero, and queues the change for its chips.
@@ -40,18 +40,35 @@ pub async fn set<W: Seams>(
             return audit::of_card(switch, actor, ("set-pin", token), refused).await;
         }
     };
-    let mut set = Err(Refused::ProductChanged);
-    // The PIN was taken over by the method of the product's rules of that moment.
-    while matches!(set, Err(Refused::ProductChanged)) {
-        set = set_unaudited(switch, actor, (token, &pin), None).await;
-    }
+    let set = set_unaudited(switch, actor.into(), (token, &pin), None).await;
     let card = audit::of_card(switch, actor, ("set-pin", token), set).await?;
     Ok(views::card(switch, &card, token))
 }
 
+/// Sets a PIN, again where meanwhile the product has changed, by whose method it was taken over, or
+/// somebody else has used the control token: each time it is looked at what is there now.
 async fn set_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
+    about: (&str, &ClearPin),
+    control: Option<&str>,
+) -> Result<Card, Refused> {
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        let control = match control {
+            Some(text) => Some(pin_control::find(switch, Purpose::SetPin, text).await?),
+            None => None,
+        };
+        match set_once(switch, call, about, control.as_ref()).await {
+            Err(Refused::ProductChanged) => {}
+            done => return done,
+        }
+    }
+    Err(Refused::Busy)
+}
+
+async fn set_once<W: Seams>(
+    switch: &Switch<W>,
+    call: Call<'_>,
     (token, pin): (&str, &ClearPin),
     control: Option<&Control>,
 ) -> Result<Card, Refused> {
@@ -66,7 +83,7 @@ async fn set_unaudited<W: Seams>(
     if let Some(control) = control {
         check_control(control, &card, token)?;
         if is_weak(pin, pan.digits()) {
-            control.count_weak_pin(switch).await?;
+            control.count_weak_pin(switch, call).await?;
             return Err(Refused::WeakPin);
         }
     }
@@ -74,7 +91,8 @@ async fn set_unaudited<W: Seams>(
     let now = switch.clock.now();
     let mut documents = details_after_set(switch, entry).await?;
     documents.extend(control.map(Control::used));
-    change_with(switch, actor, token, |card| {
+    documents.extend(call.made(switch, "")?);
+    change_with(switch, call.actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
         if card.entry.identity.key != identity.key {
             return Err(Refused::NoSuchCard);
@@ -110,7 +128,7 @@ async fn set_unaudited<W: Seams>(
 /// Why not.
 pub async fn set_by_control<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     control: &str,
     pin: Result<Box<ClearPin>, Refused>,
     admit: Admit<'_>,
@@ -123,21 +141,10 @@ pub async fn set_by_control<W: Seams>(
     };
     let pin = admitted.and(pin);
     let set = match pin {
-        Ok(pin) => {
-            let mut set = Err(Refused::ProductChanged);
-            // Somebody else has used the token, or the product has changed: each time it is looked
-            // at what is there now.
-            while matches!(set, Err(Refused::ProductChanged)) {
-                set = match pin_control::find(switch, Purpose::SetPin, control).await {
-                    Ok(found) => set_unaudited(switch, actor, (&token, &pin), Some(&found)).await,
-                    Err(refused) => Err(refused),
-                };
-            }
-            set
-        }
+        Ok(pin) => set_unaudited(switch, call, (&token, &pin), Some(control)).await,
         Err(refused) => Err(refused),
     };
-    audit::of_card(switch, actor, ("set-pin", &token), set).await.map(drop)
+    audit::of_card(switch, call.actor, ("set-pin", &token), set).await.map(drop)
 }
 
 /// Whether a PIN may be set on this card by a control token.
@@ -161,7 +168,8 @@ async fn details_after_set<W: Seams>(
     card: &CardEntry,
 ) -> Result<Vec<DocumentChange>, Refused> {
     let (mut documents, state) = (Vec::new(), card.state());
-    for plastic in &state.plastics {
+    let living = state.plastics.iter().filter(|it| it.status != CardStatus::Terminated);
+    for plastic in living {
         let token = plastic.token().unwrap_or(&card.identity.token);
         let Some((details, version)) = card_details::of(switch, token).await? else { continue };
         if details.pin_status == Some(PinStatus::W) {
@@ -180,15 +188,25 @@ async fn details_after_set<W: Seams>(
 /// Why not.
 pub async fn unblock<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     admit: Admit<'_>,
 ) -> Result<CardView, Refused> {
-    if let Err(refused) = pin_control::admit_card(switch, token, admit).await {
-        return audit::of_card(switch, actor, ("unblock", token), Err(refused)).await;
-    }
+    let queued = unblock_unaudited(switch, call, token, admit).await;
+    let card = audit::of_card(switch, call.actor, ("unblock", token), queued).await?;
+    Ok(views::card(switch, &card, token))
+}
+
+async fn unblock_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    call: Call<'_>,
+    token: &str,
+    admit: Admit<'_>,
+) -> Result<Card, Refused> {
+    pin_control::admit_card(switch, token, admit).await?;
     let now = switch.clock.now();
-    let queued = change(switch, actor, token, |card| {
+    let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
+    change_with(switch, call.actor, token, |card| {
         if !has_offline_pin(&card.product) {
             return Err(Refused::ChipHoldsNoPin);
         }
@@ -198,10 +216,10 @@ pub async fn unblock<W: Seams>(
         }
         let state = card.state.with_unblock(now).ok_or(Refused::CardTerminated)?;
         let event = Some(EventKind::PinUnblockQueued);
-        Ok(Change { plastic: place(&state, token), state, event })
-    });
-    let card = audit::of_card(switch, actor, ("unblock", token), queued.await).await?;
-    Ok(views::card(switch, &card, token))
+        let change = Change { plastic: place(&state, token), state, event };
+        Ok((change, Beside { documents: documents.clone(), ..Beside::default() }))
+    })
+    .await
 }
 
 /// Sets the counter of wrong PINs of a card to zero, and lifts a suspension that the counter has
@@ -212,26 +230,35 @@ pub async fn unblock<W: Seams>(
 /// Why not.
 pub async fn reset_tries<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     admit: Admit<'_>,
 ) -> Result<CardView, Refused> {
-    if let Err(refused) = pin_control::admit_card(switch, token, admit).await {
-        return audit::of_card(switch, actor, ("reset-pin-tries", token), Err(refused)).await;
-    }
+    let reset = reset_tries_unaudited(switch, call, token, admit).await;
+    let card = audit::of_card(switch, call.actor, ("reset-pin-tries", token), reset).await?;
+    Ok(views::card(switch, &card, token))
+}
+
+async fn reset_tries_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    call: Call<'_>,
+    token: &str,
+    admit: Admit<'_>,
+) -> Result<Card, Refused> {
+    pin_control::admit_card(switch, token, admit).await?;
     let now = switch.clock.now();
-    let reset = change_with(switch, actor, token, |card| {
+    let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
+    change_with(switch, call.actor, token, |card| {
         if is_terminated(&card.state, token) {
             return Err(Refused::CardTerminated);
         }
         let (state, reinstated) = card.state.with_tries(0).without_pin_suspension(now);
         let is_news = card.state.pin.tries > 0 || !reinstated.is_empty();
         let event = is_news.then_some(EventKind::PinTriesReset);
-        let plastic = place(&state, token);
-        Ok((Change { state, plastic, event }, Beside { reinstated, ..Beside::default() }))
-    });
-    let card = audit::of_card(switch, actor, ("reset-pin-tries", token), reset.await).await?;
-    Ok(views::card(switch, &card, token))
+        let change = Change { plastic: place(&state, token), state, event };
+        Ok((change, Beside { reinstated, documents: documents.clone(), ..Beside::default() }))
+    })
+    .await
 }
 
 fn has_offline_pin(product: &Product) -> bool {

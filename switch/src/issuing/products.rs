@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Refused, audit, viewable_pin};
+use super::{Call, Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::authorization::issuance::Cvm;
 use crate::cache::CardEntry;
@@ -198,16 +198,14 @@ pub async fn show<W: Seams>(
 /// If the token stands for a product that was made in another way, or the settings cannot be used.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: Option<Token>,
     settings: ProductSettings,
 ) -> Result<ProductView, Refused> {
     if let Err(refused) = check_complete(&settings) {
-        return audited(actor, "", Err(refused));
+        return audited(call.actor, "", Err(refused));
     }
-    let payload = serde_json::to_vec(&settings).unwrap_or_default();
-    debug_assert!(!payload.is_empty(), "settings are a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "product", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "product", &settings);
     let token = token.map_or_else(Token::random, Ok)?;
     let token = token.as_str();
     for _ in 0..COMMIT_ATTEMPTS_MAX {
@@ -215,10 +213,11 @@ pub async fn create<W: Seams>(
             let is_same = StoredProduct::read(&switch.vault, &known)
                 .is_ok_and(|stored| stored.digest == Some(digest));
             let shown = if is_same { view(switch, &known) } else { Err(Refused::OtherPayload) };
-            return audit::of_reading(actor, "product made before", shown);
+            return audit::of_reading(call.actor, "product made before", shown);
         }
-        let put = put_unaudited(switch, token, settings.clone(), Some(0), Some(digest)).await;
-        match audited(actor, token, put) {
+        let wanted = (settings.clone(), Some(digest));
+        let put = put_unaudited(switch, call, (token, Some(0)), wanted).await;
+        match audited(call.actor, token, put) {
             Err(Refused::ProductChanged) => {}
             done => return done,
         }
@@ -247,14 +246,14 @@ fn check_complete(settings: &ProductSettings) -> Result<(), Refused> {
 /// this way.
 pub async fn update<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     changes: &ProductSettings,
     expected: &Expected,
 ) -> Result<ProductView, Refused> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
-        let updated = update_once(switch, token, changes, expected).await;
-        match audited(actor, token, updated) {
+        let updated = update_once(switch, call, token, (changes, expected)).await;
+        match audited(call.actor, token, updated) {
             // Somebody else was faster; whether that matters is decided anew.
             Err(Refused::ProductChanged) => {}
             done => return done,
@@ -265,9 +264,9 @@ pub async fn update<W: Seams>(
 
 async fn update_once<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     token: &str,
-    changes: &ProductSettings,
-    expected: &Expected,
+    (changes, expected): (&ProductSettings, &Expected),
 ) -> Result<ProductView, Refused> {
     let known = switch.store.document(DocumentKind::Product, token).await?;
     let known = known.ok_or(Refused::NoSuchProduct)?;
@@ -277,7 +276,7 @@ async fn update_once<W: Seams>(
         return Err(Refused::ProductOfFile);
     }
     let settings = stored.settings.changed_by(changes);
-    put_unaudited(switch, token, settings, Some(known.version), None).await
+    put_unaudited(switch, call, (token, Some(known.version)), (settings, None)).await
 }
 
 /// Adds a product, or changes one from the version that was read; without one, whatever it is now.
@@ -292,7 +291,7 @@ pub async fn put<W: Seams>(
     settings: ProductSettings,
     read: Option<u64>,
 ) -> Result<ProductView, Refused> {
-    let put = put_unaudited(switch, token, settings, read, None).await;
+    let put = put_unaudited(switch, actor.into(), (token, read), (settings, None)).await;
     audited(actor, token, put)
 }
 
@@ -314,10 +313,9 @@ fn audited(
 
 async fn put_unaudited<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
-    settings: ProductSettings,
-    read: Option<u64>,
-    digest: Option<PayloadDigest>,
+    call: Call<'_>,
+    (token, read): (&str, Option<u64>),
+    (settings, digest): (ProductSettings, Option<PayloadDigest>),
 ) -> Result<ProductView, Refused> {
     if !is_name(token) {
         let expected = "1 to 64 letters, digits, '-', '_' and '.'";
@@ -351,7 +349,8 @@ async fn put_unaudited<W: Seams>(
     let change = stored.write(&switch.vault, token, version)?;
     let is_viewable = rules.pin_viewable;
     let product = Some(Box::new(rules));
-    let commit = Commit { documents: vec![change], product, ..Commit::default() };
+    let documents = [change].into_iter().chain(call.made(switch, token)?).collect();
+    let commit = Commit { documents, product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
     if before.is_some_and(|before| before.pin_viewable && !is_viewable) {
         viewable_pin::forget(switch).await?;

@@ -110,6 +110,12 @@ pub enum Refused {
     /// The token stands for something that was made with another payload.
     #[error("token: it is there already, and was made with another payload")]
     OtherPayload,
+    /// An Idempotency-Key that came with another call before.
+    #[error("the Idempotency-Key came with another call before: a new call has a new key")]
+    OtherCall,
+    /// The call with this Idempotency-Key is not done yet.
+    #[error("the call with this Idempotency-Key is not done yet: ask again later")]
+    CallUnderWay,
     /// No API key has this token.
     #[error("there is no such API key")]
     NoSuchApiKey,
@@ -280,6 +286,10 @@ pub enum Code {
     NoSuchUser,
     /// [`Refused::VersionChanged`].
     VersionChanged,
+    /// [`Refused::OtherCall`].
+    IdempotencyKeyReused,
+    /// [`Refused::CallUnderWay`].
+    CallUnderWay,
     /// [`Refused::NoSuchApiKey`].
     NoSuchApiKey,
     /// [`Refused::ApiKeyTaken`].
@@ -374,6 +384,8 @@ impl Refused {
             Refused::SequencesUsedUp => Code::SequencesUsedUp,
             Refused::PinStatusMoved => Code::PinStatusNotAllowed,
             Refused::VersionChanged => Code::VersionChanged,
+            Refused::OtherCall => Code::IdempotencyKeyReused,
+            Refused::CallUnderWay => Code::CallUnderWay,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
             Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,

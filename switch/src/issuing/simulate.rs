@@ -21,12 +21,11 @@ use utoipa::ToSchema;
 use super::change::{load, place};
 use super::pin_control::Admit;
 use super::transactions::{self, TransactionAnswer};
-use super::{Refused, audit};
+use super::{Call, Made, Refused, audit};
 use crate::authorization::reversal::UnknownOriginal;
 use crate::cache::{BadPinBlocks, Card};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{LinkConfig, Peers, SIMULATION};
-use crate::event::Actor;
 use crate::frame::{Frame, FrameFormat, Framing, Header};
 use crate::hsm::{KeyName, PinBlockFormat, PinBlockFormats};
 use crate::in_flight::InFlight;
@@ -95,8 +94,12 @@ impl Simulator {
         })
     }
 
-    fn trace(&self, now: Timestamp) -> Trace {
-        Trace::of(now, self.stan.fetch_add(1, Ordering::Relaxed))
+    /// The next message, or the one that was sent when the call came before.
+    fn message(&self, now: Timestamp, before: Option<&Made>) -> (Timestamp, u32) {
+        match before {
+            Some(Made::Message { sent, number }) => (Timestamp::from_micros(*sent), *number),
+            _ => (now, self.stan.fetch_add(1, Ordering::Relaxed)),
+        }
     }
 
     fn session(&self, pin: Option<Box<ClearPin>>) -> Session {
@@ -155,35 +158,40 @@ impl RawMessage {
     }
 }
 
-/// Simulates a transaction. A decline is an answer too.
+/// Simulates a transaction. A decline is an answer too. Where the call came before, its message is
+/// sent once more, so that the switch knows it as a repeat and gives the same answer.
 ///
 /// # Errors
 /// If there is no such card or transaction, a field is wrong, or nothing could be decided.
 pub async fn transact<W: Seams>(
     switch: &Switch<W>,
     simulator: &Simulator,
-    actor: &Actor,
+    (call, before): (Call<'_>, Option<&Made>),
     simulated: Simulated,
     admit: Admit<'_>,
 ) -> Result<SimulatedAnswer, Refused> {
     let mut token = String::new();
-    let done = prepare(switch, simulator, simulated, admit, &mut token).await;
-    let done = match done {
-        Ok((outgoing, pin)) => send(switch, simulator, outgoing, pin).await,
-        Err(refused) => Err(refused),
+    let (sent, number) = simulator.message(switch.clock.now(), before);
+    let trace = Trace::of(sent, number);
+    let done = async {
+        let (outgoing, pin) = prepare(switch, simulated, &trace, admit, &mut token).await?;
+        if let (Some(once), None) = (call.once, before) {
+            once.keep(switch, &Made::Message { sent: sent.micros(), number }).await?;
+        }
+        send(switch, simulator, outgoing, pin).await
     };
-    audit::of_card(switch, actor, ("simulate", &token), done).await
+    let done = done.await;
+    audit::of_card(switch, call.actor, ("simulate", &token), done).await
 }
 
 /// The message, and its PIN; `token` becomes that of its card.
 async fn prepare<W: Seams>(
     switch: &Switch<W>,
-    simulator: &Simulator,
     simulated: Simulated,
+    trace: &Trace,
     admit: Admit<'_>,
     token: &mut String,
 ) -> Result<(Outgoing, Option<Box<ClearPin>>), Refused> {
-    let trace = simulator.trace(switch.clock.now());
     match simulated.task {
         Task::First(first) => {
             let card = load(switch, &first.card_token).await?;
@@ -192,14 +200,14 @@ async fn prepare<W: Seams>(
                 admit(&card.entry.identity.token)?;
             }
             let pin = first.pin.as_ref().map(|pin| pin.parse()).transpose()?;
-            let mut outgoing = begin(switch, &card, simulated.mti, &trace)?;
+            let mut outgoing = begin(switch, &card, simulated.mti, trace)?;
             first_message(&card, &first, &mut outgoing)?;
             Ok((outgoing, pin))
         }
         Task::FollowUp(follow_up) => {
             let (card, record) = original(switch, &follow_up).await?;
             token.push_str(&card.entry.identity.token);
-            let mut outgoing = begin(switch, &card, simulated.mti, &trace)?;
+            let mut outgoing = begin(switch, &card, simulated.mti, trace)?;
             follow_up_message(&follow_up, &record, &mut outgoing)?;
             Ok((outgoing, None))
         }

@@ -86,11 +86,22 @@ impl fmt::Debug for PayloadDigest {
 }
 
 impl PayloadDigest {
-    /// Of a payload for one purpose, as JSON in which equal payloads are equal texts.
+    /// Of a payload for one purpose: equal payloads are equal JSON texts.
     #[must_use]
-    pub fn of(vault: &DocumentVault, purpose: &str, payload: &[u8]) -> PayloadDigest {
-        PayloadDigest(vault.digest(&[b"payload of ", purpose.as_bytes()].concat(), payload))
+    pub fn of(vault: &DocumentVault, purpose: &str, payload: &impl Serialize) -> PayloadDigest {
+        PayloadDigest(vault.digest_json(&purpose_of(purpose), payload))
     }
+
+    /// Of a text for one purpose.
+    #[must_use]
+    pub fn of_text(vault: &DocumentVault, purpose: &str, text: &[u8]) -> PayloadDigest {
+        PayloadDigest(vault.digest(&purpose_of(purpose), text))
+    }
+}
+
+/// What a digest is made of, so that no other digest is ever taken for it.
+fn purpose_of(purpose: &str) -> Vec<u8> {
+    [b"payload of ", purpose.as_bytes()].concat()
 }
 
 /// The versions on which a change may be made (If-Match).

@@ -10,7 +10,7 @@ use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::replacement::{self, Ending};
 use super::tokens::{PayloadDigest, Token};
-use super::{CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
+use super::{Call, CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
 use crate::cache::Card;
 use crate::cards::{CardState, CardStatus, StatusReason};
@@ -79,7 +79,7 @@ pub async fn transition<W: Seams>(
 ) -> Result<CardView, Refused> {
     let (asked, moved) = match asked {
         Ok(asked) => {
-            let moved = moved(switch, actor, (token, None), &asked).await;
+            let moved = moved(switch, actor.into(), (token, None), &asked).await;
             (Some(asked), moved.map(|(card, _)| card))
         }
         Err(refused) => (None, load(switch, token).await.and(Err(refused))),
@@ -95,18 +95,18 @@ pub async fn transition<W: Seams>(
 /// Why not. Nothing has changed then.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     card: &str,
     named: Option<(&Token, PayloadDigest)>,
     asked: &Transition,
 ) -> Result<TransitionView, Refused> {
-    let created = create_unaudited(switch, actor, (card, named), asked).await;
-    audit::of_transition(switch, actor, card, Some(asked), created).await
+    let created = create_unaudited(switch, call, (card, named), asked).await;
+    audit::of_transition(switch, call.actor, card, Some(asked), created).await
 }
 
 async fn create_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (card, named): (&str, Option<(&Token, PayloadDigest)>),
     asked: &Transition,
 ) -> Result<TransitionView, Refused> {
@@ -119,7 +119,7 @@ async fn create_unaudited<W: Seams>(
         };
     }
     check_user(switch, card, asked).await?;
-    let (_, event) = moved(switch, actor, (card, Some(named)), asked).await?;
+    let (_, event) = moved(switch, call, (card, Some(named)), asked).await?;
     let (id, event) = event.ok_or(Refused::AlreadyActive)?;
     view(switch, id, &event).await
 }
@@ -163,14 +163,15 @@ type Named<'a> = Option<(&'a Token, PayloadDigest)>;
 /// resource, with a name or without, one that tells nobody is refused.
 async fn moved<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     (token, resource): (&str, Option<Named<'_>>),
     asked: &Transition,
 ) -> Result<(Card, Option<(EventId, Event)>), Refused> {
     let named = resource.flatten();
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let Next { state, events, replaced } = next(switch, actor, &card, token, asked).await?;
+        let Next { state, events, replaced } =
+            next(switch, call.actor, &card, token, asked).await?;
         let mut documents = Vec::new();
         if let Some((name, digest)) = named {
             let known = Known { card: token.to_owned(), digest };
@@ -178,13 +179,14 @@ async fn moved<W: Seams>(
             let place = (DocumentKind::Transition, name.as_str());
             let written = DocumentChange::write(&switch.vault.documents, place, 0, &json);
             documents.push(written.map_err(Refused::Sealing)?);
+            documents.extend(call.made(switch, name.as_str())?);
         }
         documents.extend(viewable_pin::after(switch, &card, &state, None).await?);
         let asked_for = |event: Event| Event { asked: Some(asked_as(asked, named)), ..event };
         let place = change::place(&card.state, token);
         let is_own = |(kind, at): (EventKind, usize)| at == place && kind.is_of_state();
         let told = events.iter().map(|about| {
-            let event = change::event(switch, actor, &card, *about, &state);
+            let event = change::event(switch, call.actor, &card, *about, &state);
             if is_own(*about) { asked_for(event) } else { event }
         });
         let mut told: Vec<Event> = told.collect();
@@ -317,23 +319,31 @@ async fn named_event<W: Seams>(
     view(switch, id, &event).await
 }
 
-/// All transitions of the plastic with this token that are kept, the newest first.
+/// The transitions of the plastic with this token that are kept, the newest first: those among the
+/// newest [`EVENTS_MAX`] events of its card.
 async fn events_of<W: Seams>(
     switch: &Switch<W>,
     token: &str,
 ) -> Result<Vec<(EventId, Event)>, Refused> {
     let card = load(switch, token).await?;
-    let (mut all, mut after) = (Vec::new(), None);
+    let (mut all, mut after, mut read) = (Vec::new(), None, 0);
     loop {
         let page = switch.store.card_events(&card, after, PAGE_ITEMS_MAX).await?;
+        // A page without any has looked through as much as one may.
+        read += page.items.len().max(EVENTS_MAX / PAGES_MAX);
         let own = page.items.into_iter();
         all.extend(own.filter(|(_, it)| it.card_token == token && it.kind.is_of_transition()));
         after = page.next;
-        if after.is_none() {
+        if after.is_none() || read >= EVENTS_MAX {
             return Ok(all);
         }
     }
 }
+
+/// Events of a card that are looked through for its transitions.
+const EVENTS_MAX: usize = 100_000;
+/// Pages that are read for them at most, however few events each has.
+const PAGES_MAX: usize = 100;
 
 /// Fields that a list of transitions can be sorted by.
 pub const SORTS: &[&str] = &["token", "created_time"];

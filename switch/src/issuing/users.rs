@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Refused, audit};
+use super::{Call, Refused, audit};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
@@ -57,6 +58,18 @@ impl<const MAX: usize> Text<MAX> {
     }
 }
 
+/// A value that is taken and forgotten: it is compared with a payload of before, and wiped.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Forgotten(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Forgotten {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Forgotten, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Forgotten(Zeroizing::new(raw.get().to_owned())))
+    }
+}
+
 /// As Marqeta's clients say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Gender {
@@ -96,7 +109,8 @@ macro_rules! user {
             $($(#[$doc])* pub $name: Option<$type>,)*
             $(
                 /// Taken and forgotten.
-                pub $forgotten: Option<serde_json::Value>,
+                #[schema(value_type = Option<serde_json::Value>)]
+                pub $forgotten: Option<Forgotten>,
             )*
         }
 
@@ -255,20 +269,19 @@ pub const SORTS: &[&str] = &["token", "created_time", "last_modified_time"];
 /// If the token stands for a user that was made with another payload, or the store has failed.
 pub async fn create<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: UserForm,
 ) -> Result<UserView, Refused> {
-    let created = create_unaudited(switch, form).await;
-    audited(actor, "create user", created)
+    let created = create_unaudited(switch, call, form).await;
+    audited(call.actor, "create user", created)
 }
 
 async fn create_unaudited<W: Seams>(
     switch: &Switch<W>,
+    call: Call<'_>,
     form: UserForm,
 ) -> Result<UserView, Refused> {
-    let payload = Zeroizing::new(serde_json::to_vec(&form).unwrap_or_default());
-    debug_assert!(!payload.is_empty(), "a form is a JSON object with texts as keys");
-    let digest = PayloadDigest::of(&switch.vault.documents, "user", &payload);
+    let digest = PayloadDigest::of(&switch.vault.documents, "user", &form);
     let token = form.token.clone().map_or_else(Token::random, Ok)?;
     let token = token.as_str();
     let now = switch.clock.now().to_string();
@@ -286,7 +299,7 @@ async fn create_unaudited<W: Seams>(
                 false => Err(Refused::OtherPayload),
             };
         }
-        if write(switch, token, 0, &stored).await? {
+        if write(switch, call, (token, 0), &stored).await? {
             return shown(switch, token).await;
         }
     }
@@ -299,20 +312,20 @@ async fn create_unaudited<W: Seams>(
 /// If there is no such user, or it has another version than was expected.
 pub async fn update<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
     form: UserForm,
     expected: &Expected,
 ) -> Result<UserView, Refused> {
-    let updated = update_unaudited(switch, token, form, expected).await;
-    audited(actor, "change user", updated)
+    let updated = update_unaudited(switch, call, (token, expected), form).await;
+    audited(call.actor, "change user", updated)
 }
 
 async fn update_unaudited<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
+    call: Call<'_>,
+    (token, expected): (&str, &Expected),
     form: UserForm,
-    expected: &Expected,
 ) -> Result<UserView, Refused> {
     if form.token.as_ref().is_some_and(|named| named.as_str() != token) {
         return Err(Refused::Field { name: "token", expected: "the token of the path, or none" });
@@ -326,7 +339,7 @@ async fn update_unaudited<W: Seams>(
         let fields = stored.fields.clone().replaced_by(changes.clone());
         let last_modified_time = switch.clock.now().to_string();
         let stored = StoredUser { fields, last_modified_time, ..stored };
-        if write(switch, token, known.version, &stored).await? {
+        if write(switch, call, (token, known.version), &stored).await? {
             return shown(switch, token).await;
         }
     }
@@ -405,15 +418,16 @@ async fn listed<W: Seams>(
 /// Writes a user where this version was read; whether nobody else did meanwhile.
 async fn write<W: Seams>(
     switch: &Switch<W>,
-    token: &str,
-    read: u64,
+    call: Call<'_>,
+    (token, read): (&str, u64),
     stored: &StoredUser,
 ) -> Result<bool, Refused> {
     let json = Zeroizing::new(serde_json::to_vec(stored).unwrap_or_default());
     debug_assert!(!json.is_empty(), "a user is a JSON object with texts as keys");
     let place = (DocumentKind::User, token);
     let change = DocumentChange::write(&switch.vault.documents, place, read, &json);
-    let documents = vec![change.map_err(Refused::Sealing)?];
+    let mut documents = vec![change.map_err(Refused::Sealing)?];
+    documents.extend(call.made(switch, token)?);
     match switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await {
         Ok(_) => Ok(true),
         Err(CommitError::Changed(Changed::Document(..))) => Ok(false),

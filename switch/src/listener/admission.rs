@@ -3,6 +3,7 @@
 //! lose their places to it nor wait behind it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -158,6 +159,48 @@ impl Drop for Place {
         table.open -= 1;
         if let Some(address) = table.addresses.get_mut(&self.address) {
             address.open -= 1;
+        }
+    }
+}
+
+/// The connections of a door that each address may have, so that one that is silent does not keep
+/// the others out.
+pub(crate) struct Shares {
+    each_max: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Shares {
+    pub(crate) fn new(each_max: usize) -> Arc<Shares> {
+        Arc::new(Shares { each_max, open: Mutex::default() })
+    }
+
+    /// A place in the share of an address; `None` where that is used up.
+    pub(crate) fn take(self: &Arc<Shares>, peer: IpAddr) -> Option<Share> {
+        let address = counted_as(peer);
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = all.entry(address).or_default();
+        (*open < self.each_max).then(|| {
+            *open += 1;
+            Share { shares: Arc::clone(self), address }
+        })
+    }
+}
+
+/// One connection's place in the share of its address, for as long as it lives.
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    address: IpAddr,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.shares.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut open) = all.entry(self.address) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
         }
     }
 }

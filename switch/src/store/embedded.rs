@@ -252,9 +252,9 @@ impl Store for EmbeddedStore {
                     self.synced(Sequence::new(durable_at)).await?;
                     return Ok(Claimed::Conflict);
                 }
-                Look::Repeat(Kept { answer, durable_at, .. }) => {
+                Look::Repeat(Kept { answer, durable_at, position }) => {
                     self.synced(Sequence::new(durable_at)).await?;
-                    return Ok(Claimed::Repeat(answer));
+                    return Ok(Claimed::Repeat(answer, RecordId(position)));
                 }
                 // It ends when the answer is there or given up: either way, look again.
                 Look::Wait(waiting) => drop(waiting.await),

@@ -26,12 +26,12 @@ impl<W: Seams> Switch<W> {
         let asked = Asked { key: identity.key, body: identity.body, rrn: request.rrn, parts };
         let is_request = work.route == Route::Authorization;
         Ok(match self.store.claim(identity.network, asked).await? {
-            Claimed::Repeat(answer) => {
+            Claimed::Repeat(answer, record) => {
                 let de55 = match answer.chip {
                     ChipAnswer::Nothing => None,
                     _ => self.answer_again(work, answer).await?,
                 };
-                Claim::Settled(Answered::again(answer, de55))
+                Claim::Settled(Answered { record: Some(record), ..Answered::again(answer, de55) })
             }
             Claimed::Conflict => Claim::Settled(Answered::kept(Reason::DuplicateConflict)),
             // A repeat learns its answer, and a reversal is taken, however many wait.

@@ -31,7 +31,7 @@ pub struct Responded {
     pub reason: Option<Reason>,
     /// The answer.
     pub reply: Option<Reply>,
-    /// Its record, if it was decided now.
+    /// The record of its decision, if there is one.
     pub record: Option<RecordId>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Answered {
     pub(super) is_repeat: bool,
     /// Of a reversal, whether its original is known.
     pub(super) original: Option<bool>,
-    /// Its record, if it was decided now.
+    /// The record of its decision, if there is one.
     pub(super) record: Option<RecordId>,
     pub(super) rests_on_store: bool,
 }

@@ -1,11 +1,14 @@
 //! PANs at rest: a card is found by a keyed digest of its PAN, and the PAN itself is sealed.
 //! No clear PAN and no unkeyed digest is ever stored (PCI DSS 3.5.1).
 
+use std::io;
+
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::aes::Aes256;
 use aes_gcm::{Aes256Gcm, AesGcm, Nonce, Tag};
 use hmac::{Hmac, Mac};
+use serde::Serialize;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -117,6 +120,20 @@ fn mac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// Takes what is written to it into a digest.
+struct Digested(Hmac<Sha256>);
+
+impl io::Write for Digested {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Seals documents: AES-256-GCM under a key of its own, derived from the card-digest key.
 ///
 /// The nonce, in front of the ciphertext, is a keyed digest of the text and of the place that it is
@@ -147,6 +164,16 @@ impl DocumentVault {
     pub fn digest(&self, of: &[u8], text: &[u8]) -> [u8; 32] {
         let length = (of.len() as u64).to_be_bytes();
         mac(&self.digests, &[&length, of, text])
+    }
+
+    /// The same of the JSON of what is for this purpose. No buffer ever holds it: it may have a PAN.
+    pub fn digest_json(&self, of: &[u8], value: &impl Serialize) -> [u8; 32] {
+        let mut mac = Digested(self.digests.clone());
+        mac.0.update(&(of.len() as u64).to_be_bytes());
+        mac.0.update(of);
+        let written = serde_json::to_writer(&mut mac, value);
+        debug_assert!(written.is_ok(), "it is a JSON object with texts as keys");
+        mac.0.finalize().into_bytes().into()
     }
 
     /// Seals a text for one place.

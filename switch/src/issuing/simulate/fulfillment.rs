@@ -6,11 +6,11 @@ use utoipa::ToSchema;
 
 use crate::cards::{CardState, CardStatus, Embossed};
 use crate::clock::Clock;
-use crate::event::{Actor, EventKind};
+use crate::event::EventKind;
 use crate::issuing::card_details::{self, CardDetails, FulfillmentStatus};
 use crate::issuing::change::{self, Beside, Change, load, place};
 use crate::issuing::issued_card::{self, IssuedCard};
-use crate::issuing::{Refused, audit};
+use crate::issuing::{Call, Refused, audit};
 use crate::store::COMMIT_ATTEMPTS_MAX;
 use crate::switch::{Seams, Switch};
 
@@ -28,17 +28,17 @@ pub struct FulfillmentForm {
 /// [`Refused::PlasticProduced`] where it was before, or why it cannot be kept.
 pub async fn fulfil<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     form: &FulfillmentForm,
 ) -> Result<IssuedCard, Refused> {
     let token = &*form.card_token;
-    let done = fulfil_unaudited(switch, actor, token).await;
-    audit::of_card(switch, actor, ("simulate fulfillment", token), done).await
+    let done = fulfil_unaudited(switch, call, token).await;
+    audit::of_card(switch, call.actor, ("simulate fulfillment", token), done).await
 }
 
 async fn fulfil_unaudited<W: Seams>(
     switch: &Switch<W>,
-    actor: &Actor,
+    call: Call<'_>,
     token: &str,
 ) -> Result<IssuedCard, Refused> {
     for _ in 0..COMMIT_ATTEMPTS_MAX {
@@ -50,12 +50,13 @@ async fn fulfil_unaudited<W: Seams>(
         let (fulfillment_status, last_modified_time) =
             (FulfillmentStatus::Shipped, now.to_string());
         let details = CardDetails { fulfillment_status, last_modified_time, ..details };
-        let document = details.write(switch, token, version)?;
-        let shipped = change::change_with(switch, actor, token, |card| {
+        let mut documents = vec![details.write(switch, token, version)?];
+        documents.extend(call.made(switch, token)?);
+        let shipped = change::change_with(switch, call.actor, token, |card| {
             let plastic = place(&card.state, token);
             let state = embossed(&card.state, plastic)?;
             let change = Change { state, plastic, event: Some(EventKind::FulfillmentShipped) };
-            Ok((change, Beside { documents: vec![document.clone()], ..Beside::default() }))
+            Ok((change, Beside { documents: documents.clone(), ..Beside::default() }))
         });
         match shipped.await {
             Ok(_) => return issued_card::of(switch, token).await,

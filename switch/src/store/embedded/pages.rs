@@ -23,6 +23,8 @@ use crate::store::record::{
 
 /// How many transactions of a card are looked at for one that a reversal speaks of.
 const SEARCHED_MAX: usize = 64;
+/// How many records of the card are read for them: not each is of a transaction.
+const SEARCHED_RECORDS_MAX: usize = 1_024;
 /// What reading one record at its place counts for, in bytes.
 const ONE_RECORD_BYTES: u64 = 4_096;
 /// How much earlier than its record a transaction may have been decided, in seconds: more than any
@@ -62,32 +64,29 @@ impl Shared {
         }))
     }
 
-    /// The transactions of a card's history from this record on, newest first.
+    /// A card's history from this record on, newest first: of each record its transaction, if it
+    /// is of one.
     fn chain(
         &self,
         card: CardKey,
         first: u64,
-    ) -> impl Iterator<Item = Result<(RecordId, TransactionRecord), StoreError>> {
+    ) -> impl Iterator<Item = Result<(RecordId, Option<TransactionRecord>), StoreError>> {
         let mut position = first;
         std::iter::from_fn(move || {
-            loop {
-                let at = RecordId(std::mem::take(&mut position));
-                let mut parts = match self.entry(at.0) {
-                    _ if at.0 == 0 => return None,
-                    Ok(parts) => parts,
-                    Err(error) => return Some(Err(error)),
-                };
-                position = previous(card, &parts);
-                let is_transaction = |part: &Part| matches!(part, Part::Transaction(_));
-                let found = parts.iter().position(is_transaction);
-                let Some(Part::Transaction(found)) = found.map(|at| parts.swap_remove(at)) else {
-                    if position == 0 {
-                        return None;
-                    }
-                    continue;
-                };
-                return Some(Ok((at, found.record.into_owned())));
+            let at = RecordId(std::mem::take(&mut position));
+            if at.0 == 0 {
+                return None;
             }
+            let parts = match self.entry(at.0) {
+                Ok(parts) => parts,
+                Err(error) => return Some(Err(error)),
+            };
+            position = previous(card, &parts);
+            let found = parts.into_iter().find_map(|part| match part {
+                Part::Transaction(found) => Some(found.record.into_owned()),
+                _ => None,
+            });
+            Some(Ok((at, found)))
         })
     }
 
@@ -154,16 +153,15 @@ impl Shared {
         (card, after): (&Card, RecordId),
     ) -> Result<Found, StoreError> {
         let now = self.clock.now();
-        let is_new = |found: &Result<(RecordId, TransactionRecord), StoreError>| {
-            let is_new = |(id, record): &(RecordId, TransactionRecord)| {
-                *id > after && now.since(record.time) < WINDOW
-            };
-            found.as_ref().map_or(true, is_new)
+        let is_new = |found: &Result<(RecordId, Option<TransactionRecord>), StoreError>| {
+            let Ok((id, record)) = found else { return true };
+            let is_young = |record: &TransactionRecord| now.since(record.time) < WINDOW;
+            *id > after && record.as_ref().is_none_or(is_young)
         };
-        let first = card.entry.last_record();
-        let records = self.chain(card.entry.identity.key, first);
-        let records = records.take(SEARCHED_MAX).take_while(is_new);
-        only(network, (sought, newest), records.map(|found| found.map(|(_, record)| record)))
+        let records = self.chain(card.entry.identity.key, card.entry.last_record());
+        let records = records.take(SEARCHED_RECORDS_MAX).take_while(is_new);
+        let records = records.filter_map(|found| found.map(|(_, record)| record).transpose());
+        only(network, (sought, newest), records.take(SEARCHED_MAX))
     }
 
     pub(super) fn transactions(
@@ -221,8 +219,9 @@ impl Shared {
                 }
             };
             (read, last) = (read + ONE_RECORD_BYTES, Some(id));
-            if after.is_none_or(|after| id < after) && filter.takes(&record) {
-                page.items.push((id, record));
+            let wanted = record.filter(|record| filter.takes(record));
+            if after.is_none_or(|after| id < after) {
+                page.items.extend(wanted.map(|record| (id, record)));
             }
         }
         Ok(page)

@@ -333,7 +333,7 @@ async fn reversals_of_before_a_snapshot_are_there_after_it() {
         assert!(matches!(claimed, Claimed::Conflict), "{number}");
     }
     let claimed = store.claim("net", alone(key(1_000), 1_000)).await.unwrap();
-    assert!(matches!(claimed, Claimed::Repeat(_)));
+    assert!(matches!(claimed, Claimed::Repeat(..)));
 }
 
 /// Answers of before the newest snapshot are in segments that hold no newer state of a card.
@@ -353,7 +353,7 @@ async fn answers_and_history_of_before_a_snapshot_are_there_after_it() {
     let store = open(directory.path(), false);
     for number in 0..DECLINES {
         let claimed = store.claim("net", alone(key(number), number)).await.unwrap();
-        assert!(matches!(claimed, Claimed::Repeat(_)), "{number}");
+        assert!(matches!(claimed, Claimed::Repeat(..)), "{number}");
     }
     let card = store.load_by_token("card-1").await.unwrap().unwrap();
     let filter = TransactionFilter::of_card(card.entry.identity.key);
