@@ -151,6 +151,12 @@ pub(crate) enum CardAction {
         /// Its token.
         token: String,
     },
+    /// Set its counter of wrong PINs to zero, and lift a suspension that the counter has made. Its
+    /// chips are left alone.
+    ResetPinTries {
+        /// Its token.
+        token: String,
+    },
     /// Add a card, read as JSON from standard input: token, pan, expiration (YYMM),
     /// pan_sequence_number, card_product_token, pin.
     Add,
@@ -328,6 +334,7 @@ fn card(action: &CardAction, config: &Config) -> Result<(), CliError> {
             Command::SetPin { token: token.clone(), pin }
         }
         CardAction::Unblock { token } => Command::Unblock { token: token.clone() },
+        CardAction::ResetPinTries { token } => Command::ResetPinTries { token: token.clone() },
         CardAction::Add => Command::Add(Box::new(read_card()?)),
         CardAction::Import { file } => return bulk::import(config, file),
         CardAction::Remove { tokens } => return bulk::remove(config, tokens),

@@ -64,6 +64,11 @@ pub enum Command {
         /// Its token.
         token: String,
     },
+    /// Sets its counter of wrong PINs to zero.
+    ResetPinTries {
+        /// Its token.
+        token: String,
+    },
     /// Its last transactions, the newest first.
     Transactions {
         /// Its token.
@@ -339,6 +344,9 @@ pub async fn execute<W: Seams>(switch: &Switch<W>, actor: &Actor, command: Comma
         Command::Unblock { token } => {
             // The operator has no limit.
             pins::unblock(switch, actor.into(), &token, &|_| Ok(())).await.into()
+        }
+        Command::ResetPinTries { token } => {
+            pins::reset_tries(switch, actor.into(), &token, &|_| Ok(())).await.into()
         }
         Command::Add(card) => cards::create(switch, actor, &card.token, card.parse()).await.into(),
         Command::AddMany(all) => {

@@ -38,11 +38,13 @@ pub enum EventKind {
     PinVerified = 13,
     /// The plastic is embossed and on its way to the cardholder.
     FulfillmentShipped = 14,
+    /// The counter of wrong PINs was set to zero by a call, and nothing else of the PIN changed.
+    PinTriesReset = 15,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 14] = [
+    pub const ALL: [EventKind; 15] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -57,6 +59,7 @@ impl EventKind {
         EventKind::PinViewed,
         EventKind::PinVerified,
         EventKind::FulfillmentShipped,
+        EventKind::PinTriesReset,
     ];
 
     /// The stored number.
@@ -101,6 +104,7 @@ impl EventKind {
             EventKind::PinViewed => "cardactions.pin.viewed",
             EventKind::PinVerified => "cardactions.pin.verified",
             EventKind::FulfillmentShipped => "cardtransition.fulfillment.shipped",
+            EventKind::PinTriesReset => "cardactions.pin.tries.reset",
         }
     }
 }
@@ -258,11 +262,12 @@ impl Actor {
 }
 
 impl fmt::Display for Actor {
-    /// As audit lines show it: `user 1000`, `api_key demo from 127.0.0.1`.
+    /// As audit lines show it: `user 1000`, `api_key demo for "ada" from 127.0.0.1`. In quotes what
+    /// the caller says cannot be taken for another part of the line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.name(), self.name)?;
         if let Some(user) = &self.audit_user {
-            write!(f, " for {user}")?;
+            write!(f, " for {:?}", user.as_str())?;
         }
         match self.address {
             Some(address) => write!(f, " from {address}"),

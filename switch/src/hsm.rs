@@ -35,6 +35,17 @@ pub trait Hsm: Send + Sync + 'static {
         call: AcceptPin<'_>,
     ) -> impl Future<Output = Result<AcceptedPin, AcceptPinError>> + Send;
 
+    /// Makes of the PIN of one card the PIN of another one, under another PAN. Nothing but the issuing
+    /// of a card may call it: elsewhere a change of the PAN is forbidden (PCI PIN Security), since
+    /// with a PAN of one's own it would turn any block into a PIN. A network HSM may refuse it.
+    ///
+    /// # Errors
+    /// [`MovePinError`].
+    fn move_pin(
+        &self,
+        call: MovePin<'_>,
+    ) -> impl Future<Output = Result<AcceptedPin, MovePinError>> + Send;
+
     /// Opens a PIN that was kept, for who may see it in clear: the one call from which a PIN comes
     /// out. A payShield does it by its command NG, under two officers' authorization; a profile for
     /// production has no use for it.
@@ -112,6 +123,23 @@ pub struct RevealPin<'a> {
     pub kept: &'a KeptPin,
     /// The PAN of the card.
     pub pan: &'a Pan,
+}
+
+/// A request to give a card the PIN of another one.
+#[derive(Clone, Copy)]
+pub struct MovePin<'a> {
+    /// The PIN as it was kept.
+    pub kept: &'a KeptPin,
+    /// The PAN of the card that has it.
+    pub pan: &'a Pan,
+    /// That card's reference: the kept PIN must be the one that is right now.
+    pub reference: &'a PinReference,
+    /// The methods of that card's product, for their parameters.
+    pub methods: &'a PinMethods,
+    /// The PAN of the card that gets it.
+    pub new_pan: &'a Pan,
+    /// The current method of the product of the card that gets it.
+    pub new_method: &'a PinMethod,
 }
 
 /// A request to take over a new PIN.
@@ -246,6 +274,17 @@ pub enum AcceptPinError {
     /// The HSM gave no answer.
     #[error("the HSM is not available")]
     Unavailable,
+}
+
+/// Why a PIN was not moved to another PAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MovePinError {
+    /// The HSM does not do it, or what was kept is not the PIN of that card.
+    #[error("the HSM does not move the PIN to another PAN")]
+    Refused,
+    /// The other card cannot have it, or the HSM gave no answer.
+    #[error(transparent)]
+    NotAccepted(#[from] AcceptPinError),
 }
 
 /// A key that a product names is not there, or is for another purpose.

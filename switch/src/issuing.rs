@@ -28,6 +28,7 @@ pub mod transactions;
 pub mod card_details;
 pub mod issued_card;
 pub mod issuance;
+pub mod replacement;
 pub mod simulate;
 
 pub use api_keys::ApiKeyView;

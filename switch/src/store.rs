@@ -146,6 +146,16 @@ pub trait Store: Send + Sync + 'static {
         id: RecordId,
     ) -> impl Future<Output = Result<Option<TransactionRecord>, StoreError>> + Send;
 
+    /// What the transaction with this id has reversed; none where it is no reversal, or is kept no
+    /// more.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    fn reversed(
+        &self,
+        id: RecordId,
+    ) -> impl Future<Output = Result<Option<Original>, StoreError>> + Send;
+
     /// What others are told of a card, newest first, from behind this one on, as far back as it is
     /// kept: what a power failure could take back is among it.
     ///
@@ -299,6 +309,8 @@ pub struct Commit<'a> {
     pub change: Option<CardState>,
     /// The transaction; `None` for a change by the issuer.
     pub transaction: Option<&'a TransactionRecord>,
+    /// Another card that changes with it.
+    pub other: Option<Box<OtherCard>>,
     /// What others are to be told.
     pub events: Events,
     /// Documents that change with it.
@@ -343,12 +355,23 @@ impl<'a> Commit<'a> {
             card,
             change,
             transaction: Some(transaction),
+            other: None,
             events,
             documents: Vec::new(),
             product: None,
             reverses,
         }
     }
+}
+
+/// A card that changes with another one, in the same record: the one that a card under a new PAN
+/// replaces. Its events are among those of the record.
+#[derive(Clone, Debug)]
+pub struct OtherCard {
+    /// The card, exactly as it was read.
+    pub card: Card,
+    /// Its state from now on.
+    pub state: CardState,
 }
 
 /// An original that is to be reversed: refused from then on, whether it is known or not.
@@ -382,6 +405,8 @@ impl Reversal {
 pub struct Addition {
     /// The card.
     pub card: NewCard,
+    /// A card that changes with it.
+    pub other: Option<Box<OtherCard>>,
     /// What others are to be told.
     pub events: Events,
     /// Documents that change with it.
@@ -390,7 +415,7 @@ pub struct Addition {
 
 impl From<NewCard> for Addition {
     fn from(card: NewCard) -> Addition {
-        Addition { card, events: Events::new(), documents: Vec::new() }
+        Addition { card, other: None, events: Events::new(), documents: Vec::new() }
     }
 }
 

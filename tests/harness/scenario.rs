@@ -154,6 +154,11 @@ impl Player {
                 let outcome = self.switch().set_pin(card, pin).await;
                 self.check_outcome(&outcome, &expected);
             }
+            ["reset-tries", plastic] => {
+                let token = self.token(plastic);
+                let outcome = self.switch().reset_tries(&token).await;
+                self.check_outcome(&outcome, &expected);
+            }
             ["status", plastic, status, reason] => {
                 let known = CardStatus::ALL.into_iter().find(|known| known.name() == *status);
                 let reason = reason.parse().unwrap();

@@ -16,7 +16,8 @@ use switch::event::Actor;
 use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
-    HsmUnavailable, IssuerAuthenticate, MissingKey, PinMethods, RevealPin, VerifyPin,
+    HsmUnavailable, IssuerAuthenticate, MissingKey, MovePin, MovePinError, PinMethods, RevealPin,
+    VerifyPin,
 };
 use switch::issuing::card_details::CardDetails;
 use switch::issuing::secret::PinText;
@@ -145,6 +146,13 @@ impl Hsm for TestHsm {
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.inner.accept_pin(call).await
+    }
+
+    async fn move_pin(&self, call: MovePin<'_>) -> Result<AcceptedPin, MovePinError> {
+        match self.door.down.load(Ordering::SeqCst) {
+            true => Err(AcceptPinError::Unavailable.into()),
+            false => self.inner.move_pin(call).await,
+        }
     }
 
     async fn reveal_clear(&self, call: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {
@@ -310,6 +318,11 @@ impl SwitchUnderTest {
     /// `pinswitch card activate`.
     pub async fn activate(&self, token: &str) -> Reply {
         execute(&self.switch, Command::Activate { token: token.to_owned() }).await
+    }
+
+    /// `pinswitch card reset-pin-tries`.
+    pub async fn reset_tries(&self, token: &str) -> Reply {
+        execute(&self.switch, Command::ResetPinTries { token: token.to_owned() }).await
     }
 
     /// `pinswitch card set-pin`.

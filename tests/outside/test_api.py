@@ -30,6 +30,17 @@ def test_ping_needs_no_key_and_everything_else_does(make_switch):
     assert Api(switch).get("/apikeys").status == 200
 
 
+def test_a_ping_brings_its_payload_back(switch):
+    api = Api(switch)
+    sent = {"token": "12345", "payload": "This is my payload"}
+    assert api.done("POST", "/ping", sent) == {
+        "success": True, "id": "12345", "payload": "This is my payload"}
+    assert api.done("POST", "/v3/ping", {}) == {"success": True}
+    for wrong in ({"token": "a" * 37}, {"payload": "a" * 256}, {"other": 1}, {"token": 1}):
+        assert api.post("/ping", wrong).status == 400, wrong
+    Api(switch, key=None).refused(401, "unauthorized", "POST", "/ping", sent)
+
+
 def test_a_key_may_do_what_its_scopes_say_until_it_is_revoked(make_switch):
     switch = make_switch().start()
     api = Api(switch)
@@ -120,6 +131,64 @@ def test_the_description_is_the_committed_one(switch):
     committed = json.loads((REPOSITORY / "switch/openapi.json").read_text())
     assert served == committed, "commit what `pinswitch openapi` prints"
     assert served["openapi"].startswith("3.1")
+
+
+def test_the_owner_of_a_key_says_for_whom_he_acts(make_switch):
+    switch = make_switch().start()
+    api = Api(switch)
+    api.done("POST", "/users", {"token": "holder"}, X_Audit_User='Ada "L." from 10.0.0.1')
+    form = {"card_product_token": "demo-debit", "user_token": "holder", "token": "new"}
+    api.done("POST", "/cards", form, X_Audit_User="ada@issuer.example")
+    api.done("POST", "/pins/controltoken", {"card_token": "new"}, X_Audit_User="operator 12")
+    api.done("POST", "/cardtransitions",
+             {"card_token": "new", "state": "ACTIVE", "channel": "API"})
+    told = {event["type"]: event["actor"] for event in api.done("GET", "/events")["events"]
+            if event["type"].startswith("card") and event["card_token"] == "new"}
+    actor = {"kind": "api_key", "name": "demo", "address": "127.0.0.1"}
+    assert told == {
+        "cardtransition.fulfillment.issued": actor | {"audit_user": "ada@issuer.example"},
+        "cardactions.pin.control": actor | {"audit_user": "operator 12"},
+        "cardtransition.state.activated": actor,
+    }
+    log = switch.log()
+    assert 'actor=api_key demo for "ada@issuer.example" from 127.0.0.1' in log
+    # It cannot be taken for another part of the line.
+    assert r'for "Ada \"L.\" from 10.0.0.1" from 127.0.0.1' in log
+    for wrong in ["", "a\tb", "a" * 65, "ä", "4761340000000019", "4761 3400 0000 0019"]:
+        answer = api.call("GET", "/apikeys", X_Audit_User=wrong.encode("latin-1"))
+        assert answer.status == 400, wrong
+        assert [one["pointer"] for one in answer.json["errors"]] == ["X-Audit-User"]
+        assert not wrong or wrong not in answer.body.decode()
+    assert "4761340000000019" not in switch.log()
+    assert Api(switch, key=None).call("GET", "/apikeys", X_Audit_User="").status == 401
+
+
+def test_an_answer_before_the_body_was_read_ends_the_connection(switch):
+    form = {"token": "never-made", "metadata": {"a": "b" * 60_000}}
+    for api, path, status in [
+        (Api(switch, key=None), "/users", 401), (Api(switch), "/nothing", 404),
+        (Api(switch), "/users/never-made", 405),
+    ]:
+        answer = api.post(path, form)
+        assert answer.status == status and answer.headers["Connection"] == "close", path
+    answer = Api(switch).post("/users", b"x" * 70_000)
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    answer = Api(switch).post("/users", b"{}", Content_Type="text/plain")
+    assert (answer.status, answer.headers["Connection"]) == (415, "close")
+    api = Api(switch)
+    for call in [lambda: api.get("/ping"), lambda: api.get("/nothing"),
+                 lambda: api.post("/ping", form), lambda: api.post("/ping", {}),
+                 lambda: Api(switch, key=None).get("/users")]:
+        assert "Connection" not in call().headers
+
+
+@pytest.mark.parametrize("path", ["/events?after=x", "/users?after=x", "/users?count=x",
+                                  "/transactions?after=x", "/cardproducts?sort_by=x"])
+def test_a_mistake_of_a_query_names_the_parameter(switch, path):
+    answer = Api(switch).get(path)
+    assert answer.status == 400
+    name = path.partition("?")[2].partition("=")[0]
+    assert [one["pointer"] for one in answer.json["errors"]] == [name]
 
 
 def test_who_reads_no_answer_keeps_no_place(make_switch):

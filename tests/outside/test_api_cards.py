@@ -6,7 +6,7 @@ import re
 
 import pytest
 from api_client import Api
-from messages import CARD_1, Card, authorization, pan_of
+from messages import CARD_1, Card, authorization, pan_of, reversal
 from process import of_card
 
 _numbers = itertools.count(1)
@@ -170,6 +170,7 @@ def test_pin_status_goes_one_way(api):
     drawn = f"/cards/{issue(api, pinStatus='W')['token']}"
     assert api.done("PATCH", drawn, {"pinStatus": "D"})["pin_status"] == "D"
     api.refused(409, "pin_status_not_allowed", "PATCH", drawn, {"pin_status": "W"})
+    api.refused(400, "invalid_field", "PATCH", path, {"pin_status": "S"})
     without = f"/cards/{issue(api)['token']}"
     assert "pin_status" not in api.done("GET", without)
     api.refused(409, "pin_status_not_allowed", "PATCH", without, {"pin_status": "W"})
@@ -350,6 +351,221 @@ def test_nothing_of_a_removed_card_is_taken_for_the_next_one(shared, api):
         assert move(api, token, "ACTIVE")["state"] == "ACTIVE"
         assert api.done("GET", f"/cards/{token}")["pin_is_set"] is True
     api.refused(410, "control_used", "PUT", "/pins", {"control_token": old, "pin": "7391"})
+
+
+def pan_shown(api, card):
+    return api.done("GET", f"/cards/{card['token']}/showpan")["pan"]
+
+
+def with_pin(api, pin="9246", **more):
+    """A card in use."""
+    card = issue(api, **more)
+    move(api, card["token"], "ACTIVE")
+    api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": pin})
+    return card
+
+
+def verified(api, card, pin):
+    form = {"card_token": card["token"], "pin": pin}
+    return api.done("POST", "/pins/verify", form)["response"]["code"]
+
+
+def state(api, card):
+    shown = api.done("GET", f"/cards/{card['token']}")
+    return shown["state"], shown["reason_code"]
+
+
+@pytest.mark.parametrize("asked", [
+    lambda source: {"new_pan_from_card_token": source},
+    lambda source: {"reissue_pan_from_card_token": source, "generate_new_pan": True},
+])
+def test_a_card_under_a_new_pan_has_the_pin_and_ends_the_one_before(shared, api, asked):
+    """The counter of the source is not carried over, nor its suspension."""
+    source = with_pin(api)
+    assert [verified(api, source, "1357") for _ in range(3)] == ["1809", "1809", "1872"]
+    form = {"card_product_token": "demo-debit", "user_token": source["user_token"],
+            "token": fresh("card")} | asked(source["token"])
+    new = api.done("POST", "/cards", form)
+    assert api.done("POST", "/cards", form) == new
+    pan = pan_shown(api, new)
+    assert pan != pan_shown(api, source) and luhn(pan) and new["pan_sequence_number"] == "01"
+    assert new["new_pan_from_card_token"] == source["token"]
+    assert "reissue_pan_from_card_token" not in new
+    assert new["state"] == "UNACTIVATED" and new["pin_is_set"] and new["pin_try_counter"] == 0
+    assert state(api, source) == ("SUSPENDED", "22")
+    move(api, new["token"], "ACTIVE")
+    assert state(api, source) == ("TERMINATED", "01")
+    kinds = [one["type"] for one in
+             api.done("GET", f"/cardtransitions/card/{source['token']}")["data"]]
+    assert kinds[:2] == ["state.terminated", "state.suspended"]
+    kinds = [one["type"] for one in
+             api.done("GET", f"/cardtransitions/card/{new['token']}")["data"]]
+    assert kinds == ["state.activated", "fulfillment.issued"]
+    used = Card(new["token"], pan, "9246", expiry=new["expiration"][2:] + new["expiration"][:2])
+    with shared.connect() as link:
+        assert link.ask(authorization(used, "1357")).code == "55"
+        assert link.ask(authorization(used, "9246")).code == "00"
+    assert pan not in shared.log()
+
+
+def test_a_lost_card_ends_as_soon_as_one_under_a_new_pan_is_issued(api):
+    lost = {"card_personalization": {"text": {"name_line_1": {"value": "ADA LOVELACE"}}},
+            "card_fulfillment_reason": "LOST_STOLEN"}
+    source = with_pin(api)
+    new = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"],
+                fulfillment=lost, activation_actions={"terminate_reissued_source_card": False})
+    assert state(api, source) == ("TERMINATED", "10") and new["pin_is_set"]
+    # One that was reported before the call, and has ended: its PIN may still be moved.
+    source = with_pin(api)
+    move(api, source["token"], "SUSPENDED", reason_code="23")
+    first = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"])
+    assert state(api, source) == ("TERMINATED", "23")
+    second = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"])
+    for new in (first, second):
+        move(api, new["token"], "ACTIVE")
+        assert verified(api, new, "9246") == "0000"
+    assert len({pan_shown(api, one) for one in (source, first, second)}) == 3
+
+
+def test_the_call_says_what_becomes_of_pin_and_source_under_a_new_pan(api):
+    source = with_pin(api)
+    new = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"],
+                copy_pin_from_source_card=False,
+                activation_actions={"terminate_reissued_source_card": False})
+    assert new["pin_is_set"] is False
+    move(api, new["token"], "ACTIVE")
+    assert state(api, source) == ("ACTIVE", "00") and verified(api, new, "9246") == "1012"
+    # A card that has no PIN gives none.
+    bare = issue(api)
+    new = issue(api, user_token=bare["user_token"], new_pan_from_card_token=bare["token"])
+    assert new["pin_is_set"] is False
+
+
+def test_a_new_card_gets_the_pin_of_another_card_of_its_user(shared, api):
+    source = with_pin(api)
+    other = with_pin(api, pin="8351", user_token=source["user_token"])
+    new = issue(api, user_token=source["user_token"],
+                translate_pin_from_card_token=source["token"])
+    assert new["pin_is_set"] and "new_pan_from_card_token" not in new
+    move(api, new["token"], "ACTIVE")
+    assert verified(api, new, "9246") == "0000"
+    assert state(api, source)[0] == "ACTIVE" and verified(api, source, "9246") == "0000"
+    # The card that is replaced is one, and the one whose PIN it gets another.
+    new = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"],
+                translate_pin_from_card_token=other["token"])
+    move(api, new["token"], "ACTIVE")
+    assert verified(api, new, "8351") == "0000"
+    assert (state(api, source)[0], state(api, other)[0]) == ("TERMINATED", "ACTIVE")
+    assert (f'token="{new["token"]}" source="{source["token"]}" pin_source="{other["token"]}" '
+            "pin_is_set=true") in shared.log()
+
+
+@pytest.mark.parametrize("viewable", [True, False])
+def test_a_pin_of_which_no_block_is_kept_is_not_moved(api, viewable):
+    """Of a PIN verification value alone no PIN can be had back; where the PIN can be seen, its block
+    is there."""
+    product = fresh("pvv")
+    api.done("POST", "/cardproducts", {
+        "token": product, "name": "PVV", "start_date": "2026-01-01", "bins": ["476134"],
+        "currency": "978", "pin_viewable": viewable,
+        "pin_verification": {"method": "visa_pvv", "pvk": "demo-pvk", "pvki": 1}})
+    source = with_pin(api, card_product_token=product)
+    same = issue(api, user_token=source["user_token"], card_product_token=product,
+                 new_pan_from_card_token=source["token"])
+    other = issue(api, user_token=source["user_token"],
+                  translate_pin_from_card_token=source["token"])
+    for new in (same, other):
+        assert new["pin_is_set"] is viewable
+        move(api, new["token"], "ACTIVE")
+        assert verified(api, new, "9246") == ("0000" if viewable else "1012")
+
+
+def test_what_cannot_be_issued_in_place_of_another_card(api):
+    source, stranger = with_pin(api), with_pin(api)
+    form = {"card_product_token": "demo-debit", "user_token": source["user_token"]}
+    token = source["token"]
+    for more, status, code in [
+        ({"new_pan_from_card_token": token, "reissue_pan_from_card_token": token}, 400,
+         "invalid_field"),
+        ({"generate_new_pan": True}, 400, "invalid_field"),
+        ({"new_pan_from_card_token": token, "generate_new_pan": True}, 400, "invalid_field"),
+        ({"reissue_pan_from_card_token": token, "translate_pin_from_card_token": token}, 400,
+         "invalid_field"),
+        ({"new_pan_from_card_token": stranger["token"]}, 400, "invalid_field"),
+        ({"translate_pin_from_card_token": stranger["token"]}, 400, "invalid_field"),
+        ({"translate_pin_from_card_token": token, "copy_pin_from_source_card": True}, 400,
+         "invalid_field"),
+        ({"translate_pin_from_card_token": CARD_1.token}, 400, "invalid_field"),
+        ({"new_pan_from_card_token": "nothing"}, 404, "no_such_card"),
+        ({"translate_pin_from_card_token": "nothing"}, 404, "no_such_card"),
+        ({"new_pan_from_card_token": token, "pan": pan_shown(api, source)}, 409, "pan_taken"),
+    ]:
+        api.refused(status, code, "POST", "/cards", form | more)
+    cards = api.done("GET", f"/cards/user/{source['user_token']}")["data"]
+    assert [one["token"] for one in cards] == [token] and state(api, source)[0] == "ACTIVE"
+
+
+def test_a_card_ends_with_the_one_that_replaces_it_after_a_crash_too(make_switch):
+    switch = make_switch().start()
+    api = Api(switch)
+    source = with_pin(api)
+    new = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"])
+    switch.kill()
+    api = Api(switch.start())
+    move(api, new["token"], "ACTIVE")
+    before = [api.done("GET", f"/cards/{one['token']}") for one in (source, new)]
+    assert [one["state"] for one in before] == ["TERMINATED", "ACTIVE"]
+    switch.kill()
+    api = Api(switch.start())
+    assert [api.done("GET", f"/cards/{one['token']}") for one in (source, new)] == before
+    kinds = [one["type"] for one in
+             api.done("GET", f"/cardtransitions/card/{source['token']}")["data"]]
+    assert kinds == ["state.terminated", "state.activated", "fulfillment.issued"]
+
+
+def test_a_card_is_shown_with_its_user_and_its_product(shared, api):
+    card = issue(api)
+    path, user = f"/cards/{card['token']}", api.done("GET", f"/users/{card['user_token']}")
+    product = api.done("GET", "/cardproducts/demo-debit")
+    for names, more in [("user", {"user": user}), ("cardproduct", {"card_product": product}),
+                        ("cardproduct,user", {"user": user, "card_product": product})]:
+        assert api.done("GET", f"{path}?expand={names}") == card | more
+        listed = api.done("GET", f"/cards/user/{card['user_token']}?expand={names}")["data"]
+        assert listed == [card | more]
+        listed = api.done("GET", f"/cards?last_four={card['last_four']}&count=100&expand={names}")
+        assert card | more in listed["data"]
+    assert api.done("GET", f"{path}?expand=user&fields=user,token") == {
+        "token": card["token"], "user": user}
+    for wrong in ("", "gpa,", "user,gpa", "User", ",user", "user&expand=user"):
+        answer = api.get(f"{path}?expand={wrong}")
+        assert answer.status == 400 and answer.json["errors"][0]["pointer"] == "expand", wrong
+    # One of the command line has no user.
+    assert "user" not in api.done("GET", f"/cards/{CARD_1.token}?expand=user")
+
+
+def test_the_transactions_of_one_purchase_are_found(shared, api):
+    card = with_pin(api)
+    pan = pan_shown(api, card)
+    used = Card(card["token"], pan, "9246", expiry=card["expiration"][2:] + card["expiration"][:2])
+    with shared.connect() as link:
+        request = authorization(used, used.pin)
+        assert link.ask(request).code == "00"
+        assert link.ask(authorization(used, "1357")).code == "55"
+        assert link.ask(reversal(request)).code == "00"
+    listed = api.done("GET", f"/cards/{card['token']}/transactions?state=ALL")["data"]
+    back, wrong, first = listed
+    assert [one["type"] for one in listed] == [
+        "authorization.reversal", "authorization", "authorization"]
+    related = api.done("GET", f"/transactions/{first['token']}/related")
+    assert related["data"] == [back] and related["is_more"] is False
+    assert api.done("GET", f"/v3/transactions/{back['token']}/related")["data"] == [first]
+    assert api.done("GET", f"/transactions/{wrong['token']}/related")["data"] == []
+    only = api.done("GET", f"/transactions/{first['token']}/related?type=authorization.clearing")
+    assert only["count"] == 0
+    for token in ("nothing", "ffffffff-00000000"):
+        api.refused(404, "no_such_transaction", "GET", f"/transactions/{token}/related")
+    path = f"/transactions/{first['token']}/related?card_token={card['token']}"
+    api.refused(400, "invalid_request", "GET", path)
 
 
 def all_events(api):

@@ -384,6 +384,54 @@ def test_an_unblock_waits_for_the_chip(make_switch):
     api.refused(409, "card_terminated", "POST", f"/cards/{CARD_2.token}/pin/unblock")
 
 
+def reset_tries(api, card=CARD_1):
+    answer = api.post(f"/cards/{card.token}/pin/reset_tries")
+    assert (answer.status, answer.body) == (204, b""), answer
+
+
+def test_a_reset_of_the_count_lifts_the_suspension_that_it_has_made(switch, api):
+    """R204: the count alone is reset, and the PIN stays."""
+    suspend_by_tries(switch, api)
+    reset_tries(api)
+    assert switch.show(CARD_1.token)["state"] == "ACTIVE"
+    assert api.done("GET", f"/cards/{CARD_1.token}")["pin_try_counter"] == 0
+    assert code(switch, CARD_1.pin) == "00"
+    told = [(event["type"], event["after"]["state"]) for event in events(api)
+            if event["card_token"] == CARD_1.token]
+    assert told[-2:] == [("cardactions.pin.tries.reset", "ACTIVE"),
+                         ("cardtransition.state.reinstated", "ACTIVE")]
+    move(switch, "SUSPENDED")
+    assert verified(api, NEW_PIN) == "1004"
+    reset_tries(api)
+    assert switch.show(CARD_1.token)["state"] == "SUSPENDED"
+    # There was nothing to reset.
+    assert len(events(api, "cardactions.pin.tries.reset")) == 1
+    assert len(audited(switch, "reset-pin-tries", 2)) == 2
+    switch.done("card", "activate", CARD_1.token)
+    assert verified(api, NEW_PIN) == "1809"
+    switch.done("card", "reset-pin-tries", CARD_1.token)
+    assert switch.show(CARD_1.token)["pin_try_counter"] == 0
+    setter = Api(switch, key_with(api, "pin:set"))
+    path = f"/cards/{CARD_1.token}/pin/reset_tries"
+    setter.refused(403, "forbidden", "POST", path)
+    api.refused(404, "no_such_card", "POST", "/cards/nobody/pin/reset_tries")
+    move(switch, "TERMINATED")
+    api.refused(409, "card_terminated", "POST", path)
+
+
+def test_a_reset_of_the_count_leaves_the_chip_alone(make_switch):
+    """R128: neither time nor a reset unblocks a chip whose PIN is exhausted."""
+    switch = make_switch(visa_chip=chip("visa")).start()
+    api, card = Api(switch), Chip(PROFILES[0])
+    assert verified(api, NEW_PIN, CARD_2) == "1809"
+    with switch.connect() as link:
+        for _ in range(2):
+            assert link.ask(card.request(exhausted=True)).reason == "1872"
+            reset_tries(api, CARD_2)
+            shown = switch.show(CARD_2.token)
+            assert (shown["pin_try_counter"], shown["chip_sync"]) == (0, "in_sync")
+
+
 # Shown.
 
 

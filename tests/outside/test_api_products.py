@@ -370,6 +370,23 @@ def test_the_order_of_verification_methods(api, tokens):
     create(api, next(tokens), NEW | {"cvm_order": without})
 
 
+@pytest.mark.parametrize("region, first", [
+    ("US", "pin_online"), ("CO", "pin_online"), ("CA", "pin_offline"), ("MX", "pin_offline"),
+    ("CL", "pin_offline"), ("DE", "pin_online"),
+])
+def test_a_region_prefers_one_way_of_verifying_the_pin(api, tokens, region, first):
+    """R175: the order where the product says none; it is shown, and follows the region."""
+    second = "pin_offline" if first == "pin_online" else "pin_online"
+    token, chip = next(tokens), with_parameters(EMVOP="Y", EMBFL="PINBLOCK")
+    made = create(api, token, chip | {"region": region})
+    assert made["cvm_order"] == [first, second, "signature", "no_cvm"]
+    moved = api.done("PUT", f"/cardproducts/{token}", {"region": None})
+    assert moved["cvm_order"][0] == "pin_online"
+    listed = create(api, next(tokens), CHIP | {"region": region})["cvm_order"]
+    assert listed == ["pin_online", "signature", "no_cvm"]
+    assert "cvm_order" not in create(api, next(tokens), NEW | {"region": region})
+
+
 # What the settings do.
 
 @pytest.fixture

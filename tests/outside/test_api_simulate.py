@@ -209,6 +209,20 @@ def test_a_reversal_gives_no_pin_try_back(switch, api):
     assert switch.show(CARD_1.token)["pin_try_counter"] == 1
 
 
+def test_what_belongs_to_one_purchase_is_found(api):
+    first, other = simulate(api), simulate(api)
+    following = [follow(api, path, first, amount=5)
+                 for path in ("/simulate/authorization/advice", CLEARING, REVERSAL)]
+    first, other, *following = [one["transaction"]["token"] for one in (first, other, *following)]
+    listed = api.done("GET", f"/transactions/{first}/related")
+    assert [one["token"] for one in listed["data"]] == following[::-1]
+    listed = api.done("GET", f"/transactions/{first}/related?count=2&fields=token")
+    assert listed["is_more"] and listed["data"] == [{"token": it} for it in following[:0:-1]]
+    listed = api.done("GET", f"/transactions/{following[1]}/related")["data"]
+    assert [one["token"] for one in listed] == [following[2], following[0], first]
+    assert api.done("GET", f"/transactions/{other}/related")["data"] == []
+
+
 @pytest.mark.parametrize("path", ["/simulate/authorization/advice", CLEARING,
                                   "/simulate/financial/advice"])
 def test_what_follows_is_acknowledged(api, path):

@@ -44,7 +44,8 @@ def test_a_user_is_shown_as_it_was_sent(api):
 def test_nothing_is_required_and_a_token_is_made(api):
     user = api.done("POST", "/users", {})
     assert uuid.UUID(user["token"]).version == 4
-    assert user.keys() == {"token", "status", "created_time", "last_modified_time"}
+    assert user.keys() == {"token", "active", "status", "created_time", "last_modified_time"}
+    assert (user["active"], user["status"]) == (True, "ACTIVE")
 
 
 def test_the_same_token_is_the_same_user(api):

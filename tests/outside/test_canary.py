@@ -239,6 +239,7 @@ def chip_conversation_after_restart(switch, wire, run):
             assert link.ask(reversal(request, changes=done)).code == "00"
         assert switch.show(card.token)["chip_sync"] == "in_sync"
         assert run("card", "unblock", card.token, stdin="") == 0
+        assert run("card", "reset-pin-tries", card.token, stdin="") == 0
         assert run("transaction", "show", card.token, stdin="") == 0
 
 

@@ -30,6 +30,7 @@ impl Shared {
         commit: Commit<'_>,
         claim: &mut Option<Claim>,
     ) -> Result<(u64, bool), CommitError> {
+        assert!(commit.other.is_none(), "no card of this world has replaced one of another PAN");
         let told = commit.transaction.map(|record| self.told(record));
         let commit = Commit { transaction: told.as_deref(), ..commit };
         let mut entry = Entry::default();
@@ -135,7 +136,8 @@ impl Shared {
     }
 
     pub fn append_card(&self, addition: Addition) -> Result<Result<u64, NotDone>, StoreError> {
-        let Addition { mut card, events, documents } = addition;
+        let Addition { mut card, other, events, documents } = addition;
+        assert!(other.is_none(), "no card of this world is replaced under a new PAN");
         let mut entry = Entry::of(&StoredCard {
             identity: Cow::Borrowed(&card.identity),
             product: Cow::Borrowed(card.product.name()),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
-    EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, Kcv, KeptPin, MissingKey, NewPin,
-    PinBlock, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
+    EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, Kcv, KeptPin, MissingKey, MovePin,
+    MovePinError, NewPin, PinBlock, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
 };
 use switch::outcome::{CryptogramOutcome, PinOutcome};
 use tokio::time::sleep;
@@ -111,6 +111,10 @@ impl Hsm for SimulatedHsm {
         }
         let kept = KeptPin { block: block(pin as Pin, call.pan.digits()), key: Kcv([0; 3]) };
         Ok(AcceptedPin { reference: reference(pin as Pin, call.pan.digits()), kept: Some(kept) })
+    }
+
+    async fn move_pin(&self, _: MovePin<'_>) -> Result<AcceptedPin, MovePinError> {
+        Err(MovePinError::Refused)
     }
 
     async fn reveal_clear(&self, _: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {

@@ -18,7 +18,7 @@ use switch::issuing::products::StoredProduct;
 use switch::store::document::{Document, DocumentKind};
 use switch::store::documents::{DocumentLimits, Documents};
 use switch::store::duplicates::{
-    Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Restored, Sought,
+    Asked, Claim, DuplicateKey, Duplicates, Kept, Look, Original, Restored, Sought,
 };
 use switch::store::page::{Page, TransactionFilter};
 use switch::store::readers::{ReaderError, ReaderName, Readers};
@@ -435,6 +435,10 @@ impl Store for SimulatedStore {
             Told::Transaction(found) => Some(*found),
             Told::Event(..) => None,
         }))
+    }
+
+    async fn reversed(&self, _: RecordId) -> Result<Option<Original>, StoreError> {
+        unreachable!("nobody lists what belongs together here")
     }
 
     async fn card_events(

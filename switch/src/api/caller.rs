@@ -6,17 +6,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header::AUTHORIZATION;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use compact_str::CompactString;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 use zeroize::Zeroizing;
 
 use super::Api;
-use super::problem::{Door, Problem};
+use super::problem::{Door, Mistake, Problem};
 use crate::event::Actor;
 use crate::issuing::api_keys::{self, Scope};
 use crate::switch::Seams;
+
+/// For whom the owner of the key acts: a name of his own, for the audit.
+const AUDIT_USER: HeaderName = HeaderName::from_static("x-audit-user");
+const AUDIT_USER_BYTES_MAX: usize = 64;
+/// Fewer digits than a PAN has.
+const AUDIT_USER_DIGITS_MAX: usize = 12;
 
 /// Who calls.
 pub(super) struct Caller {
@@ -64,8 +74,10 @@ impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
         match api_keys::scopes_of(&api.switch, key, secret).await? {
             Some(scopes) => {
                 api.limits.call(key)?;
+                let audit_user = audit_user(&parts.headers)?;
+                let actor = Actor { audit_user, ..Actor::api_key(key, address) };
                 parts.extensions.insert(CallerName(key.as_str().into()));
-                Ok(Caller { actor: Actor::api_key(key, address), scopes })
+                Ok(Caller { actor, scopes })
             }
             None => {
                 let wait = api.limits.wrong_secret(address);
@@ -75,6 +87,42 @@ impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
             }
         }
     }
+}
+
+fn audit_user(headers: &HeaderMap) -> Result<Option<CompactString>, Problem> {
+    let mut given = headers.get_all(AUDIT_USER).iter();
+    let Some(name) = given.next() else { return Ok(None) };
+    let is_once = given.next().is_none();
+    let name = name.to_str().ok().filter(|name| is_once && is_audit_user(name));
+    let detail = "expected it once, 1 to 64 printable ASCII characters, 12 digits at most";
+    let mistake = Mistake { pointer: "X-Audit-User".to_owned(), detail: detail.to_owned() };
+    name.map(|name| Some(name.into())).ok_or_else(|| Problem::all(vec![mistake]))
+}
+
+fn is_audit_user(name: &str) -> bool {
+    let digits = name.bytes().filter(u8::is_ascii_digit).count();
+    (1..=AUDIT_USER_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && digits <= AUDIT_USER_DIGITS_MAX
+}
+
+/// The same, as the description of the API has it.
+pub(super) fn audit_user_parameter() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(AUDIT_USER_BYTES_MAX))
+        .pattern(Some("^([!-/:-~][ -/:-~]*)?([0-9][ -/:-~]*){0,12}$"));
+    ParameterBuilder::new()
+        .name("X-Audit-User")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "For whom the owner of the API key acts: the audit and the events name it beside the \
+             key.",
+        ))
+        .schema(Some(schema))
+        .build()
 }
 
 /// What a header says of the caller.
@@ -105,6 +153,19 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_acted_for_is_a_name() {
+        let longest = "a".repeat(64);
+        for name in ["ada", "Ada \"Lovelace\" <a@b>", "123456789012", &longest] {
+            assert!(is_audit_user(name), "{name}");
+        }
+        let pan = "4761340000000019";
+        let spaced = "4761 3400 0000 0019";
+        for name in ["", "a\tb", "a\nb", "\u{e4}", pan, spaced, &format!("{longest}b")] {
+            assert!(!is_audit_user(name), "{name}");
+        }
+    }
 
     #[test]
     fn credentials_are_read_in_both_forms() {

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::Body;
@@ -16,12 +17,15 @@ use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
 use super::once::{IdempotencyKey, OnceBody};
 use super::problem::{Problem, Refusals};
+use super::products::shown;
 use super::query::Query;
-use crate::issuing::IssuedCard;
+use crate::event::Actor;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::issuance::{self, IssueForm};
 use crate::issuing::issued_card::{self, CardChange};
+use crate::issuing::listing::Listed;
 use crate::issuing::secret::PanText;
+use crate::issuing::{IssuedCard, Refused, products, users};
 use crate::switch::Seams;
 
 const LIST: ListOf = ListOf { count: 5, sorts: issued_card::SORTS, sort_by: "-last_modified_time" };
@@ -75,6 +79,11 @@ pub(super) async fn issue<W: Seams>(
     params(
         ("last_four" = String, Query, pattern = "^[0-9]{4}$",
          description = "Last four digits of the PAN."),
+        Expand,
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime|last_modified_time|lastModifiedTime|\
+                    last_four|lastFour)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -92,9 +101,10 @@ pub(super) async fn list<W: Seams>(
     if last_four.len() != 4 || !last_four.bytes().all(|byte| byte.is_ascii_digit()) {
         query.mistake("last_four", "expected four digits");
     }
+    let embedded = Embedded::take(&mut query);
     let query = ListQuery::read(query, &LIST)?;
     let listed = issued_card::by_last_four(&api.switch, actor, &last_four, &query.wanted).await?;
-    Ok(query.answer(listed))
+    Ok(query.answer(embedded.of_all(&api, actor, listed).await?))
 }
 
 /// A part of the cards of a cardholder.
@@ -102,7 +112,15 @@ pub(super) async fn list<W: Seams>(
     get,
     path = "/cards/user/{token}",
     tag = "cards",
-    params(("token" = String, Path, description = "The user's token."), ListParameters),
+    params(
+        ("token" = String, Path, description = "The user's token."),
+        Expand,
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime|last_modified_time|lastModifiedTime|\
+                    last_four|lastFour)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
         Refusals,
@@ -112,11 +130,13 @@ pub(super) async fn of_user<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     Path(token): Path<String>,
-    query: Query,
+    mut query: Query,
 ) -> Result<Json<List>, Problem> {
     let actor = caller.may(Scope::CardsRead)?;
+    let embedded = Embedded::take(&mut query);
     let query = ListQuery::read(query, &LIST)?;
-    Ok(query.answer(issued_card::of_user(&api.switch, actor, &token, &query.wanted).await?))
+    let listed = issued_card::of_user(&api.switch, actor, &token, &query.wanted).await?;
+    Ok(query.answer(embedded.of_all(&api, actor, listed).await?))
 }
 
 /// A card.
@@ -126,6 +146,7 @@ pub(super) async fn of_user<W: Seams>(
     tag = "cards",
     params(
         ("token" = String, Path, description = "The card's token."),
+        Expand,
         ("fields" = Option<String>, Query, pattern = "^[a-z0-9_]+(,[a-z0-9_]+)*$",
          description = "Names of the fields that are shown; all if left out."),
     ),
@@ -142,9 +163,10 @@ pub(super) async fn show<W: Seams>(
     mut query: Query,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::CardsRead)?;
-    let fields = Fields::take(&mut query);
+    let (embedded, fields) = (Embedded::take(&mut query), Fields::take(&mut query));
     query.finish()?;
-    let card = issued_card::show(&api.switch, actor, &token).await?;
+    let mut card = issued_card::show(&api.switch, actor, &token).await?;
+    embedded.of(&api, actor, &mut card).await?;
     Ok((etag(card.version), Json(fields.of(&card))))
 }
 
@@ -231,6 +253,77 @@ pub(super) async fn patch<W: Seams>(
     change: OnceBody<CardChange>,
 ) -> Result<impl IntoResponse, Problem> {
     update(api, caller, token, about, change).await
+}
+
+/// What else is shown with a card, for its description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+struct Expand {
+    /// What is shown in it besides: `user`, its cardholder; `cardproduct`, its product; or both
+    /// with a comma between.
+    #[param(pattern = "^(user|cardproduct)(,(user|cardproduct))*$")]
+    expand: Option<String>,
+}
+
+/// What else is shown with a card.
+#[derive(Default)]
+struct Embedded {
+    user: bool,
+    product: bool,
+}
+
+impl Embedded {
+    /// Takes `expand` of a query.
+    fn take(query: &mut Query) -> Embedded {
+        let mut embedded = Embedded::default();
+        let Some(names) = query.text("expand") else { return embedded };
+        for name in names.split(',') {
+            match name {
+                "user" => embedded.user = true,
+                "cardproduct" => embedded.product = true,
+                _ => {
+                    query.mistake("expand", "expected user, cardproduct or both with a comma");
+                    break;
+                }
+            }
+        }
+        embedded
+    }
+
+    /// A card with it. Who holds none, or whose product is gone, is shown without.
+    async fn of<W: Seams>(
+        &self,
+        api: &Api<W>,
+        actor: &Actor,
+        card: &mut IssuedCard,
+    ) -> Result<(), Problem> {
+        if self.user && !card.user_token.is_empty() {
+            let user = users::show(&api.switch, actor, &card.user_token).await?;
+            card.user = Some(serde_json::to_value(user).unwrap_or_default());
+        }
+        if self.product {
+            card.card_product =
+                match products::show(&api.switch, actor, &card.card_product_token).await {
+                    Ok(product) => Some(Value::Object(shown(product))),
+                    Err(Refused::NoSuchProduct) => None,
+                    Err(refused) => return Err(refused.into()),
+                };
+        }
+        Ok(())
+    }
+
+    async fn of_all<W: Seams>(
+        &self,
+        api: &Api<W>,
+        actor: &Actor,
+        mut listed: Listed<IssuedCard>,
+    ) -> Result<Listed<IssuedCard>, Problem> {
+        for card in &mut listed.items {
+            self.of(api, actor, card).await?;
+        }
+        Ok(listed)
+    }
 }
 
 /// A PAN that is looked for.

@@ -33,7 +33,7 @@ pub(super) struct ListQuery {
 /// The fields that are shown; by default all.
 pub(super) struct Fields(Option<Vec<String>>);
 
-/// The parameters of a list, for its description.
+/// The parameters of a list, for its description; `sort_by` is each list's own.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -44,9 +44,6 @@ pub(super) struct ListParameters {
     /// How many items are left out before the first.
     #[param(minimum = 0)]
     start_index: Option<usize>,
-    /// The field that the list is sorted by; with `-` before it, the largest first.
-    #[param(pattern = "^-?[A-Za-z_]+$")]
-    sort_by: Option<String>,
     /// Names of the fields that are shown, with commas between; all if left out.
     #[param(pattern = "^[a-z0-9_]+(,[a-z0-9_]+)*$")]
     fields: Option<String>,

@@ -248,3 +248,32 @@ pub(super) async fn unblock<W: Seams>(
     }
     Ok(StatusCode::ACCEPTED)
 }
+
+/// Sets the counter of wrong PINs of a card to zero, and lifts a suspension that the counter has
+/// made, and no other. What its chips hold stays as it is.
+#[utoipa::path(
+    post,
+    path = "/cards/{token}/pin/reset_tries",
+    tag = "pins",
+    params(("token" = String, Path, description = "The card."), IdempotencyKey),
+    responses(
+        (status = 204, description = "It is done."),
+        Refusals,
+    ),
+)]
+pub(super) async fn reset_tries<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    (query, named): (Query, Named),
+    Path(token): Path<String>,
+) -> Result<StatusCode, Problem> {
+    query.finish()?;
+    // It may put a card into use again, as a transition does.
+    let actor = caller.may(Scope::CardsWrite)?;
+    let admit = |card: &str| api.limits.pin_call(card);
+    let begun = api.begin(actor, &named).await?;
+    if begun.made.is_none() {
+        pins::reset_tries(&api.switch, begun.call, &token, &admit).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -69,7 +69,7 @@ pub(super) enum Refusals {
 /// A mistake in a body.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Mistake {
-    /// Where it is: a JSON pointer (RFC 6901).
+    /// Where it is: a JSON pointer (RFC 6901) into the body, or the name of a parameter.
     pub(super) pointer: String,
     /// What may stand there.
     pub(super) detail: String,
@@ -252,6 +252,10 @@ impl From<Refused> for Problem {
         let errors = match refused {
             Refused::Field { name, expected } => {
                 vec![mistake(format!("/{name}"), format!("expected {expected}"))]
+            }
+            // As mistakes that are found in a query are told: it has no pointers.
+            Refused::Parameter { name, expected } => {
+                vec![mistake(name.to_owned(), format!("expected {expected}"))]
             }
             Refused::Settings(mistakes) => {
                 let wrong = mistakes.into_iter();

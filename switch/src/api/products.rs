@@ -105,7 +105,8 @@ pub(super) struct ProductForm {
     #[schema(pattern = "^[A-Z]{2}$")]
     region: Option<String>,
     /// Cardholder verification methods of its chips, the first first: `pin_online`, `pin_offline`,
-    /// `signature`, `no_cvm`.
+    /// `signature`, `no_cvm`. Left out, the PIN comes first: online, but in Canada and Latin
+    /// America (not Colombia) offline, where the chip holds it.
     cvm_order: Option<Vec<String>>,
     /// Galileo's parameters.
     parameters: Option<GalileoParameters>,
@@ -152,7 +153,13 @@ struct GalileoParameters {
     get,
     path = "/cardproducts",
     tag = "cardproducts",
-    params(ListParameters),
+    params(
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|name|start_date|startDate|created_time|createdTime|\
+                    last_modified_time|lastModifiedTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part; the newest come first.", body = List),
         Refusals,
@@ -278,12 +285,16 @@ fn token(settings: &mut ProductSettings) -> Result<Option<Token>, Refused> {
 }
 
 /// A product as it is shown: its settings as they were sent, and what is known besides.
-fn shown(view: ProductView) -> Map<String, Value> {
+pub(super) fn shown(view: ProductView) -> Map<String, Value> {
+    let order: Vec<_> = view.cvm_order.iter().map(|one| one.name()).collect();
     let ProductView { token, managed_by, settings, created_time, last_modified_time, .. } = view;
     let is_of_file = managed_by == ManagedBy::File;
     let mut shown = Map::new();
     shown.insert("name".to_owned(), json!(token));
     shown.insert("active".to_owned(), json!(is_of_file));
+    if !order.is_empty() {
+        shown.insert("cvm_order".to_owned(), json!(order));
+    }
     let given = settings.entries().iter().filter(|(_, value)| !value.is_null());
     shown.extend(given.map(|(name, value)| (name.clone(), value.clone())));
     for (name, value) in [

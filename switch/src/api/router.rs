@@ -9,15 +9,16 @@ use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::Path;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr, Schema};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{self, Door, Problem};
 use super::{
-    Api, api_keys, cards, events, ping, pins, products, simulate, transactions, transitions, users,
-    whole,
+    Api, api_keys, caller, cards, events, ping, pins, products, simulate, transactions,
+    transitions, users, whole,
 };
 use crate::switch::Seams;
 
@@ -49,6 +50,7 @@ pub(super) fn openapi<W: Seams>() -> OpenApi {
 fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
     OpenApiRouter::with_openapi(description())
         .add(ping::ping::<W>, ping::__path_ping)
+        .add(ping::echo::<W>, ping::__path_echo)
         .add(api_keys::list::<W>, api_keys::__path_list)
         .add(api_keys::add::<W>, api_keys::__path_add)
         .add(api_keys::revoke::<W>, api_keys::__path_revoke)
@@ -74,12 +76,14 @@ fn described<W: Seams>() -> OpenApiRouter<Arc<Api<W>>> {
         .add(transitions::of_card::<W>, transitions::__path_of_card)
         .add(transactions::list::<W>, transactions::__path_list)
         .add(transactions::show::<W>, transactions::__path_show)
+        .add(transactions::related::<W>, transactions::__path_related)
         .add(transactions::of_card::<W>, transactions::__path_of_card)
         .add(pins::control::<W>, pins::__path_control)
         .add(pins::set::<W>, pins::__path_set)
         .add(pins::reveal::<W>, pins::__path_reveal)
         .add(pins::verify::<W>, pins::__path_verify)
         .add(pins::unblock::<W>, pins::__path_unblock)
+        .add(pins::reset_tries::<W>, pins::__path_reset_tries)
         .add(simulate::authorization::<W>, simulate::__path_authorization)
         .add(simulate::authorization_advice::<W>, simulate::__path_authorization_advice)
         .add(simulate::clearing::<W>, simulate::__path_clearing)
@@ -101,6 +105,7 @@ fn description() -> OpenApi {
     let components = Components::builder()
         .schema_from::<problem::Body<'_>>()
         .schema_from::<problem::Mistake>()
+        .parameter("audit_user", caller::audit_user_parameter())
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
     openapi.components = Some(components.build());
@@ -108,6 +113,33 @@ fn description() -> OpenApi {
     openapi.security =
         Some(["basic", "bearer"].map(|name| SecurityRequirement::new(name, none)).to_vec());
     openapi
+}
+
+/// Where `fields` chooses what is shown of one thing, none of its fields is sure to be there.
+fn describe_parts(operation: &mut Operation, schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    let is_fields = |parameter: &RefOr<Parameter>| match parameter {
+        RefOr::T(parameter) => parameter.name == "fields",
+        RefOr::Ref(_) => false,
+    };
+    if !operation.parameters.iter().flatten().any(is_fields) {
+        return;
+    }
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        for content in response.content.values_mut() {
+            let RefOr::T(content) = content else { continue };
+            let Some(RefOr::Ref(whole)) = &mut content.schema else { continue };
+            let name = whole.ref_location.rsplit('/').next().unwrap_or_default().to_owned();
+            // Of a list `fields` chooses what is shown of each item.
+            let known = schemas.iter().find(|(known, _)| *known == name && name != "List");
+            let Some((_, RefOr::T(Schema::Object(object)))) = known else { continue };
+            let mut part = object.clone();
+            part.required.clear();
+            let name = format!("{name}Part");
+            whole.ref_location = format!("#/components/schemas/{name}");
+            schemas.push((name, RefOr::T(Schema::Object(part))));
+        }
+    }
 }
 
 /// Adds a route with its description. `utoipa_axum::routes!` does the same for functions that are
@@ -134,6 +166,12 @@ impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
         let tags = P::tags();
         // The name of its function is unique among those of its tag.
         operation.operation_id = operation.operation_id.map(|it| format!("{}_{it}", tags.concat()));
+        describe_parts(&mut operation, &mut schemas);
+        // Where a key is wanted, its owner may say for whom he acts.
+        if operation.security.is_none() {
+            let audit_user = Ref::new("#/components/parameters/audit_user");
+            operation.parameters.get_or_insert_default().push(RefOr::Ref(audit_user));
+        }
         operation.tags = Some(tags.into_iter().map(str::to_owned).collect());
         paths.add_path_operation(P::path(), P::methods(), operation);
         let methods = P::methods().iter().fold(MethodRouter::new(), |router, method| {

@@ -28,6 +28,8 @@ const LIST: ListOf =
         ("user_token" = Option<String>, Query, description = "Of the cards of this user."),
         ("acting_user_token" = Option<String>, Query, description = "The same."),
         ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
         ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
@@ -35,6 +37,9 @@ const LIST: ListOf =
          description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
         ("end_date" = Option<String>, Query, format = DateTime,
          description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -50,7 +55,9 @@ pub(super) async fn list<W: Seams>(
 ) -> Result<Json<List>, Problem> {
     let actor = caller.may(Scope::CardsRead)?;
     let card = query.text("card_token");
-    answer(&api, actor, query, card).await
+    let user = query.text("user_token").or(query.text("acting_user_token"));
+    let states = states(&mut query).unwrap_or_else(open_states);
+    answer(&api, actor, query, Sought { card, user, states, ..Sought::default() }).await
 }
 
 /// A part of the transactions of a card.
@@ -61,6 +68,8 @@ pub(super) async fn list<W: Seams>(
     params(
         ("token" = String, Path, description = "The card's token."),
         ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
         ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
@@ -68,6 +77,9 @@ pub(super) async fn list<W: Seams>(
          description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
         ("end_date" = Option<String>, Query, format = DateTime,
          description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
         ListParameters,
     ),
     responses(
@@ -80,20 +92,60 @@ pub(super) async fn of_card<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     Path(token): Path<String>,
-    query: Query,
+    mut query: Query,
 ) -> Result<Json<List>, Problem> {
     let actor = caller.may(Scope::CardsRead)?;
-    answer(&api, actor, query, Some(token)).await
+    let states = states(&mut query).unwrap_or_else(open_states);
+    answer(&api, actor, query, Sought { card: Some(token), states, ..Sought::default() }).await
+}
+
+/// A part of the transactions that belong to one: its original, its advices, its clearing and its
+/// reversals. Those have its DE37, or name it.
+#[utoipa::path(
+    get,
+    path = "/transactions/{token}/related",
+    tag = "transactions",
+    params(
+        ("token" = String, Path, description = "The token of the one."),
+        ("state" = Option<String>, Query,
+         pattern = "^(ALL|(PENDING|COMPLETION|DECLINED|ERROR)\
+                    (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
+         description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; ALL \
+                        if left out."),
+        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
+        ("start_date" = Option<String>, Query, format = DateTime,
+         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
+        ("end_date" = Option<String>, Query, format = DateTime,
+         description = "Decided before this moment, or on this day."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(user_transaction_time|userTransactionTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
+    responses(
+        (status = 200, description = "The part, the newest first. It may have fewer than were \
+                                      asked for while `is_more` is true.", body = List),
+        Refusals,
+    ),
+)]
+pub(super) async fn related<W: Seams>(
+    State(api): State<Arc<Api<W>>>,
+    caller: Caller,
+    Path(token): Path<String>,
+    mut query: Query,
+) -> Result<Json<List>, Problem> {
+    let actor = caller.may(Scope::CardsRead)?;
+    let states = states(&mut query).unwrap_or_default();
+    answer(&api, actor, query, Sought { related_to: Some(token), states, ..Sought::default() })
+        .await
 }
 
 async fn answer<W: Seams>(
     api: &Api<W>,
     actor: &crate::event::Actor,
     mut query: Query,
-    card: Option<String>,
+    sought: Sought,
 ) -> Result<Json<List>, Problem> {
-    let user = query.text("user_token").or(query.text("acting_user_token"));
-    let states = states(&mut query);
     let kind = query.text("type");
     let mut moment = |name: &str, is_end: bool| {
         let text = query.text(name)?;
@@ -110,24 +162,24 @@ async fn answer<W: Seams>(
     let expected = "expected `next` of the last answer".to_owned();
     let after = after.transpose().map_err(|_| Problem::at("after".to_owned(), expected))?;
     let (start_index, count) = (wanted.start_index, wanted.count);
-    let sought = Sought { card, user, states, kind, from, to, after, start_index, count };
+    let sought = Sought { kind, from, to, after, start_index, count, ..sought };
     Ok(query.answer(transactions::list(&api.switch, actor, &sought).await?))
 }
 
-fn states(query: &mut Query) -> Vec<TransactionState> {
-    let Some(text) = query.text("state") else {
-        return vec![TransactionState::Pending, TransactionState::Completion];
-    };
+/// The states that a list shows unless somebody says others.
+fn open_states() -> Vec<TransactionState> {
+    vec![TransactionState::Pending, TransactionState::Completion]
+}
+
+/// The states that are asked for; none for all, `None` where nothing is said.
+fn states(query: &mut Query) -> Option<Vec<TransactionState>> {
+    let text = query.text("state")?;
     let read = |name: &str| TransactionState::ALL.into_iter().find(|known| known.name() == name);
     let states: Option<Vec<_>> = text.split(',').map(|name| read(name.trim())).collect();
-    match states {
-        Some(states) => states,
-        None if text == "ALL" => Vec::new(),
-        None => {
-            query.mistake("state", "expected PENDING, COMPLETION, DECLINED, ERROR or ALL");
-            Vec::new()
-        }
+    if states.is_none() && text != "ALL" {
+        query.mistake("state", "expected PENDING, COMPLETION, DECLINED, ERROR or ALL");
     }
+    Some(states.unwrap_or_default())
 }
 
 /// A moment, or the begin or end of a day in UTC.

@@ -173,7 +173,13 @@ pub(super) async fn show<W: Seams>(
     get,
     path = "/cardtransitions/card/{token}",
     tag = "cardtransitions",
-    params(("token" = String, Path, description = "The card's token."), ListParameters),
+    params(
+        ("token" = String, Path, description = "The card's token."),
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part, the newest first.", body = List),
         Refusals,

@@ -25,7 +25,12 @@ const LIST: ListOf = ListOf { count: 5, sorts: users::SORTS, sort_by: "-last_mod
     get,
     path = "/users",
     tag = "users",
-    params(ListParameters),
+    params(
+        ("sort_by" = Option<String>, Query,
+         pattern = "^-?(token|created_time|createdTime|last_modified_time|lastModifiedTime)$",
+         description = "What it is sorted by; with `-` before it, the largest first."),
+        ListParameters,
+    ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
         Refusals,

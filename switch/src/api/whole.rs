@@ -1,15 +1,21 @@
 //! What is the same of every call: its id, its headers, its log line, and that it is carried out
 //! whole, whoever hangs up meanwhile.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as _, Frame, SizeHint};
 
 use super::Api;
 use super::problem::{self, Door, Problem};
@@ -46,6 +52,36 @@ impl RequestIds {
     }
 }
 
+/// The body of a call, which says when it was read to its end.
+struct Watched {
+    body: Body,
+    is_read: Arc<AtomicBool>,
+}
+
+impl hyper::body::Body for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Carries out a call. It runs on when its caller has gone: what has begun to change is changed
 /// and written into the audit.
 pub(super) async fn call<W: Seams>(
@@ -59,6 +95,9 @@ pub(super) async fn call<W: Seams>(
     let method = request.method().clone();
     // The route, never the path: that holds what the caller wrote.
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let is_http_1 = request.version() <= Version::HTTP_11;
+    let request = request.map(|body| Body::new(Watched { body, is_read: Arc::clone(&is_read) }));
     let mut response = tokio::spawn(next.run(request)).await.unwrap_or_else(|_| {
         let text = "it could not be done, and the log of the switch says why";
         Problem::new(Door::Internal, text).into_response()
@@ -72,6 +111,11 @@ pub(super) async fn call<W: Seams>(
     account(&api, &method, route.as_ref(), response.status(), (&id, took));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
+    // What is left of the body would be taken for the next call: hyper closes the connection then,
+    // and the caller must know it.
+    if is_http_1 && !is_read.load(Ordering::Relaxed) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

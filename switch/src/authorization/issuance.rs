@@ -12,8 +12,8 @@ pub struct Issuance {
     pub region: Option<Region>,
     /// The embosser that gets their files; without one the first.
     pub embosser: Option<Box<str>>,
-    /// The cardholder verification methods of the chip's list, the first first; empty where nothing
-    /// is said. A terminal may take another (R132).
+    /// The cardholder verification methods of the chip's list, the first first: as the product says,
+    /// else as its region prefers ([`Region::cvm_order`]). A terminal may take another (R132).
     pub cvm_order: Vec<Cvm>,
     /// Galileo's parameters, where the product has any.
     pub parameters: Option<Parameters>,
@@ -40,6 +40,44 @@ pub struct Region(pub [u8; 2]);
 impl Region {
     /// Mexico, which has rules of its own.
     pub const MEXICO: Region = Region(*b"MX");
+
+    /// Where the chip's own check of the PIN comes before the issuer's (R175): Canada and the
+    /// republics of Latin America, but for Colombia.
+    const PREFERS_OFFLINE_PIN: [Region; 20] = [
+        Region(*b"AR"),
+        Region(*b"BO"),
+        Region(*b"BR"),
+        Region(*b"CA"),
+        Region(*b"CL"),
+        Region(*b"CR"),
+        Region(*b"CU"),
+        Region(*b"DO"),
+        Region(*b"EC"),
+        Region(*b"GT"),
+        Region(*b"HN"),
+        Region(*b"HT"),
+        Region::MEXICO,
+        Region(*b"NI"),
+        Region(*b"PA"),
+        Region(*b"PE"),
+        Region(*b"PY"),
+        Region(*b"SV"),
+        Region(*b"UY"),
+        Region(*b"VE"),
+    ];
+
+    /// The order of verification methods of a product that says none. Where its region prefers
+    /// nothing, or is not known, the issuer's own check comes first.
+    #[must_use]
+    pub fn cvm_order(region: Option<Region>, has_offline_pin: bool) -> Vec<Cvm> {
+        let prefers = region.is_some_and(|region| Region::PREFERS_OFFLINE_PIN.contains(&region));
+        let pins: &[Cvm] = match (has_offline_pin, prefers) {
+            (false, _) => &[Cvm::PinOnline],
+            (true, false) => &[Cvm::PinOnline, Cvm::PinOffline],
+            (true, true) => &[Cvm::PinOffline, Cvm::PinOnline],
+        };
+        pins.iter().copied().chain([Cvm::Signature, Cvm::NoCvm]).collect()
+    }
 }
 
 /// A cardholder verification method.
@@ -53,6 +91,22 @@ pub enum Cvm {
     Signature,
     /// Nothing.
     NoCvm,
+}
+
+impl Cvm {
+    /// All of them.
+    pub const ALL: [Cvm; 4] = [Cvm::PinOnline, Cvm::PinOffline, Cvm::Signature, Cvm::NoCvm];
+
+    /// Its name in the settings of a product.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cvm::PinOnline => "pin_online",
+            Cvm::PinOffline => "pin_offline",
+            Cvm::Signature => "signature",
+            Cvm::NoCvm => "no_cvm",
+        }
+    }
 }
 
 /// What a card is made of.

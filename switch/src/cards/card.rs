@@ -44,15 +44,20 @@ impl CardState {
     /// stays, and so does the suspension of any other plastic.
     #[must_use]
     pub fn activated(&self, plastic: usize, reason: StatusReason, now: Timestamp) -> CardState {
-        let pin = self.plastics.iter().filter_map(Plastic::kept_pin);
-        let pin = pin.max_by_key(|(version, _)| *version);
-        let pin = pin.filter(|(version, _)| *version == self.pin.version);
+        let pin = self.kept_pin().map(|pin| (self.pin.version, pin));
         let mut card = self.with_tries(0);
         if let Some(plastic) = card.plastics.get_mut(plastic) {
             plastic.activate(reason, pin, now);
         }
         card.forget_spare_pins();
         card
+    }
+
+    /// The block of the card's PIN, as long as one waits for a chip or has waited for it in vain.
+    #[must_use]
+    pub fn kept_pin(&self) -> Option<&KeptPin> {
+        let mut kept = self.plastics.iter().filter_map(Plastic::kept_pin);
+        kept.find(|(version, _)| *version == self.pin.version).map(|(_, pin)| pin)
     }
 
     /// The card whose PIN retry limit was reached: every plastic in use is suspended.

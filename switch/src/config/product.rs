@@ -60,7 +60,7 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
     });
     dates(keys);
     keys.finish();
-    let product = Product {
+    let mut product = Product {
         name: name?.into(),
         version: 1,
         bins: bins?,
@@ -77,6 +77,10 @@ pub(super) fn read(keys: &mut Keys<'_, '_>, name: Option<String>) -> Option<Prod
         chip: chip.map_or(Some(None), |chip| chip.map(Some))?,
     };
     check(keys, &product, &marqeta, given.as_ref());
+    if product.issuance.cvm_order.is_empty() {
+        let region = product.issuance.region;
+        product.issuance.cvm_order = Region::cvm_order(region, product.has_offline_pin());
+    }
     Some(product)
 }
 
@@ -139,12 +143,9 @@ fn issuance(keys: &mut Keys<'_, '_>, marqeta: &Group, given: Option<&Given>) -> 
 fn cvm_order(keys: &mut Keys<'_, '_>) -> Vec<Cvm> {
     let key = "cvm_order";
     let expected = "a list of pin_online, pin_offline, signature and no_cvm, each once at most";
-    let order = keys.optional_items(key, expected, |value| match value.as_str()? {
-        "pin_online" => Some(Cvm::PinOnline),
-        "pin_offline" => Some(Cvm::PinOffline),
-        "signature" => Some(Cvm::Signature),
-        "no_cvm" => Some(Cvm::NoCvm),
-        _ => None,
+    let order = keys.optional_items(key, expected, |value| {
+        let name = value.as_str()?;
+        Cvm::ALL.into_iter().find(|one| one.name() == name)
     });
     let order = order.unwrap_or_default();
     if order.iter().enumerate().any(|(place, one)| order.iter().take(place).any(|it| it == one)) {

@@ -321,7 +321,7 @@ fn value_of(node: &Node<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization::issuance::{FirstPin, InitialStatuses, Parameters, Region};
+    use crate::authorization::issuance::{Cvm, FirstPin, InitialStatuses, Parameters, Region};
     use crate::config::Config;
 
     #[test]
@@ -470,6 +470,35 @@ mod tests {
             initial: Some(InitialStatuses { account: *b"YN", card: b'X' }),
         };
         assert_eq!((all.parameters, all.region), (Some(expected), Some(Region::MEXICO)));
+    }
+
+    /// R175: where a product says no order of verification methods, its region does.
+    #[test]
+    fn a_region_has_an_order_of_verification_methods() {
+        let of = |json: String| -> Vec<&str> {
+            let product = settings(&json).product("one", 1).unwrap();
+            product.issuance.cvm_order.into_iter().map(Cvm::name).collect()
+        };
+        let online = ["pin_online", "pin_offline", "signature", "no_cvm"];
+        let offline = ["pin_offline", "pin_online", "signature", "no_cvm"];
+        for (region, order) in [
+            ("US", online),
+            ("CO", online),
+            ("CA", offline),
+            ("MX", offline),
+            ("BR", offline),
+            ("AR", offline),
+            ("FR", online),
+        ] {
+            let holds = r#""parameters": {"EMVOP": "Y", "EMBFL": "PINBLOCK"}"#;
+            let region = format!(r#""region": "{region}", "#);
+            assert_eq!(of(chip(&format!("{region}{holds}"))), order, "{region}");
+            let without = ["pin_online", "signature", "no_cvm"];
+            assert_eq!(of(chip(&format!(r#"{region}"parameters": {{}}"#))), without, "{region}");
+            let said = format!(r#"{region}{holds}, "cvm_order": ["no_cvm", "pin_offline"]"#);
+            assert_eq!(of(chip(&said)), ["no_cvm", "pin_offline"]);
+        }
+        assert_eq!(of(chip(r#""parameters": {"EMVOP": "Y"}"#)), online);
     }
 
     #[test]

@@ -30,8 +30,9 @@ use subtle::ConstantTimeEq;
 use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
-    EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, NewPin,
-    PinBlockFormat, PinMethod, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
+    EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey,
+    MovePin, MovePinError, NewPin, PinBlockFormat, PinMethod, PinMethods, PinReference,
+    ReferenceValue, RevealPin, VerifyPin,
 };
 use crate::cards::Pan;
 use crate::key::Kcv;
@@ -520,6 +521,19 @@ impl Hsm for SoftwareHsm {
 
     async fn accept_pin(&self, call: AcceptPin<'_>) -> Result<AcceptedPin, AcceptPinError> {
         self.accept(&call)
+    }
+
+    async fn move_pin(&self, call: MovePin<'_>) -> Result<AcceptedPin, MovePinError> {
+        let MovePin { kept, pan, reference, methods, new_pan, new_method: method } = call;
+        let ring = self.ring.load();
+        let pin = ring.open(kept, pan).ok_or(MovePinError::Refused)?;
+        let check = VerifyPin { pin: EnteredPin::Clear(&pin), pan, reference, methods };
+        match ring.compare(&pin, true, &check) {
+            Ok(PinOutcome::Right) => {}
+            Ok(PinOutcome::Wrong | PinOutcome::BadPinBlock) => return Err(MovePinError::Refused),
+            Ok(PinOutcome::Unavailable) | Err(_) => return Err(AcceptPinError::Unavailable.into()),
+        }
+        Ok(self.accept(&AcceptPin { pin: NewPin::Clear(&pin), pan: new_pan, method })?)
     }
 
     async fn reveal_clear(&self, call: RevealPin<'_>) -> Result<Box<ClearPin>, HsmUnavailable> {

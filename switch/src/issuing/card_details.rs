@@ -27,6 +27,16 @@ pub enum PinStatus {
     S,
 }
 
+/// Whether a client may ask for it.
+pub(super) fn check_asked(pin_status: Option<PinStatus>) -> Result<(), Refused> {
+    match pin_status {
+        Some(PinStatus::S) => {
+            Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" })
+        }
+        Some(PinStatus::W | PinStatus::D) | None => Ok(()),
+    }
+}
+
 /// How far a plastic is on its way to the cardholder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -149,6 +159,12 @@ pub struct CardDetails {
     /// The plastic that it replaces under the same PAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_pan_from_card_token: Option<Token>,
+    /// The plastic that it replaces under a new PAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_token: Option<Token>,
+    /// Key of that plastic's card, since its token may stand for another card by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_key: Option<[u8; 16]>,
     /// The version of the card's PIN that ends with its first activation, where it is still the
     /// card's then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +192,8 @@ impl CardDetails {
             metadata: None,
             expedite: None,
             reissue_pan_from_card_token: None,
+            new_pan_from_card_token: None,
+            new_pan_from_card_key: None,
             ends_pin: None,
             activation_actions: None,
             digest: None,

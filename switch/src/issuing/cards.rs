@@ -1,16 +1,20 @@
 //! Cards: show, add, remove.
 
+use std::sync::Arc;
+
 use compact_str::CompactString;
 
 use super::change::{self, load, subject};
+use super::replacement::{Ending, PinOfCard};
 use super::secret::PAN_EXPECTED;
 use super::tokens::Token;
 use super::{CardView, Refused, audit, card_details, pin_control, pins, viewable_pin, views};
+use crate::authorization::Product;
 use crate::cache::{NewCard, Taken};
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::{Actor, EventKind};
-use crate::hsm::NewPin;
+use crate::hsm::{AcceptedPin, NewPin};
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
 use crate::store::document::DocumentChange;
 use crate::store::record::{Event, Subject};
@@ -45,15 +49,24 @@ pub enum GivenPin {
     Pvv([u8; PVV_DIGITS], u8),
     /// An IBM 3624 offset that was computed elsewhere.
     Offset(Digits),
+    /// That of another card, where the HSM moves it.
+    OfCard(Arc<PinOfCard>),
 }
 
 impl GivenPin {
-    const fn as_new(&self) -> NewPin<'_> {
-        match self {
+    async fn accepted<W: Seams>(
+        &self,
+        switch: &Switch<W>,
+        rules: &Product,
+        pan: &Pan,
+    ) -> Result<Option<AcceptedPin>, Refused> {
+        let pin = match self {
             GivenPin::Clear(pin) => NewPin::Clear(pin),
             GivenPin::Pvv(pvv, pvki) => NewPin::Pvv(*pvv, *pvki),
             GivenPin::Offset(digits) => NewPin::Offset(*digits),
-        }
+            GivenPin::OfCard(pin) => return pin.moved(switch, rules, pan).await,
+        };
+        pins::accept(switch, rules, pan, pin).await.map(Some)
     }
 }
 
@@ -138,17 +151,24 @@ async fn add_each<W: Seams>(
     Ok(outcomes)
 }
 
-/// Adds a card with documents in the same commit, or not.
+/// Adds a card, with documents and the end of the plastic that it replaces in the same commit, or
+/// not.
 pub(super) async fn add_one<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     card: AddCard,
     documents: Vec<DocumentChange>,
+    replaced: Option<Ending>,
 ) -> Result<Result<(), NotDone>, Refused> {
     // The rules of its product stay as they are until it is there.
     let _unchanged = switch.products.changing.read().await;
     let mut addition = addition(switch, actor, card, Viewable::Kept).await?;
     addition.documents.extend(documents);
+    if let Some(Ending { card, events, documents }) = replaced {
+        addition.other = Some(card);
+        addition.events.extend(events);
+        addition.documents.extend(documents);
+    }
     let added = switch.store.add_cards(vec![addition]).await?.pop();
     debug_assert!(added.is_some(), "one card was to be added");
     added.ok_or(Refused::Busy)
@@ -182,14 +202,17 @@ async fn addition<W: Seams>(
     if is_active {
         plastic.status = CardStatus::Active;
     }
+    let pin = match &pin {
+        Some(pin) => pin.accepted(switch, &rules, &pan).await?,
+        None => None,
+    };
     let embossed = match (is_produced, &pin) {
         (false, _) => Embossed::NotProduced,
         (true, None) => Embossed::NoPin,
         (true, Some(_)) => Embossed::Pin(1),
     };
     let (mut state, mut kept) = (CardState::new(plastic.embossed_with(embossed)), None);
-    if let Some(pin) = pin {
-        let accepted = pins::accept(switch, &rules, &pan, pin.as_new()).await?;
+    if let Some(accepted) = pin {
         (state, kept) = (state.with_pin(accepted.reference), accepted.kept);
     }
     let identity = switch.vault.identify(&token, &pan).map_err(Refused::SealedPan)?;
@@ -202,7 +225,7 @@ async fn addition<W: Seams>(
     let kept = kept.filter(|_| rules.pin_viewable && viewable == Viewable::Kept);
     let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
     let documents = kept.transpose()?.into_iter().collect();
-    Ok(Addition { card: NewCard { identity, product, state }, events, documents })
+    Ok(Addition { card: NewCard { identity, product, state }, other: None, events, documents })
 }
 
 /// Removes cards for good, each or not, with one sync for all: with each go its PIN, its counter

@@ -216,7 +216,7 @@ fn reader_name(text: &str) -> Result<ReaderName, Refused> {
 
 fn id(name: &'static str, text: &str) -> Result<EventId, Refused> {
     let expected = "an id of `pinswitch events`";
-    text.parse().map_err(|_| Refused::Field { name, expected })
+    text.parse().map_err(|_| Refused::Parameter { name, expected })
 }
 
 /// Copies all that a start needs into a new directory; what was copied.

@@ -2,6 +2,7 @@
 //! card in place of another (a reissue). A plastic is not produced yet then, nor active.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,9 +11,10 @@ use zeroize::Zeroizing;
 use super::card_details::{
     self, ActivationActions, CardDetails, Fulfillment, FulfillmentReason, PinStatus,
 };
-use super::cards::{self, AddCard};
+use super::cards::{self, AddCard, GivenPin};
 use super::change::{self, load};
 use super::issued_card::{self, IssuedCard};
+use super::replacement::{self, Ending, PinOfCard};
 use super::secret::PanText;
 use super::tokens::{PayloadDigest, Token};
 use super::users::{self, Forgotten, Metadata};
@@ -23,10 +25,10 @@ use crate::cache::{Card, Taken};
 use crate::cards::pan::{PAN_DIGITS_MAX, check_digit};
 use crate::cards::{CardStatus, Embossed, Expiry, Pan, Plastic, StatusReason};
 use crate::clock::{Clock, Timestamp};
-use crate::event::EventKind;
+use crate::event::{Actor, EventKind};
 use crate::hsm::software::random;
 use crate::store::document::{DocumentChange, DocumentKind};
-use crate::store::{COMMIT_ATTEMPTS_MAX, Changed, Commit, CommitError, NotDone, Store};
+use crate::store::{COMMIT_ATTEMPTS_MAX, Commit, CommitError, NotDone, Store};
 use crate::switch::{Seams, Switch};
 
 /// PANs that are drawn for one card, before its BINs count as used up.
@@ -95,15 +97,28 @@ pub struct IssueForm {
     pub expedite: Option<bool>,
     /// The card that it replaces, under the same PAN.
     pub reissue_pan_from_card_token: Option<Token>,
-    /// Whether the PIN of the card that it replaces stays; as the product says if left out.
+    /// The card that it replaces, under a new PAN. That is TERMINATED with the activation of this
+    /// one, and at once where it is lost or stolen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_token: Option<Token>,
+    /// With `reissue_pan_from_card_token`: whether it gets a new PAN all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate_new_pan: Option<bool>,
+    /// A card of the same user whose PIN it gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translate_pin_from_card_token: Option<Token>,
+    /// Whether the PIN of the card that it replaces stays; as the product says if left out. Under a
+    /// new PAN it is moved where the switch still has a block of it and the HSM does that:
+    /// `pin_is_set` of the answer says whether it was.
     pub copy_pin_from_source_card: Option<bool>,
     /// What happens with its first activation.
     pub activation_actions: Option<ActivationActions>,
     /// Which PIN the embosser gets: W or D, or none.
     #[serde(alias = "pinStatus")]
+    #[schema(value_type = Option<String>, pattern = "^[WD]$")]
     pub pin_status: Option<PinStatus>,
     /// Taken and forgotten.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub account_token: Option<Forgotten>,
 }
 
@@ -120,13 +135,55 @@ pub async fn issue<W: Seams>(
     let issued = issue_unaudited(switch, call, form).await;
     let card = issued.as_ref().ok().map(|card| &*card.token);
     let refused = issued.as_ref().err().map(Refused::code);
-    let source = match &form.reissue_pan_from_card_token {
-        Some(source) => audit::known(switch, source.as_str()).await,
-        None => None,
-    };
+    let source = &form.reissue_pan_from_card_token;
+    let source = known(switch, source.as_ref().or(form.new_pan_from_card_token.as_ref())).await;
+    let pin_source = known(switch, form.translate_pin_from_card_token.as_ref()).await;
+    let pin_is_set = issued.as_ref().ok().map(|card| card.pin_is_set);
     let (done, actor) = (issued.is_ok(), call.actor);
-    tracing::info!(target: "audit", action = "issue", token = card, source, done, %actor, ?refused);
+    tracing::info!(
+        target: "audit", action = "issue", token = card, source, pin_source, pin_is_set, done,
+        %actor, ?refused
+    );
     issued
+}
+
+async fn known<W: Seams>(switch: &Switch<W>, token: Option<&Token>) -> Option<String> {
+    audit::known(switch, token?.as_str()).await
+}
+
+/// What a card is issued in place of.
+#[derive(Clone, Copy)]
+enum Replaces<'a> {
+    Nothing,
+    /// One more plastic of the card with this token.
+    UnderItsPan(&'a Token),
+    /// Another card.
+    UnderNewPan(&'a Token),
+}
+
+impl IssueForm {
+    fn replaces(&self) -> Result<Replaces<'_>, Refused> {
+        let generates = self.generate_new_pan == Some(true);
+        match (&self.reissue_pan_from_card_token, &self.new_pan_from_card_token) {
+            (Some(_), Some(_)) => Err(Refused::Fields(
+                "one of reissue_pan_from_card_token and new_pan_from_card_token, not both",
+            )),
+            (Some(_), None) if self.translate_pin_from_card_token.is_some() => {
+                Err(Refused::Field {
+                    name: "translate_pin_from_card_token",
+                    expected: "nothing beside reissue_pan_from_card_token",
+                })
+            }
+            (Some(source), None) if generates => Ok(Replaces::UnderNewPan(source)),
+            (Some(source), None) => Ok(Replaces::UnderItsPan(source)),
+            (None, _) if generates => Err(Refused::Field {
+                name: "generate_new_pan",
+                expected: "true only beside reissue_pan_from_card_token",
+            }),
+            (None, Some(source)) => Ok(Replaces::UnderNewPan(source)),
+            (None, None) => Ok(Replaces::Nothing),
+        }
+    }
 }
 
 async fn issue_unaudited<W: Seams>(
@@ -135,10 +192,8 @@ async fn issue_unaudited<W: Seams>(
     form: &IssueForm,
 ) -> Result<IssuedCard, Refused> {
     let digest = PayloadDigest::of(&switch.vault.documents, "card", form);
-    if form.pin_status == Some(PinStatus::S) {
-        return Err(Refused::Field { name: "pin_status", expected: "W, D or nothing" });
-    }
-    let token = form.token.clone().map_or_else(Token::random, Ok)?;
+    card_details::check_asked(form.pin_status)?;
+    let (token, replaces) = (form.token.clone().map_or_else(Token::random, Ok)?, form.replaces()?);
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         if let Some((details, _)) = card_details::of(switch, token.as_str()).await? {
             return match details.digest == Some(digest) {
@@ -148,9 +203,20 @@ async fn issue_unaudited<W: Seams>(
         }
         users::fields(switch, form.user_token.as_str()).await?;
         let details = details(switch, form, &token, digest);
-        let done = match &form.reissue_pan_from_card_token {
-            Some(source) => reissue(switch, call, form, (&token, source), details).await?,
-            None => add(switch, call, form, &token, details).await?,
+        let done = match replaces {
+            Replaces::UnderItsPan(source) => {
+                reissue(switch, call, form, (&token, source), details).await?
+            }
+            Replaces::UnderNewPan(source) => {
+                let card = load(switch, source.as_str()).await?;
+                let details = CardDetails {
+                    new_pan_from_card_token: Some(source.clone()),
+                    new_pan_from_card_key: Some(card.entry.identity.key.0),
+                    ..details
+                };
+                add(switch, call, form, &token, details).await?
+            }
+            Replaces::Nothing => add(switch, call, form, &token, details).await?,
         };
         if done {
             return issued_card::of(switch, token.as_str()).await;
@@ -192,7 +258,8 @@ fn documents<W: Seams>(
     Ok(documents)
 }
 
-/// Adds a card; whether nobody was faster with its token.
+/// Adds a card, and ends the plastic that it replaces where that ends at once; whether nobody was
+/// faster with its token, and the card that it replaces has not changed.
 async fn add<W: Seams>(
     switch: &Switch<W>,
     call: Call<'_>,
@@ -208,6 +275,8 @@ async fn add<W: Seams>(
     }
     let expiry = expiry(form, &rules, switch.clock.now())?;
     let given = form.pan.as_ref().map(PanText::parse).transpose()?;
+    let pin = pin_of_another(switch, form, &details, &rules).await?.map(Arc::new);
+    let is_active = rules.issuance.activate_upon_issue;
     for _ in 0..PANS_DRAWN_MAX {
         let pan = match &given {
             Some(pan) => pan.clone(),
@@ -219,19 +288,78 @@ async fn add<W: Seams>(
             expiry,
             sequence: 1,
             product: form.card_product_token.as_str().into(),
-            is_active: rules.issuance.activate_upon_issue,
+            is_active,
             is_produced: false,
-            pin: None,
+            pin: pin.clone().map(GivenPin::OfCard),
         };
         let documents = documents(switch, call, token, &details)?;
-        match cards::add_one(switch, call.actor, card, documents).await? {
+        let replaced = ending_at_once(switch, call.actor, form, &details, is_active).await?;
+        match cards::add_one(switch, call.actor, card, documents, replaced).await? {
             Ok(()) => return Ok(true),
             Err(NotDone::Taken(Taken::Pan)) if given.is_none() => {}
-            Err(NotDone::Changed(Changed::Document(..))) => return Ok(false),
+            Err(NotDone::Changed(_)) => return Ok(false),
             Err(refused) => return Err(refused.into()),
         }
     }
     Err(Refused::BinsUsedUp)
+}
+
+/// The PIN that a new card gets of another one, where it gets one and that has one: of the card
+/// that it replaces, or of one of the same user that the call names.
+async fn pin_of_another<W: Seams>(
+    switch: &Switch<W>,
+    form: &IssueForm,
+    details: &CardDetails,
+    rules: &Product,
+) -> Result<Option<PinOfCard>, Refused> {
+    let user = form.user_token.as_str();
+    let replaced = match &details.new_pan_from_card_token {
+        Some(token) => {
+            let card = load(switch, token.as_str()).await?;
+            if replacement::user_of(switch, token).await?.is_some_and(|own| own.as_str() != user) {
+                let expected = "the user of the card that is replaced";
+                return Err(Refused::Field { name: "user_token", expected });
+            }
+            Some(card)
+        }
+        None => None,
+    };
+    if let Some(token) = &form.translate_pin_from_card_token {
+        if form.copy_pin_from_source_card == Some(true) {
+            let expected = "false or nothing beside translate_pin_from_card_token";
+            return Err(Refused::Field { name: "copy_pin_from_source_card", expected });
+        }
+        let card = load(switch, token.as_str()).await?;
+        if replacement::user_of(switch, token).await?.is_none_or(|own| own.as_str() != user) {
+            let expected = "a card of the same user";
+            return Err(Refused::Field { name: "translate_pin_from_card_token", expected });
+        }
+        return replacement::pin_of(switch, &card).await;
+    }
+    match replaced.filter(|_| keeps_pin(form, rules)) {
+        Some(card) => replacement::pin_of(switch, &card).await,
+        None => Ok(None),
+    }
+}
+
+/// The end of the plastic that a card under a new PAN replaces: at once where that is lost or
+/// stolen, or the new one is in use already.
+async fn ending_at_once<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    form: &IssueForm,
+    details: &CardDetails,
+    is_active: bool,
+) -> Result<Option<Ending>, Refused> {
+    let Some(source) = details.new_pan_from_card_token.as_ref() else { return Ok(None) };
+    let card = load(switch, source.as_str()).await?;
+    let place = change::place(&card.state, source.as_str());
+    let reason = match is_lost(form, &card, place) {
+        true => reason_of_loss(&card, place),
+        false if is_active && details.ends_source() => StatusReason::REQUESTED,
+        false => return Ok(None),
+    };
+    replacement::end(switch, actor, details, reason).await
 }
 
 /// A PAN of one of the product's BINs, drawn at random, with its check digit.

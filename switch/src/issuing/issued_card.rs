@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::secret::PanText;
 use super::tokens::{Expected, Token};
-use super::users::{self, Metadata};
+use super::users::{self, Metadata, UserView};
 use super::{Call, Refused, audit, issuance};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardStatus, Pan, Plastic};
@@ -87,9 +88,20 @@ pub struct IssuedCard {
     /// The plastic that it replaces under the same PAN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reissue_pan_from_card_token: Option<Token>,
+    /// The plastic that it replaces under a new PAN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_pan_from_card_token: Option<Token>,
     /// What happens with its first activation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_actions: Option<ActivationActions>,
+    /// Its cardholder, where `expand` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UserView>)]
+    pub user: Option<Value>,
+    /// Its product, where `expand` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub card_product: Option<Value>,
     /// The version of what a call can change, which is in no body.
     #[serde(skip)]
     pub version: u64,
@@ -122,6 +134,7 @@ pub struct CardChange {
     pub expedite: Option<bool>,
     /// D, where it is W.
     #[serde(alias = "pinStatus")]
+    #[schema(value_type = Option<String>, pattern = "^[WD]$")]
     pub pin_status: Option<PinStatus>,
 }
 
@@ -181,7 +194,10 @@ fn view<W: Seams>(
         metadata: details.metadata,
         expedite: details.expedite,
         reissue_pan_from_card_token: details.reissue_pan_from_card_token,
+        new_pan_from_card_token: details.new_pan_from_card_token,
         activation_actions: details.activation_actions,
+        user: None,
+        card_product: None,
         version,
     })
 }
@@ -273,6 +289,7 @@ async fn update_unaudited<W: Seams>(
     (token, expected): (&str, &Expected),
     change: &CardChange,
 ) -> Result<IssuedCard, Refused> {
+    card_details::check_asked(change.pin_status)?;
     if change.token.as_ref().is_some_and(|named| named.as_str() != token) {
         return Err(Refused::Field { name: "token", expected: "the token of the path, or none" });
     }

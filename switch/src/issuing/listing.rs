@@ -54,7 +54,7 @@ impl Wanted {
             Some(after) => {
                 let place = items.iter().position(|item| token(item) == *after);
                 let expected = "the token of the last item that you have";
-                place.ok_or(Refused::Field { name: "after", expected })? + 1
+                place.ok_or(Refused::Parameter { name: "after", expected })? + 1
             }
         };
         let first = behind.saturating_add(self.start_index).min(items.len());

@@ -222,6 +222,45 @@ async fn unblock_unaudited<W: Seams>(
     .await
 }
 
+/// Sets the counter of wrong PINs of a card to zero, and lifts a suspension that the counter has
+/// made, and no other. The PIN and what the chips hold stay as they are (R128). What has nothing to
+/// set back is done too, and told to nobody.
+///
+/// # Errors
+/// Why not.
+pub async fn reset_tries<W: Seams>(
+    switch: &Switch<W>,
+    call: Call<'_>,
+    token: &str,
+    admit: Admit<'_>,
+) -> Result<CardView, Refused> {
+    let reset = reset_tries_unaudited(switch, call, token, admit).await;
+    let card = audit::of_card(switch, call.actor, ("reset-pin-tries", token), reset).await?;
+    Ok(views::card(switch, &card, token))
+}
+
+async fn reset_tries_unaudited<W: Seams>(
+    switch: &Switch<W>,
+    call: Call<'_>,
+    token: &str,
+    admit: Admit<'_>,
+) -> Result<Card, Refused> {
+    pin_control::admit_card(switch, token, admit).await?;
+    let now = switch.clock.now();
+    let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
+    change_with(switch, call.actor, token, |card| {
+        if is_terminated(&card.state, token) {
+            return Err(Refused::CardTerminated);
+        }
+        let (state, reinstated) = card.state.with_tries(0).without_pin_suspension(now);
+        let is_news = card.state.pin.tries > 0 || !reinstated.is_empty();
+        let event = is_news.then_some(EventKind::PinTriesReset);
+        let change = Change { plastic: place(&state, token), state, event };
+        Ok((change, Beside { reinstated, documents: documents.clone(), ..Beside::default() }))
+    })
+    .await
+}
+
 fn has_offline_pin(product: &Product) -> bool {
     product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
 }

@@ -10,6 +10,7 @@ use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
 use super::{Call, Refused, audit, viewable_pin};
 use crate::authorization::Product;
+use crate::authorization::issuance::Cvm;
 use crate::cache::CardEntry;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{ProductSettings, WrongSetting};
@@ -70,6 +71,10 @@ pub struct ProductView {
     /// When it was changed last, RFC 3339 in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified_time: Option<String>,
+    /// The order of verification methods of its chips, also where the settings say none; empty
+    /// where it has no chips.
+    #[serde(skip)]
+    pub cvm_order: Vec<Cvm>,
 }
 
 impl StoredProduct {
@@ -362,9 +367,19 @@ fn is_name(token: &str) -> bool {
 
 fn view<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ProductView, Refused> {
     let stored = StoredProduct::read(&switch.vault, document)?;
+    // Settings of another release may not be readable, and are shown all the same.
+    let rules = stored.rules(document).ok().filter(|rules| rules.chip.is_some());
+    let cvm_order = rules.map(|rules| rules.issuance.cvm_order).unwrap_or_default();
     let StoredProduct { managed_by, settings, created_time, last_modified_time, .. } = stored;
-    let (token, version) = (document.token.to_string(), document.version);
-    Ok(ProductView { token, version, managed_by, settings, created_time, last_modified_time })
+    Ok(ProductView {
+        token: document.token.to_string(),
+        version: document.version,
+        managed_by,
+        settings,
+        created_time,
+        last_modified_time,
+        cvm_order,
+    })
 }
 
 /// What must not change under the cards of a product: its currency, in which their limits are, a

@@ -49,6 +49,14 @@ pub enum Refused {
         /// What it may be.
         expected: &'static str,
     },
+    /// The same of a parameter of the call.
+    #[error("{name}: expected {expected}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
     /// Fields that cannot stand together, or one that is missing.
     #[error("expected {0}")]
     Fields(&'static str),
@@ -262,7 +270,7 @@ pub enum Code {
     ChipHoldsNoPin,
     /// [`Refused::ClockNotSettled`].
     ClockNotSettled,
-    /// [`Refused::Field`] and [`Refused::Fields`].
+    /// [`Refused::Field`], [`Refused::Parameter`] and [`Refused::Fields`].
     InvalidField,
     /// [`Refused::Settings`].
     InvalidSettings,
@@ -358,7 +366,9 @@ impl Refused {
             }) => Code::TransitionNotAllowed,
             Refused::ChipHoldsNoPin => Code::ChipHoldsNoPin,
             Refused::ClockNotSettled => Code::ClockNotSettled,
-            Refused::Field { .. } | Refused::Fields(_) => Code::InvalidField,
+            Refused::Field { .. } | Refused::Parameter { .. } | Refused::Fields(_) => {
+                Code::InvalidField
+            }
             Refused::Settings(_) => Code::InvalidSettings,
             Refused::ProductUnreadable(_) => Code::ProductUnreadable,
             Refused::ProductOfFile => Code::ProductOfFile,

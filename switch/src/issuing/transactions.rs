@@ -1,6 +1,8 @@
 //! Transactions as the API shows them, with the names of Marqeta's transaction, and with the
 //! reasons of the switch.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -149,6 +151,8 @@ pub struct Sought {
     pub card: Option<String>,
     /// Of the cards of this holder.
     pub user: Option<String>,
+    /// That belong to the one with this token, which is not among them.
+    pub related_to: Option<String>,
     /// That came to one of these; empty for any.
     pub states: Vec<TransactionState>,
     /// Of this type.
@@ -216,17 +220,31 @@ async fn listed<W: Seams>(
     switch: &Switch<W>,
     sought: &Sought,
 ) -> Result<Listed<TransactionAnswer>, Refused> {
-    let card = match &sought.card {
-        Some(token) => Some(change::load(switch, token).await?.entry.identity.key),
+    let first = match &sought.related_to {
+        Some(token) => {
+            let id: RecordId = token.parse().map_err(|_| Refused::NoSuchTransaction)?;
+            Some((id, record(switch, id).await?))
+        }
         None => None,
     };
+    let first = first.as_ref().map(|(id, first)| (*id, first));
+    let card = match &sought.card {
+        Some(token) => Some(change::load(switch, token).await?.entry.identity.key),
+        None => first.map(|(_, first)| first.card),
+    };
+    let network = first.map(|(_, first)| Arc::clone(&first.network));
     let (from, to) = (sought.from, sought.to);
-    let filter = TransactionFilter { card, from, to, ..TransactionFilter::default() };
+    let filter = TransactionFilter { card, network, from, to, ..TransactionFilter::default() };
     let (mut items, mut after, mut left) = (Vec::new(), sought.after, sought.start_index);
     for _ in 0..PARTS_MAX {
         let page = switch.store.transactions(filter.clone(), after, PAGE_ITEMS_MAX).await?;
         for (id, record) in &page.items {
             if !is_sought(sought, record) {
+                continue;
+            }
+            if let Some(first) = first
+                && !is_related(switch, first, (*id, record)).await?
+            {
                 continue;
             }
             let answer = view(switch, *id, record).await?;
@@ -248,6 +266,30 @@ async fn listed<W: Seams>(
         }
     }
     Ok(Listed { items, next: after.map(|after| after.to_string()) })
+}
+
+/// Whether two transactions of a card and a network are of one purchase: one has reversed the
+/// other, or both have one DE37, as an authorization, its advices and its clearing have.
+async fn is_related<W: Seams>(
+    switch: &Switch<W>,
+    (first_id, first): (RecordId, &TransactionRecord),
+    (id, other): (RecordId, &TransactionRecord),
+) -> Result<bool, Refused> {
+    if first_id == id {
+        return Ok(false);
+    }
+    if first.acquirer == other.acquirer && first.rrn.is_some() && first.rrn == other.rrn {
+        return Ok(true);
+    }
+    for (id, reversal, other) in [(first_id, first, other), (id, other, first)] {
+        if reversal.mti.is_reversal()
+            && let Some(original) = switch.store.reversed(id).await?
+            && original.is(&other.duplicate_key)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_sought(sought: &Sought, record: &TransactionRecord) -> bool {

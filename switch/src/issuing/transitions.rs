@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
+use super::replacement::{self, Ending};
 use super::tokens::{PayloadDigest, Token};
 use super::{Call, CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
@@ -169,7 +170,9 @@ async fn moved<W: Seams>(
     let named = resource.flatten();
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let card = load(switch, token).await?;
-        let Next { state, events, mut documents } = next(switch, &card, token, asked).await?;
+        let Next { state, events, replaced } =
+            next(switch, call.actor, &card, token, asked).await?;
+        let mut documents = Vec::new();
         if let Some((name, digest)) = named {
             let known = Known { card: token.to_owned(), digest };
             let json = serde_json::to_vec(&known).unwrap_or_default();
@@ -186,13 +189,20 @@ async fn moved<W: Seams>(
             let event = change::event(switch, call.actor, &card, *about, &state);
             if is_own(*about) { asked_for(event) } else { event }
         });
-        let told: Vec<Event> = told.collect();
+        let mut told: Vec<Event> = told.collect();
         let own = events.iter().position(|about| is_own(*about));
         if own.is_none() && resource.is_some() {
             return Err(Refused::AlreadyActive);
         }
         let own = own.and_then(|at| Some((u8::try_from(at + 1).ok()?, told.get(at)?.clone())));
-        let commit = Commit { events: told, documents, ..Commit::by_issuer(&card, state.clone()) };
+        let mut other = None;
+        if let Some(ending) = replaced {
+            told.extend(ending.events);
+            documents.extend(ending.documents);
+            other = Some(ending.card);
+        }
+        let commit = Commit::by_issuer(&card, state.clone());
+        let commit = Commit { other, events: told, documents, ..commit };
         match switch.store.commit(commit, &mut None).await {
             Ok(record) => {
                 let own = own.map(|(index, event)| (EventId { record, index }, event));
@@ -218,13 +228,15 @@ struct Next {
     state: CardState,
     /// What others are told, each of the plastic at this place.
     events: change::Ended,
-    documents: Vec<DocumentChange>,
+    /// The end of a plastic of another PAN, which it replaces.
+    replaced: Option<Ending>,
 }
 
 /// With the first activation of a plastic that replaces another, that is TERMINATED, and a PIN that
 /// was not to be kept ends.
 async fn next<W: Seams>(
     switch: &Switch<W>,
+    actor: &Actor,
     card: &Card,
     token: &str,
     asked: &Transition,
@@ -237,6 +249,7 @@ async fn next<W: Seams>(
         Some(EventKind::StateActivated) => card_details::of(switch, token).await?,
         _ => None,
     };
+    let mut ending = None;
     if let Some((details, _)) = details {
         // One that was set since the reissue is meant for this plastic too.
         if details.ends_pin == Some(state.pin.version) {
@@ -246,8 +259,11 @@ async fn next<W: Seams>(
             state = state.with_status(source, CardStatus::Terminated, StatusReason::REQUESTED);
             events.push((EventKind::StateTerminated, source));
         }
+        if details.ends_source() {
+            ending = replacement::end(switch, actor, &details, StatusReason::REQUESTED).await?;
+        }
     }
-    Ok(Next { state, events, documents: Vec::new() })
+    Ok(Next { state, events, replaced: ending })
 }
 
 /// The place of the plastic that ends with the first activation of the one that replaces it.

@@ -124,11 +124,10 @@ macro_rules! user {
             )*
         }
 
-        /// A cardholder as it is shown; where `fields` was sent, only those.
+        /// A cardholder as it is shown.
         #[derive(Serialize, ToSchema)]
         pub struct UserView {
             /// The issuer's name for the user.
-            #[schema(required = false)]
             pub token: String,
             $(
                 $(#[$doc])*
@@ -136,13 +135,12 @@ macro_rules! user {
                 pub $name: Option<$type>,
             )*
             /// ACTIVE, or SUSPENDED where `active` is false.
-            #[schema(required = false)]
             pub status: &'static str,
             /// When it was made, RFC 3339 in UTC.
-            #[schema(format = DateTime, required = false)]
+            #[schema(format = DateTime)]
             pub created_time: String,
             /// When it was changed last, RFC 3339 in UTC.
-            #[schema(format = DateTime, required = false)]
+            #[schema(format = DateTime)]
             pub last_modified_time: String,
             /// Its version, which is in no body.
             #[serde(skip)]
@@ -163,8 +161,10 @@ macro_rules! user {
 
         impl StoredUser {
             fn view(self, token: &str, version: u64) -> UserView {
-                let status = if self.fields.is_active() { "ACTIVE" } else { "SUSPENDED" };
-                let StoredUser { fields, created_time, last_modified_time, .. } = self;
+                let is_active = self.fields.is_active();
+                let status = if is_active { "ACTIVE" } else { "SUSPENDED" };
+                let StoredUser { mut fields, created_time, last_modified_time, .. } = self;
+                fields.active = Some(is_active);
                 UserView {
                     token: token.to_owned(),
                     $($name: fields.$name,)*

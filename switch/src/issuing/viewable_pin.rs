@@ -83,6 +83,20 @@ pub(super) async fn after<W: Seams>(
     written.transpose()
 }
 
+/// The PIN to see of a card, as it is kept; `None` where none is, or it is not the card's PIN any
+/// more.
+pub(super) async fn kept<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+) -> Result<Option<KeptPin>, Refused> {
+    let place = place(&card.entry.identity.key);
+    let document = switch.store.document(DocumentKind::ViewablePin, &place).await?;
+    let Some(document) = document else { return Ok(None) };
+    let stored = Stored::read(switch, &document)?;
+    let is_current = stored.version == card.state.pin.version && card.state.pin.reference.is_some();
+    Ok(is_current.then(|| stored.kept()))
+}
+
 /// The PIN to see of a new card.
 pub(super) fn of_new<W: Seams>(
     switch: &Switch<W>,
@@ -237,15 +251,11 @@ async fn open<W: Seams>(
         Some(CardStatus::Terminated) | None => return Err(Refused::CardTerminated),
         Some(CardStatus::Unactivated | CardStatus::Limited) => return Err(Refused::PinNotShown),
     }
-    let document = switch.store.document(DocumentKind::ViewablePin, &place(&identity.key)).await?;
-    let document = document.filter(|_| card.product.pin_viewable).ok_or(Refused::NoViewablePin)?;
-    let stored = Stored::read(switch, &document)?;
     // A PIN that has come another way since then is not this one, and one that has ended is none.
-    if stored.version != card.state.pin.version || card.state.pin.reference.is_none() {
-        return Err(Refused::NoViewablePin);
-    }
+    let kept = kept(switch, &card).await?.filter(|_| card.product.pin_viewable);
+    let kept = kept.ok_or(Refused::NoViewablePin)?;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
-    let (pan, kept) = (pan.map_err(Refused::SealedPan)?, stored.kept());
+    let pan = pan.map_err(Refused::SealedPan)?;
     let call = switch.hsm.reveal_clear(RevealPin { kept: &kept, pan: &pan });
     let shown = within(switch.limits.hsm_milliseconds_max, call).await;
     let unavailable = Refused::Pin(AcceptPinError::Unavailable);

@@ -69,7 +69,7 @@ use compact_str::CompactString;
 use super::document::{Document, DocumentChange, DocumentKind};
 use super::documents::Documents;
 use super::duplicates::{
-    Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Sought,
+    Asked, ByNetwork, Claim, DuplicateKey, Duplicates, Kept, Look, Named, Original, Sought,
 };
 use super::page::{PAGE_ITEMS_MAX, Page, TransactionFilter};
 use super::readers::{ReaderError, ReaderName, Readers};
@@ -382,6 +382,14 @@ impl Store for EmbeddedStore {
         self.read(move |shared| Ok(shared.transaction(id.0).ok().flatten())).await.map(|found| {
             found.map(|transaction: Transaction<'static>| transaction.record.into_owned())
         })
+    }
+
+    async fn reversed(&self, id: RecordId) -> Result<Option<Original>, StoreError> {
+        let parts = self.read(move |shared| Ok(shared.entry(id.0).unwrap_or_default())).await?;
+        Ok(parts.into_iter().find_map(|part| match part {
+            Part::Reversal(reversed) => Some(reversed.original),
+            _ => None,
+        }))
     }
 
     async fn card_events(

@@ -7,6 +7,7 @@ use crate::hsm::emv::{
     ArpcKey, ArpcMethod, CardKeyMethod, CryptogramProfile, IssuerAnswer, MacPadding,
     ScriptKeyMethod, ScriptPinMethod, SessionKeyMethod,
 };
+use crate::hsm::pin_method::{DecimalisationTable, ValidationData};
 use crate::hsm::software::emv::derive;
 use crate::hsm::software::key_block::ProtectionKey;
 use crate::hsm::software::keys::{Addition, Retire};
@@ -111,6 +112,60 @@ async fn a_kept_pin_opens_for_its_pan_and_under_its_key_only() {
     assert!(hsm.reveal_clear(RevealPin { kept: &kept, pan: &other }).await.is_err());
     let foreign = KeptPin { key: Kcv([9; 3]), ..kept.clone() };
     assert!(hsm.reveal_clear(RevealPin { kept: &foreign, pan: &pan() }).await.is_err());
+}
+
+#[tokio::test]
+async fn a_pin_moves_to_another_pan_whatever_the_methods_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keys = keys(&directory);
+    keys.add("pvk", key(KeyUsage::VisaPvv, OTHER_ZPK), Addition::New).unwrap();
+    let ibm = "0123456789ABCDEFFEDCBA98765432AB";
+    keys.add("ibm", key(KeyUsage::Ibm3624, ibm), Addition::New).unwrap();
+    let hsm = SoftwareHsm::new(&keys, Vec::new(), &Needs::default()).unwrap();
+    let ibm3624 = Ibm3624 {
+        pvk: name("ibm"),
+        decimalisation_table: DecimalisationTable::parse("0123456789012345").unwrap(),
+        validation_data: ValidationData::Rightmost16,
+    };
+    let methods = [
+        PinMethod::TranslatedBlock,
+        PinMethod::VisaPvv(VisaPvv { pvk: name("pvk"), pvki: 1 }),
+        PinMethod::Ibm3624(ibm3624),
+    ];
+    let (pin, other) = (ClearPin::parse(b"82451").unwrap(), ClearPin::parse(b"1122").unwrap());
+    let new_pan = Pan::parse(b"4761340000000019").unwrap();
+    let take = |pin, method: &PinMethod| {
+        let call = AcceptPin { pin: NewPin::Clear(pin), pan: &pan(), method };
+        hsm.accept(&call).unwrap()
+    };
+    for (from, to) in methods.iter().flat_map(|from| methods.iter().map(move |to| (from, to))) {
+        let accepted = take(&pin, from);
+        let (kept, reference) = (accepted.kept.unwrap(), accepted.reference);
+        let methods = &PinMethods { current: from.clone(), earlier: Vec::new() };
+        let call = MovePin {
+            kept: &kept,
+            pan: &pan(),
+            reference: &reference,
+            methods,
+            new_pan: &new_pan,
+            new_method: to,
+        };
+        let moved = hsm.move_pin(call).await.unwrap();
+        let methods = &PinMethods { current: to.clone(), earlier: Vec::new() };
+        let (reference, pan) = (&moved.reference, &new_pan);
+        let check =
+            |pin| hsm.verify(VerifyPin { pin: EnteredPin::Clear(pin), pan, reference, methods });
+        assert_eq!(check(&pin), PinOutcome::Right, "{from:?} {to:?}");
+        assert_eq!(check(&other), PinOutcome::Wrong, "{from:?} {to:?}");
+        let shown = hsm.reveal_clear(RevealPin { kept: &moved.kept.unwrap(), pan }).await.unwrap();
+        assert_eq!(shown.digits(), b"82451");
+        // What was kept of an earlier PIN, or of another card, is not made the PIN of this one.
+        let old = take(&other, from).kept.unwrap();
+        let old = hsm.move_pin(MovePin { kept: &old, ..call }).await;
+        assert_eq!(old, Err(MovePinError::Refused), "{from:?} {to:?}");
+        let foreign = hsm.move_pin(MovePin { pan: &new_pan, ..call }).await;
+        assert!(foreign.is_err(), "{from:?} {to:?}");
+    }
 }
 
 /// Under another key a comparison says nothing: that must not count as a wrong PIN.

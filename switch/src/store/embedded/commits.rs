@@ -20,7 +20,8 @@ use crate::store::record::{
     TransactionRecord,
 };
 use crate::store::{
-    Addition, Changed, Commit, CommitError, Limit, NotDone, Removal, Reversal, StoreError,
+    Addition, Changed, Commit, CommitError, Limit, NotDone, OtherCard, Removal, Reversal,
+    StoreError,
 };
 
 /// Where a commit stands in the journal.
@@ -51,12 +52,14 @@ impl Shared {
             let key = card.entry.identity.key;
             entry.put(&CardChanged { key, state: Cow::Borrowed(state) });
         }
+        put_other(&mut entry, commit.other.as_deref());
         let ends = match commit.events.is_empty() && commit.documents.is_empty() {
             true => Vec::new(),
             false => self.put_told_and_kept(&mut entry, &commit.events, &commit.documents)?,
         };
         let mut tail = self.journal.lock();
-        if commit.card.is_some_and(|card| !card.is_current()) {
+        let other = commit.other.as_deref().map(|other| &other.card);
+        if commit.card.into_iter().chain(other).any(|card| !card.is_current()) {
             return Err(Changed::Card.into());
         }
         self.check_documents(&commit.documents)?;
@@ -75,10 +78,7 @@ impl Shared {
         }
         let told =
             commit.card.filter(|_| commit.transaction.is_none() && !commit.events.is_empty());
-        if let Some(card) = told {
-            let (card, previous) = (card.entry.identity.key, card.entry.last_record());
-            entry.put(&CardHistory { card, previous });
-        }
+        told.into_iter().chain(other).for_each(|card| put_history(&mut entry, card));
         let waits = self.must_wait(&commit);
         let keeps_answer = commit.transaction.is_some_and(|record| record.is_kept);
         let record = Append { payload: entry.bytes(), is_awaited: waits, keeps_answer };
@@ -91,6 +91,7 @@ impl Shared {
         if let Some(card) = told.or(commit.card.filter(|_| commit.transaction.is_some())) {
             card.entry.set_last_record(position.to_u64());
         }
+        change_other(commit.other, (sequence, position));
         if !ends.is_empty() {
             self.change_documents(commit.documents, &ends, sequence);
         }
@@ -117,6 +118,7 @@ impl Shared {
         let decided_on = commit.card.map_or_else(last_removal, of_card);
         self.sync == SyncMode::All
             || commit.change.is_some()
+            || commit.other.is_some()
             || commit.reverses.is_some()
             || !commit.documents.is_empty()
             || !commit.events.is_empty()
@@ -216,12 +218,13 @@ impl Shared {
         &self,
         addition: Addition,
     ) -> Result<Result<Sequence, NotDone>, StoreError> {
-        let Addition { mut card, events, documents } = addition;
+        let Addition { mut card, other, events, documents } = addition;
         let mut entry = Entry::of(&StoredCard {
             identity: Cow::Borrowed(&card.identity),
             product: Cow::Borrowed(card.product.name()),
             state: Cow::Borrowed(&card.state),
         });
+        put_other(&mut entry, other.as_deref());
         let ends = match self.put_told_and_kept(&mut entry, &events, &documents) {
             Ok(ends) => ends,
             Err(limit) => return Ok(Err(limit.into())),
@@ -234,9 +237,13 @@ impl Shared {
         if let Err(taken) = self.cards.is_free(&card.identity) {
             return Ok(Err(taken.into()));
         }
+        if other.as_ref().is_some_and(|other| !other.card.is_current()) {
+            return Ok(Err(Changed::Card.into()));
+        }
         if let Err(refused) = self.check_documents(&documents) {
             return not_done(refused).map(Err);
         }
+        other.iter().for_each(|other| put_history(&mut entry, &other.card));
         let (sequence, position) = append(&mut tail, by_issuer(&entry)).map_err(store_error)?;
         card.state.version = sequence.get();
         let added = self.cards.add(card);
@@ -244,6 +251,7 @@ impl Shared {
         if let Some(entry) = added.iter().find(|_| is_told) {
             entry.set_last_record(position.to_u64());
         }
+        change_other(other, (sequence, position));
         self.change_documents(documents, &ends, sequence);
         self.ended(tail, position, &entry);
         Ok(added.map(|_| sequence).map_err(NotDone::from))
@@ -361,6 +369,28 @@ impl Shared {
         self.ended(tail, position, entry);
         Ok(())
     }
+}
+
+fn put_other(entry: &mut Entry, other: Option<&OtherCard>) {
+    if let Some(OtherCard { card, state }) = other {
+        let (key, state) = (card.entry.identity.key, Cow::Borrowed(state));
+        entry.put(&CardChanged { key, state });
+    }
+}
+
+fn put_history(entry: &mut Entry, card: &Card) {
+    let (card, previous) = (card.entry.identity.key, card.entry.last_record());
+    entry.put(&CardHistory { card, previous });
+}
+
+/// Moves the other card of a record, under the lock since the check.
+fn change_other(other: Option<Box<OtherCard>>, (sequence, position): (Sequence, Position)) {
+    let Some(other) = other else { return };
+    let OtherCard { card, mut state } = *other;
+    state.version = sequence.get();
+    let is_swapped = card.entry.swap(&card.state, state);
+    debug_assert!(is_swapped, "the lock is held since the check: nobody was faster");
+    card.entry.set_last_record(position.to_u64());
 }
 
 fn append(tail: &mut Tail<'_>, record: Append<'_>) -> Result<(Sequence, Position), CommitError> {

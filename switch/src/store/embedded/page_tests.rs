@@ -12,6 +12,7 @@ use super::store_tests::{
     SetClock, add, count, decline, event, new_card, open, options, take_snapshot, transaction,
 };
 use crate::authorization::Reason;
+use crate::cache::Card;
 use crate::cards::CardKey;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::hsm::software::PanVault;
@@ -20,7 +21,7 @@ use crate::store::page::{Order, TransactionFilter};
 use crate::store::readers::{READERS_MAX, ReaderError, ReaderName};
 use crate::store::record::{EventId, RecordId, Told};
 use crate::store::{
-    Addition, Changed, Commit, CommitError, Events, Limit, NotDone, Removal, Store,
+    Addition, Changed, Commit, CommitError, Events, Limit, NotDone, OtherCard, Removal, Store,
 };
 
 fn vault() -> PanVault {
@@ -145,6 +146,60 @@ async fn the_transactions_of_a_removed_card_are_found() {
     assert_eq!(amounts(&store, &of_card, 10).await, (0..60).rev().collect::<Vec<_>>());
     let of_other = TransactionFilter::of_card(CardKey([2; 16]));
     assert!(amounts(&store, &of_other, 10).await.is_empty());
+}
+
+/// A card that is added in place of another, and the other, change in one record or not at all; and
+/// each has its own history.
+#[tokio::test]
+async fn another_card_changes_in_the_same_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path(), true);
+    add(&store, new_card(1)).await.unwrap();
+    count(&store, 1).await;
+    let load = async |store: &EmbeddedStore, number| {
+        store.load(&CardKey([number; 16])).await.unwrap().unwrap()
+    };
+    let stale = load(&store, 1).await;
+    count(&store, 1).await;
+    let other = |card: &Card, tries| {
+        let state = card.state.with_tries(tries);
+        let events = Events::from_iter([event(card, &state)]);
+        (Some(Box::new(OtherCard { card: card.clone(), state })), events)
+    };
+    let addition = |card: &Card| {
+        let (other, events) = other(card, 7);
+        Addition { other, events, ..Addition::from(new_card(2)) }
+    };
+    let changed = Err(Changed::Card.into());
+    assert_eq!(store.add_cards(vec![addition(&stale)]).await, Ok(vec![changed]));
+    assert!(store.load(&CardKey([2; 16])).await.unwrap().is_none());
+    let first = load(&store, 1).await;
+    assert_eq!(store.add_cards(vec![addition(&first)]).await, Ok(vec![Ok(())]));
+
+    count(&store, 2).await;
+    let second = load(&store, 2).await;
+    let commit = |card: &Card| {
+        let (other, events) = other(card, 8);
+        let state = second.state.with_tries(9);
+        let events = [event(&second, &state)].into_iter().chain(events).collect();
+        Commit { other, events, ..Commit::by_issuer(&second, state) }
+    };
+    let refused = store.commit(commit(&first), &mut None).await;
+    assert_eq!(refused, Err(Changed::Card.into()));
+    let first = load(&store, 1).await;
+    store.commit(commit(&first), &mut None).await.unwrap();
+    for _ in 0..2 {
+        let tries = [(1, vec![8, 7, 2, 1]), (2, vec![9, 1])];
+        for (number, wanted) in tries {
+            let card = load(&store, number).await;
+            assert_eq!(i64::from(card.state.pin.tries), wanted[0], "{number}");
+            let events = store.card_events(&card, None, 10).await.unwrap().items;
+            let times: Vec<_> = events.iter().map(|(_, event)| event.time.seconds()).collect();
+            assert_eq!(times, wanted, "{number}");
+        }
+        drop(store);
+        store = open(directory.path(), false);
+    }
 }
 
 /// Transactions and changes by the issuer are links of one history.
@@ -366,6 +421,7 @@ async fn all_of_a_commit_is_kept_or_nothing() {
         card: Some(&card),
         change: Some(after.clone()),
         transaction: Some(&record),
+        other: None,
         events: events(),
         documents,
         product: None,

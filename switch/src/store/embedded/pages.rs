@@ -10,7 +10,7 @@ use super::segment::SegmentInfo;
 use super::types::{Failed, Position, ReadError, Sequence};
 use super::{Shared, failed};
 use crate::cache::Card;
-use crate::cards::MaskedPan;
+use crate::cards::{CardKey, MaskedPan};
 use crate::clock::Timestamp;
 use crate::event::Actor;
 use crate::store::Found;
@@ -68,6 +68,7 @@ impl Shared {
     /// is of one.
     fn chain(
         &self,
+        card: CardKey,
         first: u64,
     ) -> impl Iterator<Item = Result<(RecordId, Option<TransactionRecord>), StoreError>> {
         let mut position = first;
@@ -80,7 +81,7 @@ impl Shared {
                 Ok(parts) => parts,
                 Err(error) => return Some(Err(error)),
             };
-            position = previous(&parts);
+            position = previous(card, &parts);
             let found = parts.into_iter().find_map(|part| match part {
                 Part::Transaction(found) => Some(found.record.into_owned()),
                 _ => None,
@@ -105,7 +106,7 @@ impl Shared {
         while position != 0 {
             let at = RecordId(position);
             let parts = self.entry(at.0)?;
-            position = previous(&parts);
+            position = previous(key, &parts);
             let events = parts.into_iter().filter_map(|part| match part {
                 Part::Event(event) => Some(event),
                 _ => None,
@@ -157,8 +158,8 @@ impl Shared {
             let is_young = |record: &TransactionRecord| now.since(record.time) < WINDOW;
             *id > after && record.as_ref().is_none_or(is_young)
         };
-        let records = self.chain(card.entry.last_record()).take(SEARCHED_RECORDS_MAX);
-        let records = records.take_while(is_new);
+        let records = self.chain(card.entry.identity.key, card.entry.last_record());
+        let records = records.take(SEARCHED_RECORDS_MAX).take_while(is_new);
         let records = records.filter_map(|found| found.map(|(_, record)| record).transpose());
         only(network, (sought, newest), records.take(SEARCHED_MAX))
     }
@@ -201,7 +202,7 @@ impl Shared {
         };
         let mut page = Page { items: Vec::new(), next: None };
         let (mut read, mut last) = (0, None);
-        for found in self.chain(first) {
+        for found in self.chain(card.entry.identity.key, first) {
             if page.items.len() >= max || read >= self.page_scan_bytes_max {
                 page.next = last;
                 break;
@@ -446,11 +447,11 @@ impl Shared {
     }
 }
 
-/// Where the record before stands in the history of a card.
-fn previous(parts: &[Part]) -> u64 {
+/// Where the record before stands in the history of this card. One record may be of two cards.
+fn previous(card: CardKey, parts: &[Part]) -> u64 {
     let link = parts.iter().find_map(|part| match part {
         Part::Transaction(transaction) => transaction.previous,
-        Part::CardHistory(link) => Some(link.previous),
+        Part::CardHistory(link) if link.card == card => Some(link.previous),
         _ => None,
     });
     link.unwrap_or_default()
