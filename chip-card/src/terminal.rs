@@ -4,7 +4,7 @@
 
 use iso_specs::tlv::{self, Reader};
 
-use crate::chip_card::{ChipCard, Cryptogram, DONE, INTERCHANGE_PROFILE, TerminalData, Verified};
+use crate::card::{ChipCard, Cryptogram, DONE, INTERCHANGE_PROFILE, TerminalData, Verified};
 
 /// What is paid. Digits are packed where a chip wants them so.
 #[derive(Clone, Copy, Debug)]
