@@ -31,7 +31,8 @@ use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
     EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, NewPin,
-    PinBlockFormat, PinMethod, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
+    PinBlockFormat, PinMethod, PinMethods, PinReference, ReferenceValue, RevealPin, TestKeys,
+    VerifyPin,
 };
 use crate::cards::Pan;
 use crate::key::Kcv;
@@ -100,6 +101,8 @@ struct Loaded {
     kcv: Kcv,
     cipher: Cipher,
     is_public: bool,
+    /// Which issuer master keys for tests it is one of.
+    test_keys: Option<TestKeys>,
 }
 
 enum Cipher {
@@ -119,7 +122,7 @@ impl Loaded {
                 return Err(KeyFault::Algorithm { found, wanted: Algorithm::Tdes });
             }
         };
-        Ok(Loaded { attributes, kcv: key.kcv(), cipher, is_public: false })
+        Ok(Loaded { attributes, kcv: key.kcv(), cipher, is_public: false, test_keys: None })
     }
 
     /// The cipher for a call of this usage that does this; checked at every call.
@@ -165,6 +168,7 @@ impl Ring {
                 let loaded = Loaded::of(key, usage, operation);
                 let mut loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
                 loaded.is_public = public_keys::is_public(key);
+                loaded.test_keys = public_keys::test_keys(key);
                 of_usage.entry(name.to_owned()).or_default().push(loaded);
             }
         }
@@ -540,6 +544,10 @@ impl Hsm for SoftwareHsm {
     ) -> Result<Authenticated, HsmUnavailable> {
         let answer = self.ring.load().issuer_authenticate(&call);
         answer.ok_or_else(|| HsmUnavailable("a key of a chip is missing".to_owned()))
+    }
+
+    async fn test_keys(&self, keys: &ChipKeys) -> Option<TestKeys> {
+        self.ring.load().test_keys(keys)
     }
 
     async fn check_keys(
