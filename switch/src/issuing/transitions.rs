@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
+use super::simulate::virtual_chip;
 use super::tokens::{PayloadDigest, Token};
 use super::{CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
@@ -178,6 +179,7 @@ async fn moved<W: Seams>(
             documents.push(written.map_err(Refused::Sealing)?);
         }
         documents.extend(viewable_pin::after(switch, &card, &state, None).await?);
+        documents.extend(virtual_chip::after(switch, &card, &state).await?);
         let asked_for = |event: Event| Event { asked: Some(asked_as(asked, named)), ..event };
         let place = change::place(&card.state, token);
         let is_own = |(kind, at): (EventKind, usize)| at == place && kind.is_of_state();

@@ -9,7 +9,7 @@ use super::change::{self, event, load};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
 use crate::cache::Card;
-use crate::cards::{CardKey, CardState, CardStatus};
+use crate::cards::{CardKey, CardState, CardStatus, Pan};
 use crate::clock::within;
 use crate::event::{Actor, CardholderVerification, EventKind};
 use crate::hex::{from_hex, hex};
@@ -44,8 +44,11 @@ impl Stored {
         serde_json::from_slice(&json).map_err(|_| Refused::DocumentUnreadable("viewable PIN"))
     }
 
-    fn kept(&self) -> KeptPin {
-        KeptPin { block: self.block, key: Kcv(self.key) }
+    /// The block, if it is of the PIN that the card has. One that has come another way since then
+    /// is not this one, and one that has ended is none.
+    fn of_now(&self, card: &CardState) -> Option<KeptPin> {
+        let is_current = self.version == card.pin.version && card.pin.reference.is_some();
+        is_current.then(|| KeptPin { block: self.block, key: Kcv(self.key) })
     }
 }
 
@@ -240,15 +243,31 @@ async fn open<W: Seams>(
     let document = switch.store.document(DocumentKind::ViewablePin, &place(&identity.key)).await?;
     let document = document.filter(|_| card.product.pin_viewable).ok_or(Refused::NoViewablePin)?;
     let stored = Stored::read(switch, &document)?;
-    // A PIN that has come another way since then is not this one, and one that has ended is none.
-    if stored.version != card.state.pin.version || card.state.pin.reference.is_none() {
-        return Err(Refused::NoViewablePin);
-    }
+    let kept = stored.of_now(&card.state).ok_or(Refused::NoViewablePin)?;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
-    let (pan, kept) = (pan.map_err(Refused::SealedPan)?, stored.kept());
-    let call = switch.hsm.reveal_clear(RevealPin { kept: &kept, pan: &pan });
+    let pin = clear(switch, &kept, &pan.map_err(Refused::SealedPan)?).await?;
+    Ok((card, pin))
+}
+
+/// The block of a card's PIN, where one is kept to be seen.
+pub(super) async fn kept<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+) -> Result<Option<KeptPin>, Refused> {
+    let place = place(&card.entry.identity.key);
+    let document = switch.store.document(DocumentKind::ViewablePin, &place).await?;
+    let Some(document) = document else { return Ok(None) };
+    Ok(Stored::read(switch, &document)?.of_now(&card.state))
+}
+
+/// Opens a block.
+pub(super) async fn clear<W: Seams>(
+    switch: &Switch<W>,
+    kept: &KeptPin,
+    pan: &Pan,
+) -> Result<Box<ClearPin>, Refused> {
+    let call = switch.hsm.reveal_clear(RevealPin { kept, pan });
     let shown = within(switch.limits.hsm_milliseconds_max, call).await;
     let unavailable = Refused::Pin(AcceptPinError::Unavailable);
-    let pin = shown.and_then(Result::ok).ok_or(unavailable)?;
-    Ok((card, pin))
+    shown.and_then(Result::ok).ok_or(unavailable)
 }
