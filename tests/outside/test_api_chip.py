@@ -334,7 +334,7 @@ def test_wrong_pins_side_by_side_are_all_counted(switch):
 
 
 def test_the_chip_of_a_card_that_was_issued(api):
-    """R122, R124: fulfilment embosses the chip with the PIN that the card has."""
+    """Fulfilment embosses the chip with the PIN that the card has."""
     of = product(api, "own-chip", pin_viewable=True, parameters={"EMVOP": "Y"})
     holder = api.done("POST", "/users", {"first_name": "Ada"})["token"]
     form = {"card_product_token": of, "user_token": holder}
@@ -390,8 +390,8 @@ def test_no_block_of_the_pin_is_kept(api):
 
 
 def test_a_chip_with_zeros(api):
-    """R168: where only EMVOP=Y asks for an offline PIN, the embosser writes 0000, which is never
-    right: everybody knows it."""
+    """Where only EMVOP=Y asks for an offline PIN, the embosser writes 0000, which is never right:
+    everybody knows it."""
     of = product(api, "own-chip", parameters={"EMVOP": "Y"})
     card = issue(api, of)
     assert outcome(pay(api, card, "0000")) == ("1809", "right", 3)
