@@ -290,3 +290,43 @@ fn packed<const N: usize>(mut number: u64) -> [u8; N] {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::card::{Application, IssuerKeys, Personalization};
+
+    #[test]
+    fn after_a_wrong_offline_pin_the_next_method_is_the_online_one() {
+        let mut card = ChipCard::new(&Personalization {
+            application: Application::Visa0A,
+            pan: "4761340000000027",
+            sequence: 1,
+            keys: IssuerKeys::DEMO_VISA,
+            pin: "5938",
+            tries_max: 2,
+            atc: 0,
+        });
+        let purchase = Purchase {
+            amount: 100,
+            currency: 978,
+            date: [0x26, 0x12, 0x01],
+            transaction_type: 0,
+            unpredictable: [1; 4],
+        };
+        let rows: [(&[&str], _, _, _); 3] = [
+            (&["5938"], Verified::Right, [0x41, 0x03, 0x02], 0x00),
+            (&["1111"], Verified::Wrong(1), [0x42, 0x03, 0x00], ONLINE_PIN),
+            (&["1111"], Verified::Wrong(0), [0x42, 0x03, 0x00], ONLINE_PIN | TRY_LIMIT_EXCEEDED),
+        ];
+        for (pins, verified, cvm_results, bits) in rows {
+            let methods = (PinEntry::Offline(pins), Otherwise::OnlinePin);
+            let payment = Payment::begin(&mut card, &purchase, methods);
+            assert_eq!(
+                (payment.offline_pin(), payment.cvm_results()),
+                (Some(verified), cvm_results)
+            );
+            assert_eq!(payment.data.verification_results, [0x80, 0, bits, 0x80, 0]);
+        }
+    }
+}

@@ -488,3 +488,36 @@ impl Drop for InTerminal {
         all.remove(&self.place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorization::issuance::Parameters;
+
+    /// As this release writes it: what a later one must read.
+    const STORED: &str = r#"{"keys":"m_chip","pin":{"block":[1,2,3,4,5,6,7,8],"key":[9,10,11]},
+        "tries_left":2,"atc":7,"before":{"is_incomplete":true,"authentication_failed":false,
+        "scripts":1,"script_failed":false},"end":{"transaction":"00000001-0000a000","data":"9F26"}}"#;
+
+    #[test]
+    fn a_chip_is_read_as_it_was_written() {
+        let stored: Stored = serde_json::from_str(STORED).unwrap();
+        let written: serde_json::Value = serde_json::to_value(&stored).unwrap();
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(STORED).unwrap());
+        assert_eq!(stored.keys.application().0, Application::MChip14);
+    }
+
+    #[test]
+    fn zeros_are_embossed_where_only_the_parameter_asks_for_a_pin() {
+        let mut product = Product::unknown("none");
+        assert_eq!(without_block(&product), Embossed::NoPin);
+        product.issuance.parameters = Some(Parameters::default());
+        assert_eq!(without_block(&product), Embossed::Zeros);
+        product.issuance.enable_offline_pin = true;
+        assert_eq!(without_block(&product), Embossed::NoPin);
+        let parameters = Parameters { embosses_pin_block: true, ..Parameters::default() };
+        product.issuance.enable_offline_pin = false;
+        product.issuance.parameters = Some(parameters);
+        assert_eq!(without_block(&product), Embossed::NoPin);
+    }
+}
