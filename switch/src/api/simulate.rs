@@ -200,7 +200,7 @@ pub(super) async fn balance_inquiry<W: Seams>(
     post,
     path = "/simulations/cardtransactions/{type}",
     tag = "simulate",
-    params(("type" = CardTransactionType, Path, description = "What is simulated.")),
+    params(("type" = inline(CardTransactionType), Path, description = "What is simulated.")),
     request_body = CardTransactionForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
