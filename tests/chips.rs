@@ -1,6 +1,6 @@
 //! Cardholders, chips and a switch, at random: seeded sequences of PIN changes, right and wrong
 //! tries, lost and damaged answers, reversals, repeats, replays and crashes. The chip is the
-//! virtual card of `loadtest`, the switch is whole, with its real store and software HSM.
+//! virtual card of `chip-card`, the switch is whole, with its real store and software HSM.
 //!
 //! What the switch says and keeps is compared with a model of the rules that is written a second
 //! time, and with what the chip holds in truth. `PINSWITCH_CHIP_WORLDS=1000` plays that many

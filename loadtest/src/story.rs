@@ -3,11 +3,11 @@
 
 use std::io::Write;
 
+use chip_card::card::{Application, ChipCard, IssuerKeys, Personalization};
+use chip_card::terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
 use fastrand::Rng;
 use iso_specs::tlv::{Object, Reader};
 use iso_specs::{Decoded, Spec, decode};
-use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
-use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
 
 use crate::cards::DemoCard;
 use crate::clock::{Clock, packed_date};

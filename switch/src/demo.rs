@@ -14,8 +14,9 @@ use crate::hsm::software::public_keys::{
     M_CHIP_ISSUER_MASTER_KEYS, PVK, VISA_ISSUER_MASTER_KEYS, ZPK,
 };
 use crate::issuing::secret::PinText;
-use crate::issuing::{Refused, cards};
+use crate::issuing::{Refused, cards, simulate};
 use crate::listener::Listening;
+use crate::pin::ClearPin;
 use crate::switch::{Seams, Switch};
 
 /// The products of the demo whose cards have a chip, with its keys IMK-AC, IMK-SMI and IMK-SMC.
@@ -112,9 +113,17 @@ pub async fn add_cards<W: Seams>(switch: &Switch<W>) -> Result<(), String> {
 }
 
 async fn add_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), Refused> {
-    if cards::exists(switch, card.token).await? {
-        return Ok(());
+    if !cards::exists(switch, card.token).await? {
+        create_card(switch, card).await?;
     }
+    // The chip holds the PIN of the table, whichever the card has by now.
+    match ClearPin::parse_in_place(card.pin.as_bytes()) {
+        Some(pin) => simulate::emboss(switch, card.token, &pin).await,
+        None => Ok(()),
+    }
+}
+
+async fn create_card<W: Seams>(switch: &Switch<W>, card: &DemoCard) -> Result<(), Refused> {
     let form = CardForm {
         token: card.token.to_owned(),
         pan: Zeroizing::new(card.pan.to_owned()),

@@ -69,6 +69,10 @@ pub trait Hsm: Send + Sync + 'static {
         call: IssuerAuthenticate<'_>,
     ) -> impl Future<Output = Result<Authenticated, HsmUnavailable>> + Send;
 
+    /// The test keys that everybody knows, where the issuer master keys of a product are these in
+    /// every version; `None` for any other: who can ask for cryptograms can forge cards.
+    fn test_keys(&self, keys: &ChipKeys) -> impl Future<Output = Option<TestKeys>> + Send;
+
     /// Whether the keys that a product names are there, each for its purpose.
     ///
     /// # Errors
@@ -184,6 +188,15 @@ pub struct ChipKeys {
     pub integrity: KeyName,
     /// IMK-SMC: confidentiality of scripts (usage E1).
     pub confidentiality: KeyName,
+}
+
+/// Issuer master keys for tests, which everybody knows: those of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestKeys {
+    /// Of its chips with a Visa application.
+    Visa,
+    /// Of its chips with an M/Chip application.
+    MChip,
 }
 
 /// Longest data that a cryptogram covers, in bytes.

@@ -1,10 +1,10 @@
 //! What the terminal of a cardholder sends, and how answers are read: the only place that knows
 //! bytes.
 
+use chip_card::terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
 use fastrand::Rng;
 use iso_specs::Spec;
 use iso_specs::tlv::{self, Reader};
-use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry, Purchase};
 use tests::terminal::{Fields, ZPK, pin_block};
 
 use super::model::{Conclusion, Entry, Facts, Offline, Said};

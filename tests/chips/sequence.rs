@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use chip_card::card::{Application, ChipCard};
+use chip_card::terminal::{Ending, Otherwise, Payment, PinEntry};
 use fastrand::Rng;
-use loadtest::chip_card::{Application, ChipCard};
-use loadtest::chip_terminal::{Ending, Otherwise, Payment, PinEntry};
 use switch::cards::chip_state::AtcWindow;
 use switch::cards::{CardState, CardStatus};
 use switch::control::Command;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chip_card::card::{Application, ChipCard, IssuerKeys, Personalization};
 use fastrand::Rng;
 use futures_util::future::{join, join_all};
 use iso_specs::Spec;
-use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
 use switch::clock::Timestamp;
 use switch::control::{CardForm, Command, NewState, Reply};
 use switch::event::Actor;

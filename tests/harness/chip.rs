@@ -1,8 +1,8 @@
-//! A contact chip with Visa's CVN 0A under the demo's keys: the virtual card of `loadtest`.
+//! A contact chip with Visa's CVN 0A under the demo's keys: the virtual card of `chip-card`.
 
+use chip_card::card::{Application, ChipCard, IssuerKeys, Personalization};
+use chip_card::terminal::{Otherwise, Payment, PinEntry, Purchase};
 use iso_specs::tlv;
-use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
-use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
 
 use crate::terminal::Fields;
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::switch_under_test::execute;
 use bytes::Bytes;
+use chip_card::card::{Application, ChipCard, IssuerKeys, Personalization};
+use chip_card::terminal::{Otherwise, Payment, PinEntry, Purchase};
 use futures_util::future::FutureExt;
 use iso_specs::{ElementSet, Spec, decode};
-use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
-use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
 use switch::authorization::response::{self, Response};
 use switch::authorization::{Answer, ChipData, CryptogramCheck, Reason};
 use switch::cache::NewCard;

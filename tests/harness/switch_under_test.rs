@@ -17,7 +17,7 @@ use switch::hsm::software::SoftwareHsm;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin, Hsm,
     HsmUnavailable, IssuerAuthenticate, MissingKey, MovePin, MovePinError, PinMethods, RevealPin,
-    VerifyPin,
+    TestKeys, VerifyPin,
 };
 use switch::issuing::card_details::CardDetails;
 use switch::issuing::secret::PinText;
@@ -179,6 +179,10 @@ impl Hsm for TestHsm {
             return Err(HsmUnavailable("it is down".to_owned()));
         }
         self.inner.issuer_authenticate(call).await
+    }
+
+    async fn test_keys(&self, keys: &ChipKeys) -> Option<TestKeys> {
+        self.inner.test_keys(keys).await
     }
 
     async fn check_keys(

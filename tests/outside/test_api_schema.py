@@ -63,7 +63,8 @@ BODIES = {
 }
 # Those of which few that are made up keep to all rules, or of which each token is good for one.
 NEED_LUCK = {"POST /cardproducts", "PUT /users/{token}", "PUT /cards/{token}", "PUT /pins",
-             "POST /pins/reveal"}
+             "POST /pins/reveal", "PATCH /cards/{token}",
+             "POST /simulations/cardtransactions/{type}"}
 CONTROLS = {"^/pins$": "set-tokens", "^/pins/reveal$": "reveal-tokens"}
 
 
@@ -71,13 +72,13 @@ CONTROLS = {"^/pins$": "set-tokens", "^/pins/reveal$": "reveal-tokens"}
 def world(make_switch):
     """A switch with cards that are used, and everything whose name a call can need."""
     switch = make_switch(
-        limits=UNLIMITED, debit_chip="pin_viewable = true", visa_chip=chip("visa"),
+        limits=UNLIMITED, debit_chip="pin_viewable = true",
+        visa_chip="pin_viewable = true\n" + chip("visa"),
     ).start()
     api = Api(switch)
     known = {
         "cards": [], "users": ["user-1", "user-2"], "pans": [], "transactions": [],
-        "simulated": [],
-        "transitions": [], "set-tokens": [], "reveal-tokens": [],
+        "transitions": [], "set-tokens": [], "reveal-tokens": [], "simulated": [],
         "products": ["own-debit", "demo-debit", "demo-chip"], "bins": ["476134", "476135"],
         "currencies": ["978"],
     }
@@ -104,8 +105,10 @@ def world(make_switch):
             link.ask(authorization(card, PIN))
             listed = api.done("GET", f"/transactions?card_token={token}&state=ALL")
             known["transactions"] += [one["token"] for one in listed["data"]]
-            asked = {"card_token": token, "amount": "12.50", "mid": "shop", "pin": PIN}
-            done = api.done("POST", "/simulate/authorization", asked)
+            if number % 8 == 0:
+                api.done("POST", "/simulations/fulfillment", {"card_token": token})
+            payment = {"card_token": token, "amount": 1_000_000, "mid": "SHOP"}
+            done = api.done("POST", "/simulate/authorization", payment)
             known["simulated"].append(done["transaction"]["token"])
             known["cards"].append(token)
             known["pans"].append(pan)
@@ -220,6 +223,27 @@ def originals(known):
         "POST /pins/reveal": {"control_token": known["reveal-tokens"][0],
                               "cardholder_verification_method": "OTP"},
         "POST /pins/verify": {"card_token": known["cards"][2], "pin": PIN},
+    } | simulated(known)
+
+
+def simulated(known):
+    """The same of the calls that simulate."""
+    card = {"card_token": known["cards"][0]}
+    payment = card | {"amount": "12.50", "mid": "SHOP", "pin": PIN}
+    follow_up = {"original_transaction_token": known["simulated"][0], "amount": 1}
+    chip_of = {"chip": {"virtual": True, "pin_entered": PIN}}
+    return {
+        "POST /simulate/authorization": payment | chip_of,
+        "POST /simulate/financial": payment | {"cash_back_amount": 1},
+        "POST /simulate/financial/withdrawal": payment | chip_of,
+        "POST /simulate/financial/balanceinquiry": card | {"mid": "SHOP"},
+        "POST /simulate/authorization/advice": follow_up,
+        "POST /simulate/financial/advice": follow_up,
+        "POST /simulate/clearing": follow_up | {"is_refund": True},
+        "POST /simulate/reversal": follow_up | {"is_advice": True},
+        "POST /simulations/cardtransactions/{type}": card | {"amount": 12.5, "card_options": {
+            "pin": PIN}},
+        "POST /simulations/fulfillment": card,
     }
 
 
@@ -259,6 +283,7 @@ def test_random_bytes_for_a_body_are_refused_as_described(world):
               if call.startswith(("POST ", "PUT ", "PATCH "))]
     known_bodies = originals(known)
     assert sorted(taking) == sorted(known_bodies)
+    kinds = ["authorization", "pindebit", "authorization.reversal"]
     tokens = {"users": known["users"], "cardproducts": known["products"], "cards": known["cards"]}
     source, api = random.Random(SEED), Api(switch)
     sent = {call: bodies(source, known_bodies[call]) for call in taking}
@@ -271,7 +296,7 @@ def test_random_bytes_for_a_body_are_refused_as_described(world):
         method, path = call.split()
         if "{token}" in path:
             path = path.replace("{token}", source.choice(tokens[path.split("/")[1]]))
-        path = path.replace("{type}", "authorization")
+        path = path.replace("{type}", source.choice(kinds))
         body = next(sent[call])
         kind = source.choice(["application/json"] * 9 + ["text/plain", "application/xml", ""])
         answer = api.call(method, path, body, Content_Type=kind, Connection="close")

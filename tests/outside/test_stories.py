@@ -270,3 +270,112 @@ def test_offline_pin_exhausted_and_the_online_pin_right(switch, api):
         assert (wrong.code, told(wrong)[2]) == ("55", None)
         right = link.ask(chip.request(online_pin=NEW_PIN, **online))
         assert (right.code, told(right)[2]) == ("00", chip.pin_change(NEW_PIN))
+
+
+# The same with the virtual chip, by HTTP alone. The product is one of Marqeta's, with
+# `enable_offline_pin` and no threshold of Galileo's.
+
+
+@pytest.fixture
+def chip_program(api):
+    """A card with a chip as Marqeta's document makes it: product, card, PIN, fulfilment, and its
+    holder has put it into use."""
+    api.done("POST", "/users", {"token": "ada", "first_name": "Ada"})
+    keys = {f"imk_{key}": f"demo-visa-imk-{key}" for key in ("ac", "smi", "smc")}
+    of = product(api, chip=keys, bins=["476134"], pin_viewable=True,
+                 config={"fulfillment": {"enable_offline_pin": True}})
+    card = issue(api, of)
+    set_pin(api, card, OLD_PIN)
+    api.done("POST", "/simulations/fulfillment", {"card_token": card.token})
+    move(api, card, "ACTIVE")
+    return card
+
+
+def inserted(api, card, entered, **more):
+    """What a payment comes to whose cardholder inserts the card and enters this PIN: the code, what
+    the chip said to the PIN, its tries left, and whether it has carried a script out."""
+    form = {"amount": 80, "card_token": card.token, "mid": "MERCHANT0000001",
+            "chip": {"virtual": True, "pin_entered": entered}} | more
+    answer = api.done("POST", "/simulate/authorization", form)
+    chip = answer["chip"]
+    done = chip.get("script", {"done": None})["done"]
+    code = answer["transaction"]["response"]["code"]
+    return code, chip["offline_pin"], chip["pin_tries_left"], done
+
+
+def test_pin_reset_and_resync_in_three_tries(api, chip_program):
+    """S3, PIN reset and resync: R105 to R108, R110, R112 to R114, R117, R120,
+    R121, R183. Each payment goes online, so that the issuer hears of each try."""
+    card = chip_program
+    assert inserted(api, card, OLD_PIN) == ("0000", "right", 3, None)
+    # Step 1: the cardholder resets the PIN. Only the online PIN is the new one.
+    set_pin(api, card, NEW_PIN)
+    view = api.done("GET", f"/cards/{card.token}")
+    assert view["chip_sync"].startswith("pending")
+    # Step 2: the first and the second try of the new PIN fail: the chip has the old one.
+    assert inserted(api, card, NEW_PIN) == ("1809", "wrong", 2, None)
+    assert inserted(api, card, NEW_PIN) == ("1809", "wrong", 1, None)
+    # Step 3: the third one fails too. The terminal takes a signature, the issuer approves without a
+    # PIN, and its script brings the new PIN and gives the tries back.
+    assert inserted(api, card, NEW_PIN) == ("0000", "wrong", 3, True)
+    # Step 4: the next payment asks for the PIN, which is the new one; the old one has gone.
+    assert inserted(api, card, NEW_PIN) == ("0000", "right", 3, None)
+    assert sync_of(api, card) == "in_sync"
+    assert inserted(api, card, OLD_PIN) == ("1809", "wrong", 2, None)
+    # Neither the online counter nor the card's state has moved.
+    assert shown(api, card) == ("ACTIVE", 0)
+
+
+def sync_of(api, card):
+    return api.done("GET", f"/cards/{card.token}")["chip_sync"]
+
+
+def three_tries(api, card, pin):
+    outcomes = [inserted(api, card, pin) for _ in range(3)]
+    assert outcomes == [("1809", "wrong", 2, None), ("1809", "wrong", 1, None),
+                        ("1872", "wrong", 0, None)]
+
+
+def test_offline_exhausted_without_a_reset_is_declined_every_time(api, chip_program):
+    """S3, PIN tries exhausted without a reset: R110, R115, R116, R183. The cardholder sees 3,
+    2, 1, and then every terminal declines, whatever is entered and whoever acts on the card."""
+    card = chip_program
+    three_tries(api, card, other_pin(OLD_PIN))
+    for entered in (OLD_PIN, other_pin(OLD_PIN)):
+        assert inserted(api, card, entered) == ("1872", "blocked", 0, None)
+        found = newest(api, card)
+        assert {name: found[name] for name in EXCEEDED} == EXCEEDED
+    # A transition, which sets the online counter back, does not reach the chip.
+    move(api, card, "SUSPENDED")
+    move(api, card, "ACTIVE")
+    assert inserted(api, card, OLD_PIN) == ("1872", "blocked", 0, None)
+    # The card is as it was, and so is its online PIN.
+    assert shown(api, card) == ("ACTIVE", 0)
+    form = {"amount": 80, "card_token": card.token, "mid": "MERCHANT0000001", "pin": OLD_PIN}
+    answer = api.done("POST", "/simulate/authorization", form)
+    assert answer["transaction"]["response"]["code"] == APPROVED
+
+
+def test_offline_exhausted_with_a_reset_is_approved_and_unblocked(api, chip_program):
+    """S3, PIN tries exhausted with a reset: R112 to R114, R116, R117, R126. The next insertion is
+    approved without a PIN, the script runs, and the new PIN works."""
+    card = chip_program
+    three_tries(api, card, other_pin(OLD_PIN))
+    set_pin(api, card, NEW_PIN)
+    assert inserted(api, card, NEW_PIN) == ("0000", "blocked", 3, True)
+    assert inserted(api, card, NEW_PIN) == ("0000", "right", 3, None)
+    assert sync_of(api, card) == "in_sync"
+
+
+def test_a_changed_pin_below_the_threshold(api):
+    """S4, PIN change with FTPAM and FTPDY: R136, R138, R140, R141. Below the threshold the first
+    payment with the new PIN is approved, though the chip has the old one, and brings the script;
+    the trail says why."""
+    card = CARD_2
+    set_pin(api, card, NEW_PIN)
+    assert inserted(api, card, NEW_PIN, amount=50) == ("1809", "wrong", 2, None)
+    assert inserted(api, card, NEW_PIN, amount=49.99) == ("0000", "wrong", 3, True)
+    path = f"/transactions?card_token={card.token}&state=ALL&count=1"
+    trail = api.done("GET", path)["data"][0]["trail"]
+    assert any("4999" in step and "5000" in step for step in trail), trail
+    assert inserted(api, card, NEW_PIN) == ("0000", "right", 3, None)

@@ -8,7 +8,8 @@ use fastrand::Rng;
 use switch::hsm::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
     EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, Kcv, KeptPin, MissingKey, MovePin,
-    MovePinError, NewPin, PinBlock, PinMethods, PinReference, ReferenceValue, RevealPin, VerifyPin,
+    MovePinError, NewPin, PinBlock, PinMethods, PinReference, ReferenceValue, RevealPin, TestKeys,
+    VerifyPin,
 };
 use switch::outcome::{CryptogramOutcome, PinOutcome};
 use tokio::time::sleep;
@@ -134,6 +135,10 @@ impl Hsm for SimulatedHsm {
         _: IssuerAuthenticate<'_>,
     ) -> Result<Authenticated, HsmUnavailable> {
         Err(HsmUnavailable("the simulation has no chips".to_owned()))
+    }
+
+    async fn test_keys(&self, _: &ChipKeys) -> Option<TestKeys> {
+        None
     }
 
     async fn check_keys(&self, _: &PinMethods, _: Option<&ChipKeys>) -> Result<(), MissingKey> {

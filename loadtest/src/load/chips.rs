@@ -3,10 +3,10 @@
 //! The cards are those of `pinswitch seed`, with chips that are made when they first come. Their
 //! product must have the demo's keys for Visa chips, and offline PINs.
 
+use chip_card::card::{Application, ChipCard, IssuerKeys, Personalization};
+use chip_card::terminal::{Otherwise, Payment, PinEntry, Purchase};
 use clap::ValueEnum;
 use iso_specs::{Message, tlv};
-use loadtest::chip_card::{Application, ChipCard, IssuerKeys, Personalization};
-use loadtest::chip_terminal::{Otherwise, Payment, PinEntry, Purchase};
 
 /// Of every request: 10.00 EUR.
 pub(super) const AMOUNT: u64 = 1_000;

@@ -190,6 +190,8 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 2),
         Code::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, 3),
         Code::PlasticProduced => (StatusCode::CONFLICT, 30),
+        Code::NoVirtualChip => (StatusCode::CONFLICT, 31),
+        Code::ChipInUse => (StatusCode::CONFLICT, 32),
         Code::NotDecided => (StatusCode::SERVICE_UNAVAILABLE, 20),
     }
 }

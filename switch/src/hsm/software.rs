@@ -32,7 +32,7 @@ use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
     EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey,
     MovePin, MovePinError, NewPin, PinBlockFormat, PinMethod, PinMethods, PinReference,
-    ReferenceValue, RevealPin, VerifyPin,
+    ReferenceValue, RevealPin, TestKeys, VerifyPin,
 };
 use crate::cards::Pan;
 use crate::key::Kcv;
@@ -101,6 +101,8 @@ struct Loaded {
     kcv: Kcv,
     cipher: Cipher,
     is_public: bool,
+    /// Which issuer master keys for tests it is one of.
+    test_keys: Option<TestKeys>,
 }
 
 enum Cipher {
@@ -120,7 +122,7 @@ impl Loaded {
                 return Err(KeyFault::Algorithm { found, wanted: Algorithm::Tdes });
             }
         };
-        Ok(Loaded { attributes, kcv: key.kcv(), cipher, is_public: false })
+        Ok(Loaded { attributes, kcv: key.kcv(), cipher, is_public: false, test_keys: None })
     }
 
     /// The cipher for a call of this usage that does this; checked at every call.
@@ -166,6 +168,7 @@ impl Ring {
                 let loaded = Loaded::of(key, usage, operation);
                 let mut loaded = loaded.map_err(|fault| KeysError::key(name, fault))?;
                 loaded.is_public = public_keys::is_public(key);
+                loaded.test_keys = public_keys::test_keys(key);
                 of_usage.entry(name.to_owned()).or_default().push(loaded);
             }
         }
@@ -554,6 +557,10 @@ impl Hsm for SoftwareHsm {
     ) -> Result<Authenticated, HsmUnavailable> {
         let answer = self.ring.load().issuer_authenticate(&call);
         answer.ok_or_else(|| HsmUnavailable("a key of a chip is missing".to_owned()))
+    }
+
+    async fn test_keys(&self, keys: &ChipKeys) -> Option<TestKeys> {
+        self.ring.load().test_keys(keys)
     }
 
     async fn check_keys(

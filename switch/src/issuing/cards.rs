@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use super::change::{self, load, subject};
 use super::replacement::{Ending, PinOfCard};
 use super::secret::PAN_EXPECTED;
+use super::simulate::virtual_chip;
 use super::tokens::Token;
 use super::{CardView, Refused, audit, card_details, pin_control, pins, viewable_pin, views};
 use crate::authorization::Product;
@@ -258,6 +259,7 @@ async fn removal<W: Seams>(
     let card = switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)?;
     let mut documents = Vec::new();
     documents.extend(viewable_pin::of_removed(switch, &card.entry.identity.key).await?);
+    documents.extend(virtual_chip::of_removed(switch, &card).await?);
     let mut events = Vec::new();
     for place in 0..card.state.plastics.len() {
         let token = change::token_of(&card, place);

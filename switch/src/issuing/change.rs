@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::simulate::virtual_chip;
 use super::{Refused, card_details, viewable_pin};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardState, MaskedPan, Plastic};
@@ -79,6 +80,7 @@ pub(super) async fn change_with<W: Seams>(
         let (Change { state, plastic, event }, beside) = next(&counts)?;
         let Beside { pin, reinstated, mut documents } = beside;
         documents.extend(viewable_pin::after(switch, &card, &state, pin.as_ref()).await?);
+        documents.extend(virtual_chip::after(switch, &card, &state).await?);
         let reinstated = reinstated.into_iter().map(|place| (EventKind::StateReinstated, place));
         let events = event.map(|event| (event, plastic)).into_iter().chain(reinstated);
         let events = ended.into_iter().chain(events);
@@ -95,10 +97,10 @@ pub(super) async fn change_with<W: Seams>(
     Err(Refused::Busy)
 }
 
-/// Whether a document of this kind was read before the change began. The PIN to see is read anew
-/// each time.
+/// Whether a document of this kind was read before the change began. The PIN to see and the chips
+/// that are played are read anew each time.
 fn is_read_before(kind: DocumentKind) -> bool {
-    kind != DocumentKind::ViewablePin
+    !matches!(kind, DocumentKind::ViewablePin | DocumentKind::VirtualChip)
 }
 
 /// Commits a change of a card, with what others are told, each of the plastic at this place. Of a

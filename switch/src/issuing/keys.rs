@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::simulate::virtual_chip;
 use super::{Refused, audit, viewable_pin};
 use crate::authorization::Product;
 use crate::event::Actor;
@@ -40,8 +41,8 @@ pub fn needs(products: &[Arc<Product>]) -> Needs {
     Needs { methods: methods.collect(), chips: chips.collect() }
 }
 
-/// Whether no card's PIN reference, and no PIN that waits for a chip or may be seen, was made with
-/// the key of this check value.
+/// Whether no card's PIN reference, and no PIN that waits for a chip, may be seen or is on a chip
+/// that is played, was made with the key of this check value.
 ///
 /// # Errors
 /// [`Refused::KeyInUse`], or the store has failed.
@@ -57,7 +58,10 @@ async fn unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> 
     let expected = Refused::Field { name: "kcv", expected: "six hexadecimal digits" };
     let kcv = Kcv::parse(kcv).ok_or(expected)?;
     let cards = match switch.store.references_made_with(kcv).await? {
-        0 => viewable_pin::made_with(switch, kcv).await?,
+        0 => {
+            let to_see = viewable_pin::made_with(switch, kcv).await?;
+            to_see + virtual_chip::made_with(switch, kcv).await?
+        }
         cards => cards,
     };
     match cards {

@@ -51,7 +51,7 @@ impl Call<'_> {
         switch: &Switch<W>,
         made: &Made,
     ) -> Result<Option<DocumentChange>, Refused> {
-        self.once.map(|once| once.write(&switch.vault.documents, made)).transpose()
+        self.once.map(|once| once.write(&switch.vault.documents, made, 0)).transpose()
     }
 }
 
@@ -71,8 +71,8 @@ pub enum Made {
     Token(String),
     /// A try with a PIN that was refused as weak.
     WeakPin,
-    /// The simulated message of this number, sent at this time. What came of it is known by sending
-    /// it again: the switch knows a message that it has decided.
+    /// The simulated message of this number, sent at this time, of which the answer is not known
+    /// yet. It is known by sending it again: the switch knows a message that it has decided.
     Message {
         /// In microseconds since 1970.
         sent: i64,
@@ -134,22 +134,31 @@ impl Once {
         if answer.asked == self.asked { Ok(Some(answer.made)) } else { Err(Refused::OtherCall) }
     }
 
-    /// Writes what is made in a commit of its own, where none that makes it can hold it.
+    /// Writes what is made, or what is known of it so far, in a commit of its own, where the one
+    /// that makes it cannot hold it.
     pub(super) async fn keep<W: Seams>(
         &self,
         switch: &Switch<W>,
         made: &Made,
     ) -> Result<(), Refused> {
-        let documents = vec![self.write(&switch.vault.documents, made)?];
+        let before = switch.store.document(DocumentKind::IdempotentAnswer, &self.place).await?;
+        let read = before.map_or(0, |before| before.version);
+        let documents = vec![self.write(&switch.vault.documents, made, read)?];
         switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await?;
         Ok(())
     }
 
-    fn write(&self, vault: &DocumentVault, made: &Made) -> Result<DocumentChange, Refused> {
+    fn write(
+        &self,
+        vault: &DocumentVault,
+        made: &Made,
+        read: u64,
+    ) -> Result<DocumentChange, Refused> {
         let json = serde_json::to_vec(&Answer { asked: self.asked, made: made.clone() });
         debug_assert!(json.is_ok(), "an answer is a JSON object with texts as keys");
         let place = (DocumentKind::IdempotentAnswer, &*self.place);
-        DocumentChange::write(vault, place, 0, &json.unwrap_or_default()).map_err(Refused::Sealing)
+        DocumentChange::write(vault, place, read, &json.unwrap_or_default())
+            .map_err(Refused::Sealing)
     }
 }
 

@@ -190,6 +190,12 @@ pub enum Refused {
     /// A plastic that was produced already.
     #[error("the plastic was produced already")]
     PlasticProduced,
+    /// A plastic whose chip cannot be played, and what to do about it.
+    #[error("there is no virtual chip for this card: {0}")]
+    NoVirtualChip(&'static str),
+    /// A chip that another simulation plays.
+    #[error("the virtual chip is in another terminal: try again")]
+    ChipInUse,
     /// A simulated transaction that nothing came of: too late, or too many others wait.
     #[error("the transaction was not decided, or not in time")]
     NotDecided,
@@ -336,6 +342,10 @@ pub enum Code {
     TooManyPinCalls,
     /// [`Refused::PlasticProduced`].
     PlasticProduced,
+    /// [`Refused::NoVirtualChip`].
+    NoVirtualChip,
+    /// [`Refused::ChipInUse`].
+    ChipInUse,
     /// [`Refused::NotDecided`].
     NotDecided,
     /// [`Refused::Limit`].
@@ -411,6 +421,8 @@ impl Refused {
             Refused::PinNotShown => Code::PinNotShown,
             Refused::TooManyPinCalls { .. } => Code::TooManyPinCalls,
             Refused::PlasticProduced => Code::PlasticProduced,
+            Refused::NoVirtualChip(_) => Code::NoVirtualChip,
+            Refused::ChipInUse => Code::ChipInUse,
             Refused::NotDecided => Code::NotDecided,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,

@@ -3,10 +3,12 @@
 //! It comes from a network of its own, so that no link can repeat or reverse it.
 
 mod card_transaction;
+mod chip_terminal;
 mod form;
 mod fulfillment;
 mod message;
 mod simulated;
+pub(super) mod virtual_chip;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +39,8 @@ use crate::store::record::{RecordId, TransactionRecord};
 use crate::switch::{Seams, Switch};
 use crate::transaction::Responded;
 pub use card_transaction::{CardTransactionForm, CardTransactionType};
+pub use chip_terminal::{ChipAnswer, ChipForm};
+use chip_terminal::{Inserted, insert};
 pub use form::{
     AdviceForm, AuthorizationForm, BalanceInquiryForm, ClearingForm, FinancialForm, ReversalForm,
 };
@@ -44,6 +48,8 @@ pub use fulfillment::{FulfillmentForm, fulfil};
 use message::{Outgoing, Trace};
 pub use simulated::Simulated;
 use simulated::{First, FollowUp, Task};
+use virtual_chip::InTerminals;
+pub use virtual_chip::emboss;
 
 /// What the simulated network speaks.
 const DIALECT: &str = "iso8583-1987-ascii";
@@ -57,6 +63,7 @@ pub struct Simulator {
     metrics: Arc<LinkMetrics>,
     in_flight: Arc<InFlight>,
     bad_pin_blocks: Arc<BadPinBlocks>,
+    chips: InTerminals,
     /// DE11 of the next message, before it is cut to six digits.
     stan: AtomicU32,
 }
@@ -90,6 +97,7 @@ impl Simulator {
             link: Arc::new(link),
             in_flight: Arc::default(),
             bad_pin_blocks: Arc::default(),
+            chips: InTerminals::default(),
             stan: AtomicU32::new(u32::from_le_bytes([a, b, c, 0])),
         })
     }
@@ -116,8 +124,12 @@ impl Simulator {
 pub struct SimulatedAnswer {
     /// What it came to.
     pub transaction: TransactionAnswer,
-    /// The two messages.
-    pub raw_iso8583: RawMessages,
+    /// The two messages; not where the call is repeated with its Idempotency-Key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_iso8583: Option<RawMessages>,
+    /// What chip and terminal did, where there was a chip; not where the call is repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip: Option<ChipAnswer>,
 }
 
 /// The messages of a simulated transaction.
@@ -141,6 +153,12 @@ pub struct RawMessage {
     pub elements: BTreeMap<u8, String>,
 }
 
+/// DE39 of an approval.
+const APPROVED: &[u8] = b"00";
+
+/// Longest DE55, in bytes.
+const CHIP_DATA_BYTES_MAX: usize = 255;
+
 /// The PIN block of a message: whatever it holds, it is not shown.
 const PIN_BLOCK: u8 = 52;
 
@@ -158,8 +176,8 @@ impl RawMessage {
     }
 }
 
-/// Simulates a transaction. A decline is an answer too. Where the call came before, its message is
-/// sent once more, so that the switch knows it as a repeat and gives the same answer.
+/// Simulates a transaction. A decline is an answer too. Where the call came before and nobody knows
+/// what became of it, its message is sent once more: the switch knows it if it was decided.
 ///
 /// # Errors
 /// If there is no such card or transaction, a field is wrong, or nothing could be decided.
@@ -170,46 +188,93 @@ pub async fn transact<W: Seams>(
     simulated: Simulated,
     admit: Admit<'_>,
 ) -> Result<SimulatedAnswer, Refused> {
+    if let Some(Made::Token(id)) = before {
+        return repeated(switch, id).await;
+    }
     let mut token = String::new();
     let (sent, number) = simulator.message(switch.clock.now(), before);
-    let trace = Trace::of(sent, number);
     let done = async {
-        let (outgoing, pin) = prepare(switch, simulated, &trace, admit, &mut token).await?;
+        let trace = Trace::of(sent, number);
+        let prepared = prepare(switch, simulator, simulated, &trace, (admit, &mut token)).await?;
         if let (Some(once), None) = (call.once, before) {
             once.keep(switch, &Made::Message { sent: sent.micros(), number }).await?;
         }
-        send(switch, simulator, outgoing, pin).await
+        let answer = carry_out(switch, simulator, prepared).await?;
+        if let Some(once) = call.once {
+            once.keep(switch, &Made::Token(answer.transaction.token.clone())).await?;
+        }
+        Ok(answer)
     };
     let done = done.await;
     audit::of_card(switch, call.actor, ("simulate", &token), done).await
 }
 
-/// The message, and its PIN; `token` becomes that of its card.
+/// What a call made before. Neither its messages nor what its chip did are kept.
+async fn repeated<W: Seams>(switch: &Switch<W>, id: &str) -> Result<SimulatedAnswer, Refused> {
+    let id = id.parse().map_err(|_| Refused::NoSuchTransaction)?;
+    let transaction = transactions::of(switch, id).await?;
+    Ok(SimulatedAnswer { transaction, raw_iso8583: None, chip: None })
+}
+
+async fn carry_out<W: Seams>(
+    switch: &Switch<W>,
+    simulator: &Simulator,
+    prepared: Prepared,
+) -> Result<SimulatedAnswer, Refused> {
+    let Prepared { outgoing, pin, card, chip } = prepared;
+    let mut answered = send(switch, simulator, outgoing, pin).await?;
+    if let Some(inserted) = chip {
+        answered.answer.chip = Some(inserted.finish(switch, &card, &answered).await?);
+    }
+    Ok(answered.answer)
+}
+
+/// A message that is ready to be sent.
+struct Prepared {
+    outgoing: Outgoing,
+    /// The PIN that goes with it.
+    pin: Option<Box<ClearPin>>,
+    card: Card,
+    /// The chip that waits for the answer.
+    chip: Option<Box<Inserted>>,
+}
+
+/// The message, and what goes with it; `token` becomes that of its card.
 async fn prepare<W: Seams>(
     switch: &Switch<W>,
+    simulator: &Simulator,
     simulated: Simulated,
     trace: &Trace,
-    admit: Admit<'_>,
-    token: &mut String,
-) -> Result<(Outgoing, Option<Box<ClearPin>>), Refused> {
+    (admit, token): (Admit<'_>, &mut String),
+) -> Result<Prepared, Refused> {
     match simulated.task {
         Task::First(first) => {
             let card = load(switch, &first.card_token).await?;
             token.clone_from(&first.card_token);
-            if first.pin.is_some() {
+            if first.has_pin() {
                 admit(&card.entry.identity.token)?;
             }
             let pin = first.pin.as_ref().map(|pin| pin.parse()).transpose()?;
             let mut outgoing = begin(switch, &card, simulated.mti, trace)?;
-            first_message(&card, &first, &mut outgoing)?;
-            Ok((outgoing, pin))
+            let amount = first_message(&card, &first, &mut outgoing)?;
+            let Some(form) = &first.chip else {
+                return Ok(Prepared { outgoing, pin, card, chip: None });
+            };
+            let plastic = (&card, place(&card.state, &first.card_token));
+            let form = (form, first.paid(amount)?);
+            let chip = insert(switch, simulator, plastic, form, &mut outgoing).await?;
+            let pin = pin.filter(|_| chip.asks_for_online_pin());
+            Ok(Prepared { outgoing, pin, card, chip: Some(Box::new(chip)) })
         }
         Task::FollowUp(follow_up) => {
-            let (card, record) = original(switch, &follow_up).await?;
+            let (card, id, record) = original(switch, &follow_up).await?;
             token.push_str(&card.entry.identity.token);
             let mut outgoing = begin(switch, &card, simulated.mti, trace)?;
             follow_up_message(&follow_up, &record, &mut outgoing)?;
-            Ok((outgoing, None))
+            if let Some(data) = virtual_chip::end_of(switch, &card, id).await? {
+                outgoing.chip_data(&data);
+            }
+            Ok(Prepared { outgoing, pin: None, card, chip: None })
         }
     }
 }
@@ -226,15 +291,17 @@ fn begin<W: Seams>(
     Ok(Outgoing::new(mti, &pan, trace))
 }
 
-fn first_message(card: &Card, first: &First, outgoing: &mut Outgoing) -> Result<(), Refused> {
+/// Writes what begins a transaction; gives back DE4, in minor units.
+fn first_message(card: &Card, first: &First, outgoing: &mut Outgoing) -> Result<u64, Refused> {
     let plastic = card.state.plastics.get(place(&card.state, &first.card_token));
     let plastic = plastic.ok_or(Refused::NoSuchCard)?;
     let currency = card.product.currency;
     let expiry = first.expiry()?.unwrap_or(plastic.expiry);
     outgoing.plastic(expiry, plastic.sequence);
     outgoing.currency(currency);
-    if let Some(amount) = &first.amount {
-        let amount = amount.minor_units("amount", currency)?;
+    let amount = first.amount.as_ref().map(|amount| amount.minor_units("amount", currency));
+    let amount = amount.transpose()?;
+    if let Some(amount) = amount {
         outgoing.amount(amount);
         if let Some(cash_back) = &first.cash_back_amount {
             let cash_back = cash_back.minor_units("cash_back_amount", currency)?;
@@ -245,14 +312,15 @@ fn first_message(card: &Card, first: &First, outgoing: &mut Outgoing) -> Result<
             outgoing.cash_back(cash_back, currency);
         }
     }
-    first.describe(outgoing)
+    first.describe(outgoing)?;
+    Ok(amount.unwrap_or_default())
 }
 
-/// The card and the record of the transaction that a message follows.
+/// The card of the transaction that a message follows, its id and its record.
 async fn original<W: Seams>(
     switch: &Switch<W>,
     follow_up: &FollowUp,
-) -> Result<(Card, TransactionRecord), Refused> {
+) -> Result<(Card, RecordId, TransactionRecord), Refused> {
     let id: RecordId = follow_up.original.parse().map_err(|_| Refused::NoSuchTransaction)?;
     let record = transactions::record(switch, id).await?;
     if &*record.network != SIMULATION || record.mti.is_reversal() {
@@ -260,7 +328,7 @@ async fn original<W: Seams>(
         return Err(Refused::Field { name: follow_up.name, expected });
     }
     let card = switch.store.load(&record.card).await?.ok_or(Refused::NoSuchCard)?;
-    Ok((card, record))
+    Ok((card, id, record))
 }
 
 fn follow_up_message(
@@ -305,12 +373,23 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// What was answered.
+struct Answered {
+    answer: SimulatedAnswer,
+    /// Id of the transaction.
+    id: RecordId,
+    /// Whether DE39 says so.
+    approves: bool,
+    /// DE55; empty where there is none.
+    chip_data: Vec<u8>,
+}
+
 async fn send<W: Seams>(
     switch: &Switch<W>,
     simulator: &Simulator,
     mut outgoing: Outgoing,
     pin: Option<Box<ClearPin>>,
-) -> Result<SimulatedAnswer, Refused> {
+) -> Result<Answered, Refused> {
     if pin.is_some() {
         outgoing.pin();
     }
@@ -331,6 +410,18 @@ async fn send<W: Seams>(
     let (reply, id) = reply.zip(record).ok_or(Refused::NotDecided)?;
     let answer = message::without_length(&reply.frame).ok_or(Refused::NotDecided)?;
     let read = |frame| RawMessage::read(dialect, frame).ok_or(Refused::NotDecided);
-    let raw_iso8583 = RawMessages { request: read(&message)?, response: read(answer)? };
-    Ok(SimulatedAnswer { transaction: transactions::of(switch, id).await?, raw_iso8583 })
+    let raw_iso8583 = Some(RawMessages { request: read(&message)?, response: read(answer)? });
+    let transaction = transactions::of(switch, id).await?;
+    let answered = decode(dialect, answer).map_err(|_| Refused::NotDecided)?.message;
+    let value = |element| {
+        let mut buffer = [0; CHIP_DATA_BYTES_MAX];
+        let field = answered.field(element)?;
+        field.canonical(&mut buffer).map(<[u8]>::to_vec)
+    };
+    Ok(Answered {
+        id,
+        approves: value(39).as_deref() == Some(APPROVED),
+        chip_data: value(55).unwrap_or_default(),
+        answer: SimulatedAnswer { transaction, raw_iso8583, chip: None },
+    })
 }

@@ -9,6 +9,7 @@ use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::replacement::{self, Ending};
+use super::simulate::virtual_chip;
 use super::tokens::{PayloadDigest, Token};
 use super::{Call, CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
 use crate::authorization::{Channel, Transition};
@@ -182,6 +183,7 @@ async fn moved<W: Seams>(
             documents.extend(call.made(switch, name.as_str())?);
         }
         documents.extend(viewable_pin::after(switch, &card, &state, None).await?);
+        documents.extend(virtual_chip::after(switch, &card, &state).await?);
         let asked_for = |event: Event| Event { asked: Some(asked_as(asked, named)), ..event };
         let place = change::place(&card.state, token);
         let is_own = |(kind, at): (EventKind, usize)| at == place && kind.is_of_state();

@@ -9,7 +9,7 @@ use super::change::{self, event, load};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
 use crate::cache::Card;
-use crate::cards::{CardKey, CardState, CardStatus};
+use crate::cards::{CardKey, CardState, CardStatus, Pan};
 use crate::clock::within;
 use crate::event::{Actor, CardholderVerification, EventKind};
 use crate::hex::{from_hex, hex};
@@ -44,8 +44,11 @@ impl Stored {
         serde_json::from_slice(&json).map_err(|_| Refused::DocumentUnreadable("viewable PIN"))
     }
 
-    fn kept(&self) -> KeptPin {
-        KeptPin { block: self.block, key: Kcv(self.key) }
+    /// The block, if it is of the PIN that the card has. One that has come another way since then
+    /// is not this one, and one that has ended is none.
+    fn of_now(&self, card: &CardState) -> Option<KeptPin> {
+        let is_current = self.version == card.pin.version && card.pin.reference.is_some();
+        is_current.then(|| KeptPin { block: self.block, key: Kcv(self.key) })
     }
 }
 
@@ -92,9 +95,7 @@ pub(super) async fn kept<W: Seams>(
     let place = place(&card.entry.identity.key);
     let document = switch.store.document(DocumentKind::ViewablePin, &place).await?;
     let Some(document) = document else { return Ok(None) };
-    let stored = Stored::read(switch, &document)?;
-    let is_current = stored.version == card.state.pin.version && card.state.pin.reference.is_some();
-    Ok(is_current.then(|| stored.kept()))
+    Ok(Stored::read(switch, &document)?.of_now(&card.state))
 }
 
 /// The PIN to see of a new card.
@@ -255,10 +256,18 @@ async fn open<W: Seams>(
     let kept = kept(switch, &card).await?.filter(|_| card.product.pin_viewable);
     let kept = kept.ok_or(Refused::NoViewablePin)?;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
-    let pan = pan.map_err(Refused::SealedPan)?;
-    let call = switch.hsm.reveal_clear(RevealPin { kept: &kept, pan: &pan });
+    let pin = clear(switch, &kept, &pan.map_err(Refused::SealedPan)?).await?;
+    Ok((card, pin))
+}
+
+/// Opens a block.
+pub(super) async fn clear<W: Seams>(
+    switch: &Switch<W>,
+    kept: &KeptPin,
+    pan: &Pan,
+) -> Result<Box<ClearPin>, Refused> {
+    let call = switch.hsm.reveal_clear(RevealPin { kept, pan });
     let shown = within(switch.limits.hsm_milliseconds_max, call).await;
     let unavailable = Refused::Pin(AcceptPinError::Unavailable);
-    let pin = shown.and_then(Result::ok).ok_or(unavailable)?;
-    Ok((card, pin))
+    shown.and_then(Result::ok).ok_or(unavailable)
 }

@@ -12,7 +12,8 @@ use crate::hsm::software::emv::{cryptogram, script};
 use crate::hsm::software::key::{KeyFault, KeyUsage, Operation};
 use crate::hsm::software::pin_block;
 use crate::hsm::{
-    Authenticated, ChipCall, ClearPin, IssuerAuthenticate, KeptPin, PinBlockFormat, PinBlockFormats,
+    Authenticated, ChipCall, ChipKeys, ClearPin, IssuerAuthenticate, KeptPin, KeyName,
+    PinBlockFormat, PinBlockFormats, TestKeys,
 };
 use crate::outcome::CryptogramOutcome;
 
@@ -66,10 +67,7 @@ impl Ring {
     /// The values of a calculation, one after another, for each version of the issuer's key.
     pub(super) fn explain_arqc(&self, call: &ChipCall<'_>) -> Option<Vec<(String, String)>> {
         let ChipCall { profile, pan, sequence, covered, arqc, atc, unpredictable, .. } = *call;
-        let issuer = self.issuer_keys(&call.keys.cryptograms);
-        if issuer.is_empty() || !issuer.iter().all(|key| key.is_public) {
-            return None;
-        }
+        let issuer = self.public_issuer_keys(&call.keys.cryptograms)?;
         let mut values = vec![
             ("profile".to_owned(), format!("{profile:?}")),
             ("PAN sequence number".to_owned(), format!("{sequence:02}")),
@@ -91,8 +89,23 @@ impl Ring {
         Some(values)
     }
 
-    fn issuer_keys(&self, name: &crate::hsm::KeyName) -> &[Loaded] {
+    fn issuer_keys(&self, name: &KeyName) -> &[Loaded] {
         self.issuer_keys.get(name.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The versions of an issuer master key, where everybody knows each of them.
+    fn public_issuer_keys(&self, name: &KeyName) -> Option<&[Loaded]> {
+        let keys = self.issuer_keys(name);
+        let are_public = !keys.is_empty() && keys.iter().all(|key| key.is_public);
+        are_public.then_some(keys)
+    }
+
+    /// The test keys that the issuer master keys of a product are.
+    pub(super) fn test_keys(&self, keys: &ChipKeys) -> Option<TestKeys> {
+        let newest = |name| self.public_issuer_keys(name)?.last()?.test_keys;
+        let set = newest(&keys.cryptograms)?;
+        let others = [&keys.integrity, &keys.confidentiality];
+        others.into_iter().all(|name| newest(name) == Some(set)).then_some(set)
     }
 
     /// The answer to the chip, with the script's command; `None` where a key is missing or the

@@ -1,8 +1,9 @@
 //! Keys that everybody knows: those that were ever printed as the demo's. They protect nothing, and
 //! only loopback addresses may use them.
 
-use super::key::Key;
+use super::key::{Key, KeyUsage};
 use crate::hex::from_hex;
+use crate::hsm::TestKeys;
 
 /// The demo's master key (AES-256). Public: it protects nothing.
 pub const MASTER_KEY: [u8; 32] = *b"pinswitch demo master key public";
@@ -37,4 +38,46 @@ pub fn is_public(key: &Key) -> bool {
     let others = [ZPK, PVK, EMBOSSER_ZPK];
     let mut all = others.iter().chain(&VISA_ISSUER_MASTER_KEYS).chain(&M_CHIP_ISSUER_MASTER_KEYS);
     all.any(|text| from_hex(text).is_some_and(|value| key.has_value(&value)))
+}
+
+/// Which of the demo's issuer master keys a key is, with the usage that it has there.
+#[must_use]
+pub(super) fn test_keys(key: &Key) -> Option<TestKeys> {
+    let sets =
+        [(TestKeys::Visa, VISA_ISSUER_MASTER_KEYS), (TestKeys::MChip, M_CHIP_ISSUER_MASTER_KEYS)];
+    let found = sets.into_iter().find(|(_, [ac, smi, smc])| {
+        let text = match key.attributes().usage {
+            KeyUsage::Cryptograms => ac,
+            KeyUsage::ScriptIntegrity => smi,
+            KeyUsage::ScriptConfidentiality => smc,
+            _ => return false,
+        };
+        from_hex(text).is_some_and(|value| key.has_value(&value))
+    });
+    found.map(|(set, _)| set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hsm::software::key::KeyAttributes;
+
+    #[test]
+    fn a_test_key_is_one_by_its_value_and_its_usage() {
+        use KeyUsage::{Cryptograms, ScriptConfidentiality, ScriptIntegrity};
+        let of = |usage, text: &str| {
+            let value = from_hex(text).unwrap();
+            test_keys(&Key::new(KeyAttributes::usual(usage), value).unwrap())
+        };
+        let usages = [Cryptograms, ScriptIntegrity, ScriptConfidentiality];
+        for (place, usage) in usages.into_iter().enumerate() {
+            for (other, text) in VISA_ISSUER_MASTER_KEYS.iter().enumerate() {
+                assert_eq!(of(usage, text), Some(TestKeys::Visa).filter(|_| other == place));
+            }
+            let text = M_CHIP_ISSUER_MASTER_KEYS[place];
+            assert_eq!(of(usage, text), Some(TestKeys::MChip));
+            assert_eq!(of(usage, "0123456789ABCDEFFEDCBA9876543210"), None);
+        }
+        assert_eq!(of(KeyUsage::VisaPvv, PVK), None);
+    }
 }

@@ -166,7 +166,8 @@ impl DocumentVault {
         mac(&self.digests, &[&length, of, text])
     }
 
-    /// The same of the JSON of what is for this purpose. No buffer ever holds it: it may have a PAN.
+    /// The same of the JSON of what is for this purpose. No buffer ever holds it, for it may have a
+    /// PAN.
     pub fn digest_json(&self, of: &[u8], value: &impl Serialize) -> [u8; 32] {
         let mut mac = Digested(self.digests.clone());
         mac.0.update(&(of.len() as u64).to_be_bytes());

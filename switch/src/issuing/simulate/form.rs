@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::chip_terminal::ChipForm;
 use crate::authorization::currency;
 use crate::issuing::Refused;
 use crate::issuing::secret::PinText;
@@ -115,6 +116,8 @@ pub struct AuthorizationForm {
     #[serde(alias = "PIN")]
     #[schema(value_type = Option<String>, write_only, pattern = "^[0-9]{4,12}$")]
     pub pin: Option<PinText>,
+    /// A chip, in place of a stripe or of a number that is typed in.
+    pub chip: Option<ChipForm>,
     /// The part of the amount that is paid out in cash.
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub cash_back_amount: Option<Decimal>,
@@ -153,6 +156,8 @@ pub struct FinancialForm {
     #[serde(alias = "PIN")]
     #[schema(value_type = Option<String>, write_only, pattern = "^[0-9]{4,12}$")]
     pub pin: Option<PinText>,
+    /// A chip, in place of a stripe or of a number that is typed in.
+    pub chip: Option<ChipForm>,
     /// The part of the amount that is paid out in cash. A withdrawal has none.
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub cash_back_amount: Option<Decimal>,

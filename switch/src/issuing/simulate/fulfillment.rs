@@ -1,9 +1,13 @@
 //! A plastic that is said to be embossed and shipped, where no embosser is: the chip counts as made
-//! with the PIN that the card has, and what is set from then on must come to it by a script.
+//! with the PIN that the card has, and what is set from then on must come to it by a script. A chip
+//! that can be played is made then. Where offline PINs are verified and no block of the PIN is
+//! kept, the embosser got none.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::virtual_chip;
+use crate::cache::Card;
 use crate::cards::{CardState, CardStatus, Embossed};
 use crate::clock::Clock;
 use crate::event::EventKind;
@@ -11,6 +15,7 @@ use crate::issuing::card_details::{self, CardDetails, FulfillmentStatus};
 use crate::issuing::change::{self, Beside, Change, load, place};
 use crate::issuing::issued_card::{self, IssuedCard};
 use crate::issuing::{Call, Refused, audit};
+use crate::pin::ClearPin;
 use crate::store::COMMIT_ATTEMPTS_MAX;
 use crate::switch::{Seams, Switch};
 
@@ -50,17 +55,23 @@ async fn fulfil_unaudited<W: Seams>(
         let (fulfillment_status, last_modified_time) =
             (FulfillmentStatus::Shipped, now.to_string());
         let details = CardDetails { fulfillment_status, last_modified_time, ..details };
+        let (made_of, at) = (&card.state.pin, place(&card.state, token));
+        let (pin, clear) = first_pin(switch, &card).await?;
         let mut documents = vec![details.write(switch, token, version)?];
+        documents.extend(virtual_chip::embossed(switch, (&card, at), clear.as_deref()).await?);
         documents.extend(call.made(switch, token)?);
         let shipped = change::change_with(switch, call.actor, token, |card| {
             let plastic = place(&card.state, token);
-            let state = embossed(&card.state, plastic)?;
+            let state = embossed(&card.state, plastic, pin)?;
+            if card.state.pin.version != made_of.version || plastic != at {
+                return Err(Refused::ProductChanged);
+            }
             let change = Change { state, plastic, event: Some(EventKind::FulfillmentShipped) };
             Ok((change, Beside { documents: documents.clone(), ..Beside::default() }))
         });
         match shipped.await {
             Ok(_) => return issued_card::of(switch, token).await,
-            // The details have changed since they were read.
+            // The details or the PIN have changed since they were read.
             Err(Refused::ProductChanged) => {}
             Err(refused) => return Err(refused),
         }
@@ -68,12 +79,28 @@ async fn fulfil_unaudited<W: Seams>(
     Err(Refused::Busy)
 }
 
-/// The card whose plastic at this place is embossed with the PIN that it has.
-fn embossed(state: &CardState, plastic: usize) -> Result<CardState, Refused> {
-    let pin = match state.pin.reference {
-        Some(_) => Embossed::Pin(state.pin.version),
-        None => Embossed::NoPin,
-    };
+/// Which PIN the plastics of a card are embossed with now, and that PIN where a chip needs it.
+async fn first_pin<W: Seams>(
+    switch: &Switch<W>,
+    card: &Card,
+) -> Result<(Embossed, Option<Box<ClearPin>>), Refused> {
+    let version = card.state.pin.version;
+    let has_pin = card.state.pin.reference.is_some();
+    let has_offline_pin = card.product.chip.as_ref().is_some_and(|rules| rules.offline_pin);
+    if !has_offline_pin {
+        return Ok((if has_pin { Embossed::Pin(version) } else { Embossed::NoPin }, None));
+    }
+    match virtual_chip::current_pin(switch, card).await? {
+        Some(pin) => Ok((Embossed::Pin(version), Some(pin))),
+        None => {
+            let embossed = virtual_chip::without_block(&card.product);
+            Ok((embossed, virtual_chip::pin_of(embossed)))
+        }
+    }
+}
+
+/// The card whose plastic at this place is embossed with this PIN.
+fn embossed(state: &CardState, plastic: usize, pin: Embossed) -> Result<CardState, Refused> {
     let mut state = state.clone();
     let known = state.plastics.get_mut(plastic).ok_or(Refused::NoSuchCard)?;
     if known.embossed() != Embossed::NotProduced {

@@ -106,6 +106,11 @@ impl Outgoing {
         self.set(52, &[0; PinBlock::TDES_BYTES]);
     }
 
+    /// DE55, of a chip in a terminal that can take a PIN.
+    pub(super) fn chip_data(&mut self, data: &[u8]) {
+        self.set(22, b"051").set(55, data);
+    }
+
     /// What a message has of the one that it follows.
     pub(super) fn follows(&mut self, record: &TransactionRecord) {
         self.set(3, &record.processing_code);

@@ -2,6 +2,7 @@
 
 use iso_specs::Mti;
 
+use super::chip_terminal::{ChipForm, Paid};
 use super::form::{
     AccountType, AdviceForm, AuthorizationForm, BalanceInquiryForm, CardAcceptor, CardOptions,
     ClearingForm, Decimal, FinancialForm, ReversalForm,
@@ -52,6 +53,7 @@ pub(super) struct First {
     pub(super) amount: Option<Decimal>,
     pub(super) cash_back_amount: Option<Decimal>,
     pub(super) pin: Option<PinText>,
+    pub(super) chip: Option<ChipForm>,
     pub(super) kind: &'static str,
     pub(super) account: Option<AccountType>,
     pub(super) is_pre_auth: bool,
@@ -112,6 +114,7 @@ fn financial(form: FinancialForm, kind: &'static str) -> Simulated {
         amount: Some(form.amount),
         cash_back_amount: form.cash_back_amount,
         pin: form.pin,
+        chip: form.chip,
         kind,
         account: form.account_type,
         mid: Some(form.mid),
@@ -135,6 +138,7 @@ impl From<AuthorizationForm> for Simulated {
             amount: Some(form.amount),
             cash_back_amount: form.cash_back_amount,
             pin: form.pin,
+            chip: form.chip,
             kind: GOODS,
             is_pre_auth: form.is_pre_auth,
             mid: Some(form.mid),
@@ -200,12 +204,32 @@ impl First {
         expiry.map(Some).ok_or(wrong)
     }
 
-    /// Writes how the card is used, and where.
-    pub(super) fn describe(&self, outgoing: &mut Outgoing) -> Result<(), Refused> {
-        let kind = match &self.cash_back_amount {
+    /// Whether a PIN is entered, for the issuer or the chip.
+    pub(super) fn has_pin(&self) -> bool {
+        let for_chip = self.chip.as_ref().is_some_and(|chip| chip.pin_entered.is_some());
+        self.pin.is_some() || for_chip
+    }
+
+    /// DE3 begins with it.
+    const fn kind(&self) -> &'static str {
+        match &self.cash_back_amount {
             Some(_) => GOODS_WITH_CASH_BACK,
             None => self.kind,
-        };
+        }
+    }
+
+    /// What is paid with a chip.
+    pub(super) fn paid(&self, amount: u64) -> Result<Paid, Refused> {
+        if !self.options.card_present {
+            return Err(Refused::Fields("no chip where card_options say that no card is there"));
+        }
+        let transaction_type = u8::from_str_radix(self.kind(), 16).unwrap_or_default();
+        Ok(Paid { amount, transaction_type, has_online_pin: self.pin.is_some() })
+    }
+
+    /// Writes how the card is used, and where.
+    pub(super) fn describe(&self, outgoing: &mut Outgoing) -> Result<(), Refused> {
+        let kind = self.kind();
         let account = self.account.map_or("00", AccountType::digits);
         outgoing.set(3, format!("{kind}{account}00").as_bytes());
         let is_present = self.options.card_present;

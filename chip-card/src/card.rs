@@ -7,7 +7,9 @@ mod tests;
 mod verification;
 
 use keys::{Block, Key, Padding};
-use verification::{Before, Facts};
+pub use verification::Before;
+use verification::Facts;
+use zeroize::Zeroizing;
 
 /// The issuer master keys of a range of cards.
 #[derive(Clone, Copy)]
@@ -161,12 +163,25 @@ pub struct Personalization<'a> {
     pub sequence: u8,
     /// The issuer's keys.
     pub keys: IssuerKeys,
-    /// Its PIN.
+    /// Its PIN; empty for a card that was made without one, which no entered PIN matches.
     pub pin: &'a str,
     /// PIN tries.
     pub tries_max: u8,
     /// ATC of its last transaction; 0 for a new card.
     pub atc: u16,
+}
+
+/// What a card keeps from one transaction to the next.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Its PIN; empty for none. It is wiped from memory when dropped.
+    pub pin: Zeroizing<String>,
+    /// PIN tries left (9F17).
+    pub tries_left: u8,
+    /// ATC of its last transaction.
+    pub atc: u16,
+    /// What it will tell the issuer of the transactions before.
+    pub before: Before,
 }
 
 /// The card.
@@ -176,11 +191,8 @@ pub struct ChipCard {
     integrity_key: Key,
     confidentiality_key: Key,
     sequence: u8,
-    pin: String,
-    tries_left: u8,
     tries_max: u8,
-    atc: u16,
-    before: Before,
+    memory: Memory,
     transaction: Transaction,
 }
 
@@ -207,25 +219,40 @@ impl ChipCard {
             integrity_key: own(keys.script_integrity),
             confidentiality_key: own(keys.script_confidentiality),
             sequence: *sequence,
-            pin: (*pin).to_owned(),
-            tries_left: personalization.tries_max,
             tries_max: personalization.tries_max,
-            atc: personalization.atc,
-            before: Before::default(),
+            memory: Memory {
+                pin: Zeroizing::new((*pin).to_owned()),
+                tries_left: personalization.tries_max,
+                atc: personalization.atc,
+                before: Before::default(),
+            },
             transaction: Transaction::default(),
         }
+    }
+
+    /// The card, as it was left by the transactions before.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Memory) -> ChipCard {
+        self.memory = memory;
+        self
+    }
+
+    /// What it keeps for the next transaction.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Whether this is its PIN. No terminal can ask it; a test can.
     #[must_use]
     pub fn holds(&self, pin: &str) -> bool {
-        self.pin == pin
+        *self.memory.pin == *pin
     }
 
     /// PIN tries left (9F17).
     #[must_use]
     pub const fn tries_left(&self) -> u8 {
-        self.tries_left
+        self.memory.tries_left
     }
 
     /// PAN sequence number (5F34).
@@ -241,23 +268,23 @@ impl ChipCard {
 
     /// VERIFY with an offline PIN.
     pub fn verify(&mut self, pin: &str) -> Verified {
-        if self.tries_left == 0 {
+        if self.memory.tries_left == 0 {
             return Verified::Blocked;
         }
-        let is_right = self.pin == pin;
-        self.tries_left = if is_right { self.tries_max } else { self.tries_left - 1 };
+        let is_right = self.holds(pin);
+        self.memory.tries_left = if is_right { self.tries_max } else { self.memory.tries_left - 1 };
         self.transaction.offline_pin = Some(is_right);
-        if is_right { Verified::Right } else { Verified::Wrong(self.tries_left) }
+        if is_right { Verified::Right } else { Verified::Wrong(self.memory.tries_left) }
     }
 
     /// The first GENERATE AC: it always goes online.
     pub fn first_cryptogram(&mut self, data: &TerminalData) -> Cryptogram {
-        self.atc = self.atc.wrapping_add(1);
+        self.memory.atc = self.memory.atc.wrapping_add(1);
         self.transaction.unpredictable = data.unpredictable;
         let facts = self.facts(None, false);
         let cryptogram = self.cryptogram(0x80, data, &facts);
         self.transaction.arqc = cryptogram.value;
-        self.before.is_incomplete = true;
+        self.memory.before.is_incomplete = true;
         cryptogram
     }
 
@@ -270,8 +297,8 @@ impl ChipCard {
         self.transaction.is_authenticated = Some(is_right);
         match is_right {
             // What was kept of the transactions before has reached the issuer.
-            true => self.before = Before::default(),
-            false => self.before.authentication_failed = true,
+            true => self.memory.before = Before::default(),
+            false => self.memory.before.authentication_failed = true,
         }
         is_right
     }
@@ -291,24 +318,24 @@ impl ChipCard {
     pub fn script_command(&mut self, command: &[u8]) -> u16 {
         let status = self.carry_out(command).err().unwrap_or(DONE);
         self.transaction.commands = self.transaction.commands.wrapping_add(1);
-        self.before.scripts = (self.before.scripts + 1).min(0x0F);
-        self.before.script_failed |= status != DONE;
+        self.memory.before.scripts = (self.memory.before.scripts + 1).min(0x0F);
+        self.memory.before.script_failed |= status != DONE;
         status
     }
 
     fn facts(&self, second: Option<bool>, unable_to_go_online: bool) -> Facts {
         Facts {
             offline_pin: self.transaction.offline_pin,
-            tries_left: self.tries_left,
+            tries_left: self.memory.tries_left,
             second,
             unable_to_go_online,
             issuer_authentication: self.transaction.is_authenticated,
-            before: self.before,
+            before: self.memory.before,
         }
     }
 
     fn cryptogram(&self, information: u8, data: &TerminalData, facts: &Facts) -> Cryptogram {
-        let atc = self.atc.to_be_bytes();
+        let atc = self.memory.atc.to_be_bytes();
         let application_data = verification::issuer_application_data(self.application, facts);
         let message = [
             &data.amount[..],
@@ -337,7 +364,7 @@ impl ChipCard {
 
     /// The key of the cryptograms of this transaction.
     fn session_key(&self) -> Key {
-        let [a, b] = self.atc.to_be_bytes();
+        let [a, b] = self.memory.atc.to_be_bytes();
         let [c, d, e, f] = self.transaction.unpredictable;
         match self.application {
             Application::Visa0A => self.cryptogram_key,
@@ -370,7 +397,7 @@ impl ChipCard {
         if let ([first, second, ..], true) = (update, is_right)
             && second & 0x10 != 0
         {
-            self.tries_left = (first & 0x0F).min(self.tries_max);
+            self.memory.tries_left = (first & 0x0F).min(self.tries_max);
         }
         is_right
     }
@@ -389,24 +416,26 @@ impl ChipCard {
         }
         let data_bytes = body.len().checked_sub(MAC_BYTES).ok_or(WRONG_LENGTH)?;
         let (data, mac) = body.split_at_checked(data_bytes).ok_or(WRONG_LENGTH)?;
-        let (atc, arqc) = (self.atc.to_be_bytes(), self.transaction.arqc);
+        let (atc, arqc) = (self.memory.atc.to_be_bytes(), self.transaction.arqc);
         let message = [&head[..], &atc, &arqc, data].concat();
         if self.script_key(&self.integrity_key).mac(&message, Padding::Bit) != mac {
             return Err(WRONG_MAC);
         }
         match (p1, p2) {
             (0, 0) if data.is_empty() => {}
-            (0, 1 | 2) => self.pin = self.pin_of(data, p2 == 1).ok_or(WRONG_DATA)?,
+            (0, 1 | 2) => self.memory.pin = self.pin_of(data, p2 == 1).ok_or(WRONG_DATA)?,
             _ => return Err(WRONG_PARAMETERS),
         }
-        self.tries_left = self.tries_max;
+        self.memory.tries_left = self.tries_max;
         Ok(())
     }
 
     /// The key of this command of a script.
     fn script_key(&self, key: &Key) -> Key {
         match self.application {
-            Application::Visa0A | Application::Visa12 => key.visa_script(self.atc.to_be_bytes()),
+            Application::Visa0A | Application::Visa12 => {
+                key.visa_script(self.memory.atc.to_be_bytes())
+            }
             Application::Visa22 => key.session(self.transaction.arqc),
             _ => {
                 let [a, b, rest @ ..] = self.transaction.arqc;
@@ -418,7 +447,7 @@ impl ChipCard {
     }
 
     /// The PIN in a script; with the current one mixed in where the command says so.
-    fn pin_of(&self, data: &[u8], with_current: bool) -> Option<String> {
+    fn pin_of(&self, data: &[u8], with_current: bool) -> Option<Zeroizing<String>> {
         let key = self.script_key(&self.confidentiality_key);
         let (blocks, rest) = data.as_chunks::<8>();
         let clear = blocks.iter().flat_map(|block| key.decrypt(*block)).collect::<Vec<u8>>();
@@ -438,7 +467,7 @@ impl ChipCard {
         let mut block = [[a, b, c, d], rest].concat();
         block.iter_mut().skip(4).zip(key).for_each(|(byte, key)| *byte ^= key);
         if with_current {
-            let current = packed(&self.pin);
+            let current = packed(&self.memory.pin);
             block.iter_mut().zip(current).for_each(|(byte, digits)| *byte ^= digits);
         }
         pin_in(block.try_into().ok()?, 0x00)
@@ -457,7 +486,7 @@ fn packed(digits: &str) -> Block {
 }
 
 /// The PIN of a clear block: control digit and length, 4 to 12 digits, then F.
-fn pin_in(block: Block, control: u8) -> Option<String> {
+fn pin_in(block: Block, control: u8) -> Option<Zeroizing<String>> {
     let [first, ..] = block;
     let nibbles = block.into_iter().skip(1).flat_map(|byte| [byte >> 4, byte & 0x0F]);
     let length = usize::from(first & 0x0F);
@@ -467,5 +496,6 @@ fn pin_in(block: Block, control: u8) -> Option<String> {
         && (4..=12).contains(&length)
         && fill.iter().all(|(_, nibble)| *nibble == 0x0F);
     let digit = |(_, nibble): (usize, u8)| char::from_digit(nibble.into(), 10);
-    digits.into_iter().map(digit).collect::<Option<String>>().filter(|_| is_block)
+    let digits = digits.into_iter().map(digit).collect::<Option<String>>();
+    digits.map(Zeroizing::new).filter(|_| is_block)
 }

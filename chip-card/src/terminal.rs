@@ -4,7 +4,7 @@
 
 use iso_specs::tlv::{self, Reader};
 
-use crate::chip_card::{ChipCard, Cryptogram, DONE, INTERCHANGE_PROFILE, TerminalData, Verified};
+use crate::card::{ChipCard, Cryptogram, DONE, INTERCHANGE_PROFILE, TerminalData, Verified};
 
 /// What is paid. Digits are packed where a chip wants them so.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,8 @@ pub enum PinEntry<'a> {
 /// What verifies the cardholder where no PIN does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Otherwise {
+    /// The PIN, by the issuer.
+    OnlinePin,
     /// A signature.
     Signature,
     /// Nothing is needed.
@@ -62,6 +64,7 @@ const EARLY_SCRIPT_FAILED: u8 = 0x20;
 pub struct Payment {
     data: TerminalData,
     cvm_results: [u8; 3],
+    offline_pin: Option<Verified>,
     first: Cryptogram,
     sequence: u8,
 }
@@ -88,7 +91,11 @@ impl Payment {
         (pin, otherwise): (PinEntry<'_>, Otherwise),
     ) -> Payment {
         card.select();
-        let (bits, cvm_results) = verify_cardholder(card, pin, otherwise);
+        let offline_pin = match pin {
+            PinEntry::Offline(pins) => enter(card, pins),
+            _ => None,
+        };
+        let (bits, cvm_results) = verify_cardholder((pin, offline_pin), otherwise);
         let data = TerminalData {
             amount: packed(purchase.amount),
             other_amount: [0; 6],
@@ -100,7 +107,19 @@ impl Payment {
             unpredictable: purchase.unpredictable,
         };
         let first = card.first_cryptogram(&data);
-        Payment { data, cvm_results, first, sequence: card.sequence() }
+        Payment { data, cvm_results, offline_pin, first, sequence: card.sequence() }
+    }
+
+    /// What the last offline PIN that was entered came to.
+    #[must_use]
+    pub const fn offline_pin(&self) -> Option<Verified> {
+        self.offline_pin
+    }
+
+    /// 9F34: the last method that was performed, its condition, and its result.
+    #[must_use]
+    pub const fn cvm_results(&self) -> [u8; 3] {
+        self.cvm_results
     }
 
     /// DE55 of the request.
@@ -172,8 +191,7 @@ impl Payment {
 
 /// Bits of the terminal verification results, and the CVM results.
 fn verify_cardholder(
-    card: &mut ChipCard,
-    pin: PinEntry<'_>,
+    (pin, offline): (PinEntry<'_>, Option<Verified>),
     otherwise: Otherwise,
 ) -> (u8, [u8; 3]) {
     /// Offline PIN, with the next method if it does not hold.
@@ -181,9 +199,11 @@ fn verify_cardholder(
     const NOT_PERFORMED: u8 = 0x3F;
     /// If the terminal supports it.
     const CONDITION: u8 = 0x03;
+    /// The terminal does not know what comes of it.
+    const ONLINE_PIN_RESULTS: [u8; 3] = [0x42, CONDITION, 0x00];
     let (bits, performed) = match pin {
-        PinEntry::Online => return (ONLINE_PIN, [0x42, CONDITION, 0x00]),
-        PinEntry::Offline(pins) => match enter(card, pins) {
+        PinEntry::Online => return (ONLINE_PIN, ONLINE_PIN_RESULTS),
+        PinEntry::Offline(_) => match offline {
             Some(Verified::Right) => return (0, [OFFLINE_PIN, CONDITION, 0x02]),
             Some(Verified::Wrong(0) | Verified::Blocked) => (TRY_LIMIT_EXCEEDED, OFFLINE_PIN),
             Some(Verified::Wrong(_)) => (0, OFFLINE_PIN),
@@ -194,6 +214,7 @@ fn verify_cardholder(
         PinEntry::NotAsked => (0, NOT_PERFORMED),
     };
     match otherwise {
+        Otherwise::OnlinePin => (bits | ONLINE_PIN, ONLINE_PIN_RESULTS),
         Otherwise::Signature => (bits, [0x1E, CONDITION, 0x00]),
         Otherwise::NoCvm => (bits, [0x1F, CONDITION, 0x02]),
         Otherwise::Fails => (bits | NOT_VERIFIED, [performed, CONDITION, 0x01]),
@@ -268,4 +289,44 @@ fn packed<const N: usize>(mut number: u64) -> [u8; N] {
         number /= 100;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::card::{Application, IssuerKeys, Personalization};
+
+    #[test]
+    fn after_a_wrong_offline_pin_the_next_method_is_the_online_one() {
+        let mut card = ChipCard::new(&Personalization {
+            application: Application::Visa0A,
+            pan: "4761340000000027",
+            sequence: 1,
+            keys: IssuerKeys::DEMO_VISA,
+            pin: "5938",
+            tries_max: 2,
+            atc: 0,
+        });
+        let purchase = Purchase {
+            amount: 100,
+            currency: 978,
+            date: [0x26, 0x12, 0x01],
+            transaction_type: 0,
+            unpredictable: [1; 4],
+        };
+        let rows: [(&[&str], _, _, _); 3] = [
+            (&["5938"], Verified::Right, [0x41, 0x03, 0x02], 0x00),
+            (&["1111"], Verified::Wrong(1), [0x42, 0x03, 0x00], ONLINE_PIN),
+            (&["1111"], Verified::Wrong(0), [0x42, 0x03, 0x00], ONLINE_PIN | TRY_LIMIT_EXCEEDED),
+        ];
+        for (pins, verified, cvm_results, bits) in rows {
+            let methods = (PinEntry::Offline(pins), Otherwise::OnlinePin);
+            let payment = Payment::begin(&mut card, &purchase, methods);
+            assert_eq!(
+                (payment.offline_pin(), payment.cvm_results()),
+                (Some(verified), cvm_results)
+            );
+            assert_eq!(payment.data.verification_results, [0x80, 0, bits, 0x80, 0]);
+        }
+    }
 }

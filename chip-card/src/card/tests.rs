@@ -63,7 +63,7 @@ fn in_transaction(vector: &Value) -> Option<ChipCard> {
         assert!(Key::new(key).halves() == card.cryptogram_key.halves(), "{}", vector["id"]);
     }
     card.cryptogram_key = Key::new(key);
-    card.atc = u16::from_be_bytes(array(&vector["tags"]["9F36"]));
+    card.memory.atc = u16::from_be_bytes(array(&vector["tags"]["9F36"]));
     card.transaction.unpredictable = array(&vector["tags"]["9F37"]);
     card.transaction.arqc = array(&vector["arqc"]);
     Some(card)
@@ -111,9 +111,9 @@ fn scripts_of_the_vectors_are_carried_out_and_changed_ones_are_not() {
     let (mut changes, mut unblocks) = (0, 0);
     for vector in vectors()["issuer_scripts"].as_array().unwrap() {
         let Some(mut card) = card(vector).filter(|_| has_short_pan(vector)) else { continue };
-        card.atc = u16::from_be_bytes(array(&vector["atc"]));
+        card.memory.atc = u16::from_be_bytes(array(&vector["atc"]));
         card.transaction.arqc = array(&vector["arqc"]);
-        card.tries_left = 0;
+        card.memory.tries_left = 0;
         let mut command = bytes(&vector["apdu"]);
         assert_eq!(
             card.carry_out(&command),
@@ -170,6 +170,47 @@ fn nonsense_is_refused_and_remembered() {
             assert_ne!(card.script_command(command), DONE, "{command:?}");
         }
         assert!(card.holds("0000"));
-        assert!(card.before.script_failed && card.before.scripts == 4);
+        assert!(card.memory.before.script_failed && card.memory.before.scripts == 4);
     }
+}
+
+/// A card that is put together anew goes on where it was: tries, counter, PIN, and what it tells of
+/// the transaction before.
+#[test]
+fn what_a_card_keeps_is_all_that_it_needs() {
+    let all = vectors();
+    let make = || card(&all["arqc"][0]).unwrap();
+    let data = TerminalData {
+        amount: [0; 6],
+        other_amount: [0; 6],
+        country: [0x02, 0x76],
+        verification_results: [0; 5],
+        currency: [0x09, 0x78],
+        date: [0x26, 0x12, 0x01],
+        transaction_type: 0,
+        unpredictable: [1, 2, 3, 4],
+    };
+    let mut first = make();
+    first.select();
+    assert_eq!(first.verify("1111"), Verified::Wrong(2));
+    first.first_cryptogram(&data);
+    let mut second = make().with_memory(first.memory().clone());
+    assert!(second.memory() == first.memory() && second.memory().before.is_incomplete);
+    let cryptograms = [&mut first, &mut second].map(|card| {
+        card.select();
+        assert_eq!(card.verify("2222"), Verified::Wrong(1));
+        card.first_cryptogram(&data)
+    });
+    assert_eq!(cryptograms[0], cryptograms[1]);
+    assert_eq!(cryptograms[0].atc, [0, 2]);
+}
+
+#[test]
+fn a_card_without_a_pin_matches_none() {
+    let all = vectors();
+    let mut vector = all["arqc"][0].clone();
+    vector["current_pin"] = "".into();
+    let mut card = card(&vector).unwrap();
+    assert_eq!(card.verify("0000"), Verified::Wrong(2));
+    assert_eq!(card.verify("1234"), Verified::Wrong(1));
 }

@@ -22,15 +22,15 @@ pub(super) struct Facts {
 
 /// What a chip keeps of the transactions that went online, until one is completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Before {
+pub struct Before {
     /// A cryptogram went online, and no answer of the issuer was authenticated since.
-    pub(super) is_incomplete: bool,
+    pub is_incomplete: bool,
     /// The last answer was not the issuer's.
-    pub(super) authentication_failed: bool,
+    pub authentication_failed: bool,
     /// Script commands since then, 0-15.
-    pub(super) scripts: u8,
+    pub scripts: u8,
     /// One of them failed.
-    pub(super) script_failed: bool,
+    pub script_failed: bool,
 }
 
 /// 9F10 of a chip. The part of it that a cryptogram covers is told by [`covered`].
