@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from api_client import Api
-from messages import CARD_1, authorization, other_pin
+from messages import CARD_1, CARD_2, other_pin
 from test_api_pins import control, events, revealed
-from test_clock import Clock, DAY
+from settings import chip
+from test_clock import DAY, Clock
 
 AMOUNT = {"amount": "1.00", "mid": "shop"}
 
@@ -177,10 +178,12 @@ def simulated(api, key, **more):
 def test_a_simulated_transaction_is_made_once(switch, api):
     wrong = other_pin(CARD_1.pin)
     answers = [simulated(api, "s", pin=wrong) for _ in range(5)]
-    assert all(answer == answers[0] for answer in answers)
+    assert answers[0]["raw_iso8583"]
+    again = {"transaction": answers[0]["transaction"]}
+    assert all(answer == again for answer in answers[1:])
     assert answers[0]["transaction"]["response"]["code"] == "1809"
     # The right PIN with this key learns nothing, and another key is another transaction.
-    assert simulated(api, "s", pin=CARD_1.pin) == answers[0]
+    assert simulated(api, "s", pin=CARD_1.pin) == again
     assert switch.show(CARD_1.token)["pin_try_counter"] == 1
     assert simulated(api, "s2", pin=CARD_1.pin)["transaction"]["response"]["code"] == "0000"
     body = AMOUNT | {"card_token": CARD_1.token, "amount": "2.00"}
@@ -190,10 +193,25 @@ def test_a_simulated_transaction_is_made_once(switch, api):
     original = approved["transaction"]["token"]
     body = {"original_transaction_token": original, "amount": "1.00"}
     first, again = once(api, "r", "POST", "/simulate/reversal", body)
-    assert first.json == again.json
+    assert first.json["transaction"] == again.json["transaction"]
     listed = api.done("GET", f"/cards/{CARD_1.token}/transactions?count=100")["data"]
     made = [answers[0], approved, first.json]
     assert {it["token"] for it in listed} <= {it["transaction"]["token"] for it in made}
+
+
+def test_a_chip_pays_once(make_switch):
+    api = Api(make_switch(visa_chip=chip("visa")).start())
+    body = AMOUNT | {"card_token": CARD_2.token}
+    wrong = body | {"chip": {"virtual": True, "pin_entered": other_pin(CARD_2.pin)}}
+    path = "/simulate/authorization"
+    first, again = once(api, "chip", "POST", path, wrong)
+    assert first.json["chip"]["pin_tries_left"] == 2 and "chip" not in again.json
+    assert first.json["transaction"] == again.json["transaction"]
+    # The right PIN with this key is not even tried.
+    right = body | {"chip": {"virtual": True, "pin_entered": CARD_2.pin}}
+    again = api.post(path, right, Idempotency_Key="chip")
+    assert again.json == {"transaction": first.json["transaction"]}
+    assert api.done("POST", path, wrong)["chip"]["pin_tries_left"] == 1
 
 
 def test_one_of_many_at_once_makes_it(switch):
