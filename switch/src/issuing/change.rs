@@ -68,7 +68,7 @@ pub(super) fn token_of(card: &Card, place: usize) -> &str {
 ///
 /// # Errors
 /// [`Refused::ProductChanged`] where a document has changed since it was read.
-pub(super) async fn change_with<W: Seams>(
+pub(super) async fn change<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     token: &str,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::card_details::{self, CardDetails, PinStatus};
-use super::change::{Beside, Change, Ended, change_with, commit, ended, load, place};
+use super::change::{Beside, Change, Ended, change, commit, ended, load, place};
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Call, CardView, Refused, audit, views};
 use crate::authorization::Product;
@@ -92,7 +92,7 @@ async fn set_once<W: Seams>(
     let mut documents = details_after_set(switch, entry).await?;
     documents.extend(control.map(Control::used));
     documents.extend(call.made(switch, "")?);
-    change_with(switch, call.actor, token, |card| {
+    change(switch, call.actor, token, |card| {
         // Meanwhile the token may stand for another card, of another PAN.
         if card.entry.identity.key != identity.key {
             return Err(Refused::NoSuchCard);
@@ -206,7 +206,7 @@ async fn unblock_unaudited<W: Seams>(
     pin_control::admit_card(switch, token, admit).await?;
     let now = switch.clock.now();
     let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
-    change_with(switch, call.actor, token, |card| {
+    change(switch, call.actor, token, |card| {
         if !has_offline_pin(&card.product) {
             return Err(Refused::ChipHoldsNoPin);
         }
@@ -248,7 +248,7 @@ async fn reset_tries_unaudited<W: Seams>(
     pin_control::admit_card(switch, token, admit).await?;
     let now = switch.clock.now();
     let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
-    change_with(switch, call.actor, token, |card| {
+    change(switch, call.actor, token, |card| {
         if is_terminated(&card.state, token) {
             return Err(Refused::CardTerminated);
         }

@@ -60,7 +60,7 @@ async fn fulfil_unaudited<W: Seams>(
         let mut documents = vec![details.write(switch, token, version)?];
         documents.extend(virtual_chip::embossed(switch, (&card, at), clear.as_deref()).await?);
         documents.extend(call.made(switch, token)?);
-        let shipped = change::change_with(switch, call.actor, token, |card| {
+        let shipped = change::change(switch, call.actor, token, |card| {
             let plastic = place(&card.state, token);
             let state = embossed(&card.state, plastic, pin)?;
             if card.state.pin.version != made_of.version || plastic != at {
