@@ -487,6 +487,11 @@ pub enum Limit {
     /// All documents together.
     #[error("all documents together have reached documents_mb_max")]
     Documents,
+    /// The answers to Idempotency-Keys.
+    #[error(
+        "the answers to Idempotency-Keys of 24 hours have reached their part of documents_mb_max"
+    )]
+    Answers,
     /// Everything that is committed at once.
     #[error("what is committed at once is longer than a record of the journal")]
     Record,

@@ -214,6 +214,30 @@ def test_a_chip_pays_once(make_switch):
     assert api.done("POST", path, wrong)["chip"]["pin_tries_left"] == 1
 
 
+def test_a_body_may_be_as_deep_as_it_is_long(switch, api):
+    """What is taken and forgotten has no depth; to compare it costs no more than to read it."""
+    head = (b'{"card_token": "' + CARD_1.token.encode() +
+            b'", "amount": 1, "mid": "shop", "network_fees": ')
+    for deep in (b'{"":' * 12_000 + b"1" + b"}" * 12_000, b"[" * 12_000 + b"]" * 12_000):
+        answer = api.post("/simulate/authorization", head + deep + b"}", Idempotency_Key="deep")
+        assert answer.status in (201, 422), answer
+    # In a deeper object nothing is a PIN.
+    chip = b'"chip": {"virtual": false, "a": ' + b'{"":' * 9_000 + b"1" + b"}" * 9_000 + b"}}"
+    answer = api.post("/simulate/authorization", head + b"1, " + chip, Idempotency_Key="chip")
+    assert answer.status == 400, answer
+    assert api.done("GET", "/ping")["success"] is True
+
+
+@pytest.mark.parametrize("forgotten", [b'{"\\ud800": 1}', b'{"\xff": 1}'])
+def test_what_cannot_be_compared_is_refused(api, forgotten):
+    body = (b'{"card_product_token": "demo-debit", "user_token": "' + new_user(api).encode() +
+            b'", "account_token": 1, "expedite": true}')
+    body = body.replace(b'"account_token": 1', b'"account_token": ' + forgotten)
+    answers = [api.post("/cards", body, Idempotency_Key="k") for _ in range(2)]
+    tokens = {answer.json.get("token") for answer in answers}
+    assert len(tokens) == 1 and len({answer.status for answer in answers}) == 1, answers
+
+
 def test_one_of_many_at_once_makes_it(switch):
     clients = [Api(switch) for _ in range(8)]
     barrier = threading.Barrier(len(clients))

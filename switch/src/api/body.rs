@@ -106,7 +106,7 @@ fn is_json_text(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-fn not_json() -> Problem {
+pub(super) fn not_json() -> Problem {
     Problem::new(Door::InvalidJson, "the body is not one JSON document")
 }
 

@@ -77,8 +77,8 @@ impl Named {
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
         let call = (parts.method.as_str(), path);
         let once = Once::new(&switch.vault.documents, (caller, key), call, json);
-        debug_assert!(once.is_some(), "the body was read as an object before");
-        Ok(Named(once))
+        // What is taken and forgotten may be what is no JSON after all.
+        once.map(|once| Named(Some(once))).ok_or_else(body::not_json)
     }
 }
 

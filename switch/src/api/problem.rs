@@ -166,6 +166,8 @@ const fn row(code: Code) -> (StatusCode, u16) {
         Code::AlreadyActive => (StatusCode::CONFLICT, 17),
         Code::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, 2),
         Code::CallUnderWay => (StatusCode::CONFLICT, 23),
+        Code::ChipOutcomeUnknown => (StatusCode::CONFLICT, 24),
+        Code::TooManyKeys => (StatusCode::TOO_MANY_REQUESTS, 3),
         Code::UserNotActive => (StatusCode::UNPROCESSABLE_ENTITY, 1),
         Code::NoSuchTransition => (StatusCode::NOT_FOUND, 6),
         Code::NoSuchTransaction => (StatusCode::NOT_FOUND, 7),

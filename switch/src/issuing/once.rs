@@ -105,7 +105,7 @@ impl Once {
         let mut asked = Zeroizing::new(Vec::with_capacity(capacity));
         asked.extend_from_slice(head.as_bytes());
         if !body.is_empty() {
-            put_compared(serde_json::from_slice(body).ok()?, &mut asked)?;
+            put_compared(serde_json::from_slice(body).ok()?, None, &mut asked)?;
         }
         debug_assert!(asked.len() <= capacity, "names and values are those of the body");
         let name = [caller.as_bytes(), b"\0", key.as_bytes()].concat();
@@ -165,19 +165,30 @@ impl Once {
 /// What a digest is made of, so that no other digest is ever taken for it.
 const DIGEST_OF_KEY: &[u8] = b"idempotency key";
 
-/// Fields that hold PINs.
-const PINS: [&str; 3] = ["pin", "PIN", "pin_entered"];
+/// Objects of a body in which a PIN may stand.
+const WITH_PINS: [&str; 2] = ["chip", "card_options"];
 
-/// Appends an object as it is compared: its names in order, without PINs.
-fn put_compared(object: &RawValue, to: &mut Vec<u8>) -> Option<()> {
+/// Whether a field holds a PIN, by the object that it is in, if that is not the body.
+fn is_pin(within: Option<&str>, name: &str) -> bool {
+    match within {
+        None | Some("card_options") => matches!(name, "pin" | "PIN"),
+        Some(_) => name == "pin_entered",
+    }
+}
+
+/// Appends the body, or an object in it, as it is compared: its names in order, without PINs. What
+/// else is in it is compared as it was sent: a body can be as deep as it is long.
+fn put_compared(object: &RawValue, within: Option<&str>, to: &mut Vec<u8>) -> Option<()> {
     let object: BTreeMap<Name<'_>, &RawValue> = serde_json::from_str(object.get()).ok()?;
     to.push(b'{');
-    for (Name(name), value) in object.iter().filter(|(Name(name), _)| !PINS.contains(&&**name)) {
+    for (Name(name), value) in object.iter().filter(|(Name(name), _)| !is_pin(within, name)) {
         // JSON has no such byte.
         to.extend_from_slice(name.as_bytes());
         to.push(b'\0');
         match value.get() {
-            text if text.starts_with('{') => put_compared(value, to)?,
+            text if within.is_none() && WITH_PINS.contains(&&**name) && text.starts_with('{') => {
+                put_compared(value, Some(name), to)?;
+            }
             text => to.extend([text.as_bytes(), b"\0"].into_iter().flatten()),
         }
     }
@@ -203,7 +214,7 @@ mod tests {
     fn a_call_is_known_again_by_its_key_and_what_it_asks_for() {
         let call = ("POST", "/users");
         let first = once("k", call, r#"{"a": 1, "b": {"c": "x", "d": [1, 2]}}"#);
-        let again = once("k", call, r#"{ "b":{"d": [1, 2],"c":"x"},"a":1 }"#);
+        let again = once("k", call, r#"{ "b":{"c": "x", "d": [1, 2]},"a":1 }"#);
         assert_eq!((first.name(), first.asked), (again.name(), again.asked));
         assert_ne!(first.name(), once("l", call, "{}").name());
         for (call, body) in [
@@ -223,13 +234,28 @@ mod tests {
     #[test]
     fn a_pin_is_no_part_of_what_is_compared() {
         let call = ("PUT", "/pins");
-        let asked = |body| once("k", call, body).asked;
+        let asked = |body: &str| once("k", call, body).asked;
         let first = asked(r#"{"control_token": "t", "pin": "1593"}"#);
         assert_eq!(first, asked(r#"{"control_token": "t", "pin": "2604"}"#));
         assert_eq!(first, asked(r#"{"PIN": "2604", "control_token": "t"}"#));
         assert_eq!(first, asked(r#"{"\u0070in": "2604", "control_token": "t"}"#));
         assert_ne!(first, asked(r#"{"control_token": "u", "pin": "1593"}"#));
-        let chip = |pin| format!(r#"{{"chip": {{"virtual": true, "pin_entered": "{pin}"}}}}"#);
+        let chip =
+            |pin: &str| format!(r#"{{"chip": {{"virtual": true, "pin_entered": "{pin}"}}}}"#);
         assert_eq!(asked(&chip("1593")), asked(&chip("2604")));
+        let metadata = |pin: &str| format!(r#"{{"metadata": {{"pin": "{pin}"}}}}"#);
+        assert_ne!(asked(&metadata("1593")), asked(&metadata("2604")));
+    }
+
+    #[test]
+    fn a_deep_body_costs_no_more_than_a_long_one() {
+        let vault = PanVault::new(&[1; 32], &[2; 32]).unwrap().documents;
+        let call = ("POST", "/simulate/authorization");
+        let deep = |depth: usize| {
+            let (open, close) = ("{\"\":".repeat(depth), "}".repeat(depth));
+            let body = format!("{{\"chip\":{open}1{close}}}");
+            Once::new(&vault, ("demo", "k"), call, body.as_bytes()).map(|once| once.asked)
+        };
+        assert!(deep(100_000).is_some() && deep(100_000) != deep(99_999));
     }
 }

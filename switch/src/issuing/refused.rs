@@ -113,6 +113,12 @@ pub enum Refused {
     /// An Idempotency-Key that came with another call before.
     #[error("the Idempotency-Key came with another call before: a new call has a new key")]
     OtherCall,
+    /// A simulated payment with a chip that came before, of which nobody knows what became of it.
+    #[error(
+        "the call came before with this Idempotency-Key, and nobody knows what became of its chip: \
+         see the transactions of the card"
+    )]
+    ChipOutcomeUnknown,
     /// The call with this Idempotency-Key is not done yet.
     #[error("the call with this Idempotency-Key is not done yet: ask again later")]
     CallUnderWay,
@@ -296,6 +302,8 @@ pub enum Code {
     IdempotencyKeyReused,
     /// [`Refused::CallUnderWay`].
     CallUnderWay,
+    /// [`Refused::ChipOutcomeUnknown`].
+    ChipOutcomeUnknown,
     /// [`Refused::NoSuchApiKey`].
     NoSuchApiKey,
     /// [`Refused::ApiKeyTaken`].
@@ -348,7 +356,9 @@ pub enum Code {
     ChipInUse,
     /// [`Refused::NotDecided`].
     NotDecided,
-    /// [`Refused::Limit`].
+    /// [`Refused::Limit`] of the answers to Idempotency-Keys.
+    TooManyKeys,
+    /// Any other [`Refused::Limit`].
     LimitReached,
     /// The store is not available now: nothing has changed.
     StoreUnavailable,
@@ -396,6 +406,7 @@ impl Refused {
             Refused::VersionChanged => Code::VersionChanged,
             Refused::OtherCall => Code::IdempotencyKeyReused,
             Refused::CallUnderWay => Code::CallUnderWay,
+            Refused::ChipOutcomeUnknown => Code::ChipOutcomeUnknown,
             Refused::NoSuchApiKey => Code::NoSuchApiKey,
             Refused::ApiKeyTaken => Code::ApiKeyTaken,
             Refused::DocumentUnreadable(_) => Code::DocumentUnreadable,
@@ -424,6 +435,7 @@ impl Refused {
             Refused::NoVirtualChip(_) => Code::NoVirtualChip,
             Refused::ChipInUse => Code::ChipInUse,
             Refused::NotDecided => Code::NotDecided,
+            Refused::Limit(Limit::Answers) => Code::TooManyKeys,
             Refused::Limit(_) => Code::LimitReached,
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,

@@ -194,6 +194,10 @@ pub async fn transact<W: Seams>(
     let mut token = String::new();
     let (sent, number) = simulator.message(switch.clock.now(), before);
     let done = async {
+        if before.is_some() && simulated.has_chip() {
+            // The chip would make another cryptogram.
+            return Err(Refused::ChipOutcomeUnknown);
+        }
         let trace = Trace::of(sent, number);
         let prepared = prepare(switch, simulator, simulated, &trace, (admit, &mut token)).await?;
         if let (Some(once), None) = (call.once, before) {

@@ -19,6 +19,12 @@ pub struct DocumentLimits {
     pub all_bytes_max: usize,
 }
 
+impl DocumentLimits {
+    const fn answers_bytes_max(&self) -> usize {
+        self.all_bytes_max / ANSWERS_PARTS
+    }
+}
+
 /// What a document takes besides token and body, in bytes.
 pub const OVERHEAD_BYTES: usize = 256;
 
@@ -36,7 +42,13 @@ struct Held {
     ends: BTreeSet<(Timestamp, DocumentKind, CompactString)>,
     /// As [`DocumentLimits::all_bytes_max`] counts them.
     bytes: usize,
+    /// Those of them that are answers to Idempotency-Keys.
+    answers_bytes: usize,
 }
+
+/// The part of all documents that answers to Idempotency-Keys may take is one of so many: who sends
+/// many keys leaves the others their room.
+const ANSWERS_PARTS: usize = 8;
 
 fn bytes_of(document: &Document) -> usize {
     OVERHEAD_BYTES + document.token.len() + document.body.len()
@@ -51,6 +63,9 @@ impl Held {
         let removed = self.of_kind.get_mut(&kind).and_then(|all| all.remove(token));
         let Some(removed) = removed else { return };
         self.bytes -= bytes_of(&removed);
+        if kind == DocumentKind::IdempotentAnswer {
+            self.answers_bytes -= bytes_of(&removed);
+        }
         if let Some(expires) = removed.expires {
             self.ends.remove(&(expires, kind, removed.token.clone()));
         }
@@ -59,6 +74,9 @@ impl Held {
     fn put(&mut self, document: Document) {
         self.remove(document.kind, &document.token);
         self.bytes += bytes_of(&document);
+        if document.kind == DocumentKind::IdempotentAnswer {
+            self.answers_bytes += bytes_of(&document);
+        }
         if let Some(expires) = document.expires {
             self.ends.insert((expires, document.kind, document.token.clone()));
         }
@@ -137,7 +155,12 @@ impl Documents {
             }
             bytes = bytes.saturating_sub(known.map_or(0, |known| bytes_of(known)));
             if change.body.is_some() {
-                bytes += OVERHEAD_BYTES + change.token.len() + length;
+                let own = OVERHEAD_BYTES + change.token.len() + length;
+                bytes += own;
+                let is_answer = change.kind == DocumentKind::IdempotentAnswer;
+                if is_answer && held.answers_bytes + own > self.limits.answers_bytes_max() {
+                    return Err(Limit::Answers.into());
+                }
             }
         }
         let grows = bytes > held.bytes;
@@ -221,6 +244,29 @@ mod tests {
         full.put(document("a", 5, None));
         let removal = DocumentChange::remove(&document("a", 5, None));
         assert_eq!(full.check(&[removal], NOW), Ok(()));
+    }
+
+    #[test]
+    fn answers_to_keys_leave_the_others_their_room() {
+        let documents = Documents::new(DocumentLimits {
+            document_bytes_max: 100,
+            all_bytes_max: ANSWERS_PARTS * 2 * (OVERHEAD_BYTES + 11),
+        });
+        let answer = |token: &str| DocumentChange {
+            kind: DocumentKind::IdempotentAnswer,
+            ..change(token, 0, 10)
+        };
+        for (token, version) in [("a", 1), ("b", 2)] {
+            assert!(documents.check(&[answer(token)], NOW).is_ok());
+            let kind = DocumentKind::IdempotentAnswer;
+            let body = [0; 10].as_slice().into();
+            documents.put(Document { kind, body, ..document(token, version, None) });
+        }
+        let full = documents.check(&[answer("c")], NOW);
+        assert_eq!(full, Err(Limit::Answers.into()));
+        assert!(documents.check(&[change("c", 0, 10)], NOW).is_ok());
+        documents.remove(DocumentKind::IdempotentAnswer, "a", 3);
+        assert!(documents.check(&[answer("c")], NOW).is_ok());
     }
 
     #[test]

@@ -76,6 +76,10 @@ pub(super) struct FollowUp {
 }
 
 impl Simulated {
+    pub(super) fn has_chip(&self) -> bool {
+        matches!(&self.task, Task::First(first) if first.chip.is_some())
+    }
+
     pub(super) fn first(mti: [u8; 4], first: First) -> Simulated {
         Simulated::of(mti, Task::First(first.into()))
     }
