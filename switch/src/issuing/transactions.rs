@@ -17,9 +17,9 @@ use crate::cards::CardKey;
 use crate::clock::Timestamp;
 use crate::event::Actor;
 use crate::outcome::PinOutcome;
-use crate::store::Store;
 use crate::store::page::{PAGE_ITEMS_MAX, TransactionFilter};
 use crate::store::record::{RecordId, TransactionRecord};
+use crate::store::{Original, Store};
 use crate::switch::{Seams, Switch};
 
 /// Parts of the journal that one call reads, each of `page_scan_mb_max` at most.
@@ -228,6 +228,10 @@ async fn listed<W: Seams>(
         None => None,
     };
     let first = first.as_ref().map(|(id, first)| (*id, first));
+    let reverses = match first {
+        Some((id, first)) if first.mti.is_reversal() => switch.store.reversed(id).await?,
+        _ => None,
+    };
     let card = match &sought.card {
         Some(token) => Some(change::load(switch, token).await?.entry.identity.key),
         None => first.map(|(_, first)| first.card),
@@ -243,7 +247,7 @@ async fn listed<W: Seams>(
                 continue;
             }
             if let Some(first) = first
-                && !is_related(switch, first, (*id, record)).await?
+                && !is_related(switch, first, reverses.as_ref(), (*id, record)).await?
             {
                 continue;
             }
@@ -269,10 +273,12 @@ async fn listed<W: Seams>(
 }
 
 /// Whether two transactions of a card and a network are of one purchase: one has reversed the
-/// other, or both have one DE37, as an authorization, its advices and its clearing have.
+/// other, or both have one DE37, as an authorization, its advices and its clearing have. The first
+/// one reverses `reverses`.
 async fn is_related<W: Seams>(
     switch: &Switch<W>,
     (first_id, first): (RecordId, &TransactionRecord),
+    reverses: Option<&Original>,
     (id, other): (RecordId, &TransactionRecord),
 ) -> Result<bool, Refused> {
     if first_id == id {
@@ -281,15 +287,14 @@ async fn is_related<W: Seams>(
     if first.acquirer == other.acquirer && first.rrn.is_some() && first.rrn == other.rrn {
         return Ok(true);
     }
-    for (id, reversal, other) in [(first_id, first, other), (id, other, first)] {
-        if reversal.mti.is_reversal()
-            && let Some(original) = switch.store.reversed(id).await?
-            && original.is(&other.duplicate_key)
-        {
-            return Ok(true);
-        }
+    if reverses.is_some_and(|original| original.is(&other.duplicate_key)) {
+        return Ok(true);
     }
-    Ok(false)
+    if !other.mti.is_reversal() {
+        return Ok(false);
+    }
+    let original = switch.store.reversed(id).await?;
+    Ok(original.is_some_and(|original| original.is(&first.duplicate_key)))
 }
 
 fn is_sought(sought: &Sought, record: &TransactionRecord) -> bool {
