@@ -35,9 +35,10 @@ pub trait Hsm: Send + Sync + 'static {
         call: AcceptPin<'_>,
     ) -> impl Future<Output = Result<AcceptedPin, AcceptPinError>> + Send;
 
-    /// Makes of the PIN of one card the PIN of another one, under another PAN. Nothing but the issuing
-    /// of a card may call it: elsewhere a change of the PAN is forbidden (PCI PIN Security), since
-    /// with a PAN of one's own it would turn any block into a PIN. A network HSM may refuse it.
+    /// Makes of the PIN of one card the PIN of another one, under another PAN. Nothing but the
+    /// issuing of a card may call it: elsewhere a change of the PAN is forbidden (PCI PIN
+    /// Security), since with a PAN of one's own it would turn any block into a PIN. A network HSM
+    /// may refuse it.
     ///
     /// # Errors
     /// [`MovePinError`].

@@ -427,6 +427,40 @@ def test_a_lost_card_ends_as_soon_as_one_under_a_new_pan_is_issued(api):
     assert len({pan_shown(api, one) for one in (source, first, second)}) == 3
 
 
+@pytest.mark.parametrize("first", [
+    lambda source: {"new_pan_from_card_token": source},
+    lambda source: {"reissue_pan_from_card_token": source},
+])
+def test_what_a_card_replaced_that_was_never_used_ends_with_its_successor(api, first):
+    source = with_pin(api)
+    user = {"user_token": source["user_token"]}
+    lost = issue(api, **user, **first(source["token"]))
+    second = issue(api, **user, reissue_pan_from_card_token=lost["token"], fulfillment={
+        "card_personalization": {"text": {"name_line_1": {"value": "ADA LOVELACE"}}},
+        "card_fulfillment_reason": "LOST_STOLEN"})
+    assert (state(api, lost)[0], state(api, source)[0]) == ("TERMINATED", "ACTIVE")
+    move(api, second["token"], "ACTIVE")
+    assert state(api, source) == ("TERMINATED", "01") and state(api, second)[0] == "ACTIVE"
+
+
+def test_a_pin_that_nobody_may_see_is_not_seen_on_another_card(api):
+    products = {}
+    for viewable in (True, False):
+        products[viewable] = fresh("product")
+        api.done("POST", "/cardproducts", {
+            "token": products[viewable], "name": "Debit", "start_date": "2026-01-01",
+            "bins": ["476134"], "currency": "978", "pin_viewable": viewable,
+        })
+    source = with_pin(api, card_product_token=products[False])
+    new = issue(api, card_product_token=products[True], user_token=source["user_token"],
+                new_pan_from_card_token=source["token"])
+    move(api, new["token"], "ACTIVE")
+    assert verified(api, new, "9246") == "0000"
+    shown = {"control_token": control(api, new["token"], "REVEAL_PIN"),
+             "cardholder_verification_method": "OTP"}
+    api.refused(409, "no_viewable_pin", "POST", "/pins/reveal", shown)
+
+
 def test_the_call_says_what_becomes_of_pin_and_source_under_a_new_pan(api):
     source = with_pin(api)
     new = issue(api, user_token=source["user_token"], new_pan_from_card_token=source["token"],

@@ -512,6 +512,18 @@ def test_a_chip_goes_with_its_card(switch, api):
         api = Api(switch)
 
 
+def test_a_chip_goes_with_the_card_that_another_one_replaces(api):
+    user = api.done("POST", "/users", {})["token"]
+    assert outcome(pay(api, CARD_2.token, CARD_2.pin))[0] == "0000"
+    api.done("PUT", f"/cards/{CARD_2.token}", {"user_token": user})
+    api.done("POST", "/cards", {
+        "card_product_token": "demo-chip", "user_token": user,
+        "new_pan_from_card_token": CARD_2.token, "fulfillment": {
+            "card_personalization": {"text": {"name_line_1": {"value": "ADA LOVELACE"}}},
+            "card_fulfillment_reason": "LOST_STOLEN"}})
+    api.refused(409, "card_terminated", "POST", AUTHORIZATION, body(CARD_2.token, "5938"))
+
+
 WRONG_FORMS = {
     "no word of virtual": ("invalid_request", {}),
     "a word that is none": ("invalid_request", {"virtual": "yes"}),

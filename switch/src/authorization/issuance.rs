@@ -12,8 +12,9 @@ pub struct Issuance {
     pub region: Option<Region>,
     /// The embosser that gets their files; without one the first.
     pub embosser: Option<Box<str>>,
-    /// The cardholder verification methods of the chip's list, the first first: as the product says,
-    /// else as its region prefers ([`Region::cvm_order`]). A terminal may take another (R132).
+    /// The cardholder verification methods of the chip's list, the first first: as the product
+    /// says, else as its region prefers ([`Region::cvm_order`]). A terminal may take another
+    /// (R132).
     pub cvm_order: Vec<Cvm>,
     /// Galileo's parameters, where the product has any.
     pub parameters: Option<Parameters>,

@@ -55,6 +55,14 @@ pub enum GivenPin {
 }
 
 impl GivenPin {
+    /// Whether it may be shown later: one of another card only where that one's product says so.
+    fn may_be_kept(&self) -> bool {
+        match self {
+            GivenPin::OfCard(pin) => pin.is_viewable(),
+            GivenPin::Clear(_) | GivenPin::Pvv(..) | GivenPin::Offset(_) => true,
+        }
+    }
+
     async fn accepted<W: Seams>(
         &self,
         switch: &Switch<W>,
@@ -203,6 +211,7 @@ async fn addition<W: Seams>(
     if is_active {
         plastic.status = CardStatus::Active;
     }
+    let was_viewable = pin.as_ref().is_none_or(GivenPin::may_be_kept);
     let pin = match &pin {
         Some(pin) => pin.accepted(switch, &rules, &pan).await?,
         None => None,
@@ -223,7 +232,7 @@ async fn addition<W: Seams>(
     let events =
         [EventKind::Issued].into_iter().chain(is_active.then_some(EventKind::StateActivated));
     let events = events.map(tell).collect();
-    let kept = kept.filter(|_| rules.pin_viewable && viewable == Viewable::Kept);
+    let kept = kept.filter(|_| rules.pin_viewable && was_viewable && viewable == Viewable::Kept);
     let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
     let documents = kept.transpose()?.into_iter().collect();
     Ok(Addition { card: NewCard { identity, product, state }, other: None, events, documents })

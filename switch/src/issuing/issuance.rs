@@ -294,6 +294,11 @@ async fn add<W: Seams>(
         };
         let documents = documents(switch, call, token, &details)?;
         let replaced = ending_at_once(switch, call.actor, form, &details, is_active).await?;
+        if let (Some(pin), Some(ending)) = (&pin, &replaced)
+            && pin.is_replaced_in(&ending.card.card)
+        {
+            return Ok(false);
+        }
         match cards::add_one(switch, call.actor, card, documents, replaced).await? {
             Ok(()) => return Ok(true),
             Err(NotDone::Taken(Taken::Pan)) if given.is_none() => {}

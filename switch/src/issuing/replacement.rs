@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::card_details::{self, CardDetails};
 use super::change::{self, event, load};
+use super::simulate::virtual_chip;
 use super::tokens::Token;
 use super::{Refused, viewable_pin};
 use crate::authorization::Product;
 use crate::cache::Card;
-use crate::cards::{CardStatus, Pan, StatusReason};
+use crate::cards::{CardKey, CardStatus, Pan, StatusReason};
 use crate::clock::within;
 use crate::event::{Actor, EventKind};
 use crate::hsm::{
@@ -24,6 +25,8 @@ pub struct PinOfCard {
     reference: PinReference,
     pan: Pan,
     product: Arc<Product>,
+    /// The card, and which of its PINs it is.
+    of: (CardKey, u32),
 }
 
 /// The PIN of a card, where a block of it is still there: a PIN cannot be had back of a value that
@@ -46,10 +49,22 @@ pub(super) async fn pin_of<W: Seams>(
     let identity = &card.entry.identity;
     let pan = switch.vault.open(&identity.key, &identity.sealed_pan);
     let pan = pan.map_err(Refused::SealedPan)?;
-    Ok(Some(PinOfCard { kept, reference, pan, product: Arc::clone(&card.product) }))
+    let of = (identity.key, card.state.pin.version);
+    Ok(Some(PinOfCard { kept, reference, pan, product: Arc::clone(&card.product), of }))
 }
 
 impl PinOfCard {
+    /// Whether the issuer may have it shown, as the product of its card says.
+    pub(super) fn is_viewable(&self) -> bool {
+        self.product.pin_viewable
+    }
+
+    /// Whether this card has another PIN by now.
+    pub(super) fn is_replaced_in(&self, card: &Card) -> bool {
+        let (key, version) = self.of;
+        card.entry.identity.key == key && card.state.pin.version != version
+    }
+
     /// The same PIN for a card with this PAN; `None` where the HSM does not move it.
     pub(super) async fn moved<W: Seams>(
         &self,
@@ -103,7 +118,9 @@ pub(super) async fn end<W: Seams>(
     let state = counts.state.with_status(place, CardStatus::Terminated, reason);
     told.push((EventKind::StateTerminated, place));
     let events = told.iter().map(|about| event(switch, actor, &card, *about, &state)).collect();
-    let documents = viewable_pin::after(switch, &card, &state, None).await?.into_iter().collect();
+    let pin = viewable_pin::after(switch, &card, &state, None).await?;
+    let documents = pin.into_iter().chain(virtual_chip::after(switch, &card, &state).await?);
+    let documents = documents.collect();
     Ok(Some(Ending { card: Box::new(OtherCard { card, state }), events, documents }))
 }
 

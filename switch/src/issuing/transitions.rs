@@ -257,20 +257,42 @@ async fn next<W: Seams>(
         if details.ends_pin == Some(state.pin.version) {
             state = state.without_pin();
         }
-        if let Some(source) = replaced(&counts, &details) {
+        let (sources, other) = replaced(switch, actor, &counts, details).await?;
+        for source in sources {
             state = state.with_status(source, CardStatus::Terminated, StatusReason::REQUESTED);
             events.push((EventKind::StateTerminated, source));
         }
-        if details.ends_source() {
-            ending = replacement::end(switch, actor, &details, StatusReason::REQUESTED).await?;
-        }
+        ending = other;
     }
     Ok(Next { state, events, replaced: ending })
 }
 
-/// The place of the plastic that ends with the first activation of the one that replaces it.
-fn replaced(card: &Card, details: &CardDetails) -> Option<usize> {
-    let source = details.reissue_pan_from_card_token.as_ref().filter(|_| details.ends_source())?;
+/// What ends with the first activation of the plastic with these details: the places of those that
+/// it replaces, and the end of one of another PAN. What was replaced before it was ever activated
+/// has left the one before it in use, so that this one ends too.
+async fn replaced<W: Seams>(
+    switch: &Switch<W>,
+    actor: &Actor,
+    card: &Card,
+    details: CardDetails,
+) -> Result<(Vec<usize>, Option<Ending>), Refused> {
+    let (mut places, mut other, mut details) = (Vec::new(), None, Some(details));
+    // Each has replaced an older one of this card.
+    for _ in 0..=card.state.plastics.len() {
+        let Some(known) = details.take_if(|it| it.ends_source()) else { break };
+        places.extend(source_in_use(card, &known));
+        other = replacement::end(switch, actor, &known, StatusReason::REQUESTED).await?.or(other);
+        details = match &known.reissue_pan_from_card_token {
+            Some(source) => card_details::of(switch, source.as_str()).await?.map(|(it, _)| it),
+            None => None,
+        };
+    }
+    Ok((places, other))
+}
+
+/// The place of the plastic that one with these details replaces, where it has not ended.
+fn source_in_use(card: &Card, details: &CardDetails) -> Option<usize> {
+    let source = details.reissue_pan_from_card_token.as_ref()?;
     let is_source = |place: &usize| change::token_of(card, *place) == source.as_str();
     let place = (0..card.state.plastics.len()).find(is_source)?;
     let plastic = card.state.plastics.get(place)?;

@@ -497,7 +497,8 @@ mod tests {
     /// As this release writes it: what a later one must read.
     const STORED: &str = r#"{"keys":"m_chip","pin":{"block":[1,2,3,4,5,6,7,8],"key":[9,10,11]},
         "tries_left":2,"atc":7,"before":{"is_incomplete":true,"authentication_failed":false,
-        "scripts":1,"script_failed":false},"end":{"transaction":"00000001-0000a000","data":"9F26"}}"#;
+        "scripts":1,"script_failed":false},
+        "end":{"transaction":"00000001-0000a000","data":"9F26"}}"#;
 
     #[test]
     fn a_chip_is_read_as_it_was_written() {
