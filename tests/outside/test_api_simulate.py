@@ -453,6 +453,12 @@ def test_what_the_terminal_says(api):
     assert sent["22"] == "910" and sent["41"].strip('" ') == "T 1" and sent["18"] == "5999"
 
 
+def test_an_empty_terminal_is_blanks(api):
+    answer = api.done("POST", "/simulations/cardtransactions/authorization", {
+        "amount": 1, "card_token": CARD_1.token, "pos": {"terminal_id": ""}})
+    assert code(answer) == "0000" and elements(answer)["41"].strip('" ') == ""
+
+
 def test_bad_bodies_of_the_newer_simulation(shared):
     api = Api(shared)
     path = SIMULATIONS + "authorization"

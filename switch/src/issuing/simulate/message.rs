@@ -95,9 +95,9 @@ impl Outgoing {
         self.set(42, &plain(mid, MERCHANT_CHARACTERS));
     }
 
-    /// DE41.
+    /// DE41. An empty one is eight blanks.
     pub(super) fn terminal(&mut self, terminal: &str) {
-        self.set(41, &plain(terminal, TERMINAL_CHARACTERS));
+        self.set(41, &plain(&format!("{terminal:TERMINAL_CHARACTERS$}"), TERMINAL_CHARACTERS));
     }
 
     /// DE52 says that there is a PIN. The PIN itself comes beside the message, in clear, and no key
