@@ -260,15 +260,15 @@ pub(super) async fn update<W: Seams>(
     caller: Caller,
     Path(path): Path<String>,
     (query, IfMatch(expected)): (Query, IfMatch),
-    OnceBody(mut changes, once): OnceBody<ProductSettings>,
+    OnceBody(mut changes, named): OnceBody<ProductSettings>,
 ) -> Result<impl IntoResponse, Problem> {
     let actor = caller.may(Scope::Products)?;
     query.finish()?;
-    if token(&mut changes)?.is_some_and(|named| named.as_str() != path) {
+    if token(&mut changes)?.is_some_and(|token| token.as_str() != path) {
         let expected = "the token of the path, or none";
         return Err(Refused::Field { name: "token", expected }.into());
     }
-    let begun = api.begin(actor, &once).await?;
+    let begun = api.begin(actor, &named).await?;
     let product = match begun.made_token() {
         Some(made) => products::show(&api.switch, actor, made).await?,
         None => products::update(&api.switch, begun.call, &path, &changes, &expected).await?,

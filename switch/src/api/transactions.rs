@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use utoipa::IntoParams;
 
 use super::Api;
 use super::caller::Caller;
@@ -17,6 +18,25 @@ use crate::switch::Seams;
 
 const LIST: ListOf =
     ListOf { count: 10, sorts: &["user_transaction_time"], sort_by: "-user_transaction_time" };
+
+/// Which transactions a list shows, besides their states, as it is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+struct SoughtParameters {
+    /// Of this type, such as `authorization`.
+    #[param(rename = "type")]
+    kind: Option<String>,
+    /// Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC.
+    #[param(format = DateTime)]
+    start_date: Option<String>,
+    /// Decided before this moment, or on this day.
+    #[param(format = DateTime)]
+    end_date: Option<String>,
+    /// What it is sorted by; with `-` before it, the largest first.
+    #[param(pattern = "^-?(user_transaction_time|userTransactionTime)$")]
+    sort_by: Option<String>,
+}
 
 /// A part of the transactions, of one card, one cardholder or all, as far back as they are kept.
 #[utoipa::path(
@@ -32,14 +52,7 @@ const LIST: ListOf =
                     (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
-        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
-        ("start_date" = Option<String>, Query, format = DateTime,
-         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
-        ("end_date" = Option<String>, Query, format = DateTime,
-         description = "Decided before this moment, or on this day."),
-        ("sort_by" = Option<String>, Query,
-         pattern = "^-?(user_transaction_time|userTransactionTime)$",
-         description = "What it is sorted by; with `-` before it, the largest first."),
+        SoughtParameters,
         ListParameters,
     ),
     responses(
@@ -72,14 +85,7 @@ pub(super) async fn list<W: Seams>(
                     (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; \
                         PENDING,COMPLETION if left out."),
-        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
-        ("start_date" = Option<String>, Query, format = DateTime,
-         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
-        ("end_date" = Option<String>, Query, format = DateTime,
-         description = "Decided before this moment, or on this day."),
-        ("sort_by" = Option<String>, Query,
-         pattern = "^-?(user_transaction_time|userTransactionTime)$",
-         description = "What it is sorted by; with `-` before it, the largest first."),
+        SoughtParameters,
         ListParameters,
     ),
     responses(
@@ -112,14 +118,7 @@ pub(super) async fn of_card<W: Seams>(
                     (,(PENDING|COMPLETION|DECLINED|ERROR))*)$",
          description = "PENDING, COMPLETION, DECLINED or ERROR, with commas between, or ALL; ALL \
                         if left out."),
-        ("type" = Option<String>, Query, description = "Of this type, such as `authorization`."),
-        ("start_date" = Option<String>, Query, format = DateTime,
-         description = "Decided at this moment or later: RFC 3339, or yyyy-MM-dd in UTC."),
-        ("end_date" = Option<String>, Query, format = DateTime,
-         description = "Decided before this moment, or on this day."),
-        ("sort_by" = Option<String>, Query,
-         pattern = "^-?(user_transaction_time|userTransactionTime)$",
-         description = "What it is sorted by; with `-` before it, the largest first."),
+        SoughtParameters,
         ListParameters,
     ),
     responses(

@@ -67,7 +67,7 @@ pub struct Once {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Made {
-    /// What has this token; nothing that has one where it is empty.
+    /// What has this token. It is empty where what was done has none, as a PIN that was set.
     Token(String),
     /// A try with a PIN that was refused as weak.
     WeakPin,
