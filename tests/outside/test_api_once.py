@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 
 import pytest
 from api_client import Api
@@ -9,6 +10,7 @@ from messages import CARD_1, CARD_2, other_pin
 from test_api_pins import control, events, revealed
 from settings import chip
 from test_clock import DAY, Clock
+from tracing import traced
 
 AMOUNT = {"amount": "1.00", "mid": "shop"}
 
@@ -305,6 +307,37 @@ def test_nothing_is_made_twice_by_a_kill(make_switch):
     # The guess of before is the same one still.
     assert simulated(api, "guess", pin=wrong)["transaction"]["response"]["code"] == "1809"
     assert switch.show(CARD_1.token)["pin_try_counter"] == 1
+
+
+def test_a_chip_pays_once_wherever_the_switch_dies(make_switch, tmp_path):
+    """It dies before the first, second, ... of what a payment writes. Sent again, the payment costs
+    the chip no second PIN try, and its counter no second step."""
+    switch = make_switch(visa_chip=chip("visa")).start()
+    wrong = {"virtual": True, "pin_entered": other_pin(CARD_2.pin)}
+    body = AMOUNT | {"card_token": CARD_2.token, "chip": wrong}
+    path, statuses, steps = "/simulate/authorization", [], 0
+    # At the last it lives on.
+    for number in (1, 2, 3, 4, 5, 6, 100):
+        api = Api(switch)
+        fatal = f"inject=pwrite64:signal=SIGKILL:when={number}"
+        with traced(switch, tmp_path / "strace", "-e", "trace=pwrite64", "-e", fatal):
+            try:
+                api.post(path, body, Idempotency_Key=f"payment-{number}")
+            except (OSError, HTTPException):
+                switch.process.wait(10)
+        switch.kill()
+        switch.start()
+        api = Api(switch)
+        again = api.post(path, body, Idempotency_Key=f"payment-{number}")
+        statuses.append(again.status)
+        if again.status != 201:
+            assert (again.status, again.json["code"]) == (409, "chip_outcome_unknown")
+        # Without a PIN the chip only tells what it has left.
+        told = api.done("POST", path, body | {"chip": {"virtual": True}})["chip"]
+        steps += 2
+        assert (told["atc"], told["pin_tries_left"]) == (steps, max(0, 3 - steps // 2)), number
+    # Before anything is written it is made anew; when all is, it is known.
+    assert statuses[0] == statuses[-1] == 201 and 409 in statuses, statuses
 
 
 def test_a_key_is_forgotten_after_a_day(make_switch, tmp_path):

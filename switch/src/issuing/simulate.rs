@@ -34,8 +34,9 @@ use crate::in_flight::InFlight;
 use crate::metrics::{LinkMetrics, Tally};
 use crate::pin::ClearPin;
 use crate::session::Session;
-use crate::store::Store;
+use crate::store::document::DocumentChange;
 use crate::store::record::{RecordId, TransactionRecord};
+use crate::store::{Commit, Store};
 use crate::switch::{Seams, Switch};
 use crate::transaction::Responded;
 pub use card_transaction::{CardTransactionForm, CardTransactionType};
@@ -200,9 +201,11 @@ pub async fn transact<W: Seams>(
         }
         let trace = Trace::of(sent, number);
         let prepared = prepare(switch, simulator, simulated, &trace, (admit, &mut token)).await?;
-        if let (Some(once), None) = (call.once, before) {
-            once.keep(switch, &Made::Message { sent: sent.micros(), number }).await?;
-        }
+        let sending = match before {
+            None => call.answered(switch, &Made::Message { sent: sent.micros(), number })?,
+            Some(_) => None,
+        };
+        let prepared = prepared.kept(switch, sending).await?;
         let answer = carry_out(switch, simulator, prepared).await?;
         if let Some(once) = call.once {
             once.keep(switch, &Made::Token(answer.transaction.token.clone())).await?;
@@ -241,6 +244,24 @@ struct Prepared {
     card: Card,
     /// The chip that waits for the answer.
     chip: Option<Box<Inserted>>,
+}
+
+impl Prepared {
+    /// Writes, in one commit and before anything is sent, what the chip has done and which message
+    /// it is that a repeat of the call means.
+    async fn kept<W: Seams>(
+        mut self,
+        switch: &Switch<W>,
+        sending: Option<DocumentChange>,
+    ) -> Result<Prepared, Refused> {
+        if let Some(chip) = &mut self.chip {
+            chip.keep(switch, &self.card, sending).await?;
+        } else if let Some(sending) = sending {
+            let documents = vec![sending];
+            switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await?;
+        }
+        Ok(self)
+    }
 }
 
 /// The message, and what goes with it; `token` becomes that of its card.

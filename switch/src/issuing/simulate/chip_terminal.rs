@@ -16,6 +16,7 @@ use crate::hsm::software::random;
 use crate::issuing::Refused;
 use crate::issuing::secret::PinText;
 use crate::pin::ClearPin;
+use crate::store::document::DocumentChange;
 use crate::switch::{Seams, Switch};
 
 /// A chip of the card, which the switch plays, in a terminal with contacts. The product's keys must
@@ -153,7 +154,7 @@ pub(super) struct Paid {
 }
 
 /// Puts the chip of the plastic at this place into a terminal, up to its first cryptogram, and
-/// writes what it says into the message. The chip remembers it before anything is sent.
+/// writes what it says into the message.
 pub(super) async fn insert<W: Seams>(
     switch: &Switch<W>,
     simulator: &Simulator,
@@ -191,7 +192,6 @@ pub(super) async fn insert<W: Seams>(
     let payment = Payment::begin(&mut chip.card, &purchase, (entry, otherwise));
     let offline_pin = OfflinePinResult::of(payment.offline_pin(), entry);
     outgoing.chip_data(&payment.chip_data());
-    chip.keep(switch, card).await?;
     let answer_is_lost = form.answer_is_lost;
     Ok(Inserted { chip, payment, offline_pin, answer_is_lost, _in_terminal: in_terminal })
 }
@@ -209,6 +209,17 @@ impl OfflinePinResult {
 }
 
 impl Inserted {
+    /// The chip remembers what it has done, before anything is sent; with another document in the
+    /// same commit.
+    pub(super) async fn keep<W: Seams>(
+        &mut self,
+        switch: &Switch<W>,
+        card: &Card,
+        beside: Option<DocumentChange>,
+    ) -> Result<(), Refused> {
+        self.chip.keep(switch, card, beside).await
+    }
+
     /// Whether a PIN that is there for the issuer is asked for: not once the chip has found one
     /// right.
     pub(super) fn asks_for_online_pin(&self) -> bool {
@@ -228,7 +239,7 @@ impl Inserted {
         let ending = payment.finish(&mut chip.card, Some(answer).filter(|_| !answer_is_lost));
         if !answer_is_lost {
             chip.ended(answered.id, &ending.chip_data);
-            match chip.keep(switch, card).await {
+            match chip.keep(switch, card, None).await {
                 // The card was removed meanwhile, and its chip with it.
                 Ok(()) | Err(Refused::ChipInUse) => {}
                 Err(refused) => return Err(refused),

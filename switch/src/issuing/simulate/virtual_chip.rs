@@ -227,7 +227,7 @@ impl VirtualChip {
         written.map_err(Refused::Sealing)
     }
 
-    /// Keeps what a transaction has changed so far.
+    /// Keeps what a transaction has changed so far, with another document in the same commit.
     ///
     /// # Errors
     /// [`Refused::ChipInUse`] where somebody else has played it meanwhile.
@@ -235,8 +235,9 @@ impl VirtualChip {
         &mut self,
         switch: &Switch<W>,
         card: &Card,
+        beside: Option<DocumentChange>,
     ) -> Result<(), Refused> {
-        let documents = vec![self.written(switch).await?];
+        let documents = [self.written(switch).await?].into_iter().chain(beside).collect();
         // A chip that is made here must not outlive its card.
         let card = Some(card).filter(|_| self.read == 0);
         let commit = Commit { card, documents, ..Commit::default() };
