@@ -11,10 +11,12 @@ use switch::cards::{CardStatus, Embossed};
 use switch::control::Reply;
 use switch::event::{Actor, CardholderVerification};
 use switch::issuing::pin_control::{self, Purpose};
-use switch::issuing::{Code, Refused, cards, pin_check, pins, products, transitions, viewable_pin};
+use switch::issuing::{
+    Code, Refused, blocks, cards, pin_check, pins, products, transitions, viewable_pin,
+};
 use switch::pin::ClearPin;
-use switch::store::Store;
-use switch::store::document::DocumentKind;
+use switch::store::document::{DocumentChange, DocumentKind};
+use switch::store::{Commit, Store};
 use tests::switch_under_test::{SwitchUnderTest, TestClock};
 
 const CONFIG: &str = "hsm.master_key_file = \"demo\"\nadmin.listen = \"127.0.0.1:0\"\n\
@@ -164,8 +166,30 @@ async fn a_pin_to_see_goes_when_its_product_is_no_longer_viewable() {
     assert_eq!(kept(&test).await, 1);
     // What was not viewable when it was set stays so.
     put(true).await;
-    assert_eq!(viewable_pin::forget(&test.switch).await.unwrap(), 0);
+    blocks::forget(&test.switch).await.unwrap();
     assert_eq!(kept(&test).await, 1);
+}
+
+/// As a call leaves one that has read the card just before its removal.
+#[tokio::test]
+async fn what_is_left_of_a_removed_card_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let test = started(directory.path()).await;
+    let card = test.switch.store.load_by_token("card").await.unwrap().unwrap();
+    let key: String = card.entry.identity.key.0.iter().map(|byte| format!("{byte:02X}")).collect();
+    let chip_of = |key: &str| {
+        let (vault, token) = (&test.switch.vault.documents, format!("{key}/01"));
+        DocumentChange::write(vault, (DocumentKind::VirtualChip, &token), 0, b"{}").unwrap()
+    };
+    let documents = vec![chip_of(&key), chip_of(&"0".repeat(key.len()))];
+    let commit = Commit { documents, ..Commit::default() };
+    test.switch.store.commit(commit, &mut None).await.unwrap();
+    blocks::forget(&test.switch).await.unwrap();
+    let left = test.switch.store.documents(DocumentKind::VirtualChip, None, 10).await.unwrap();
+    assert_eq!(
+        left.items.iter().map(|(token, _)| &**token).collect::<Vec<_>>(),
+        [format!("{key}/01")]
+    );
 }
 
 #[tokio::test]

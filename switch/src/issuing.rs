@@ -7,6 +7,7 @@ pub mod refused;
 pub mod audit;
 pub mod secret;
 mod change;
+pub mod blocks;
 pub mod cards;
 pub mod transitions;
 pub mod pins;

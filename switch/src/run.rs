@@ -30,7 +30,7 @@ use crate::hsm::software::public_keys;
 use crate::hsm::software::{self, SoftwareHsm, ZoneKey};
 use crate::hsm::{ChipKeys, Hsm, Kcv};
 use crate::in_flight::InFlight;
-use crate::issuing::{Refused, api_keys, audit, keys, pins, viewable_pin};
+use crate::issuing::{Refused, api_keys, audit, blocks, keys, pins};
 use crate::listener::{Listening, Workers};
 use crate::metrics::Metrics;
 use crate::place;
@@ -494,8 +494,8 @@ async fn expire(switch: Arc<PinSwitch>) {
         if let Err(error) = pins::expire_changes(&switch, &actor, &cards).await {
             tracing::error!(%error, "no PIN change was ended");
         }
-        if let Err(error) = viewable_pin::forget(&switch).await {
-            tracing::error!(%error, "PINs that nobody may see any more are still kept");
+        if let Err(error) = blocks::forget(&switch).await {
+            tracing::error!(%error, "blocks of PINs that are over are still kept");
         }
     }
 }

@@ -8,6 +8,7 @@ import pytest
 from api_client import Api
 from messages import CARD_1, Card, authorization, pan_of, reversal
 from process import of_card
+from test_limits import wait_until
 
 _numbers = itertools.count(1)
 
@@ -395,6 +396,8 @@ def test_a_card_under_a_new_pan_has_the_pin_and_ends_the_one_before(shared, api,
     assert state(api, source) == ("SUSPENDED", "22")
     move(api, new["token"], "ACTIVE")
     assert state(api, source) == ("TERMINATED", "01")
+    wait_until(lambda: any("replaced card ended" in line and f'"{source["token"]}"' in line
+                           for line in shared.log().splitlines()), "the audit does not name it")
     kinds = [one["type"] for one in
              api.done("GET", f"/cardtransitions/card/{source['token']}")["data"]]
     assert kinds[:2] == ["state.terminated", "state.suspended"]

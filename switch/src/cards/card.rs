@@ -102,6 +102,12 @@ impl CardState {
         card
     }
 
+    /// Whether a plastic of the card is not TERMINATED. Where none is, nothing of its PIN is kept.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.plastics.iter().any(|plastic| plastic.status != CardStatus::Terminated)
+    }
+
     /// Deletes the PIN blocks of plastics that are terminated: of each whose PIN, or a newer one, a
     /// plastic in life has too, and of all where none is in life. The only one is kept, since a
     /// plastic that is activated later may have to get it.

@@ -12,12 +12,12 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use super::listing::Pages;
 use super::{Call, Refused, audit};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::hsm::software::random;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
-use crate::store::page::PAGE_ITEMS_MAX;
 use crate::store::{Changed, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
 
@@ -250,18 +250,13 @@ pub async fn list<W: Seams>(switch: &Switch<W>, actor: &Actor) -> Result<Vec<Api
 }
 
 async fn all<W: Seams>(switch: &Switch<W>) -> Result<Vec<ApiKeyView>, Refused> {
-    let (mut views, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let kind = DocumentKind::ApiKey;
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (token, document) in &page.items {
+    let (mut views, mut pages) = (Vec::new(), Pages::of(DocumentKind::ApiKey));
+    while let Some(page) = pages.next(switch).await? {
+        for (token, document) in &page {
             views.push(StoredApiKey::read(switch, document)?.view(token));
         }
-        match page.next {
-            Some(next) => after = Some(next.to_string()),
-            None => return Ok(views),
-        }
     }
+    Ok(views)
 }
 
 /// A key may do nothing from now on.

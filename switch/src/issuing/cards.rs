@@ -5,11 +5,12 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::change::{self, load, subject};
-use super::replacement::{Ending, PinOfCard};
+use super::replacement::{self, Ending, PinOfCard};
 use super::secret::PAN_EXPECTED;
-use super::simulate::virtual_chip;
 use super::tokens::Token;
-use super::{CardView, Refused, audit, card_details, pin_control, pins, viewable_pin, views};
+use super::{
+    CardView, Refused, audit, blocks, card_details, pin_control, pins, viewable_pin, views,
+};
 use crate::authorization::Product;
 use crate::cache::{NewCard, Taken};
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
@@ -173,13 +174,17 @@ pub(super) async fn add_one<W: Seams>(
     let _unchanged = switch.products.changing.read().await;
     let mut addition = addition(switch, actor, card, Viewable::Kept).await?;
     addition.documents.extend(documents);
-    if let Some(Ending { card, events, documents }) = replaced {
-        addition.other = Some(card);
+    let mut other_token = None;
+    if let Some(Ending { token, card, events, documents }) = replaced {
+        (addition.other, other_token) = (Some(card), Some(token));
         addition.events.extend(events);
         addition.documents.extend(documents);
     }
     let added = switch.store.add_cards(vec![addition]).await?.pop();
     debug_assert!(added.is_some(), "one card was to be added");
+    if let Some(Ok(())) = added {
+        replacement::audit(actor, other_token.as_deref());
+    }
     added.ok_or(Refused::Busy)
 }
 
@@ -266,9 +271,7 @@ async fn removal<W: Seams>(
     token: &str,
 ) -> Result<Removal, Refused> {
     let card = switch.store.load_by_token(token).await?.ok_or(Refused::NoSuchCard)?;
-    let mut documents = Vec::new();
-    documents.extend(viewable_pin::of_removed(switch, &card.entry.identity.key).await?);
-    documents.extend(virtual_chip::of_removed(switch, &card).await?);
+    let mut documents = blocks::of_removed(switch, &card).await?;
     let mut events = Vec::new();
     for place in 0..card.state.plastics.len() {
         let token = change::token_of(&card, place);

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::simulate::virtual_chip;
-use super::{Refused, card_details, viewable_pin};
+use super::{Refused, blocks, card_details};
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardState, MaskedPan, Plastic};
 use crate::clock::{Clock, Timestamp};
@@ -79,8 +78,7 @@ pub(super) async fn change<W: Seams>(
         let (counts, ended) = as_it_counts(switch, &card);
         let (Change { state, plastic, event }, beside) = next(&counts)?;
         let Beside { pin, reinstated, mut documents } = beside;
-        documents.extend(viewable_pin::after(switch, &card, &state, pin.as_ref()).await?);
-        documents.extend(virtual_chip::after(switch, &card, &state).await?);
+        documents.extend(blocks::after(switch, &card, &state, pin.as_ref()).await?);
         let reinstated = reinstated.into_iter().map(|place| (EventKind::StateReinstated, place));
         let events = event.map(|event| (event, plastic)).into_iter().chain(reinstated);
         let events = ended.into_iter().chain(events);

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::simulate::virtual_chip;
-use super::{Refused, audit, viewable_pin};
+use super::{Refused, audit, blocks};
 use crate::authorization::Product;
 use crate::event::Actor;
 use crate::hsm::software::keys::KeyChanges;
@@ -58,10 +57,7 @@ async fn unused<W: Seams>(switch: &Switch<W>, kcv: &str) -> Result<(), Refused> 
     let expected = Refused::Field { name: "kcv", expected: "six hexadecimal digits" };
     let kcv = Kcv::parse(kcv).ok_or(expected)?;
     let cards = match switch.store.references_made_with(kcv).await? {
-        0 => {
-            let to_see = viewable_pin::made_with(switch, kcv).await?;
-            to_see + virtual_chip::made_with(switch, kcv).await?
-        }
+        0 => blocks::made_with(switch, kcv).await?,
         cards => cards,
     };
     match cards {

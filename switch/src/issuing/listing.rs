@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::Refused;
 use crate::store::Store;
 use crate::store::document::{Document, DocumentKind};
@@ -77,20 +79,54 @@ impl<T> Listed<T> {
     }
 }
 
+/// The documents of a kind, in the order of their tokens, a page at a time: between two pages other
+/// tasks have their turn.
+pub(super) struct Pages {
+    kind: DocumentKind,
+    /// Of what was read last; empty before the first page.
+    after: CompactString,
+    is_over: bool,
+}
+
+impl Pages {
+    pub(super) fn of(kind: DocumentKind) -> Pages {
+        Pages { kind, after: CompactString::default(), is_over: false }
+    }
+
+    /// The next page, each document with its token; `None` after the last one.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) async fn next<W: Seams>(
+        &mut self,
+        switch: &Switch<W>,
+    ) -> Result<Option<Vec<(CompactString, Arc<Document>)>>, Refused> {
+        if self.is_over {
+            return Ok(None);
+        }
+        if !self.after.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let after = Some(&*self.after).filter(|after| !after.is_empty());
+        let page = switch.store.documents(self.kind, after, PAGE_ITEMS_MAX).await?;
+        match page.next {
+            Some(next) => self.after = next,
+            None => self.is_over = true,
+        }
+        Ok(Some(page.items))
+    }
+}
+
 /// All documents of a kind, in the order of their tokens: a pointer for each.
 pub(super) async fn documents<W: Seams>(
     switch: &Switch<W>,
     kind: DocumentKind,
 ) -> Result<Vec<Arc<Document>>, Refused> {
-    let (mut all, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        all.extend(page.items.into_iter().map(|(_, document)| document));
-        match page.next {
-            Some(next) => after = Some(next.into()),
-            None => return Ok(all),
-        }
+    let (mut all, mut pages) = (Vec::new(), Pages::of(kind));
+    while let Some(page) = pages.next(switch).await? {
+        all.extend(page.into_iter().map(|(_, document)| document));
     }
+    Ok(all)
 }
 
 #[cfg(test)]

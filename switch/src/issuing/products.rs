@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Call, Refused, audit, viewable_pin};
+use super::{Call, Refused, audit, blocks};
 use crate::authorization::Product;
 use crate::authorization::issuance::Cvm;
 use crate::cache::CardEntry;
@@ -353,7 +353,7 @@ async fn put_unaudited<W: Seams>(
     let commit = Commit { documents, product, ..Commit::default() };
     switch.store.commit(commit, &mut None).await?;
     if before.is_some_and(|before| before.pin_viewable && !is_viewable) {
-        viewable_pin::forget(switch).await?;
+        blocks::forget(switch).await?;
     }
     let written = switch.store.document(DocumentKind::Product, token).await?;
     let written = written.ok_or(Refused::NoSuchProduct)?;

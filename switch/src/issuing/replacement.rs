@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::card_details::{self, CardDetails};
 use super::change::{self, event, load};
-use super::simulate::virtual_chip;
 use super::tokens::Token;
-use super::{Refused, viewable_pin};
+use super::{Refused, blocks, viewable_pin};
 use crate::authorization::Product;
 use crate::cache::Card;
 use crate::cards::{CardKey, CardStatus, Pan, StatusReason};
@@ -87,6 +86,8 @@ impl PinOfCard {
 
 /// The end of a plastic, for the commit of the card that replaces it.
 pub(super) struct Ending {
+    /// Its token.
+    pub(super) token: Box<str>,
     /// Its card, without it.
     pub(super) card: Box<OtherCard>,
     /// What others are told.
@@ -118,10 +119,17 @@ pub(super) async fn end<W: Seams>(
     let state = counts.state.with_status(place, CardStatus::Terminated, reason);
     told.push((EventKind::StateTerminated, place));
     let events = told.iter().map(|about| event(switch, actor, &card, *about, &state)).collect();
-    let pin = viewable_pin::after(switch, &card, &state, None).await?;
-    let documents = pin.into_iter().chain(virtual_chip::after(switch, &card, &state).await?);
-    let documents = documents.collect();
-    Ok(Some(Ending { card: Box::new(OtherCard { card, state }), events, documents }))
+    let documents = blocks::after(switch, &card, &state, None).await?;
+    let (token, card) = (token.as_str().into(), Box::new(OtherCard { card, state }));
+    Ok(Some(Ending { token, card, events, documents }))
+}
+
+/// The line in the audit of a plastic that has ended so: the one of the call names the card that
+/// replaces it.
+pub(super) fn audit(actor: &Actor, ended: Option<&str>) {
+    if let Some(token) = ended {
+        tracing::info!(target: "audit", action = "replaced card ended", token, %actor);
+    }
 }
 
 /// The holder of the plastic with this token; `None` of a card of the command line.

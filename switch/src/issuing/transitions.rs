@@ -9,9 +9,8 @@ use super::card_details::{self, CardDetails};
 use super::change::{self, load};
 use super::listing::{Listed, Wanted};
 use super::replacement::{self, Ending};
-use super::simulate::virtual_chip;
 use super::tokens::{PayloadDigest, Token};
-use super::{Call, CardView, IssuedCard, Refused, audit, issued_card, users, viewable_pin, views};
+use super::{Call, CardView, IssuedCard, Refused, audit, blocks, issued_card, users, views};
 use crate::authorization::{Channel, Transition};
 use crate::cache::Card;
 use crate::cards::{CardState, CardStatus, StatusReason};
@@ -182,8 +181,7 @@ async fn moved<W: Seams>(
             documents.push(written.map_err(Refused::Sealing)?);
             documents.extend(call.made(switch, name.as_str())?);
         }
-        documents.extend(viewable_pin::after(switch, &card, &state, None).await?);
-        documents.extend(virtual_chip::after(switch, &card, &state).await?);
+        documents.extend(blocks::after(switch, &card, &state, None).await?);
         let asked_for = |event: Event| Event { asked: Some(asked_as(asked, named)), ..event };
         let place = change::place(&card.state, token);
         let is_own = |(kind, at): (EventKind, usize)| at == place && kind.is_of_state();
@@ -197,16 +195,17 @@ async fn moved<W: Seams>(
             return Err(Refused::AlreadyActive);
         }
         let own = own.and_then(|at| Some((u8::try_from(at + 1).ok()?, told.get(at)?.clone())));
-        let mut other = None;
+        let (mut other, mut other_token) = (None, None);
         if let Some(ending) = replaced {
             told.extend(ending.events);
             documents.extend(ending.documents);
-            other = Some(ending.card);
+            (other, other_token) = (Some(ending.card), Some(ending.token));
         }
         let commit = Commit::by_issuer(&card, state.clone());
         let commit = Commit { other, events: told, documents, ..commit };
         match switch.store.commit(commit, &mut None).await {
             Ok(record) => {
+                replacement::audit(call.actor, other_token.as_deref());
                 let own = own.map(|(index, event)| (EventId { record, index }, event));
                 return Ok((Card { state: Arc::new(state), ..card }, own));
             }

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::change::{self, event, load};
+use super::listing::Pages;
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
 use crate::cache::Card;
 use crate::cards::{CardKey, CardState, CardStatus, Pan};
 use crate::clock::within;
 use crate::event::{Actor, CardholderVerification, EventKind};
-use crate::hex::{from_hex, hex};
+use crate::hex::hex;
 use crate::hsm::{AcceptPinError, Hsm, KeptPin, RevealPin};
 use crate::key::Kcv;
 use crate::pin::{ClearPin, PinBlock};
 use crate::store::document::{Document, DocumentChange, DocumentKind};
-use crate::store::page::PAGE_ITEMS_MAX;
 use crate::store::record::Event;
 use crate::store::{Changed, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
@@ -57,16 +57,11 @@ fn place(key: &CardKey) -> String {
     hex(&key.0)
 }
 
-fn key_of(place: &str) -> Option<CardKey> {
-    from_hex(place)?.as_slice().try_into().ok().map(CardKey)
-}
-
 /// Whether nobody may see the PIN of a card in this state any more, or it has none. Of a product
 /// that is gone or cannot be read, nobody knows what it says.
-fn is_over(card: &Card, state: &CardState) -> bool {
-    let is_alive = state.plastics.iter().any(|it| it.status != CardStatus::Terminated);
+pub(super) fn is_over(card: &Card, state: &CardState) -> bool {
     let has_pin = state.pin.reference.is_some();
-    !is_alive || !has_pin || card.product.is_known() && !card.product.pin_viewable
+    !state.is_alive() || !has_pin || card.product.is_known() && !card.product.pin_viewable
 }
 
 /// What becomes of the PIN to see of a card that goes to another state, and perhaps gets this PIN.
@@ -133,54 +128,13 @@ pub(super) async fn of_removed<W: Seams>(
 
 /// How many PINs to see are under the key of this check value.
 pub(super) async fn made_with<W: Seams>(switch: &Switch<W>, kcv: Kcv) -> Result<usize, Refused> {
-    let (mut count, mut after) = (0, None::<String>);
-    loop {
-        let kind = DocumentKind::ViewablePin;
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (_, document) in &page.items {
+    let (mut count, mut pages) = (0, Pages::of(DocumentKind::ViewablePin));
+    while let Some(page) = pages.next(switch).await? {
+        for (_, document) in &page {
             count += usize::from(Stored::read(switch, document)?.key == kcv.0);
         }
-        match page.next {
-            Some(next) => after = Some(next.into()),
-            None => return Ok(count),
-        }
-        tokio::task::yield_now().await;
     }
-}
-
-/// Deletes the PINs that nobody may see any more, since their product is no longer viewable, or
-/// their card is gone; how many.
-///
-/// # Errors
-/// If the store has failed.
-pub async fn forget<W: Seams>(switch: &Switch<W>) -> Result<usize, Refused> {
-    let (mut count, mut after) = (0, None::<String>);
-    loop {
-        let kind = DocumentKind::ViewablePin;
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (token, document) in &page.items {
-            let card = match key_of(token) {
-                Some(key) => switch.store.load(&key).await?,
-                None => None,
-            };
-            if card.as_ref().is_some_and(|card| !is_over(card, &card.state)) {
-                continue;
-            }
-            let documents = vec![DocumentChange::remove(document)];
-            let commit = Commit { card: card.as_ref(), documents, ..Commit::default() };
-            match switch.store.commit(commit, &mut None).await {
-                Ok(_) => count += 1,
-                // It was set anew, or its turn comes again.
-                Err(CommitError::Changed(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        match page.next {
-            Some(next) => after = Some(next.into()),
-            None => return Ok(count),
-        }
-        tokio::task::yield_now().await;
-    }
+    Ok(count)
 }
 
 /// Shows the PIN of the card that a control token is of; it is used up then. Each is in the audit,

@@ -12,15 +12,15 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::authorization::{ChipRules, Product};
 use crate::cache::Card;
 use crate::cards::chip_state::{ChangeKind, Chip};
-use crate::cards::{CardState, CardStatus, Embossed, Pan};
+use crate::cards::{CardState, Embossed, Pan};
 use crate::hex::{from_hex, hex};
 use crate::hsm::{Hsm, KeptPin, NewPin, TestKeys};
 use crate::issuing::change::{self, load};
+use crate::issuing::listing::Pages;
 use crate::issuing::{Refused, pins, viewable_pin};
 use crate::key::Kcv;
 use crate::pin::{ClearPin, PinBlock};
 use crate::store::document::{Document, DocumentChange, DocumentKind};
-use crate::store::page::PAGE_ITEMS_MAX;
 use crate::store::record::RecordId;
 use crate::store::{Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
@@ -142,7 +142,7 @@ impl VirtualChip {
         let place = place(card, plastic);
         let document = switch.store.document(DocumentKind::VirtualChip, &place).await?;
         let Some(document) = document else {
-            if !is_alive(&card.state) {
+            if !card.state.is_alive() {
                 return Err(Refused::CardTerminated);
             }
             let pin = first_pin(switch, card, rules, plastic).await?;
@@ -369,7 +369,7 @@ pub async fn emboss<W: Seams>(
     let plastic = change::place(&card.state, token);
     let place = place(&card, plastic);
     let known = switch.store.document(DocumentKind::VirtualChip, &place).await?;
-    if known.is_some() || !is_alive(&card.state) {
+    if known.is_some() || !card.state.is_alive() {
         return Ok(());
     }
     let Some(document) = embossed(switch, (&card, plastic), Some(pin)).await? else {
@@ -417,15 +417,10 @@ pub(in crate::issuing) async fn after<W: Seams>(
     card: &Card,
     state: &CardState,
 ) -> Result<Vec<DocumentChange>, Refused> {
-    match is_alive(state) {
+    match state.is_alive() {
         true => Ok(Vec::new()),
         false => of_removed(switch, card).await,
     }
-}
-
-/// Whether a plastic of the card is not TERMINATED.
-fn is_alive(state: &CardState) -> bool {
-    state.plastics.iter().any(|plastic| plastic.status != CardStatus::Terminated)
 }
 
 /// What goes with a card that is removed.
@@ -442,20 +437,14 @@ pub(in crate::issuing) async fn made_with<W: Seams>(
     switch: &Switch<W>,
     kcv: Kcv,
 ) -> Result<usize, Refused> {
-    let (mut count, mut after) = (0, None::<String>);
-    loop {
-        let kind = DocumentKind::VirtualChip;
-        let page = switch.store.documents(kind, after.as_deref(), PAGE_ITEMS_MAX).await?;
-        for (_, document) in &page.items {
+    let (mut count, mut pages) = (0, Pages::of(DocumentKind::VirtualChip));
+    while let Some(page) = pages.next(switch).await? {
+        for (_, document) in &page {
             let pin = Stored::read(switch, document)?.pin;
             count += usize::from(pin.is_some_and(|pin| pin.key == kcv.0));
         }
-        match page.next {
-            Some(next) => after = Some(next.into()),
-            None => return Ok(count),
-        }
-        tokio::task::yield_now().await;
     }
+    Ok(count)
 }
 
 /// The chips that are in a terminal now.
