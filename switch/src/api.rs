@@ -51,7 +51,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::clock::Clock;
-use crate::config::ApiConfig;
+use crate::config::{ApiConfig, Profile};
 use crate::issuing::simulate::Simulator;
 use crate::listener::{Door, Shares};
 use crate::shutdown::Shutdown;
@@ -68,6 +68,7 @@ struct Api<W: Seams> {
     request_ids: RequestIds,
     simulator: Simulator,
     under_way: UnderWay,
+    profile: Profile,
 }
 
 /// The OpenAPI 3.1 description of all routes, as indented JSON.
@@ -82,6 +83,7 @@ pub fn description<W: Seams>() -> String {
 pub struct ApiListener {
     listener: std::net::TcpListener,
     tls: Option<TlsAcceptor>,
+    profile: Profile,
 }
 
 impl ApiListener {
@@ -90,11 +92,11 @@ impl ApiListener {
     /// # Errors
     /// If it cannot be bound, or has no TLS with these files; the text names them.
     pub fn bind(config: &ApiConfig) -> io::Result<ApiListener> {
-        let (address, tls) = (config.listen, config.tls.as_ref());
+        let (address, tls, profile) = (config.listen, config.tls.as_ref(), config.profile);
         let tls = tls.map(tls::acceptor).transpose()?;
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            Ok(ApiListener { listener, tls })
+            Ok(ApiListener { listener, tls, profile })
         });
         bound.map_err(|error| io::Error::new(error.kind(), format!("api: {address}: {error}")))
     }
@@ -131,7 +133,7 @@ impl ApiListener {
             let _has_ended = has_ended;
             match runtime.block_on(async { TcpListener::from_std(self.listener) }) {
                 Ok(listener) => {
-                    let served = (listener, self.tls);
+                    let served = (listener, self.tls, self.profile);
                     runtime.block_on(serve(served, switch, simulator, shutdown));
                 }
                 Err(error) => tracing::error!(%error, "the API cannot be served"),
@@ -143,7 +145,7 @@ impl ApiListener {
 
 /// Accepts connections until the switch stops, then waits for the calls in flight.
 async fn serve<W: Seams>(
-    (listener, tls): (TcpListener, Option<TlsAcceptor>),
+    (listener, tls, profile): (TcpListener, Option<TlsAcceptor>, Profile),
     switch: Arc<Switch<W>>,
     simulator: Simulator,
     shutdown: Shutdown,
@@ -158,6 +160,7 @@ async fn serve<W: Seams>(
         request_ids: RequestIds::default(),
         simulator,
         under_way: UnderWay::default(),
+        profile,
     }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.request_seconds_max);

@@ -42,5 +42,5 @@ pub use request::{Money, Request};
 pub use response::Answer;
 pub use response_code::Reason;
 pub use routing::{Route, route};
-pub use transition::{Channel, Transition};
+pub use transition::{Channel, Transition, shows_pin};
 pub use trusted::trusted;

@@ -60,6 +60,15 @@ pub struct Config {
     pub product_settings: Vec<ProductSettings>,
 }
 
+/// What a switch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Test cards under test keys: their transactions may be simulated, their PINs shown in clear.
+    Test,
+    /// Cards that people pay with.
+    Production,
+}
+
 /// The embedded store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -220,14 +229,15 @@ struct File<'a, 't> {
 impl<'a, 't> File<'a, 't> {
     fn config(&mut self, keys: &mut Keys<'a, 't>) -> Option<Config> {
         let data_dir = keys.text("data_dir");
-        check_profile(keys);
+        let profile = profile(keys);
         let mut hsm = keys.table("hsm");
         let master_key_file = hsm.as_mut().and_then(|hsm| self.master_key_file(hsm));
         let is_demo = master_key_file == Some(None);
         let mut admin = keys.table("admin");
         let admin_listen = admin.as_mut().and_then(|admin| listen(admin, is_demo));
         let mut api = keys.optional_table("api");
-        let found = api.as_mut().and_then(|api| ApiConfig::read(api, (self.directory, is_demo)));
+        let found =
+            api.as_mut().and_then(|api| ApiConfig::read(api, profile, (self.directory, is_demo)));
         let (api_config, api_listen) = match found {
             Some((config, place)) => (Some(config.clone()), Some((config.listen, place))),
             None => (None, None),
@@ -309,10 +319,18 @@ fn is_empty_list(keys: &mut Keys<'_, '_>, key: &'static str) -> bool {
     list.is_some_and(|list| list.is_empty())
 }
 
-fn check_profile(keys: &mut Keys<'_, '_>) {
+fn profile(keys: &mut Keys<'_, '_>) -> Profile {
     let test = "\"test\": the software HSM is not a PCI HSM and serves only \"test\"; there is no \
                 override";
-    keys.optional_name("profile", test, |name| (name == "test").then_some(()));
+    let found = keys.optional_name("profile", "\"test\" or \"production\"", |name| match name {
+        "test" => Some(Profile::Test),
+        "production" => Some(Profile::Production),
+        _ => None,
+    });
+    if found == Some(Profile::Production) {
+        keys.mistake_of("profile", format!("expected {test}"));
+    }
+    found.unwrap_or(Profile::Test)
 }
 
 /// A name of 1 to 64 harmless characters, with its place.

@@ -90,6 +90,11 @@ BODIES = {
     "a missing field": ({"token": "x"}, 400, "invalid_request", ""),
     "an unknown field": ({"token": "x", "scopes": ["admin"], "4761340000000019": 1}, 400,
                          "invalid_request", ""),
+    "a field with a text for a place": (
+        {"token": "x", "scopes": ["admin"], "a, expected 476134 at line ": 1}, 400,
+        "invalid_request", ""),
+    "a PAN for a token": ({"token": "4761340000000019", "scopes": ["admin"]}, 400,
+                          "invalid_field", "/token"),
     "no scope": ({"token": "x", "scopes": []}, 400, "invalid_field", "/scopes"),
     "an unknown scope": ({"token": "x", "scopes": ["all"]}, 400, "invalid_field", "/scopes"),
     "too long": (b" " * 2_000_000, 413, "too_large", ""),

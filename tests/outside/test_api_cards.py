@@ -18,6 +18,10 @@ def shared_api(shared):
     return Api(shared)
 
 
+# More than one call reads: eight parts of a megabyte each.
+FOREIGN = 30_000
+
+
 def fresh(prefix):
     return f"{prefix}-{next(_numbers)}"
 
@@ -70,6 +74,12 @@ def test_a_card_is_issued_shown_and_used(shared, api):
     assert re.fullmatch(r"\d{16}", pan) and luhn(pan) and pan.endswith(card["last_four"])
     found = api.done("POST", "/cards/getbypan", {"pan": pan})
     assert found["card_token"] == card["token"] and found["user_token"] == holder
+    named = {"pan": pan, "expiration": card["expiration"]}
+    assert api.done("POST", "/cards/getbypan", named) == found
+    named["expiration"] = "1299"
+    api.refused(404, "no_such_card", "POST", "/cards/getbypan", named)
+    named["expiration"] = "1399"
+    api.refused(400, "invalid_field", "POST", "/cards/getbypan", named)
     assert pan not in shared.log()
     listed = api.done("GET", f"/cards?last_four={card['last_four']}&count=100")
     assert card["token"] in [one["token"] for one in listed["data"]]
@@ -529,6 +539,7 @@ def test_what_cannot_be_issued_in_place_of_another_card(api):
         ({"reissue_pan_from_card_token": token, "translate_pin_from_card_token": token}, 400,
          "invalid_field"),
         ({"new_pan_from_card_token": stranger["token"]}, 400, "invalid_field"),
+        ({"reissue_pan_from_card_token": stranger["token"]}, 400, "invalid_field"),
         ({"translate_pin_from_card_token": stranger["token"]}, 400, "invalid_field"),
         ({"translate_pin_from_card_token": token, "copy_pin_from_source_card": True}, 400,
          "invalid_field"),
@@ -623,6 +634,88 @@ def test_the_card_of_a_holder_who_is_not_active_is_not_put_into_use(api):
     api.refused(422, "user_not_active", "POST", "/cardtransitions", form)
     api.done("PUT", f"/users/{holder}", {"active": True})
     assert api.done("POST", "/cardtransitions", form)["state"] == "ACTIVE"
+    # Nor by a reset of the count, which lifts a suspension.
+    api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": "9246"})
+    assert [verified(api, card, "1357") for _ in range(3)] == ["1809", "1809", "1872"]
+    api.done("PUT", f"/users/{holder}", {"active": False})
+    reset = f"/cards/{card['token']}/pin/reset_tries"
+    api.refused(422, "user_not_active", "POST", reset)
+    assert state(api, card) == ("SUSPENDED", "22")
+    api.done("PUT", f"/users/{holder}", {"active": True})
+    assert api.post(reset).status == 204 and state(api, card)[0] == "ACTIVE"
+
+
+def test_a_holder_who_is_not_active_gets_no_card_in_use(api):
+    product, holder = fresh("product"), fresh("holder")
+    api.done("POST", "/cardproducts", {
+        "token": product, "name": "At once", "start_date": "2026-01-01", "bins": ["476134"],
+        "currency": "978", "pin_set_lifts_suspension": True,
+        "config": {"card_life_cycle": {"activate_upon_issue": True}}})
+    api.done("POST", "/users", {"token": holder, "active": False})
+    form = {"card_product_token": product, "user_token": holder}
+    api.refused(422, "user_not_active", "POST", "/cards", form)
+    api.done("PUT", f"/users/{holder}", {"active": True})
+    card = api.done("POST", "/cards", form)
+    assert card["state"] == "ACTIVE"
+
+    def set_pin():
+        api.done("PUT", "/pins", {"control_token": control(api, card["token"]), "pin": "9246"})
+
+    set_pin()
+    assert [verified(api, card, "1357") for _ in range(3)] == ["1809", "1809", "1872"]
+    api.done("PUT", f"/users/{holder}", {"active": False})
+    set_pin()
+    assert state(api, card) == ("SUSPENDED", "22")
+    api.done("PUT", f"/users/{holder}", {"active": True})
+    set_pin()
+    assert state(api, card)[0] == "ACTIVE"
+
+
+def test_the_plastics_of_a_pan_have_one_holder(api):
+    source = with_pin(api)
+    other = user(api)
+    moved = api.done("PUT", f"/cards/{source['token']}", {"user_token": other})
+    assert moved["user_token"] == other
+    renewed = issue(api, user_token=other, reissue_pan_from_card_token=source["token"])
+    for one in (source, renewed):
+        change = {"user_token": user(api)}
+        api.refused(400, "invalid_field", "PUT", f"/cards/{one['token']}", change)
+
+
+def test_transactions_of_a_holder_are_found_among_many_of_others(make_switch):
+    """They are read by the cards of the holder, and not looked for among all."""
+    switch = make_switch(store="page_scan_mb_max = 1").start()
+    api = Api(switch)
+    holder, cards = user(api), []
+    for number in range(3):
+        pan = pan_of("476134", 81_000 + number)
+        card = issue(api, user_token=holder, pan=pan, expiration="1231")
+        move(api, card["token"], "ACTIVE")
+        cards.append(Card(card["token"], pan, "2580", expiry="3112"))
+    with switch.connect() as link:
+        for _ in range(2):
+            for card in cards:
+                assert link.ask(authorization(card)).code == "00"
+        stranger = [authorization(CARD_1) for _ in range(FOREIGN)]
+        for begin in range(0, FOREIGN, 500):
+            assert {one.code for one in link.ask_all(stranger[begin:begin + 500])} == {"00"}
+        assert link.ask(authorization(cards[1])).code == "00"
+    path = f"/transactions?user_token={holder}"
+    every = api.done("GET", f"{path}&count=100")
+    assert [one["card_token"] for one in every["data"]] == [
+        cards[place].token for place in (1, 2, 1, 0, 2, 1, 0)]
+    assert not every["is_more"]
+    tokens = [one["token"] for one in every["data"]]
+    for start in range(len(tokens)):
+        part = api.done("GET", f"{path}&count=2&start_index={start}")
+        assert [one["token"] for one in part["data"]] == tokens[start:start + 2]
+        assert part["is_more"] == (start + 2 < len(tokens))
+    part = api.done("GET", f"{path}&count=3")
+    part = api.done("GET", f"{path}&count=3&after={part['next']}")
+    assert [one["token"] for one in part["data"]] == tokens[3:6]
+    only = api.done("GET", f"{path}&card_token={cards[0].token}&count=100")
+    assert [one["token"] for one in only["data"]] == [tokens[3], tokens[6]]
+    assert api.done("GET", f"{path}&card_token={CARD_1.token}")["count"] == 0
 
 
 def test_cards_are_there_after_a_crash(make_switch):

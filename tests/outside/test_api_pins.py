@@ -493,6 +493,23 @@ def test_the_state_says_whether_a_pin_is_shown(switch, api, state):
         assert (answer.status, answer.json["code"]) == (409, expected)
 
 
+@pytest.mark.parametrize("reason, is_shown", [
+    ("01", True), ("02", True), ("13", True), ("06", False), ("08", False), ("10", False),
+    ("11", False), ("12", False), ("23", False), ("31", False),
+])
+def test_the_reason_of_a_suspension_says_whether_a_pin_is_shown(switch, api, reason, is_shown):
+    token = control(api, CARD_1, "REVEAL_PIN")
+    form = {"card_token": CARD_1.token, "channel": "FRAUD", "state": "SUSPENDED"}
+    # The newest reason counts.
+    for code in ("12", "01", reason):
+        api.done("POST", "/cardtransitions", form | {"reason_code": code})
+    answer = reveal_with(api, token)
+    if is_shown:
+        assert answer.json == {"pin": CARD_1.pin}
+    else:
+        assert (answer.status, answer.json["code"]) == (409, "pin_not_shown")
+
+
 def test_a_product_that_stops_being_viewable_forgets_its_pins(switch, api):
     settings = {"bins": ["476134"], "currency": 978, "pin_viewable": True}
     put = {"put_product": {"token": "views", "settings": settings, "version": None}}

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::caller::Caller;
 use super::once::{IdempotencyKey, OnceBody};
-use super::problem::{Problem, Refusals};
+use super::problem::{Conflict, Problem};
 use super::query::Query;
 use crate::issuing::ApiKeyView;
 use crate::issuing::api_keys::{self, Scope};
@@ -36,7 +36,6 @@ pub(super) struct NewApiKey {
     tag = "apikeys",
     responses(
         (status = 200, description = "All keys, in the order of their ids.", body = [ApiKeyView]),
-        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -58,7 +57,6 @@ pub(super) async fn list<W: Seams>(
     request_body = NewApiKey,
     responses(
         (status = 201, description = "The key with its secret.", body = ApiKeyView),
-        Refusals,
     ),
 )]
 pub(super) async fn add<W: Seams>(
@@ -85,7 +83,7 @@ pub(super) async fn add<W: Seams>(
     params(("token" = String, Path, description = "Its id.")),
     responses(
         (status = 204, description = "It is gone."),
-        Refusals,
+        Conflict,
     ),
 )]
 pub(super) async fn revoke<W: Seams>(

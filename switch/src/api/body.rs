@@ -132,7 +132,8 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 /// What serde expected there: the only part of its text that does not repeat what was sent.
 fn expected(error: &serde_json::Error) -> String {
     let text = Zeroizing::new(error.to_string());
-    let text = text.split(" at line ").next().unwrap_or_default();
+    // The place is at its end: before it may stand the name of a field, as it was sent.
+    let text = text.rsplit_once(" at line ").map_or("", |(text, _)| text);
     if let Some((_, expected)) = text.rsplit_once(", expected ") {
         return match text.starts_with("unknown field") {
             true => format!("a field that is not known here; expected {expected}"),

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use super::problem::{Door, Mistake, Problem};
+use crate::config::Profile;
 use crate::event::Actor;
 use crate::issuing::api_keys::{self, Scope};
 use crate::switch::Seams;
@@ -32,6 +33,7 @@ const AUDIT_USER_DIGITS_MAX: usize = 12;
 pub(super) struct Caller {
     actor: Actor,
     scopes: BTreeSet<Scope>,
+    profile: Profile,
 }
 
 /// The id of the API key by which a call is made.
@@ -42,6 +44,17 @@ impl Caller {
     /// Who calls, where he may do this.
     pub(super) fn may(&self, scope: Scope) -> Result<&Actor, Problem> {
         self.may_one_of(&[scope])
+    }
+
+    /// Who calls, where he may do this, and the switch is not in production.
+    pub(super) fn may_in_test(&self, scope: Scope) -> Result<&Actor, Problem> {
+        match self.profile {
+            Profile::Test => self.may(scope),
+            Profile::Production => {
+                let text = "a switch in production neither simulates nor shows a PIN in clear";
+                Err(Problem::new(Door::NotInProduction, text))
+            }
+        }
     }
 
     /// Who calls, where one of these scopes is enough.
@@ -77,7 +90,7 @@ impl<W: Seams> FromRequestParts<Arc<Api<W>>> for Caller {
                 let audit_user = audit_user(&parts.headers)?;
                 let actor = Actor { audit_user, ..Actor::api_key(key, address) };
                 parts.extensions.insert(CallerName(key.as_str().into()));
-                Ok(Caller { actor, scopes })
+                Ok(Caller { actor, scopes, profile: api.profile })
             }
             None => {
                 let wait = api.limits.wrong_secret(address);
@@ -152,7 +165,27 @@ impl Credentials {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+
     use super::*;
+
+    #[test]
+    fn nothing_is_simulated_and_no_pin_shown_in_clear_in_production() {
+        let caller = |profile| {
+            let actor = Actor::api_key("test", IpAddr::from([127, 0, 0, 1]));
+            Caller { actor, scopes: Scope::ALL.iter().copied().collect(), profile }
+        };
+        let status = |caller: &Caller, scope| match caller.may_in_test(scope) {
+            Ok(_) => StatusCode::OK,
+            Err(problem) => problem.into_response().status(),
+        };
+        for scope in [Scope::Simulate, Scope::PinView] {
+            assert_eq!(status(&caller(Profile::Test), scope), StatusCode::OK);
+            assert_eq!(status(&caller(Profile::Production), scope), StatusCode::FORBIDDEN);
+            assert!(caller(Profile::Production).may(scope).is_ok());
+        }
+    }
 
     #[test]
     fn who_is_acted_for_is_a_name() {

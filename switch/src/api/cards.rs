@@ -16,7 +16,7 @@ use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
 use super::once::{IdempotencyKey, OnceBody};
-use super::problem::{Problem, Refusals};
+use super::problem::{NoSuch, Problem};
 use super::products::shown;
 use super::query::Query;
 use crate::event::Actor;
@@ -45,7 +45,7 @@ const LIST: ListOf = ListOf { count: 5, sorts: issued_card::SORTS, sort_by: "-la
     responses(
         (status = 201, description = "The card.", body = IssuedCard,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn issue<W: Seams>(
@@ -88,7 +88,6 @@ pub(super) async fn issue<W: Seams>(
     ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -123,7 +122,6 @@ pub(super) async fn list<W: Seams>(
     ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn of_user<W: Seams>(
@@ -153,7 +151,6 @@ pub(super) async fn of_user<W: Seams>(
     responses(
         (status = 200, description = "The card, or the fields that were asked for.",
          body = IssuedCard, headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn show<W: Seams>(
@@ -178,7 +175,6 @@ pub(super) async fn show<W: Seams>(
     params(("token" = String, Path, description = "The card's token.")),
     responses(
         (status = 200, description = "The card.", body = IssuedCard),
-        Refusals,
     ),
 )]
 pub(super) async fn show_pan<W: Seams>(
@@ -207,7 +203,6 @@ pub(super) async fn show_pan<W: Seams>(
     responses(
         (status = 200, description = "The card as it is now.", body = IssuedCard,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn update<W: Seams>(
@@ -242,7 +237,6 @@ pub(super) async fn update<W: Seams>(
     responses(
         (status = 200, description = "The card as it is now.", body = IssuedCard,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn patch<W: Seams>(
@@ -333,6 +327,9 @@ pub(super) struct PanSought {
     /// The PAN.
     #[schema(value_type = String, pattern = "^[0-9]{13,19}$")]
     pan: PanText,
+    /// MMyy: the card that has this end of validity. Left out, any.
+    #[schema(pattern = "^[0-9]{4}$")]
+    expiration: Option<String>,
 }
 
 /// Whose a PAN is.
@@ -357,18 +354,18 @@ pub(super) struct PanFound {
     request_body = PanSought,
     responses(
         (status = 200, description = "The card.", body = PanFound),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn by_pan<W: Seams>(
     State(api): State<Arc<Api<W>>>,
     caller: Caller,
     query: Query,
-    Body(PanSought { pan }): Body<PanSought>,
+    Body(PanSought { pan, expiration }): Body<PanSought>,
 ) -> Result<Json<PanFound>, Problem> {
     let actor = caller.may(Scope::CardsRead)?;
     query.finish()?;
-    let card = issued_card::by_pan(&api.switch, actor, &pan).await?;
+    let card = issued_card::by_pan(&api.switch, actor, &pan, expiration.as_deref()).await?;
     let IssuedCard { token: card_token, user_token, created_time, last_modified_time, .. } = card;
     Ok(Json(PanFound { card_token, user_token, created_time, last_modified_time }))
 }

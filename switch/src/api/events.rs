@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::Api;
 use super::caller::Caller;
-use super::problem::{Problem, Refusals};
+use super::problem::Problem;
 use super::query::Query;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::{EventPage, events};
@@ -30,7 +30,6 @@ const COUNT: usize = 100;
     ),
     responses(
         (status = 200, description = "A page, and where the next begins.", body = EventPage),
-        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::Body;
 use super::caller::Caller;
-use super::problem::{Problem, Refusals};
+use super::problem::Problem;
 use super::query::Query;
 use crate::clock::Clock;
 use crate::issuing::users::Text;
@@ -77,7 +77,7 @@ pub(super) struct Echoed {
     path = "/ping",
     tag = "ping",
     request_body = Echo,
-    responses((status = 200, description = "What was sent.", body = Echoed), Refusals),
+    responses((status = 200, description = "What was sent.", body = Echoed)),
 )]
 pub(super) async fn echo<W: Seams>(
     State(_): State<Arc<Api<W>>>,

@@ -9,6 +9,11 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::issuing::{Code, Refused};
+use crate::store::Limit;
+
+/// After which time a call that names itself may be sent again, where no more names are kept. They
+/// end one by one, each a day after its call.
+const KEYS_RETRY_SECONDS: u64 = 60;
 
 /// Of the answer to a call that is refused.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -54,16 +59,63 @@ pub(super) struct Body<'a> {
     errors: &'a [Mistake],
 }
 
-/// How any call may be refused.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) enum Refusals {
-    /// The call is refused, and nothing has changed.
-    #[response(status = "4XX", content_type = "application/problem+json")]
-    Refused(Body<'static>),
-    /// It could not be done.
-    #[response(status = "5XX", content_type = "application/problem+json")]
-    NotDone(Body<'static>),
+/// Makes types that describe how calls are refused, each with lines of a status, a name and what it
+/// says. Nothing has changed then.
+macro_rules! refusals {
+    ($($(#[$of:meta])* $type:ident { $($status:literal $name:ident $text:literal;)* })*) => {
+        $($(#[$of])*
+        #[derive(IntoResponses)]
+        #[expect(dead_code, reason = "only its description is used")]
+        pub(super) enum $type {
+            $(#[doc = $text]
+            #[response(status = $status, content_type = "application/problem+json")]
+            $name(Body<'static>),)*
+        })*
+    };
+}
+
+refusals! {
+    /// Any call.
+    Refusals {
+        400 Wrong "A header, a parameter or a field is not what it may be.";
+        401 Unknown "Nobody calls, or not who he says.";
+        403 Forbidden "Who calls may not do this.";
+        429 TooMany "Too many calls; `Retry-After` says how many seconds to wait.";
+        500 Mistake "A mistake of the switch, which its log tells.";
+        503 Unavailable "Store or HSM does not answer, or the switch is about to stop.";
+    }
+    /// A call with a body.
+    OfBody {
+        408 TooSlow "The body took too long.";
+        413 TooLarge "The body is too large, or no room is left for what it asks for.";
+        415 NotJson "The body is said to be something else than JSON.";
+    }
+    /// A call for a list with `count`.
+    OfList {
+        413 TooLarge "More are asked for than a list shows at once.";
+    }
+    /// A call about one thing.
+    NoSuch {
+        404 NoSuch "There is none with this token.";
+    }
+    /// A call that changes something.
+    Conflict {
+        409 Conflict "What is there now does not allow it; `code` says what.";
+    }
+    /// A call with an Idempotency-Key.
+    Keyed {
+        409 Conflict "What is there now does not allow it, or the call is under way: see `code`.";
+        413 TooLarge "The body is too large, or no room is left for what it asks for.";
+        422 Reused "The Idempotency-Key came with another call, or the cardholder is not active.";
+    }
+    /// A call that is done only while what it is about stays as it is.
+    Changed {
+        412 Changed "It has changed; a PIN: or it is weak.";
+    }
+    /// A call by a control token.
+    Gone {
+        410 Gone "The control token is used up, or its time is over.";
+    }
 }
 
 /// A mistake in a body.
@@ -95,6 +147,8 @@ pub(super) enum Door {
     Unauthorized,
     /// Known, but this is none of his scopes.
     Forbidden,
+    /// Not on a switch that is in production.
+    NotInProduction,
     /// No resource has this path.
     NoSuchResource,
     /// The resource is there, but not by this method.
@@ -121,6 +175,7 @@ impl Door {
             Door::InvalidRequest => (StatusCode::BAD_REQUEST, 401),
             Door::Unauthorized => (StatusCode::UNAUTHORIZED, 1),
             Door::Forbidden => (StatusCode::FORBIDDEN, 1),
+            Door::NotInProduction => (StatusCode::FORBIDDEN, 3),
             Door::NoSuchResource => (StatusCode::NOT_FOUND, 1),
             Door::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, 1),
             Door::TooSlow => (StatusCode::REQUEST_TIMEOUT, 1),
@@ -250,6 +305,7 @@ impl From<Refused> for Problem {
         };
         let headers = match &refused {
             Refused::TooManyPinCalls { seconds } => vec![(RETRY_AFTER, (*seconds).into())],
+            Refused::Limit(Limit::Answers) => vec![(RETRY_AFTER, KEYS_RETRY_SECONDS.into())],
             _ => Vec::new(),
         };
         let mistake = |pointer, detail| Mistake { pointer, detail };

@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
 use super::once::{IdempotencyKey, OnceBody};
-use super::problem::{Problem, Refusals};
+use super::problem::Problem;
 use super::query::Query;
 use crate::config::ProductSettings;
 use crate::issuing::Refused;
@@ -162,7 +162,6 @@ struct GalileoParameters {
     ),
     responses(
         (status = 200, description = "The part; the newest come first.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -186,7 +185,6 @@ pub(super) async fn list<W: Seams>(
     responses(
         (status = 201, description = "The product, as it was sent.", body = ProductForm,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn create<W: Seams>(
@@ -220,7 +218,6 @@ pub(super) async fn create<W: Seams>(
         (status = 200, description = "The product, or the fields that were asked for.",
          body = ProductForm,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn show<W: Seams>(
@@ -252,7 +249,6 @@ pub(super) async fn show<W: Seams>(
     responses(
         (status = 200, description = "The product as it is now.", body = ProductForm,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn update<W: Seams>(

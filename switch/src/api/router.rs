@@ -1,5 +1,6 @@
 //! The routes, each with its description: what is served is what `/openapi.json` says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -8,14 +9,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 use utoipa::__dev::{SchemaReferences, Tags};
-use utoipa::Path;
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr, Schema};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, Ref, RefOr, Response, Schema};
+use utoipa::{IntoResponses, Path};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::problem::{self, Door, Problem};
+use super::problem::{self, Changed, Door, Keyed, NoSuch, OfBody, OfList, Problem, Refusals};
 use super::{
     Api, api_keys, caller, cards, events, ping, pins, products, simulate, transactions,
     transitions, users, whole,
@@ -108,6 +109,11 @@ fn description() -> OpenApi {
         .parameter("audit_user", caller::audit_user_parameter())
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
+    let components = refusals().into_iter().fold(components, |components, (name, responses)| {
+        responses.into_iter().fold(components, |components, (status, response)| {
+            components.response(format!("{name}{status}"), response)
+        })
+    });
     openapi.components = Some(components.build());
     let none: [&str; 0] = [];
     openapi.security =
@@ -142,6 +148,43 @@ fn describe_parts(operation: &mut Operation, schemas: &mut Vec<(String, RefOr<Sc
     }
 }
 
+/// How a call may be refused follows from what it takes; what its description says besides stays.
+fn describe_refusals(is_of_one: bool, operation: &mut Operation) {
+    let takes = |wanted: &str| {
+        operation.parameters.iter().flatten().any(|parameter| match parameter {
+            RefOr::T(parameter) => parameter.name == wanted,
+            RefOr::Ref(_) => false,
+        })
+    };
+    let of = [
+        true,
+        is_of_one,
+        takes("count"),
+        operation.request_body.is_some(),
+        takes("Idempotency-Key"),
+        takes("If-Match"),
+    ];
+    for ((name, responses), _) in refusals().into_iter().zip(of).filter(|(_, is_its)| *is_its) {
+        for (status, _) in responses {
+            let response = Ref::from_response_name(format!("{name}{status}"));
+            operation.responses.responses.entry(status).or_insert(RefOr::Ref(response));
+        }
+    }
+}
+
+/// What is described once, with its name: how any call may be refused, one about one thing, for a
+/// list, with a body, with an Idempotency-Key and with If-Match.
+fn refusals() -> [(&'static str, BTreeMap<String, RefOr<Response>>); 6] {
+    [
+        ("Refused", Refusals::responses()),
+        ("NoSuch", NoSuch::responses()),
+        ("OfList", OfList::responses()),
+        ("OfBody", OfBody::responses()),
+        ("Keyed", Keyed::responses()),
+        ("Changed", Changed::responses()),
+    ]
+}
+
 /// Adds a route with its description. `utoipa_axum::routes!` does the same for functions that are
 /// not generic.
 trait Add<S> {
@@ -172,6 +215,7 @@ impl<S: Clone + Send + Sync + 'static> Add<S> for OpenApiRouter<S> {
             let audit_user = Ref::new("#/components/parameters/audit_user");
             operation.parameters.get_or_insert_default().push(RefOr::Ref(audit_user));
         }
+        describe_refusals(P::path().contains('{'), &mut operation);
         operation.tags = Some(tags.into_iter().map(str::to_owned).collect());
         paths.add_path_operation(P::path(), P::methods(), operation);
         let methods = P::methods().iter().fold(MethodRouter::new(), |router, method| {

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use super::Api;
 use super::caller::Caller;
 use super::once::{IdempotencyKey, Named, OnceBody};
-use super::problem::{Door, Problem, Refusals};
+use super::problem::{Door, NoSuch, Problem};
 use super::query::Query;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::simulate::{
@@ -29,7 +29,7 @@ async fn answer<W: Seams>(
     simulated: Result<Simulated, Refused>,
 ) -> Answer {
     query.finish()?;
-    let actor = caller.may(Scope::Simulate)?;
+    let actor = caller.may_in_test(Scope::Simulate)?;
     let admit = |card: &str| api.limits.pin_call(card);
     let begun = api.begin(actor, &named).await?;
     let call = (begun.call, begun.made.as_ref());
@@ -46,7 +46,7 @@ async fn answer<W: Seams>(
     request_body = AuthorizationForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn authorization<W: Seams>(
@@ -67,7 +67,7 @@ pub(super) async fn authorization<W: Seams>(
     request_body = AdviceForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn authorization_advice<W: Seams>(
@@ -88,7 +88,7 @@ pub(super) async fn authorization_advice<W: Seams>(
     request_body = ClearingForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn clearing<W: Seams>(
@@ -109,7 +109,7 @@ pub(super) async fn clearing<W: Seams>(
     request_body = ReversalForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn reversal<W: Seams>(
@@ -130,7 +130,7 @@ pub(super) async fn reversal<W: Seams>(
     request_body = FinancialForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn financial<W: Seams>(
@@ -151,7 +151,7 @@ pub(super) async fn financial<W: Seams>(
     request_body = AdviceForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn financial_advice<W: Seams>(
@@ -172,7 +172,7 @@ pub(super) async fn financial_advice<W: Seams>(
     request_body = FinancialForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn withdrawal<W: Seams>(
@@ -193,7 +193,7 @@ pub(super) async fn withdrawal<W: Seams>(
     request_body = BalanceInquiryForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn balance_inquiry<W: Seams>(
@@ -217,7 +217,7 @@ pub(super) async fn balance_inquiry<W: Seams>(
     request_body = CardTransactionForm,
     responses(
         (status = 201, description = "What it came to.", body = SimulatedAnswer),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn card_transaction<W: Seams>(
@@ -242,7 +242,7 @@ pub(super) async fn card_transaction<W: Seams>(
     request_body = FulfillmentForm,
     responses(
         (status = 201, description = "The card as it is now.", body = IssuedCard),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn fulfillment<W: Seams>(
@@ -252,7 +252,7 @@ pub(super) async fn fulfillment<W: Seams>(
     OnceBody(form, named): OnceBody<FulfillmentForm>,
 ) -> Result<(StatusCode, Json<IssuedCard>), Problem> {
     query.finish()?;
-    let actor = caller.may(Scope::Simulate)?;
+    let actor = caller.may_in_test(Scope::Simulate)?;
     let begun = api.begin(actor, &named).await?;
     let card = match begun.made_token() {
         Some(made) => issued_card::show(&api.switch, actor, made).await?,

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::Api;
 use super::caller::Caller;
 use super::list::{List, ListOf, ListParameters, ListQuery};
-use super::problem::{Problem, Refusals};
+use super::problem::{NoSuch, Problem};
 use super::query::Query;
 use crate::clock::Timestamp;
 use crate::issuing::api_keys::Scope;
@@ -58,7 +58,7 @@ struct SoughtParameters {
     responses(
         (status = 200, description = "The part, the newest first. It may have fewer than were \
                                       asked for while `is_more` is true.", body = List),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -91,7 +91,6 @@ pub(super) async fn list<W: Seams>(
     responses(
         (status = 200, description = "The part, the newest first. It may have fewer than were \
                                       asked for while `is_more` is true.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn of_card<W: Seams>(
@@ -124,7 +123,6 @@ pub(super) async fn of_card<W: Seams>(
     responses(
         (status = 200, description = "The part, the newest first. It may have fewer than were \
                                       asked for while `is_more` is true.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn related<W: Seams>(
@@ -200,7 +198,6 @@ fn moment(text: &str, is_end: bool) -> Option<Timestamp> {
     params(("token" = String, Path, description = "Its token.")),
     responses(
         (status = 200, description = "The transaction.", body = TransactionAnswer),
-        Refusals,
     ),
 )]
 pub(super) async fn show<W: Seams>(

@@ -12,7 +12,7 @@ use super::Api;
 use super::caller::Caller;
 use super::list::{List, ListOf, ListParameters, ListQuery};
 use super::once::{IdempotencyKey, OnceBody};
-use super::problem::{Problem, Refusals};
+use super::problem::{NoSuch, Problem};
 use super::query::Query;
 use crate::authorization::transition::ReasonText;
 use crate::authorization::{Channel, Transition};
@@ -119,7 +119,7 @@ impl TransitionForm {
     request_body = TransitionForm,
     responses(
         (status = 201, description = "It is done.", body = TransitionView),
-        Refusals,
+        NoSuch,
     ),
 )]
 pub(super) async fn create<W: Seams>(
@@ -154,7 +154,6 @@ pub(super) async fn create<W: Seams>(
     params(("token" = String, Path, description = "Its token.")),
     responses(
         (status = 200, description = "The transition.", body = TransitionView),
-        Refusals,
     ),
 )]
 pub(super) async fn show<W: Seams>(
@@ -182,7 +181,6 @@ pub(super) async fn show<W: Seams>(
     ),
     responses(
         (status = 200, description = "The part, the newest first.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn of_card<W: Seams>(

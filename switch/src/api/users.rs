@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::if_match::{IfMatch, etag};
 use super::list::{Fields, List, ListOf, ListParameters, ListQuery};
 use super::once::{IdempotencyKey, OnceBody};
-use super::problem::{Problem, Refusals};
+use super::problem::Problem;
 use super::query::Query;
 use crate::issuing::api_keys::Scope;
 use crate::issuing::users::{self, UserForm, UserView};
@@ -33,7 +33,6 @@ const LIST: ListOf = ListOf { count: 5, sorts: users::SORTS, sort_by: "-last_mod
     ),
     responses(
         (status = 200, description = "The part; those changed last come first.", body = List),
-        Refusals,
     ),
 )]
 pub(super) async fn list<W: Seams>(
@@ -56,7 +55,6 @@ pub(super) async fn list<W: Seams>(
     responses(
         (status = 201, description = "The user.", body = UserView,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn create<W: Seams>(
@@ -88,7 +86,6 @@ pub(super) async fn create<W: Seams>(
     responses(
         (status = 200, description = "The user, or the fields that were asked for.",
          body = UserView, headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn show<W: Seams>(
@@ -119,7 +116,6 @@ pub(super) async fn show<W: Seams>(
     responses(
         (status = 200, description = "The user as it is now.", body = UserView,
          headers(("ETag" = String, description = "Its version, for If-Match."))),
-        Refusals,
     ),
 )]
 pub(super) async fn update<W: Seams>(

@@ -4,7 +4,9 @@
 //!
 //! hyper takes a new buffer before each read while a piece of the last one is held. So what was
 //! read is wiped at the next read of the connection, which begins when a call is answered, or at
-//! the connection's end. What the kernel still holds, nobody here can wipe.
+//! the connection's end. What the kernel still holds, nobody here can wipe. Nor what rustls holds:
+//! over TLS, what it has decrypted passes through buffers of its own, which it uses again but does
+//! not wipe.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

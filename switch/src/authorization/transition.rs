@@ -19,12 +19,32 @@
 //!   even one through SYSTEM, which any program may name.
 //! - The reason code 00 is of a first activation alone, which may have another; 18 and 19 lead to
 //!   ACTIVE alone. Without one it is 00 for a first activation and else 01.
+//!
+//! The PIN of a suspended plastic is shown where the newest reason says nothing against its holder
+//! or the place where it is: 01, 02, 13 and 22. What was lost, stolen, cloned or misused is shown to
+//! nobody.
 
 use std::fmt;
 
 use crate::cards::{CardState, CardStatus, StatusReason};
 use crate::clock::Timestamp;
 use crate::event::EventKind;
+
+/// Whether the PIN of a plastic in this state may be shown to its cardholder.
+#[must_use]
+pub const fn shows_pin(status: CardStatus, reason: StatusReason) -> bool {
+    match status {
+        CardStatus::Active => true,
+        CardStatus::Suspended => matches!(
+            reason,
+            StatusReason::REQUESTED
+                | StatusReason::INACTIVITY
+                | StatusReason::TEMPORARY_HOLD
+                | StatusReason::PIN_RETRY_LIMIT
+        ),
+        CardStatus::Unactivated | CardStatus::Limited | CardStatus::Terminated => false,
+    }
+}
 
 /// By which way a transition was asked for, as the API names it. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +252,22 @@ mod tests {
 
     use super::*;
     use crate::cards::{Expiry, Plastic};
+
+    #[test]
+    fn the_pin_is_shown_for_few_reasons_only() {
+        let shown = |status| {
+            let shows = |number: &u8| {
+                let reason = StatusReason::parse(&format!("{number:02}"));
+                reason.is_some_and(|reason| shows_pin(status, reason))
+            };
+            (0..=99).filter(shows).collect::<Vec<u8>>()
+        };
+        assert_eq!(shown(CardStatus::Suspended), [1, 2, 13, 22]);
+        assert_eq!(shown(CardStatus::Active).len(), 34);
+        for status in [CardStatus::Unactivated, CardStatus::Limited, CardStatus::Terminated] {
+            assert_eq!(shown(status), [0; 0]);
+        }
+    }
 
     /// What others are told, `-` where that is nothing, or in capitals which rule forbids it.
     const TABLE: &str = "

@@ -63,8 +63,12 @@ impl StatusReason {
     pub const NONE: StatusReason = StatusReason(0);
     /// 01: requested by the issuer.
     pub const REQUESTED: StatusReason = StatusReason(1);
+    /// 02: not used for long.
+    pub const INACTIVITY: StatusReason = StatusReason(2);
     /// 10: reported lost.
     pub const LOST: StatusReason = StatusReason(10);
+    /// 13: a temporary hold, or a leave.
+    pub const TEMPORARY_HOLD: StatusReason = StatusReason(13);
     /// 18: information of the cardholder was validated.
     pub const INFORMATION_VALIDATED: StatusReason = StatusReason(18);
     /// 19: activity of the card was validated.
@@ -149,6 +153,13 @@ impl Expiry {
         let [y1, y0, m1, m0] = digits.map(|digit| digit - b'0');
         let expiry = Expiry { year: y1 * 10 + y0, month: m1 * 10 + m0 };
         (1..=12).contains(&expiry.month).then_some(expiry)
+    }
+
+    /// From four digits MMyy, as the API has them.
+    #[must_use]
+    pub fn from_month_and_year(text: &str) -> Option<Expiry> {
+        let (month, year) = text.split_at_checked(2)?;
+        Expiry::parse([year, month].concat().as_bytes())
     }
 
     /// Four ASCII digits YYMM.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use iso_specs::toml_keys::{Keys, Place};
 
-use super::listen;
+use super::{Profile, listen};
 
 /// Where the HTTP API is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// The files of its TLS; without them it has none, and the address is a loopback address.
     pub tls: Option<TlsFiles>,
+    /// What the switch is for.
+    pub profile: Profile,
 }
 
 /// The files of a server's TLS, all in PEM.
@@ -31,6 +33,7 @@ impl ApiConfig {
     /// Reads the table `[api]`, with the place of its address.
     pub(super) fn read(
         keys: &mut Keys<'_, '_>,
+        profile: Profile,
         (directory, is_demo): (&Path, bool),
     ) -> Option<(ApiConfig, Place)> {
         let mut table = keys.optional_table("tls");
@@ -47,7 +50,7 @@ impl ApiConfig {
             Some(files) => Some(files?),
             None => None,
         };
-        Some((ApiConfig { listen: address, tls }, place))
+        Some((ApiConfig { listen: address, tls, profile }, place))
     }
 }
 

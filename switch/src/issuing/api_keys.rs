@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::listing::Pages;
+use super::tokens::Token;
 use super::{Call, Refused, audit};
 use crate::clock::Clock;
 use crate::event::Actor;
@@ -167,11 +168,7 @@ async fn add_unaudited<W: Seams>(
     token: &str,
     scopes: &[String],
 ) -> Result<ApiKeyView, Refused> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if !(1..=36).contains(&token.len()) || !token.bytes().all(valid) {
-        let expected = "1 to 36 letters, digits, '-', '_' and '.'";
-        return Err(Refused::Field { name: "token", expected });
-    }
+    Token::read(token)?;
     let scopes = scopes.iter().map(|scope| scope.parse()).collect::<Result<BTreeSet<_>, _>>()?;
     if scopes.is_empty() {
         return Err(Refused::Field { name: "scopes", expected: EXPECTED_SCOPES });

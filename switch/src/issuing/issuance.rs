@@ -277,6 +277,9 @@ async fn add<W: Seams>(
     let given = form.pan.as_ref().map(PanText::parse).transpose()?;
     let pin = pin_of_another(switch, form, &details, &rules).await?.map(Arc::new);
     let is_active = rules.issuance.activate_upon_issue;
+    if is_active && !users::fields(switch, form.user_token.as_str()).await?.is_active() {
+        return Err(Refused::UserNotActive);
+    }
     for _ in 0..PANS_DRAWN_MAX {
         let pan = match &given {
             Some(pan) => pan.clone(),
@@ -389,9 +392,7 @@ fn draw_pan(rules: &Product) -> Result<Pan, Refused> {
 fn expiry(form: &IssueForm, rules: &Product, now: Timestamp) -> Result<Expiry, Refused> {
     if let Some(text) = &form.expiration {
         let expected = Refused::Field { name: "expiration", expected: "MMyy, not over yet" };
-        let expiry = text
-            .split_at_checked(2)
-            .and_then(|(month, year)| Expiry::parse([year, month].concat().as_bytes()));
+        let expiry = Expiry::from_month_and_year(text);
         return expiry.filter(|it| !it.is_past(now, rules.utc_offset)).ok_or(expected);
     }
     let offset = match form.expiration_offset {
@@ -435,6 +436,10 @@ async fn reissue<W: Seams>(
     let _alone = switch.products.changing.write().await;
     if cards::exists(switch, token.as_str()).await? {
         return Err(Refused::Taken(Taken::Token));
+    }
+    if replacement::user_of(switch, source).await?.is_some_and(|own| own != form.user_token) {
+        let expected = "the user of the card that is reissued";
+        return Err(Refused::Field { name: "user_token", expected });
     }
     let card = load(switch, source.as_str()).await?;
     let place = change::place(&card.state, source.as_str());

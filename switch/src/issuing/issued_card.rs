@@ -17,7 +17,7 @@ use super::tokens::{Expected, Token};
 use super::users::{self, Metadata, UserView};
 use super::{Call, Refused, audit, issuance};
 use crate::cache::{Card, CardEntry};
-use crate::cards::{CardStatus, Pan, Plastic};
+use crate::cards::{CardStatus, Expiry, Pan, Plastic};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::store::document::DocumentChange;
@@ -254,16 +254,26 @@ pub async fn by_pan<W: Seams>(
     switch: &Switch<W>,
     actor: &Actor,
     pan: &PanText,
+    expiration: Option<&str>,
 ) -> Result<IssuedCard, Refused> {
-    let found = find_by_pan(switch, pan).await;
+    let found = find_by_pan(switch, pan, expiration).await;
     let token = found.as_ref().map(|card| card.token.clone()).unwrap_or_default();
     audit::of_card(switch, actor, ("find-by-pan", &token), found).await
 }
 
-async fn find_by_pan<W: Seams>(switch: &Switch<W>, pan: &PanText) -> Result<IssuedCard, Refused> {
+async fn find_by_pan<W: Seams>(
+    switch: &Switch<W>,
+    pan: &PanText,
+    expiration: Option<&str>,
+) -> Result<IssuedCard, Refused> {
+    let wrong = Refused::Field { name: "expiration", expected: "MMyy" };
+    let expiry = match expiration {
+        Some(text) => Some(Expiry::from_month_and_year(text).ok_or(wrong)?),
+        None => None,
+    };
     let key = switch.vault.card_key(&pan.parse()?);
     let card = switch.store.load(&key).await?.ok_or(Refused::NoSuchCard)?;
-    let (place, _) = card.state.plastic(None, None).ok_or(Refused::NoSuchCard)?;
+    let (place, _) = card.state.plastic(expiry, None).ok_or(Refused::NoSuchCard)?;
     let details = card_details::of(switch, change::token_of(&card, place)).await?;
     view(switch, &card, place, details, false)
 }
@@ -301,14 +311,20 @@ async fn update_unaudited<W: Seams>(
         let known = card_details::of(switch, token).await?;
         let version = known.as_ref().map_or(0, |(_, version)| *version);
         expected.check(version)?;
+        if change.user_token.is_some() && card.state.plastics.len() > 1 {
+            let expected = "nothing where a card has several plastics: one PAN has one holder";
+            return Err(Refused::Field { name: "user_token", expected });
+        }
         let card_token = &*card.entry.identity.token;
         let before = known.map(|(details, _)| details);
         let before = before.unwrap_or_else(|| CardDetails::new(card_token, switch.clock.now()));
         let mut documents = changed(switch, token, (before, version), change).await?;
         documents.extend(call.made(switch, token)?);
-        match switch.store.commit(Commit { documents, ..Commit::default() }, &mut None).await {
+        // With the card, so that none of it outlives that.
+        let commit = Commit { card: Some(&card), documents, ..Commit::default() };
+        match switch.store.commit(commit, &mut None).await {
             Ok(_) => return of(switch, token).await,
-            Err(CommitError::Changed(Changed::Document(..))) => {}
+            Err(CommitError::Changed(Changed::Card | Changed::Document(..))) => {}
             Err(error) => return Err(error.into()),
         }
     }

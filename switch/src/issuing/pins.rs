@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::card_details::{self, CardDetails, PinStatus};
 use super::change::{Beside, Change, Ended, change, commit, ended, load, place};
 use super::pin_control::{self, Admit, Control, Purpose};
-use super::{Call, CardView, Refused, audit, views};
+use super::{Call, CardView, Refused, audit, users, views};
 use crate::authorization::Product;
 use crate::cache::{Card, CardEntry};
 use crate::cards::{CardState, CardStatus, Pan};
@@ -88,6 +88,9 @@ async fn set_once<W: Seams>(
         }
     }
     let accepted = accept(switch, product, &pan, NewPin::Clear(pin)).await?;
+    // Who may not use his card sets its PIN, but does not put it into use by that.
+    let reinstates =
+        product.pin_set_lifts_suspension && users::is_holder_active(switch, token).await?;
     let now = switch.clock.now();
     let mut documents = details_after_set(switch, entry).await?;
     documents.extend(control.map(Control::used));
@@ -109,7 +112,7 @@ async fn set_once<W: Seams>(
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
-        let (state, reinstated) = match product.pin_set_lifts_suspension {
+        let (state, reinstated) = match reinstates {
             true => state.without_pin_suspension(now),
             false => (state, Vec::new()),
         };
@@ -246,6 +249,7 @@ async fn reset_tries_unaudited<W: Seams>(
     admit: Admit<'_>,
 ) -> Result<Card, Refused> {
     pin_control::admit_card(switch, token, admit).await?;
+    let is_holder_active = users::is_holder_active(switch, token).await?;
     let now = switch.clock.now();
     let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
     change(switch, call.actor, token, |card| {
@@ -253,6 +257,9 @@ async fn reset_tries_unaudited<W: Seams>(
             return Err(Refused::CardTerminated);
         }
         let (state, reinstated) = card.state.with_tries(0).without_pin_suspension(now);
+        if !reinstated.is_empty() && !is_holder_active {
+            return Err(Refused::UserNotActive);
+        }
         let is_news = card.state.pin.tries > 0 || !reinstated.is_empty();
         let event = is_news.then_some(EventKind::PinTriesReset);
         let change = Change { plastic: place(&state, token), state, event };

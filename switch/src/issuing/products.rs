@@ -12,6 +12,7 @@ use super::{Call, Refused, audit, blocks};
 use crate::authorization::Product;
 use crate::authorization::issuance::Cvm;
 use crate::cache::CardEntry;
+use crate::cards::Pan;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{ProductSettings, WrongSetting};
 use crate::event::Actor;
@@ -362,7 +363,10 @@ async fn put_unaudited<W: Seams>(
 
 fn is_name(token: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (1..=NAME_CHARACTERS_MAX).contains(&token.len()) && token.bytes().all(valid)
+    (1..=NAME_CHARACTERS_MAX).contains(&token.len())
+        && token.bytes().all(valid)
+        // It stands in logs and in paths.
+        && !Pan::parse(token.as_bytes()).is_some_and(|pan| pan.can_be_issued())
 }
 
 fn view<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ProductView, Refused> {

@@ -185,7 +185,7 @@ pub enum Refused {
     #[error("the card has no PIN that can be shown")]
     NoViewablePin,
     /// The state of the card does not allow that its PIN is shown.
-    #[error("the PIN is shown of a card that is ACTIVE or SUSPENDED only")]
+    #[error("the PIN is shown of a card that is ACTIVE, or SUSPENDED for 01, 02, 13 or 22, only")]
     PinNotShown,
     /// Too many calls about the PIN of one card.
     #[error("there are too many calls about the PIN of this card")]

@@ -1,6 +1,8 @@
 //! Transactions as the API shows them, with the names of Marqeta's transaction, and with the
 //! reasons of the switch.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,7 +12,7 @@ use utoipa::ToSchema;
 use super::change;
 use super::listing::Listed;
 use super::views::ResponseView;
-use super::{Refused, audit, card_details};
+use super::{Refused, audit, card_details, issuance};
 use crate::authorization::currency;
 use crate::authorization::{Money, Reason};
 use crate::cards::CardKey;
@@ -232,44 +234,84 @@ async fn listed<W: Seams>(
         Some((id, first)) if first.mti.is_reversal() => switch.store.reversed(id).await?,
         _ => None,
     };
-    let card = match &sought.card {
-        Some(token) => Some(change::load(switch, token).await?.entry.identity.key),
-        None => first.map(|(_, first)| first.card),
-    };
     let network = first.map(|(_, first)| Arc::clone(&first.network));
     let (from, to) = (sought.from, sought.to);
-    let filter = TransactionFilter { card, network, from, to, ..TransactionFilter::default() };
-    let (mut items, mut after, mut left) = (Vec::new(), sought.after, sought.start_index);
+    let filter = TransactionFilter { network, from, to, ..TransactionFilter::default() };
+    let wanted = sought.start_index.saturating_add(sought.count);
+    let (mut found, mut unread) = (Vec::new(), None);
+    for card in histories(switch, sought, first.map(|(_, first)| first.card)).await? {
+        let filter = TransactionFilter { card, ..filter.clone() };
+        let (part, rest) = walk(switch, sought, (filter, wanted), (first, &reverses)).await?;
+        found.extend(part);
+        unread = unread.max(rest);
+    }
+    found.sort_unstable_by_key(|(id, _)| Reverse(*id));
+    // What is older may have others between that were not read.
+    found.retain(|(id, _)| unread.is_none_or(|unread| *id >= unread));
+    let mut items = Vec::new();
+    for (id, record) in found.iter().take(wanted).skip(sought.start_index) {
+        items.push(view(switch, *id, record).await?);
+    }
+    let last = found.get(wanted.saturating_sub(1)).filter(|_| found.len() > wanted);
+    let next = last.map(|(id, _)| *id).or(unread);
+    Ok(Listed { items, next: next.map(|next| next.to_string()) })
+}
+
+/// The cards whose histories are looked through; `None` for all of them together.
+async fn histories<W: Seams>(
+    switch: &Switch<W>,
+    sought: &Sought,
+    related: Option<CardKey>,
+) -> Result<Vec<Option<CardKey>>, Refused> {
+    let card = match &sought.card {
+        Some(token) => Some(change::load(switch, token).await?.entry.identity.key),
+        None => related,
+    };
+    let Some(user) = &sought.user else { return Ok(vec![card]) };
+    let mut keys = BTreeSet::new();
+    for token in issuance::cards_of_user(switch, user).await? {
+        match change::load(switch, &token).await {
+            Ok(own) => keys.insert(own.entry.identity.key),
+            // It was removed meanwhile.
+            Err(Refused::NoSuchCard) => false,
+            Err(refused) => return Err(refused),
+        };
+    }
+    Ok(keys.into_iter().filter(|own| card.is_none_or(|card| card == *own)).map(Some).collect())
+}
+
+/// Those of a history that are sought, the newest first: one more than are wanted, if there are so
+/// many, or as many as may be read, and then from where on nothing was read.
+async fn walk<W: Seams>(
+    switch: &Switch<W>,
+    sought: &Sought,
+    (filter, wanted): (TransactionFilter, usize),
+    (first, reverses): (Option<(RecordId, &TransactionRecord)>, &Option<Original>),
+) -> Result<(Vec<(RecordId, TransactionRecord)>, Option<RecordId>), Refused> {
+    let (mut found, mut after) = (Vec::new(), sought.after);
     for _ in 0..PARTS_MAX {
         let page = switch.store.transactions(filter.clone(), after, PAGE_ITEMS_MAX).await?;
-        for (id, record) in &page.items {
-            if !is_sought(sought, record) {
-                continue;
+        for (id, record) in page.items {
+            let is_sought = is_sought(sought, &record)
+                && match first {
+                    Some(first) => {
+                        is_related(switch, first, reverses.as_ref(), (id, &record)).await?
+                    }
+                    None => true,
+                };
+            if is_sought {
+                found.push((id, record));
             }
-            if let Some(first) = first
-                && !is_related(switch, first, reverses.as_ref(), (*id, record)).await?
-            {
-                continue;
-            }
-            let answer = view(switch, *id, record).await?;
-            if sought.user.as_ref().is_some_and(|user| *user != answer.user_token) {
-                continue;
-            }
-            if left > 0 {
-                left -= 1;
-            } else if items.len() == sought.count {
-                let next = items.last().map(|last: &TransactionAnswer| last.token.clone());
-                return Ok(Listed { items, next });
-            } else {
-                items.push(answer);
+            if found.len() > wanted {
+                return Ok((found, None));
             }
         }
         after = page.next;
         if after.is_none() {
-            return Ok(Listed { items, next: None });
+            break;
         }
     }
-    Ok(Listed { items, next: after.map(|after| after.to_string()) })
+    Ok((found, after))
 }
 
 /// Whether two transactions of a card and a network are of one purchase: one has reversed the

@@ -130,12 +130,7 @@ async fn check_user<W: Seams>(
     card: &str,
     asked: &Transition,
 ) -> Result<(), Refused> {
-    if asked.state != CardStatus::Active {
-        return Ok(());
-    }
-    let details = card_details::of(switch, card).await?;
-    let Some(user) = details.and_then(|(details, _)| details.user_token) else { return Ok(()) };
-    match users::fields(switch, user.as_str()).await?.is_active() {
+    match asked.state != CardStatus::Active || users::is_holder_active(switch, card).await? {
         true => Ok(()),
         false => Err(Refused::UserNotActive),
     }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::listing::{self, Listed, Wanted};
 use super::tokens::{Expected, PayloadDigest, Token};
-use super::{Call, Refused, audit};
+use super::{Call, Refused, audit, card_details};
 use crate::clock::Clock;
 use crate::event::Actor;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
@@ -372,6 +372,18 @@ pub async fn fields<W: Seams>(switch: &Switch<W>, token: &str) -> Result<UserFie
     let document = switch.store.document(DocumentKind::User, token).await?;
     let document = document.ok_or(Refused::NoSuchUser)?;
     Ok(StoredUser::read(switch, &document)?.fields)
+}
+
+/// Whether the holder of the plastic with this token, if it has one, may use it.
+pub(super) async fn is_holder_active<W: Seams>(
+    switch: &Switch<W>,
+    card: &str,
+) -> Result<bool, Refused> {
+    let details = card_details::of(switch, card).await?;
+    match details.and_then(|(details, _)| details.user_token) {
+        Some(user) => Ok(fields(switch, user.as_str()).await?.is_active()),
+        None => Ok(true),
+    }
 }
 
 /// A part of the list of all users.

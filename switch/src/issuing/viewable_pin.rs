@@ -9,6 +9,7 @@ use super::change::{self, event, load};
 use super::listing::Pages;
 use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
+use crate::authorization::shows_pin;
 use crate::cache::Card;
 use crate::cards::{CardKey, CardState, CardStatus, Pan};
 use crate::clock::within;
@@ -201,10 +202,11 @@ async fn open<W: Seams>(
         return Err(Refused::ControlUsed);
     }
     let plastic = change::place(&card.state, control.card_token());
-    match card.state.plastics.get(plastic).map(|plastic| plastic.status) {
-        Some(CardStatus::Active | CardStatus::Suspended) => {}
-        Some(CardStatus::Terminated) | None => return Err(Refused::CardTerminated),
-        Some(CardStatus::Unactivated | CardStatus::Limited) => return Err(Refused::PinNotShown),
+    match card.state.plastics.get(plastic) {
+        None => return Err(Refused::CardTerminated),
+        Some(it) if it.status == CardStatus::Terminated => return Err(Refused::CardTerminated),
+        Some(it) if !shows_pin(it.status, it.status_reason) => return Err(Refused::PinNotShown),
+        Some(_) => {}
     }
     // A PIN that has come another way since then is not this one, and one that has ended is none.
     let kept = kept(switch, &card).await?.filter(|_| card.product.pin_viewable);

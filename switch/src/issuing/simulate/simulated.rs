@@ -202,10 +202,8 @@ impl First {
     /// DE14, if it is said.
     pub(super) fn expiry(&self) -> Result<Option<Expiry>, Refused> {
         let Some(text) = &self.options.expiration else { return Ok(None) };
-        let expiry = text.as_bytes().split_at_checked(2);
-        let expiry = expiry.and_then(|(month, year)| Expiry::parse(&[year, month].concat()));
         let wrong = Refused::Field { name: "card_options/expiration", expected: "MMyy" };
-        expiry.map(Some).ok_or(wrong)
+        Expiry::from_month_and_year(text).map(Some).ok_or(wrong)
     }
 
     /// Whether a PIN is entered, for the issuer or the chip.
