@@ -21,8 +21,8 @@
 //!   ACTIVE alone. Without one it is 00 for a first activation and else 01.
 //!
 //! The PIN of a suspended plastic is shown where the newest reason says nothing against its holder
-//! or the place where it is: 01, 02, 13 and 22. What was lost, stolen, cloned or misused is shown to
-//! nobody.
+//! or the place where it is: 01, 02, 13 and 22. What was lost, stolen, cloned or misused is shown
+//! to nobody.
 
 use std::fmt;
 
