@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod page;
 pub mod readers;
 pub mod record;
+pub mod viewable_pin;
 
 use std::future::Future;
 use std::path::Path;

@@ -10,6 +10,7 @@ use crate::hex::from_hex;
 use crate::hsm::KeptPin;
 use crate::key::Kcv;
 use crate::store::document::{DocumentChange, DocumentKind};
+use crate::store::viewable_pin as kept;
 use crate::store::{Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
 
@@ -21,7 +22,8 @@ pub(super) async fn after<W: Seams>(
     set: Option<&KeptPin>,
 ) -> Result<Vec<DocumentChange>, Refused> {
     let mut documents = virtual_chip::after(switch, card, state).await?;
-    documents.extend(viewable_pin::after(switch, card, state, set).await?);
+    let (store, vault) = (&switch.store, &switch.vault.documents);
+    documents.extend(kept::after((store, vault), card, state, set).await?);
     Ok(documents)
 }
 
@@ -47,7 +49,7 @@ pub(super) async fn made_with<W: Seams>(switch: &Switch<W>, kcv: Kcv) -> Result<
 /// # Errors
 /// If the store has failed.
 pub async fn forget<W: Seams>(switch: &Switch<W>) -> Result<(), Refused> {
-    let is_seen = |card: &Card| !viewable_pin::is_over(card, &card.state);
+    let is_seen = |card: &Card| !kept::is_over(card, &card.state);
     forget_but(switch, DocumentKind::ViewablePin, is_seen).await?;
     forget_but(switch, DocumentKind::VirtualChip, |card| card.state.is_alive()).await
 }

@@ -8,9 +8,7 @@ use super::change::{self, load, subject};
 use super::replacement::{self, Ending, PinOfCard};
 use super::secret::PAN_EXPECTED;
 use super::tokens::Token;
-use super::{
-    CardView, Refused, audit, blocks, card_details, pin_control, pins, viewable_pin, views,
-};
+use super::{CardView, Refused, audit, blocks, card_details, pin_control, pins, views};
 use crate::authorization::Product;
 use crate::cache::{NewCard, Taken};
 use crate::cards::{CardState, CardStatus, Embossed, Expiry, Pan, Plastic};
@@ -20,6 +18,7 @@ use crate::hsm::{AcceptedPin, NewPin};
 use crate::pin::{ClearPin, Digits, PVV_DIGITS};
 use crate::store::document::DocumentChange;
 use crate::store::record::{Event, Subject};
+use crate::store::viewable_pin::of_new;
 use crate::store::{Addition, NotDone, Removal, Store};
 use crate::switch::{Seams, Switch};
 
@@ -238,8 +237,8 @@ async fn addition<W: Seams>(
         [EventKind::Issued].into_iter().chain(is_active.then_some(EventKind::StateActivated));
     let events = events.map(tell).collect();
     let kept = kept.filter(|_| rules.pin_viewable && was_viewable && viewable == Viewable::Kept);
-    let kept = kept.map(|kept| viewable_pin::of_new(switch, &identity.key, &kept, &state));
-    let documents = kept.transpose()?.into_iter().collect();
+    let kept = kept.map(|kept| of_new(&switch.vault.documents, &identity.key, &kept, &state));
+    let documents = kept.transpose().map_err(Refused::Sealing)?.into_iter().collect();
     Ok(Addition { card: NewCard { identity, product, state }, other: None, events, documents })
 }
 

@@ -1,9 +1,5 @@
-//! PINs that their cardholders may see: of a card whose product says so, the block under the PIN
-//! encryption key is a document of its own, so that a card without one costs nothing. Each set
-//! replaces it; it goes with the last plastic, and when the product stops being viewable.
-
-use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+//! PINs that their cardholders may see: shown, counted and removed. How one is kept, a document of
+//! its own so that a card without one costs nothing, is in [`crate::store::viewable_pin`].
 
 use super::change::{self, event, load};
 use super::listing::Pages;
@@ -11,76 +7,17 @@ use super::pin_control::{self, Admit, Control, Purpose};
 use super::{Refused, audit};
 use crate::authorization::shows_pin;
 use crate::cache::Card;
-use crate::cards::{CardKey, CardState, CardStatus, Pan};
+use crate::cards::{CardKey, CardStatus, Pan};
 use crate::clock::within;
 use crate::event::{Actor, CardholderVerification, EventKind};
-use crate::hex::hex;
 use crate::hsm::{AcceptPinError, Hsm, KeptPin, RevealPin};
 use crate::key::Kcv;
-use crate::pin::{ClearPin, PinBlock};
+use crate::pin::ClearPin;
 use crate::store::document::{Document, DocumentChange, DocumentKind};
 use crate::store::record::Event;
+use crate::store::viewable_pin::{ViewablePin, ViewablePinError, place};
 use crate::store::{Changed, Commit, CommitError, Store};
 use crate::switch::{Seams, Switch};
-
-/// A PIN as it is kept.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    block: [u8; PinBlock::TDES_BYTES],
-    /// Check value of the key that the block is under.
-    key: [u8; Kcv::BYTES],
-    /// Version of the card's PIN.
-    version: u32,
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        self.block.zeroize();
-    }
-}
-
-impl Stored {
-    fn read<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<Stored, Refused> {
-        let json = document.json(&switch.vault.documents).map_err(Refused::Sealing)?;
-        serde_json::from_slice(&json).map_err(|_| Refused::DocumentUnreadable("viewable PIN"))
-    }
-
-    /// The block, if it is of the PIN that the card has. One that has come another way since then
-    /// is not this one, and one that has ended is none.
-    fn of_now(&self, card: &CardState) -> Option<KeptPin> {
-        let is_current = self.version == card.pin.version && card.pin.reference.is_some();
-        is_current.then(|| KeptPin { block: self.block, key: Kcv(self.key) })
-    }
-}
-
-/// The token of the document of a card.
-fn place(key: &CardKey) -> String {
-    hex(&key.0)
-}
-
-/// Whether nobody may see the PIN of a card in this state any more, or it has none. Of a product
-/// that is gone or cannot be read, nobody knows what it says.
-pub(super) fn is_over(card: &Card, state: &CardState) -> bool {
-    let has_pin = state.pin.reference.is_some();
-    !state.is_alive() || !has_pin || card.product.is_known() && !card.product.pin_viewable
-}
-
-/// What becomes of the PIN to see of a card that goes to another state, and perhaps gets this PIN.
-pub(super) async fn after<W: Seams>(
-    switch: &Switch<W>,
-    card: &Card,
-    state: &CardState,
-    set: Option<&KeptPin>,
-) -> Result<Option<DocumentChange>, Refused> {
-    let place = place(&card.entry.identity.key);
-    let before = switch.store.document(DocumentKind::ViewablePin, &place).await?;
-    if is_over(card, state) {
-        return Ok(before.map(|before| DocumentChange::remove(&before)));
-    }
-    let read = before.map_or(0, |before| before.version);
-    let written = set.map(|kept| written(switch, (&place, read), kept, state.pin.version));
-    written.transpose()
-}
 
 /// The PIN to see of a card, as it is kept; `None` where none is, or it is not the card's PIN any
 /// more.
@@ -91,31 +28,21 @@ pub(super) async fn kept<W: Seams>(
     let place = place(&card.entry.identity.key);
     let document = switch.store.document(DocumentKind::ViewablePin, &place).await?;
     let Some(document) = document else { return Ok(None) };
-    Ok(Stored::read(switch, &document)?.of_now(&card.state))
+    Ok(read(switch, &document)?.of_now(&card.state))
 }
 
-/// The PIN to see of a new card.
-pub(super) fn of_new<W: Seams>(
-    switch: &Switch<W>,
-    key: &CardKey,
-    kept: &KeptPin,
-    state: &CardState,
-) -> Result<DocumentChange, Refused> {
-    written(switch, (&place(key), 0), kept, state.pin.version)
+impl From<ViewablePinError> for Refused {
+    fn from(error: ViewablePinError) -> Refused {
+        match error {
+            ViewablePinError::Store(error) => error.into(),
+            ViewablePinError::Sealing(fault) => Refused::Sealing(fault),
+            ViewablePinError::Unreadable => Refused::DocumentUnreadable("viewable PIN"),
+        }
+    }
 }
 
-fn written<W: Seams>(
-    switch: &Switch<W>,
-    (place, read): (&str, u64),
-    kept: &KeptPin,
-    version: u32,
-) -> Result<DocumentChange, Refused> {
-    let stored = Stored { block: kept.block, key: kept.key.0, version };
-    let json = Zeroizing::new(serde_json::to_vec(&stored).unwrap_or_default());
-    debug_assert!(!json.is_empty(), "it is a JSON object with texts as keys");
-    let place = (DocumentKind::ViewablePin, place);
-    let written = DocumentChange::write(&switch.vault.documents, place, read, &json);
-    written.map_err(Refused::Sealing)
+fn read<W: Seams>(switch: &Switch<W>, document: &Document) -> Result<ViewablePin, Refused> {
+    Ok(ViewablePin::read(&switch.vault.documents, document)?)
 }
 
 /// What goes with a card that is removed.
@@ -132,7 +59,7 @@ pub(super) async fn made_with<W: Seams>(switch: &Switch<W>, kcv: Kcv) -> Result<
     let (mut count, mut pages) = (0, Pages::of(DocumentKind::ViewablePin));
     while let Some(page) = pages.next(switch).await? {
         for (_, document) in &page {
-            count += usize::from(Stored::read(switch, document)?.key == kcv.0);
+            count += usize::from(read(switch, document)?.kept.key == kcv);
         }
     }
     Ok(count)
