@@ -7,16 +7,19 @@
 //! worlds of a hundred sequences each; `PINSWITCH_CHIP_WORLD=7` plays one. The sequences are the
 //! same for the same number; which requests a crash cuts off is not.
 //!
-//! Reading order: `model` and `wait` (the rules), `mistake` (wrong ones), `sequence` and `messages`
-//! (one cardholder), `kept` (what the switch has of a chip), `world` (the switch and time).
+//! Reading order: `model`, `evidence` and `wait` (the rules), `mistake` (wrong ones), `sequence`,
+//! `messages` and `verdict` (one cardholder), `kept` (what the switch has of a chip), `world` (the
+//! switch and time).
 
 /// Its parts, in the folder of the same name.
 mod chips {
+    pub mod evidence;
     pub mod kept;
     pub mod messages;
     pub mod mistake;
     pub mod model;
     pub mod sequence;
+    pub mod verdict;
     pub mod wait;
     pub mod world;
 }
@@ -36,7 +39,7 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// What must happen, and how often at least in a usual run: what never happens finds nothing.
-const HAPPENS: [(&str, u64); 27] = [
+const HAPPENS: [(&str, u64); 29] = [
     ("approved", 10_000),
     ("bypassed", 500),
     ("script carried out", 2_000),
@@ -60,6 +63,8 @@ const HAPPENS: [(&str, u64); 27] = [
     ("HSM down", 100),
     ("1012", 200),
     ("1029", 500),
+    ("1048", 100),
+    ("PIN set at a terminal", 500),
     ("1809", 1_000),
     ("1872", 200),
     ("9907", 200),

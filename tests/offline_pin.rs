@@ -259,8 +259,9 @@ fn judged_request(line: &Line<'_>, request: &Request, product: &Product) -> Deci
             let evidence = Evidence {
                 pin: pin.map(|_| verified),
                 cryptogram: cryptogram.map(|check| VerifiedCryptogram { check, outcome }),
+                new_pin: None,
             };
-            decide(request, &card, product, evidence, circumstances)
+            decide(request, &card, product, &evidence, circumstances)
         }
     }
 }

@@ -57,5 +57,5 @@ pub use message::{Field, Message, Value};
 pub use mti::{Mti, MtiEncoding};
 pub use padding::Padding;
 pub use pattern::Pattern;
-pub use spec::{ResponseCodeColumn, Spec};
+pub use spec::{PinChange, ResponseCodeColumn, Spec};
 pub use text::Text;

@@ -16,6 +16,10 @@
 //! [response_codes]                 # optional: reasons that this network codes differently
 //! "1872" = "38"
 //!
+//! [pin_change]                     # optional: how a cardholder sets a PIN at a terminal; see below
+//! transaction_type = "92"
+//! new_pin_block = 63
+//!
 //! [echo]                           # elements that an answer returns
 //! default = [2, 3, 4, 7, 11]
 //! network_management = [7, 11, 41, 70]
@@ -34,6 +38,11 @@
 //! `reason_code_field` is for declines, where it holds four digits. It must not be echoed, be 38 or
 //! 39, or be never echoed. Format errors are apart: whatever `reason_code_field` says, DE44 of
 //! their answers holds the three-digit number of the element that is wrong.
+//!
+//! `pin_change` says which first two digits of DE3 ask for another PIN, and where the new PIN stands:
+//! as a block like that of DE52, in hexadecimal digits or, in an element of type `b`, raw. The
+//! standard has no place for either (ISO 8583:1987 leaves the types 50 to 99 to the networks). The
+//! element is `secret` and not echoed. Without `pin_change` no message is such a request.
 //!
 //! `echo` lists what answers return as it came. Never echoed are 35, 36 and 45 (tracks), 52 and 53
 //! (PIN), 55 (chip data), 64, 96 and 128 (MACs and keys), and no element in `hex`, since its
@@ -134,6 +143,15 @@ impl ResponseCodeColumn {
     }
 }
 
+/// How a message asks for another PIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinChange {
+    /// The first two digits of DE3: 50 to 99.
+    pub transaction_type: [u8; 2],
+    /// The element with the block of the new PIN.
+    pub new_pin_block: u8,
+}
+
 /// A dialect, checked and ready to read and write messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -145,6 +163,7 @@ pub struct Spec {
     response_codes: Vec<(String, String)>,
     reason_code_field: Option<u8>,
     chip_response_code: bool,
+    pin_change: Option<PinChange>,
     /// By number.
     chip_elements: Vec<(u8, ChipTag)>,
     echo_default: ElementSet,
@@ -253,6 +272,12 @@ impl Spec {
     #[must_use]
     pub const fn chip_response_code(&self) -> bool {
         self.chip_response_code
+    }
+
+    /// How a message asks for another PIN; `None` where the dialect has no such request.
+    #[must_use]
+    pub const fn pin_change(&self) -> Option<PinChange> {
+        self.pin_change
     }
 
     /// The elements that hold chip data one by one, lowest number first, and what of them.

@@ -3,8 +3,8 @@
 mod support;
 
 use iso_specs::{
-    BitmapEncoding, ChipTag, ContentType, Encoding, Length, Mti, MtiEncoding, PrefixEncoding,
-    ResponseCodeColumn, Sign, Spec, SpecErrors, UnusedNibble,
+    BitmapEncoding, ChipTag, ContentType, Encoding, Length, Mti, MtiEncoding, PinChange,
+    PrefixEncoding, ResponseCodeColumn, Sign, Spec, SpecErrors, UnusedNibble,
 };
 use support::{BINARY, SHIPPED, builtin, shipped};
 
@@ -20,6 +20,8 @@ fn the_shipped_dialects_define_everything() {
         assert_eq!((spec.element(0), spec.element(1), spec.element(129)), (None, None, None));
         assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1987);
         assert_eq!(spec.reason_code_field(), Some(44));
+        let pin_change = PinChange { transaction_type: *b"92", new_pin_block: 63 };
+        assert_eq!(spec.pin_change(), Some(pin_change));
         assert_eq!(spec.response_code_override("1872"), None);
     }
 }
@@ -138,7 +140,7 @@ fn another_file_is_another_dialect() {
     let spec = Spec::from_toml(&file("")).unwrap();
     assert_eq!(spec.response_code_column(), ResponseCodeColumn::Y1993);
     assert_eq!(spec.response_code_override("1872"), Some("206"));
-    assert_eq!(spec.reason_code_field(), None);
+    assert_eq!((spec.reason_code_field(), spec.pin_change()), (None, None));
     assert_eq!(format!("{spec:?}"), "Spec(t)");
 }
 
@@ -304,6 +306,12 @@ fn assert_mistake(keys: &str, mistake: &str) {
     assert!(found.starts_with("line 12: ") && found.contains(mistake), "{line} {found}");
 }
 
+fn pin_change(transaction_type: &str, element: &str) -> String {
+    format!(
+        "pin_change = {{ transaction_type = {transaction_type}, new_pin_block = {element} }}\nmti ="
+    )
+}
+
 #[test]
 fn headers_are_checked() {
     let good = file("");
@@ -337,6 +345,15 @@ fn headers_are_checked() {
         ("mti =", "reason_code_field = 53\nmti =", "element 53 is for secrets"),
         ("mti =", "reason_code_field = 11\nmti =", "element 11 is echoed"),
         ("mti =", "reason_code_field = 60\nmti =", "element 60 must be able to hold four digits"),
+        ("mti =", "pin_change = 1\nmti =", "line 3: pin_change: expected a table"),
+        ("mti =", &pin_change("\"30\"", "60"), "expected two digits from 50 to 99"),
+        ("mti =", &pin_change("\"920\"", "60"), "expected two digits from 50 to 99"),
+        ("mti =", &pin_change("92", "60"), "expected two digits from 50 to 99"),
+        ("mti =", &pin_change("\"92\"", "61"), "element 61 is not defined in this file"),
+        ("mti =", &pin_change("\"92\"", "129"), "a number from 2 to 128"),
+        ("mti =", &pin_change("\"92\"", "52"), "element 52 has a use of its own"),
+        ("mti =", &pin_change("\"92\"", "11"), "element 11 must be `secret`"),
+        ("mti =", &pin_change("\"92\"", "60, x = 1"), "pin_change, x: unknown key"),
         ("mti =", "surprise = 1\nmti =", "line 3: surprise: unknown key"),
         ("11 = {", "11 = 5\n12 = {", "element 11: expected a table"),
         ("11 = {", "1 = {", "1: expected an element from 2 to 128"),
@@ -347,6 +364,26 @@ fn headers_are_checked() {
         assert!(good.contains(part), "{part}");
         let found = mistakes(&good.replacen(part, bad, 1));
         assert!(found.iter().any(|found| found.contains(mistake)), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn a_new_pin_has_a_place_of_its_own() {
+    let of = |keys: &str, echo: &str| {
+        let line = format!("60 = {{ name = 'T', {keys}, sensitivity = 'secret' }}");
+        let text = file(&line).replacen("mti =", &pin_change("\"92\"", "60"), 1);
+        mistakes(&text.replacen("default = [11]", &format!("default = [{echo}]"), 1)).concat()
+    };
+    let text = "type = 'ans', length = 'LLL', max = 16, encoding = 'ascii'";
+    for fits in [text, "type = 'b', length = 'fixed', max = 8, encoding = 'raw'"] {
+        assert_eq!(of(fits, "11"), "");
+    }
+    let short = text.replace("16", "15");
+    for (keys, echo, mistake) in [
+        (&*short, "11", "element 60 must be able to hold a PIN block"),
+        (text, "11, 60", "element 60 is echoed: the block would come back"),
+    ] {
+        assert!(of(keys, echo).contains(mistake), "{}", of(keys, echo));
     }
 }
 

@@ -21,6 +21,7 @@ pub mod card_status;
 pub mod transition;
 pub mod pin;
 pub mod pin_check;
+pub mod pin_change;
 pub mod offline_pin;
 pub mod issuer_script;
 pub mod trail;

@@ -166,9 +166,21 @@ pub enum NewPin<'a> {
     /// A PIN verification value that was computed elsewhere with the product's key: digits 0 to 9,
     /// and its key index.
     Pvv([u8; PVV_DIGITS], u8),
+    /// A block that came beside that of the PIN which is right now.
+    Beside(BlockBeside<'a>),
     /// An offset of IBM 3624 that was computed elsewhere with the product's key, as long as the
     /// PIN.
     Offset(Digits),
+}
+
+/// The block of a new PIN, from a message that has one of the current PIN too.
+#[derive(Clone, Copy)]
+pub struct BlockBeside<'a> {
+    /// The new PIN.
+    pub block: &'a PinBlock,
+    /// The current one, which tells under which version of the zone key the message was made: what
+    /// is read under another one is garbage, and could pass for a PIN.
+    pub current: VerifyPin<'a>,
 }
 
 /// A new PIN that was taken over.
@@ -285,6 +297,12 @@ pub enum AcceptPinError {
     /// The key may not be used for it.
     #[error("the PIN verification key: {0}")]
     Key(#[from] software::key::KeyFault),
+    /// The block of the PIN cannot be read.
+    #[error("the PIN block cannot be used")]
+    Unusable,
+    /// The PIN that a cardholder has chosen is easy to guess; see [`crate::pin::weak`].
+    #[error("the PIN is easy to guess")]
+    Weak,
     /// The HSM gave no answer.
     #[error("the HSM is not available")]
     Unavailable,

@@ -334,7 +334,7 @@ impl<'a> Commit<'a> {
     }
 
     /// A decision on a card, or on a request that has none: what it changes, its record, and what
-    /// others are to be told of each plastic that it suspends.
+    /// others are to be told: of each plastic that it suspends, and that it sets another PIN.
     #[must_use]
     pub fn of_decision(
         card: Option<&'a Card>,
@@ -343,15 +343,22 @@ impl<'a> Commit<'a> {
         reverses: Option<&'a Reversal>,
     ) -> Commit<'a> {
         let change = card.and_then(|card| decision.after(&card.state));
-        let suspended = card.zip(change.as_ref()).into_iter().flat_map(|(card, after)| {
-            decision.suspended(&card.state).map(move |plastic| {
+        let told = card.zip(change.as_ref()).into_iter().flat_map(|(card, after)| {
+            let suspended = decision.suspended(&card.state);
+            let suspended = suspended.map(|plastic| (EventKind::StateSuspended, plastic));
+            let set = decision.sets_pin(&card.state).then(|| {
+                let of_chip = decision.chip.as_ref().map(|chip| chip.check.plastic);
+                let in_use = || card.state.plastic(None, None).map(|(place, _)| place);
+                (EventKind::PinChanged, of_chip.or_else(in_use).unwrap_or_default())
+            });
+            suspended.chain(set).map(move |(kind, plastic)| {
                 let who = (transaction.time, Actor::network(&transaction.network));
                 let (identity, masked_pan) = (&card.entry.identity, transaction.masked_pan);
                 let of = Subject { identity, masked_pan, plastic };
-                Event::of_card(EventKind::StateSuspended, who, of, Some(&card.state), Some(after))
+                Event::of_card(kind, who, of, Some(&card.state), Some(after))
             })
         });
-        let events = suspended.collect();
+        let events = told.collect();
         Commit {
             card,
             change,

@@ -7,6 +7,7 @@
 //!       -> hsm.issuer_authenticate -> commit -> response -> encode -> frame
 //! ```
 //!
+//! Where the cardholder sets another PIN, that is taken over with the check of the current one.
 //! An advice leaves out the checks, and a reversal looks for its original instead; of both, what
 //! they tell of a chip is read.
 //!
@@ -18,6 +19,7 @@
 
 mod attempt;
 mod card;
+mod beside;
 mod claim;
 mod committed;
 mod conclude;
@@ -121,7 +123,9 @@ impl<W: Seams> Switch<W> {
             let record =
                 TransactionRecord::new(&work.request, work.identity, answer, decision, now);
             let (card, reversal) = (card.as_ref(), reversal.as_ref());
-            let commit = Commit::of_decision(card, decision, &record, reversal);
+            let documents = self.beside(work, card, decision).await?;
+            let commit =
+                Commit { documents, ..Commit::of_decision(card, decision, &record, reversal) };
             match self.store.commit(commit, &mut claim).await {
                 Ok(id) => return Ok(self.committed(work, decided, answer, id)),
                 Err(CommitError::Changed(_)) => work.note_searched(reversal),
@@ -151,7 +155,7 @@ impl<W: Seams> Switch<W> {
             RequiredChecks::None(decision) => *decision,
             RequiredChecks::Verify(checks) => {
                 let evidence = self.verify(work, &card, checks, now).await;
-                decide(&work.request, state, product, evidence, circumstances)
+                decide(&work.request, state, product, &evidence, circumstances)
             }
         };
         let (decision, de55) = self.issuer_authenticate(work, &card, decision).await;

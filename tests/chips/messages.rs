@@ -23,7 +23,7 @@ impl Sequence {
         &mut self,
         (entry, otherwise): (PinEntry<'_>, Otherwise),
         amount: u64,
-        online: Option<String>,
+        (online, new_pin): (Option<String>, Option<String>),
     ) -> (Payment, Sent) {
         let is_quiet = online.is_some() && amount == 1_000;
         let draw = |dice: &mut Rng, of: u8| !is_quiet && dice.u8(0..of) == 0;
@@ -34,7 +34,7 @@ impl Sequence {
             _ => Entry::Contact,
         };
         // At the end, at an ATM, where a right PIN unblocks.
-        let is_cash = is_quiet || draw(&mut self.dice, 12);
+        let is_cash = is_quiet || draw(&mut self.dice, 12) && new_pin.is_none();
         let is_own_currency = !draw(&mut self.dice, 10);
         let billed = draw(&mut self.dice, 8).then(|| self.dice.u64(1..2 * self.ftpam));
         let tries = self.chip.tries_left();
@@ -50,7 +50,7 @@ impl Sequence {
             amount,
             currency: if is_own_currency { 978 } else { 840 },
             date: [0x26, 0x11, 0x28],
-            transaction_type: u8::from(is_cash),
+            transaction_type: if new_pin.is_some() { 0x92 } else { u8::from(is_cash) },
             unpredictable: self.dice.u32(..).to_be_bytes(),
         };
         let payment = Payment::begin(&mut self.chip, &purchase, (entry, otherwise));
@@ -67,6 +67,7 @@ impl Sequence {
             is_own_currency,
             billed,
             online,
+            new_pin,
             offline,
             is_exhausted: self.chip.tries_left() == 0,
             was_refused: matches!(entry, PinEntry::Offline(_))
@@ -155,6 +156,11 @@ impl Sequence {
         if let Some(pin) = &facts.online {
             fields.set(52, &pin_block(pin, &self.pan, 0, ZPK));
         }
+        if let Some(pin) = &facts.new_pin {
+            let block = pin_block(pin, &self.pan, 0, ZPK);
+            let digits = block.map(|byte| format!("{byte:02x}")).concat();
+            fields.set(3, b"920000").set(63, digits.as_bytes());
+        }
         fields
     }
 
@@ -168,6 +174,7 @@ impl Sequence {
         let mut fields = sent.fields.clone();
         fields.mti = if is_reversal { "0400" } else { "0120" }.to_owned();
         fields.values.remove(&52);
+        fields.values.remove(&63);
         let tells = ending.filter(|_| !is_reversal || self.dice.u8(0..3) > 0);
         let names_script = self.dice.u8(0..4) > 0;
         match tells {

@@ -44,10 +44,12 @@ pub enum Mistake {
     OnlineClaimPasses,
     NobodyPasses,
     CommandsSeeItLater,
+    WeakPinIsSet,
+    NewPinComesLater,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 41] = [
+    pub const ALL: [Mistake; 43] = [
         Mistake::ThresholdIsIncluded,
         Mistake::OneDayMore,
         Mistake::BlockKeptLonger,
@@ -89,5 +91,7 @@ impl Mistake {
         Mistake::OnlineClaimPasses,
         Mistake::NobodyPasses,
         Mistake::CommandsSeeItLater,
+        Mistake::WeakPinIsSet,
+        Mistake::NewPinComesLater,
     ];
 }

@@ -6,16 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use chip_card::card::{Application, ChipCard};
 use chip_card::terminal::{Ending, Otherwise, Payment, PinEntry};
 use fastrand::Rng;
-use switch::cards::chip_state::AtcWindow;
-use switch::cards::{CardState, CardStatus};
 use switch::control::Command;
 use switch::issuing::secret::PinText;
+use switch::pin::ClearPin;
+use switch::pin::weak::is_weak;
 use tests::terminal::Fields;
 use zeroize::Zeroizing;
 
-use super::kept::is_same;
 use super::messages::{Sent, read, script_template, with_tag, without_tag};
-use super::model::{Circumstances, Conclusion, Entry, Event, Host, Offline, Said};
+use super::model::{Circumstances, Conclusion, Entry, Event, Facts, Host, Said, WEAK};
 use super::wait::{Report, Wait};
 use super::world::Line;
 
@@ -24,7 +23,7 @@ pub const TRIES: u8 = 3;
 
 /// What happens to the answer of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Arrives,
     IsLost,
     /// A byte of the script, or of tag 91, is another one.
@@ -49,7 +48,7 @@ pub struct Sequence {
     application: Application,
     pub(super) ftpam: u64,
     pub(super) script_template: u32,
-    has_offline_pin: bool,
+    pub(super) has_offline_pin: bool,
     /// What the switch can hold of the card: more than one only after a crash.
     pub hosts: Vec<Host>,
     pub(super) report: Report,
@@ -61,13 +60,13 @@ pub struct Sequence {
     sent: Vec<Sent>,
     never_sent: Vec<Sent>,
     /// The request whose answer brought the chip the newest PIN.
-    has_pin: Option<u16>,
+    pub(super) has_pin: Option<u16>,
     pub(super) dice: Rng,
     pub tally: BTreeMap<&'static str, u64>,
     pub trace: Vec<String>,
 }
 
-type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), String>;
 
 impl Sequence {
     pub fn new(
@@ -155,7 +154,8 @@ impl Sequence {
         }
         for _ in 0..2 {
             let pin = Some(self.pin());
-            let (payment, sent) = self.begin((PinEntry::Online, Otherwise::Fails), 1_000, pin);
+            let entry = (PinEntry::Online, Otherwise::Fails);
+            let (payment, sent) = self.begin(entry, 1_000, (pin, None));
             self.authorize(line, &of, (sent, Some(payment)), Fate::Arrives).await?;
             self.queue.clear();
         }
@@ -176,47 +176,18 @@ impl Sequence {
         }
     }
 
-    /// What the switch keeps of the card is what the model has, and no belief is an error.
-    pub fn check(&mut self, card: &CardState) -> Outcome {
-        let is_like = |host: &Host| {
-            let chip = card.chip(0).cloned().unwrap_or_default();
-            let AtcWindow { highest, seen, .. } = chip.counters;
-            let is_suspended = card.plastics[0].status == CardStatus::Suspended;
-            is_same(&host.wait, &chip.sync)
-                && host.window() == (highest, seen)
-                && host.is_suspended == is_suspended
-                && u32::from(host.tries) == card.pin.tries
-        };
-        if !self.hosts.iter().any(is_like) {
-            let pin = (card.pin.tries, card.plastics[0].status);
-            let chip = card.chip(0).map(|chip| chip.sync.to_string());
-            return Err(self.wrong(&format!("the switch keeps {chip:?} {pin:?}")));
-        }
-        self.hosts.retain(is_like);
-        let is_mistaken = |host: &Host| host.wait == Wait::Nothing && self.is_behind(host);
-        match self.hosts.iter().any(is_mistaken) {
-            true => Err(self.wrong("the chip does not hold the PIN that the switch believes in")),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether the chip should hold the PIN, and does not.
-    fn is_behind(&self, host: &Host) -> bool {
-        self.has_offline_pin && !self.chip.holds(&host.pin)
-    }
-
     /// The PIN that the cardholder has set last, as far as it was heard of.
     fn pin(&self) -> String {
         self.hosts[0].pin.clone()
     }
 
     /// What has happened up to something wrong.
-    fn wrong(&self, what: &str) -> String {
+    pub(super) fn wrong(&self, what: &str) -> String {
         let Sequence { token, application, trace, hosts, .. } = self;
         format!("{what}: {token}, {application:?}\n{}\n{hosts:?}", trace.join("\n"))
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(super) fn count(&mut self, what: &'static str) {
         *self.tally.entry(what).or_default() += 1;
     }
 
@@ -267,13 +238,30 @@ impl Sequence {
             3..6 => 1 + dice.u64(0..self.ftpam),
             _ => self.ftpam + dice.u64(0..100_000),
         };
-        let (payment, sent) = self.begin((entry, otherwise), amount, online);
+        let new = (entry == PinEntry::Online && self.dice.u8(0..4) == 0).then(|| self.new_pin());
+        let (payment, sent) = self.begin((entry, otherwise), amount, (online, new));
         if self.dice.u8(0..20) == 0 {
             self.never_sent.push(sent);
             return Ok(());
         }
         let fate = self.fate();
         self.authorize(line, of, (sent, Some(payment)), fate).await
+    }
+
+    /// A PIN that the cardholder would like better; now and then one that he may not have.
+    fn new_pin(&mut self) -> String {
+        if self.dice.u8(0..6) == 0 {
+            return WEAK.to_owned();
+        }
+        let is_good = |pin: &String| {
+            let clear = ClearPin::parse(pin.as_bytes()).unwrap();
+            !is_weak(&clear, self.pan.as_bytes())
+        };
+        let dice = &mut self.dice;
+        let drawn = std::iter::repeat_with(|| format!("{:04}", dice.u16(0..10_000)));
+        let pin = drawn.into_iter().find(is_good).unwrap();
+        self.pins.push(pin.clone());
+        pin
     }
 
     fn fate(&mut self) -> Fate {
@@ -336,7 +324,7 @@ impl Sequence {
     /// Many transactions that the switch never hears of, or of the first one late.
     fn go_abroad(&mut self) {
         for number in 0..self.dice.u8(28..36) {
-            let (_, sent) = self.begin((PinEntry::Skipped, Otherwise::NoCvm), 1_000, None);
+            let (_, sent) = self.begin((PinEntry::Skipped, Otherwise::NoCvm), 1_000, (None, None));
             if number == 0 {
                 self.never_sent = vec![sent];
             }
@@ -456,26 +444,6 @@ impl Sequence {
         }
     }
 
-    /// An approval that arrives whole leaves chip and switch with one PIN, unless the change was
-    /// given up.
-    fn must_heal(&self, (sent, said): (&Sent, &Said), ending: &Ending, fate: Fate) -> Outcome {
-        let is_contact = sent.facts.entry == Entry::Contact;
-        let is_whole = said.reason == "0000" && said.tells && is_contact && fate == Fate::Arrives;
-        if is_whole && ending.is_authenticated != Some(true) {
-            return Err(self.wrong("the chip does not believe the issuer"));
-        }
-        let carries = |host: &Host| match &host.wait {
-            Wait::Nothing => true,
-            Wait::Sent(change, _) => !change.pin_is_old,
-            Wait::Pending(_) | Wait::GivenUp(_) | Wait::Expired(_) => false,
-        };
-        let apart = |host: &Host| carries(host) && self.is_behind(host);
-        match is_whole && self.hosts.iter().any(apart) {
-            true => Err(self.wrong("an approval that carries nothing leaves the chip behind")),
-            false => Ok(()),
-        }
-    }
-
     /// The completion or the reversal of a payment comes next.
     fn follow(&mut self, sent: &Sent, ending: Option<&Ending>, is_reversal: bool) {
         // Without contact there is no second cryptogram.
@@ -515,8 +483,17 @@ impl Sequence {
 
     fn happened(&mut self, event: &Event, of: &Circumstances, said: Option<Said>) -> Outcome {
         let waits = self.hosts.iter().any(|host| host.wait != Wait::Nothing);
-        // With the second somebody says that the holder is to be believed, if a PIN still waits.
-        if matches!(event, Event::SetPin(_)) || waits && matches!(event, Event::Unblock) {
+        let sets = match event {
+            Event::SetPin(_) => true,
+            // An answer that did not come may have been this one.
+            Event::Authorize(Facts { new_pin: Some(_), .. })
+            | Event::Repeat(Facts { new_pin: Some(_), .. }) => {
+                said.as_ref().is_none_or(|said| said.reason == "0000")
+            }
+            _ => false,
+        };
+        // With an unblock somebody says that the holder is to be believed, if a PIN still waits.
+        if sets || waits && matches!(event, Event::Unblock) {
             self.has_pin = None;
         }
         let after: Vec<(Host, Said)> =
@@ -536,64 +513,5 @@ impl Sequence {
         }
         self.tell(event, &before[0], &said);
         self.must_not_pass(event, &before, &said)
-    }
-
-    /// Nobody passes without the PIN once the chip has it by a script, and has told so; unless its
-    /// tries are over, and an unblock was asked for.
-    fn must_not_pass(&mut self, event: &Event, before: &[Host], said: &Said) -> Outcome {
-        let (Event::Authorize(facts), Some(atc)) = (event, self.has_pin) else {
-            return Ok(());
-        };
-        let unblocks = facts.is_exhausted && before.iter().any(|host| host.wait.is_unblock());
-        // Where no PIN was wanted, a product may let a chip pass that has no try left.
-        let is_blocked = facts.is_exhausted && !(facts.is_none_needed && facts.is_not_asked);
-        let has_no_pin = facts.offline == Offline::Wrong || facts.has_failed || is_blocked;
-        let lacks_pin = facts.online.is_none() && facts.entry == Entry::Contact && has_no_pin;
-        if facts.atc <= atc || !lacks_pin || unblocks {
-            return Ok(());
-        }
-        match &*said.reason {
-            "0000" => Err(self.wrong("a PIN was not needed although the chip has the newest one")),
-            "1809" | "1872" => {
-                self.count("kept out");
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Counts what happened.
-    fn tell(&mut self, event: &Event, before: &Host, said: &Said) {
-        let reasons = ["1012", "1029", "1809", "1872", "9907"];
-        if let Some(reason) = reasons.into_iter().find(|reason| *reason == said.reason) {
-            self.count(reason);
-        }
-        let after = self.hosts[0].clone();
-        if after.is_suspended && !before.is_suspended {
-            self.count("suspended");
-        }
-        match (&before.wait, &after.wait) {
-            (Wait::Sent(..), Wait::Nothing) => self.count("script confirmed"),
-            (Wait::Expired(_), Wait::Nothing) => self.count("script confirmed late"),
-            (Wait::Sent(_, carrier), Wait::Sent(_, later))
-                if later.is_reversed && !carrier.is_reversed =>
-            {
-                self.count("script reversed");
-            }
-            (Wait::Sent(..), Wait::GivenUp(_)) => self.count("given up"),
-            (Wait::Sent(..), Wait::Pending(_)) => self.count("script lost"),
-            (Wait::Sent(_, carrier), Wait::Sent(_, later)) if carrier != later => {
-                self.count("script lost");
-            }
-            _ => {}
-        }
-        if let (Event::Authorize(facts), "0000") = (event, &*said.reason) {
-            self.count("approved");
-            let has_failed = facts.offline == Offline::Wrong || facts.has_failed;
-            let is_read = facts.online.is_none() && facts.entry != Entry::Contactless;
-            if is_read && has_failed && !facts.is_exhausted {
-                self.count("bypassed");
-            }
-        }
     }
 }

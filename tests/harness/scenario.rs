@@ -15,6 +15,7 @@
 //!                                       de90=0100__1: blanks as _
 //!                                       via=2: over another link of the network, via=3: of
 //!                                       another network
+//! 0100 A pin=4071 new=5938              the cardholder sets another PIN (DE3 92, DE63)
 //! 0100 A chip=7                         of a contact chip, with this ATC and a right cryptogram;
 //!                                       offline=wrong: its PIN is wrong; forged: so is the
 //!                                       cryptogram; drop5F34: without that, for the sequence
@@ -43,7 +44,7 @@
 //! asked -> 3                            PINs that the HSM was asked about, since its start
 //! view A -> ACTIVE 01 3112/02 plastics=2  what `card show` tells of it
 //! event A/02 -> state.suspended         what A's last transaction told others of this plastic;
-//!                                       event A -> none: of all of A
+//!                                       event A -> pin.changed: of all of A; `none`
 //! history A -> 0000 1809                the reasons of A's transactions, oldest first
 //! ```
 
@@ -371,23 +372,22 @@ impl Player {
         let plastic = &card.state.plastics[place];
         let token = plastic.token().unwrap_or(&card.entry.identity.token);
         let parts = self.switch().switch.store.entry(card.entry.last_record()).unwrap();
-        let is_told = |event: &Event| {
-            let is_of = !of.contains('/') || event.card_token == *token;
-            event.kind == EventKind::StateSuspended && is_of
-        };
-        let suspensions = parts.iter().filter_map(|part| match part {
+        let is_told = |event: &Event| !of.contains('/') || event.card_token == *token;
+        let events = parts.iter().filter_map(|part| match part {
             Part::Event(event) if is_told(event) => Some(event),
             _ => None,
         });
-        let suspensions: Vec<_> = suspensions.collect();
-        let found = if suspensions.is_empty() { "none" } else { "state.suspended" };
-        assert_eq!(expected, [found], "{}", self.at);
-        for event in &suspensions {
+        let mut found = Vec::new();
+        for event in events {
             assert_eq!(event.expiry, Some(plastic.expiry), "{}", self.at);
             let states = [event.before, event.after].map(|state| state.unwrap().status);
-            assert_eq!(states, [CardStatus::Active, CardStatus::Suspended], "{}", self.at);
+            let suspends = event.kind == EventKind::StateSuspended;
+            let after = if suspends { CardStatus::Suspended } else { CardStatus::Active };
+            assert_eq!(states, [CardStatus::Active, after], "{}", self.at);
+            found.push(event.kind.name().split_once('.').unwrap().1);
         }
-        assert!(suspensions.len() <= 1, "{}: told twice", self.at);
+        let found = if found.is_empty() { vec!["none"] } else { found };
+        assert_eq!(expected, found, "{}", self.at);
     }
 
     /// The reasons of a card's transactions, oldest first.
@@ -457,15 +457,18 @@ impl Player {
         let pan = fields.text(2);
         let format = option(how, "format=").map_or(0, |format| format.parse().unwrap());
         let zpk = if option(how, "key=") == Some("wrong") { WRONG_ZPK } else { ZPK };
-        match option(how, "pin=") {
-            None | Some("none") => {}
+        let block = |pin: &str| match pin {
             // Under the right key, but with the control digit of no format.
-            Some("garbage") => {
-                fields.set(52, &crate::terminal::encrypt([0xEE; 8], ZPK));
-            }
-            Some(pin) => {
-                fields.set(52, &pin_block(pin, &pan, format, zpk));
-            }
+            "garbage" => crate::terminal::encrypt([0xEE; 8], ZPK),
+            pin => pin_block(pin, &pan, format, zpk),
+        };
+        if let Some(pin) = option(how, "pin=").filter(|pin| *pin != "none") {
+            fields.set(52, &block(pin));
+        }
+        if let Some(pin) = option(how, "new=") {
+            let digits =
+                block(pin).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02X}"));
+            fields.set(3, b"920000").set(63, digits.as_bytes());
         }
     }
 
@@ -490,7 +493,7 @@ impl Player {
             } else if *word == "forged" {
                 forge_cryptogram(fields);
             } else if *word != "plain" {
-                let known = ["pin=", "format=", "key=", "via=", "chip=", "offline="];
+                let known = ["pin=", "new=", "format=", "key=", "via=", "chip=", "offline="];
                 let known = known.iter().any(|key| word.starts_with(key));
                 assert!(known, "{}: unknown word {word}", self.at);
             }

@@ -43,7 +43,7 @@ fn chip_data_in_elements_of_their_own_decide_as_those_of_de55() {
         .lines()
         .filter(|line| !line.starts_with("65 ="))
         .fold(String::new(), |text, line| text + line + "\n");
-    let text = format!("{head}third_bitmap = \"leading\"\n\n[echo]{elements}{}", lines.concat());
+    let text = format!("third_bitmap = \"leading\"\n{head}[echo]{elements}{}", lines.concat());
     let dialect = Spec::from_toml(&text).unwrap();
     let (rules, ascii) = (product(""), Spec::from_toml(ascii).unwrap());
     for text in [

@@ -1,9 +1,9 @@
 //! From the text of a dialect file to a checked [`Spec`].
 
 use super::element::{self, Defaults};
-use super::{ResponseCodeColumn, Spec};
+use super::{PinChange, ResponseCodeColumn, Spec};
 use crate::bitmap::{BitmapEncoding, Bitmaps, ElementSet, ThirdBitmap};
-use crate::data_element::{ChipTag, ContentType, DataElement};
+use crate::data_element::{ChipTag, ContentType, DataElement, Sensitivity};
 use crate::encoding::Encoding;
 use crate::error::SpecErrors;
 use crate::mti::MtiEncoding;
@@ -56,6 +56,9 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
     let echoed = [echo_default, echo_network_management].into_iter().flatten();
     let echoed = echoed.fold(ElementSet::EMPTY, ElementSet::union);
     let reason_code_field = read_reason_code_field(keys, &elements, echoed);
+    let pin_change = keys.optional_table("pin_change");
+    let pin_change =
+        pin_change.and_then(|mut table| read_pin_change(&mut table, &elements, echoed));
     let chip_response_code = keys.optional_boolean("chip_response_code");
     keys.finish();
     Some(Spec {
@@ -66,6 +69,7 @@ fn read_spec<'t>(keys: &mut Keys<'_, 't>, mistakes: &Mistakes<'t>) -> Option<Spe
         response_codes: response_codes.unwrap_or_default(),
         reason_code_field,
         chip_response_code: chip_response_code.unwrap_or(false),
+        pin_change,
         chip_elements,
         echo_default: echo_default?,
         echo_network_management: echo_network_management?,
@@ -201,6 +205,46 @@ fn read_reason_code_field(
     };
     keys.mistake_at(key, node, format!("element {field} {expected}"));
     None
+}
+
+/// Bytes of a PIN block under triple DES, which every element with one has room for.
+const PIN_BLOCK_BYTES: usize = 8;
+
+fn read_pin_change(
+    keys: &mut Keys<'_, '_>,
+    elements: &Elements,
+    echoed: ElementSet,
+) -> Option<PinChange> {
+    let expected = "two digits from 50 to 99, which the standard leaves to networks";
+    let transaction_type = keys.name("transaction_type", expected, |text| {
+        <[u8; 2]>::try_from(text.as_bytes())
+            .ok()
+            .filter(|[first, second]| matches!(first, b'5'..=b'9') && second.is_ascii_digit())
+    });
+    let key = "new_pin_block";
+    let number = keys.number(key, 2..=elements.last);
+    keys.finish();
+    let (transaction_type, new_pin_block) = (transaction_type?, number?);
+    let expected = match elements.get(new_pin_block) {
+        _ if matches!(new_pin_block, 52 | 55) => "has a use of its own",
+        // Its own line has a mistake already.
+        None if elements.listed.contains(new_pin_block) => return None,
+        None => "is not defined in this file",
+        Some(element) if element.sensitivity != Sensitivity::Secret => "must be `secret`",
+        Some(_) if echoed.contains(new_pin_block) => "is echoed: the block would come back",
+        Some(element) if !holds_pin_block(element) => "must be able to hold a PIN block",
+        Some(_) => return Some(PinChange { transaction_type, new_pin_block }),
+    };
+    keys.mistake_of(key, format!("element {new_pin_block} {expected}"));
+    None
+}
+
+/// Whether an element can hold a PIN block: raw, or in hexadecimal digits.
+fn holds_pin_block(element: &DataElement) -> bool {
+    let raw = [0xFF; PIN_BLOCK_BYTES];
+    let digits = [b'F'; 2 * PIN_BLOCK_BYTES];
+    let value: &[u8] = if element.content.is_binary() { &raw } else { &digits };
+    element.write(value, &mut Vec::new()).is_ok()
 }
 
 impl Keys<'_, '_> {

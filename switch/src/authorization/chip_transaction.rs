@@ -1,7 +1,7 @@
 //! A transaction whose cryptogram is right: the decision on it, and what its chip is told.
 
 use super::cryptogram::{Accepted, CryptogramCheck};
-use super::decision::{Bypass, ChipOutcome, Circumstances, Cryptogram, Decision};
+use super::decision::{Bypass, ChipOutcome, Circumstances, Cryptogram, Decision, Evidence};
 use super::icc_data::ChipData;
 use super::product::{ChipRules, Product};
 use super::request::Request;
@@ -11,7 +11,6 @@ use super::{issuer_script, limits, pin};
 use crate::cards::card::CardState;
 use crate::cards::chip_state::{Change, Chip, ChipSync};
 use crate::cards::plastic::Embossed;
-use crate::outcome::PinOutcome;
 
 /// A transaction whose cryptogram is right.
 pub(super) struct ChipTransaction<'a> {
@@ -86,20 +85,21 @@ impl<'a> ChipTransaction<'a> {
     }
 
     /// The decision, after what the HSM said of the PIN, if it was asked.
-    pub(super) fn decide(self, pin: Option<PinOutcome>, mut trail: Trail) -> Decision {
-        let ChipTransaction { request, card, product, .. } = self;
-        let cryptogram = Cryptogram::Accepted { pin };
+    pub(super) fn decide(mut self, evidence: &Evidence, mut trail: Trail) -> Decision {
+        let ChipTransaction { request, card, product, circumstances, .. } = self;
+        let cryptogram = Cryptogram::Accepted { pin: evidence.pin };
         let contradicts = self.amounts_contradict(&mut trail);
         if self.is_over {
             trail.push(Finding::ChangeExpired.into());
         }
-        let (reason, bypass, change) = match (pin, &request.pin_block) {
+        let (reason, bypass, change) = match (evidence.pin, &request.pin_block) {
             (None, None) if !request.is_refund() => {
                 let (reason, bypass) = self.without_pin(&mut trail);
                 (reason, bypass, None)
             }
             _ => {
-                let (reason, change) = pin::judge(request, card, product, pin, &mut trail);
+                let judged = (evidence, circumstances.now);
+                let (reason, change) = pin::judge(request, card, product, judged, &mut trail);
                 (reason, None, change)
             }
         };
@@ -111,10 +111,27 @@ impl<'a> ChipTransaction<'a> {
             Reason::Approved if contradicts || is_uncovered => Reason::BadCryptogram,
             reason => reason,
         };
+        let change = match reason {
+            Reason::Approved => change.inspect(|after| self.wait_for_new_pin(after)),
+            // Of a PIN change that is declined after all, the right PIN that was entered is left.
+            _ if request.pin_change.is_some() && evidence.new_pin.is_some() => pin::right(card),
+            _ => change,
+        };
         let bypass = bypass.filter(|_| reason == Reason::Approved);
         // Who gets no answer to his cryptogram may send it again.
         let chip = (reason != Reason::Unavailable).then(|| Box::new(self.answer(reason)));
         Decision { cryptogram, bypass, change, chip, ..Decision::because(reason, trail) }
+    }
+
+    /// Where this transaction sets another PIN, its chip waits for that, and for nothing else.
+    fn wait_for_new_pin(&mut self, after: &CardState) {
+        if after.pin.version == self.card.pin.version {
+            return;
+        }
+        self.is_over = false;
+        if let Some(awaits) = after.chip(self.check.plastic) {
+            self.chip.sync = awaits.sync.clone();
+        }
     }
 
     /// The change of the chip that waits for it or is on its way.
@@ -142,6 +159,10 @@ impl<'a> ChipTransaction<'a> {
     /// What a request without a PIN comes to. Cash passes only where the chip has verified one.
     fn without_pin(&self, trail: &mut Trail) -> (Reason, Option<Bypass>) {
         let ChipTransaction { request, card, product, .. } = self;
+        if request.pin_change.is_some() {
+            trail.push(Finding::PinMissing.into());
+            return (Reason::PinRequired, None);
+        }
         if !self.rules.offline_pin {
             let reason = match self.judge_without_offline_pin(trail) {
                 Ok(()) => pin::unverified(request, card, product, trail),

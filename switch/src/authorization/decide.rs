@@ -83,14 +83,14 @@ pub fn decide(
     request: &Request,
     card: &CardState,
     product: &Product,
-    evidence: Evidence,
+    evidence: &Evidence,
     circumstances: Circumstances,
 ) -> Decision {
-    let Evidence { pin, cryptogram } = evidence;
     let mut trail = Trail::new();
-    let Some(verified) = cryptogram else {
-        let (reason, change) = pin::judge(request, card, product, pin, &mut trail);
-        let cryptogram = Cryptogram::None { pin };
+    let Some(verified) = evidence.cryptogram else {
+        let judged = (evidence, circumstances.now);
+        let (reason, change) = pin::judge(request, card, product, judged, &mut trail);
+        let cryptogram = Cryptogram::None { pin: evidence.pin };
         return Decision { cryptogram, change, ..Decision::because(reason, trail) };
     };
     let refused = |reason, trail| Decision {
@@ -103,7 +103,7 @@ pub fn decide(
         Err(reason) => return refused(reason, trail),
     };
     match ChipTransaction::new(request, card, product, accepted, circumstances) {
-        Some(transaction) => transaction.decide(pin, trail),
+        Some(transaction) => transaction.decide(evidence, trail),
         None => {
             debug_assert!(false, "a cryptogram comes with chip data, and rules say how it is made");
             refused(Reason::BadCryptogram, trail)
@@ -158,8 +158,8 @@ mod tests {
         let circumstances = Circumstances { now, bad_pin_blocks_exhausted: false, transaction: 7 };
         let decided = |card, outcome, pin| {
             let cryptogram = Some(VerifiedCryptogram { check, outcome });
-            let evidence = Evidence { pin: Some(pin), cryptogram };
-            decide(&request, card, product, evidence, circumstances)
+            let evidence = Evidence { pin: Some(pin), cryptogram, new_pin: None };
+            decide(&request, card, product, &evidence, circumstances)
         };
         for pin in PinOutcome::ALL {
             let (right, wrong) = (CryptogramOutcome::Right, CryptogramOutcome::Wrong);

@@ -2,6 +2,7 @@
 //! ever decided by it.
 
 use super::cryptogram::{CryptogramCheck, VerifiedCryptogram};
+use super::pin;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
 use crate::cards::card::CardState;
@@ -9,6 +10,7 @@ use crate::cards::chip_state::{ChangeKind, Chip, ChipSync, ScriptId};
 use crate::cards::plastic::CardStatus;
 use crate::clock::Timestamp;
 use crate::hsm::emv::IssuerAnswer;
+use crate::hsm::{AcceptPinError, AcceptedPin};
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 
 /// What a decision rests on besides request, card, product and what the HSM said.
@@ -23,12 +25,14 @@ pub struct Circumstances {
 }
 
 /// What the HSM said; nothing where nothing was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Of the PIN.
     pub pin: Option<PinOutcome>,
     /// Of the cryptogram.
     pub cryptogram: Option<VerifiedCryptogram>,
+    /// Of the PIN that is to be the card's from now on; boxed, since hardly a request has one.
+    pub new_pin: Option<Box<Result<AcceptedPin, AcceptPinError>>>,
 }
 
 /// What came of the cryptogram of a request. What the HSM said of the PIN is kept only where the
@@ -176,16 +180,26 @@ impl Decision {
         })
     }
 
-    /// The decision where the HSM could not make the answer to the chip: what was found of the
-    /// PIN counts, nothing is approved, and nothing is known to have been said to the chip: what
-    /// was found out about it comes again with its next cryptogram.
+    /// Whether it gives the card another PIN.
     #[must_use]
-    pub fn without_chip(self) -> Decision {
+    pub fn sets_pin(&self, card: &CardState) -> bool {
+        self.change.as_ref().is_some_and(|after| after.pin.version != card.pin.version)
+    }
+
+    /// The decision where the HSM could not make the answer to the chip: what was found of the
+    /// PIN counts, nothing is approved, no other PIN is set, and nothing is known to have been said
+    /// to the chip: what was found out about it comes again with its next cryptogram.
+    #[must_use]
+    pub fn without_chip(self, card: &CardState) -> Decision {
         let reason = match self.reason {
             Reason::Approved => Reason::Unavailable,
             reason => reason,
         };
-        let decision = Decision { reason, bypass: None, chip: None, ..self };
+        let change = match self.sets_pin(card) {
+            true => pin::right(card),
+            false => self.change,
+        };
+        let decision = Decision { reason, bypass: None, change, chip: None, ..self };
         decision.with(Finding::ChipUnavailable)
     }
 

@@ -2,16 +2,21 @@
 //! wrong PINs 1 to N-1 answer 1809, the N-th answers 1872 and suspends the card).
 
 use super::cvn::Covers;
-use super::limits;
+use super::decision::Evidence;
 use super::product::{Fallback, PinRequired, Product};
 use super::request::Request;
 use super::response_code::Reason;
 use super::trail::{Finding, Note, Trail};
+use super::{limits, pin_change};
 use crate::cards::card::{CardState, OnlinePin};
+use crate::clock::Timestamp;
 use crate::outcome::PinOutcome;
 
-/// Whether this request must bring a PIN.
+/// Whether this request must bring a PIN. Who sets another one proves that he knows this one.
 pub(super) fn is_required(request: &Request, product: &Product) -> bool {
+    if request.pin_change.is_some() {
+        return true;
+    }
     let by_product = match product.pin_required {
         PinRequired::Never => false,
         PinRequired::Cash => is_cash(request),
@@ -52,18 +57,22 @@ fn is_card_present(request: &Request) -> bool {
     matches!(request.pan_entry().as_ref(), Some(b"02" | b"05" | b"90" | b"95"))
 }
 
-/// What a request comes to by its PIN, and by the limits behind it; and the card, if that changes.
+/// What a request comes to by its PIN, and by what is behind it: the limits, or the new PIN, at
+/// this time; and the card, if that changes.
 pub(super) fn judge(
     request: &Request,
     card: &CardState,
     product: &Product,
-    outcome: Option<PinOutcome>,
+    (evidence, now): (&Evidence, Timestamp),
     trail: &mut Trail,
 ) -> (Reason, Option<CardState>) {
-    let Some(outcome) = outcome else {
+    let Some(outcome) = evidence.pin else {
         return (unverified(request, card, product, trail), None);
     };
     match verified(card, product, outcome, trail) {
+        (Reason::Approved, _) if request.pin_change.is_some() => {
+            pin_change::judge(card, product, evidence, now, trail)
+        }
         (Reason::Approved, change) => (limits::check(request, product, trail), change),
         declined => declined,
     }

@@ -1,7 +1,8 @@
 //! What an authorization request, an advice or a reversal says, read once from the message and
 //! checked.
 
-use iso_specs::{ChipTag, Decoded, Message, Mti, tlv};
+use iso_specs::{ChipTag, Decoded, Field, Message, Mti, tlv};
+use zeroize::Zeroizing;
 
 use super::currency;
 use super::format_error::{FormatError, FormatFault};
@@ -10,6 +11,7 @@ use super::reversal::{self, OriginalElements, Readings};
 use super::routing::{Route, route};
 use crate::cards::Expiry;
 use crate::cards::pan::Pan;
+use crate::hex::from_hex;
 use crate::hsm::PinBlock;
 
 /// Largest data element that is read here, in bytes: DE55 where its length has three digits.
@@ -42,7 +44,8 @@ impl ProcessingCode {
         [first, second]
     }
 
-    /// Goods 00, cash 01, goods with cash back 09, cash advance 17 and return 20 are served.
+    /// Goods 00, cash 01, goods with cash back 09, cash advance 17 and return 20 are served. So is
+    /// a change of the PIN, by the type that the dialect gives it.
     #[must_use]
     pub const fn is_supported(self) -> bool {
         matches!(&self.transaction_type(), b"00" | b"01" | b"09" | b"17" | b"20")
@@ -59,6 +62,14 @@ impl ProcessingCode {
     pub const fn is_cash(self) -> bool {
         matches!(&self.transaction_type(), b"01" | b"17")
     }
+}
+
+/// What the PIN is to be from now on.
+#[derive(Clone, Debug)]
+pub struct PinChange {
+    /// Its block; absent where it is missing or no block, which is no format error: the answer says
+    /// what is wrong with the new PIN.
+    pub new_block: Option<PinBlock>,
 }
 
 /// A request 0100 or 0200, an advice or a reversal of one, or a repeat of these. Clear data in it
@@ -98,6 +109,8 @@ pub struct Request {
     pub rrn: Option<[u8; 12]>,
     /// DE52.
     pub pin_block: Option<PinBlock>,
+    /// Of an authorization request by which a cardholder sets another PIN: what it is to be.
+    pub pin_change: Option<PinChange>,
     /// DE55, or the elements that hold the same in some dialects; absent without them, and outside
     /// of an authorization request where they cannot be read or contradict DE22 or DE23.
     pub chip: Option<Box<ChipData>>,
@@ -148,6 +161,7 @@ impl Request {
             acquirer,
             rrn: optional(message, 37, exactly)?,
             pin_block: pin_block(message)?,
+            pin_change: pin_change(message),
             chip,
             original: original(message, acquirer)?,
         })
@@ -220,15 +234,15 @@ pub fn check_elements(decoded: &Decoded<'_>, mandatory: &[u8]) -> Result<(), For
     fault.or_else(|| missing().map(FormatError::missing)).map_or(Ok(()), Err)
 }
 
-/// Elements of a request that must be there; DE35 may stand for DE2. A balance inquiry has no
-/// amount, and of a reversal whose DE90 names the original that tells the rest.
+/// Elements of a request that must be there; DE35 may stand for DE2. A balance inquiry and a change
+/// of the PIN have no amount, and of a reversal whose DE90 names the original that tells the rest.
 fn mandatory(message: &Message<'_>, is_named: bool) -> &'static [u8] {
     let code = message.field(3).and_then(|field| field.number());
-    let is_inquiry = code.is_some_and(is_balance_inquiry);
+    let pays_nothing = code.is_some_and(is_balance_inquiry) || pin_change(message).is_some();
     match (is_named, message.has(35)) {
         (true, _) => &[7, 11],
-        (_, true) if is_inquiry => &[35, 3, 7, 11],
-        (_, false) if is_inquiry => &[2, 3, 7, 11],
+        (_, true) if pays_nothing => &[35, 3, 7, 11],
+        (_, false) if pays_nothing => &[2, 3, 7, 11],
         (_, true) => &[35, 3, 4, 7, 11, 49],
         (_, false) => &[2, 3, 4, 7, 11, 49],
     }
@@ -304,6 +318,30 @@ fn pin_block(message: &Message<'_>) -> Result<Option<PinBlock>, FormatError> {
     let mut buffer = [0; PinBlock::BYTES_MAX];
     let block = field.bytes(&mut buffer).and_then(PinBlock::new);
     block.map(Some).ok_or(FormatError::value(52))
+}
+
+/// What another PIN is to be, where an authorization request asks for one.
+fn pin_change(message: &Message<'_>) -> Option<PinChange> {
+    let rule = message.spec().pin_change()?;
+    let asks = route(message.mti()) == Route::Authorization
+        && message.field(3)?.number()? / 10_000 == transaction_type(rule.transaction_type);
+    asks.then(|| {
+        let field = message.field(rule.new_pin_block);
+        PinChange { new_block: field.and_then(|field| new_pin_block(&field)) }
+    })
+}
+
+fn transaction_type([tens, ones]: [u8; 2]) -> u64 {
+    u64::from(tens - b'0') * 10 + u64::from(ones - b'0')
+}
+
+fn new_pin_block(field: &Field<'_>) -> Option<PinBlock> {
+    let mut buffer = Zeroizing::new([0; 2 * PinBlock::BYTES_MAX]);
+    if let Some(raw) = field.bytes(&mut *buffer) {
+        return PinBlock::new(raw);
+    }
+    let digits = field.text(&mut *buffer)?;
+    PinBlock::new(&Zeroizing::new(from_hex(str::from_utf8(digits).ok()?)?))
 }
 
 /// What was typed, or read from a stripe, has no chip data; and 5F34 says the same as DE23, which

@@ -70,6 +70,8 @@ reasons! {
     BadPinBlock = 1026: "1026", ["81", "126", "1026"], "PIN block unusable";
     /// 1029: cryptogram wrong or not checked.
     BadCryptogram = 1029: "1029", ["59", "129", "1029"], "Cryptogram wrong or not checked";
+    /// 1048: the new PIN of a PIN change is weak or unusable.
+    NewPinRefused = 1048: "1048", ["57", "119", "1048"], "New PIN weak or unusable";
     /// 1809: invalid PIN.
     InvalidPin = 1809: "1809", ["55", "117", "1017"], "Invalid Pin";
     /// 1872: PIN try limit exceeded.
@@ -169,6 +171,8 @@ mod tests {
         1025 78 125 1025
         1026 81 126 1026
         1029 59 129 1029
+        1048 57 119 1048
+        1048 57 119 1048
         1809 55 117 1017
         1872 75 106 1006
         9904 30 904 9904

@@ -180,6 +180,9 @@ findings! {
     69, AmountNotCovered: "the amount that the chip saw is not under its cryptogram";
     70, ProductUnknown: "the product of the card is gone";
     71, OfflinePinKnown: "offline PIN right, and the chip holds the 0000 that it was embossed with";
+    72, NewPinSet: "another PIN is set";
+    73, NewPinWeak: "the new PIN is easy to guess";
+    74, NewPinUnusable: "the block of the new PIN is missing or cannot be used";
 }
 
 impl Finding {

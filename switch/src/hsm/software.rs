@@ -5,6 +5,7 @@ mod cipher;
 pub mod components;
 mod cryptograms;
 mod emv;
+mod entered;
 pub mod key;
 pub mod key_block;
 pub mod keys;
@@ -30,11 +31,10 @@ use subtle::ConstantTimeEq;
 use super::pin_method::{Ibm3624, VisaPvv};
 use super::{
     AcceptPin, AcceptPinError, AcceptedPin, Authenticated, ChipCall, ChipKeys, ClearPin,
-    EnteredBlock, EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey,
-    MovePin, MovePinError, NewPin, PinBlockFormat, PinMethod, PinMethods, PinReference,
-    ReferenceValue, RevealPin, TestKeys, VerifyPin,
+    EnteredPin, Hsm, HsmUnavailable, IssuerAuthenticate, KeyName, MissingKey, MovePin,
+    MovePinError, NewPin, PinMethod, PinMethods, PinReference, ReferenceValue, RevealPin, TestKeys,
+    VerifyPin,
 };
-use crate::cards::Pan;
 use crate::key::Kcv;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use cipher::{AesKey, TdesKey};
@@ -229,36 +229,6 @@ impl Ring {
     fn newest_pvk(&self, name: &KeyName) -> Result<&Loaded, AcceptPinError> {
         let newest = self.pvks.get(name.as_str()).and_then(|versions| versions.last());
         newest.ok_or(AcceptPinError::Unavailable)
-    }
-
-    /// Reads the block under each live version of the zone key, the newest first: the PIN is
-    /// right if it is right under one of them. A block read under the wrong version is garbage,
-    /// which a format without fixed fill may take for a wrong PIN.
-    fn verify_block(&self, block: EnteredBlock<'_>, call: &VerifyPin<'_>) -> PinOutcome {
-        let Some(zone) = self.zone_keys.get(block.zpk) else { return PinOutcome::Unavailable };
-        let mut outcome = PinOutcome::BadPinBlock;
-        for (age, key) in zone.versions.iter().rev().enumerate() {
-            let read = match read_block(key, block, call.pan) {
-                Ok(read) => read,
-                Err(_) => return PinOutcome::Unavailable,
-            };
-            let Some((pin, format)) = read else { continue };
-            let compared = self.compare(&pin, format.is_bound_to_pan(), call);
-            let compared = compared.unwrap_or(PinOutcome::Unavailable);
-            let tells_more = match compared {
-                PinOutcome::Right | PinOutcome::Unavailable => true,
-                PinOutcome::Wrong => outcome == PinOutcome::BadPinBlock,
-                PinOutcome::BadPinBlock => false,
-            };
-            if tells_more {
-                outcome = compared;
-                zone.under_older.increment(u64::from(age > 0));
-            }
-            if matches!(outcome, PinOutcome::Right | PinOutcome::Unavailable) {
-                break;
-            }
-        }
-        outcome
     }
 
     /// Compares an entered PIN with the card's reference. Without the key that made the
@@ -478,6 +448,11 @@ impl SoftwareHsm {
                 let reference = ring.make_reference(pin, call)?;
                 return Ok(AcceptedPin { reference, kept: Some(kept) });
             }
+            (NewPin::Beside(beside), _) => {
+                let pin = ring.read_beside(&beside)?;
+                let pin = NewPin::Clear(&pin);
+                return self.accept(&AcceptPin { pin, ..*call });
+            }
             (NewPin::Pvv(pvv, pvki), PinMethod::VisaPvv(VisaPvv { pvk, .. })) => {
                 (pvk, ReferenceValue::Pvv { pvv, pvki })
             }
@@ -493,28 +468,6 @@ impl SoftwareHsm {
         let reference = PinReference { value, key: ring.newest_pvk(pvk)?.kcv };
         Ok(AcceptedPin { reference, kept: None })
     }
-}
-
-/// The PIN in the block of a request, and its format.
-fn read_block(
-    key: &Loaded,
-    EnteredBlock { block, formats, .. }: EnteredBlock<'_>,
-    pan: &Pan,
-) -> Result<Option<(ClearPin, PinBlockFormat)>, KeyFault> {
-    let cipher = key.cipher(KeyUsage::PinEncryption, Operation::Decrypt)?;
-    let block = block.bytes();
-    Ok(match cipher {
-        Cipher::Tdes(key) => block
-            .try_into()
-            .ok()
-            .and_then(|block| pin_block::read(&key.decrypt(block), pan, formats)),
-        Cipher::Aes(key) if formats.contains(PinBlockFormat::Iso4) => {
-            let block = block.try_into().ok();
-            let pin = block.and_then(|block| pin_block::read_iso4(key, block, pan));
-            pin.map(|pin| (pin, PinBlockFormat::Iso4))
-        }
-        Cipher::Aes(_) => None,
-    })
 }
 
 impl Hsm for SoftwareHsm {

@@ -108,7 +108,7 @@ async fn set_once<W: Seams>(
         }
         let AcceptedPin { reference, kept } = &accepted;
         let changed = card.state.with_pin(*reference);
-        let state = match kept.as_ref().filter(|_| has_offline_pin(product)) {
+        let state = match kept.as_ref().filter(|_| product.has_offline_pin()) {
             Some(kept) => changed.with_pin_for_chips(kept, now),
             None => changed,
         };
@@ -210,7 +210,7 @@ async fn unblock_unaudited<W: Seams>(
     let now = switch.clock.now();
     let documents: Vec<_> = call.made(switch, token)?.into_iter().collect();
     change(switch, call.actor, token, |card| {
-        if !has_offline_pin(&card.product) {
+        if !card.product.has_offline_pin() {
             return Err(Refused::ChipHoldsNoPin);
         }
         // The unblock would wait behind a PIN that is deleted as soon as the clock is believed.
@@ -266,10 +266,6 @@ async fn reset_tries_unaudited<W: Seams>(
         Ok((change, Beside { reinstated, documents: documents.clone(), ..Beside::default() }))
     })
     .await
-}
-
-fn has_offline_pin(product: &Product) -> bool {
-    product.chip.as_ref().is_some_and(|rules| rules.offline_pin)
 }
 
 pub(super) async fn accept<W: Seams>(

@@ -413,10 +413,7 @@ impl Refused {
             Refused::ProductHasCards(_) => Code::ProductHasCards,
             Refused::KeyMissing(_) => Code::KeyMissing,
             Refused::Sealing(_) => Code::Sealing,
-            Refused::Pin(AcceptPinError::Unavailable) => Code::HsmUnavailable,
-            Refused::Pin(
-                AcceptPinError::PanTooShort | AcceptPinError::OtherMethod | AcceptPinError::Key(_),
-            ) => Code::PinNotAccepted,
+            Refused::Pin(error) => of_pin(error),
             Refused::Busy => Code::Busy,
             Refused::Cryptogram(_) => Code::CryptogramNotChecked,
             Refused::KeyIsSecret => Code::KeyIsSecret,
@@ -440,5 +437,16 @@ impl Refused {
             Refused::Store(StoreError::Unavailable(_)) => Code::StoreUnavailable,
             Refused::Store(StoreError::Failed(_)) => Code::StoreFailed,
         }
+    }
+}
+
+const fn of_pin(error: &AcceptPinError) -> Code {
+    match error {
+        AcceptPinError::Unavailable => Code::HsmUnavailable,
+        AcceptPinError::Weak => Code::WeakPin,
+        AcceptPinError::PanTooShort
+        | AcceptPinError::OtherMethod
+        | AcceptPinError::Key(_)
+        | AcceptPinError::Unusable => Code::PinNotAccepted,
     }
 }

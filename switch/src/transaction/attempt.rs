@@ -46,6 +46,7 @@ impl Attempt<'_> {
         let code = self.request.processing_code;
         self.route != Route::Authorization
             || code.is_supported()
+            || self.request.pin_change.is_some()
             || code.is_balance_inquiry() && self.session.link.approves_balance_inquiry
     }
 

@@ -30,6 +30,9 @@ impl<W: Seams> Switch<W> {
             if suspends {
                 audit(work.session, card, "suspended for PIN tries", id);
             }
+            if decision.sets_pin(&card.state) {
+                audit(work.session, card, "PIN set at a terminal", id);
+            }
         }
         let original = reversal.map(|reversal| reversal.is_known());
         original.iter().for_each(|is_known| self.metrics.reversed(*is_known));

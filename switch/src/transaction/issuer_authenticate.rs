@@ -33,7 +33,7 @@ impl<W: Seams> Switch<W> {
         let told = Told { check, answer, reason: decision.reason, script };
         match self.tell_chip(work, card, told).await {
             Some(de55) => (decision, Some(de55)),
-            None => (decision.without_chip(), None),
+            None => (decision.without_chip(&card.state), None),
         }
     }
 

@@ -10,7 +10,10 @@ use crate::cache::Card;
 use crate::cards::Pan;
 use crate::clock::{Clock, Timestamp, within};
 use crate::config::LinkConfig;
-use crate::hsm::{ChipCall, ClearPin, EnteredBlock, EnteredPin, Hsm, PinReference, VerifyPin};
+use crate::hsm::{
+    AcceptPin, AcceptPinError, AcceptedPin, BlockBeside, ChipCall, ClearPin, EnteredBlock,
+    EnteredPin, Hsm, KeptPin, NewPin, PinReference, VerifyPin,
+};
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::switch::{Seams, Switch};
 
@@ -18,7 +21,7 @@ use crate::switch::{Seams, Switch};
 const RESERVED_PART: u32 = 10;
 
 /// What the HSM said in an earlier round: of use only while PIN, keys and the rest are the same.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Known {
     /// Version of the product's rules, which name keys and methods.
     rules: u64,
@@ -26,11 +29,20 @@ pub(super) struct Known {
     cryptogram: Option<VerifiedCryptogram>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct VerifiedPin {
     version: u32,
     reference: PinReference,
     outcome: PinOutcome,
+    /// What came of the PIN that is to be the card's from now on.
+    new: Option<Box<Result<AcceptedPin, AcceptPinError>>>,
+}
+
+impl Known {
+    /// The PIN that a decision may give the card, as it is kept.
+    pub(super) fn new_pin(&self) -> Option<&KeptPin> {
+        self.pin.as_ref()?.new.as_deref()?.as_ref().ok()?.kept.as_ref()
+    }
 }
 
 impl<W: Seams> Switch<W> {
@@ -59,16 +71,41 @@ impl<W: Seams> Switch<W> {
         work.known.cryptogram = cryptogram;
         let accepts = |it: &_| accepts_cryptogram(&work.request, &card.state, it, now);
         let reference = checks.pin.filter(|_| cryptogram.as_ref().is_none_or(accepts));
-        let Some(reference) = reference else { return Evidence { pin: None, cryptogram } };
+        let Some(reference) = reference else {
+            return Evidence { cryptogram, ..Evidence::default() };
+        };
         let version = card.state.pin.version;
-        let is_same = |of: &VerifiedPin| of.reference == reference && of.version == version;
-        if let Some(VerifiedPin { outcome, .. }) = work.known.pin.filter(is_same) {
-            return Evidence { pin: Some(outcome), cryptogram };
+        let is_same = |of: &&VerifiedPin| of.reference == reference && of.version == version;
+        if let Some(VerifiedPin { outcome, new, .. }) = work.known.pin.as_ref().filter(is_same) {
+            return Evidence { pin: Some(*outcome), cryptogram, new_pin: new.clone() };
         }
         let outcome = self.verify_pin(work, card, &reference, &mut time).await;
-        work.known.pin = Some(VerifiedPin { version, reference, outcome });
+        let new = match outcome {
+            PinOutcome::Right => self.accept_new_pin(work, card, &reference, &mut time).await,
+            _ => None,
+        };
+        let verified = VerifiedPin { version, reference, outcome, new: new.clone() };
+        work.known.pin = Some(verified);
         self.count_pin(work, card, outcome, now);
-        Evidence { pin: Some(outcome), cryptogram }
+        Evidence { pin: Some(outcome), cryptogram, new_pin: new }
+    }
+
+    /// Takes the new PIN over, of a request that has one and whose current PIN is right; `None` of
+    /// any other.
+    async fn accept_new_pin(
+        &self,
+        work: &Attempt<'_>,
+        card: &Card,
+        reference: &PinReference,
+        time: &mut HsmTime,
+    ) -> Option<Box<Result<AcceptedPin, AcceptPinError>>> {
+        let block = work.request.pin_change.as_ref()?.new_block.as_ref()?;
+        let current = entered(work, card, reference)?;
+        let (pan, method) = (current.pan, &card.product.pin_methods.current);
+        let pin = NewPin::Beside(BlockBeside { block, current });
+        let call = self.hsm.accept_pin(AcceptPin { pin, pan, method });
+        let accepted = self.in_time(time, call).await;
+        Some(Box::new(accepted.unwrap_or(Err(AcceptPinError::Unavailable))))
     }
 
     /// Counts a PIN that a decision is made by, and notes a PIN block that could not be read:
@@ -88,17 +125,10 @@ impl<W: Seams> Switch<W> {
         reference: &PinReference,
         time: &mut HsmTime,
     ) -> PinOutcome {
-        let (Some(pan), Some(block)) = (&work.request.pan, &work.request.pin_block) else {
+        let Some(call) = entered(work, card, reference) else {
             debug_assert!(false, "the PIN is asked about where there is one, on a card of a PAN");
             return PinOutcome::Unavailable;
         };
-        let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
-        let methods = &card.product.pin_methods;
-        let pin = match &work.session.clear_pin {
-            Some(pin) => EnteredPin::Clear(pin),
-            None => EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats }),
-        };
-        let call = VerifyPin { pin, pan, reference, methods };
         let answered = self.in_time(time, self.hsm.verify_pin(call)).await;
         answered.unwrap_or(PinOutcome::Unavailable)
     }
@@ -155,6 +185,21 @@ impl<W: Seams> Switch<W> {
         let left = until.saturating_sub(now);
         if left.is_zero() { None } else { within(left, call).await }
     }
+}
+
+/// What the HSM is asked about the PIN of a request; `None` where it has none, or no PAN.
+fn entered<'a>(
+    work: &'a Attempt<'_>,
+    card: &'a Card,
+    reference: &'a PinReference,
+) -> Option<VerifyPin<'a>> {
+    let (pan, block) = (work.request.pan.as_ref()?, work.request.pin_block.as_ref()?);
+    let LinkConfig { zpk, pin_block_formats: formats, .. } = &*work.session.link;
+    let pin = match &work.session.clear_pin {
+        Some(pin) => EnteredPin::Clear(pin),
+        None => EnteredPin::Block(EnteredBlock { block, zpk, formats: *formats }),
+    };
+    Some(VerifyPin { pin, pan, reference, methods: &card.product.pin_methods })
 }
 
 /// What the HSM is asked about the cryptogram of a request; `None` where something of it is

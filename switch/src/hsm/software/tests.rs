@@ -1,6 +1,7 @@
 //! The software HSM with keys of a directory.
 
 use super::*;
+use crate::cards::Pan;
 use crate::cards::chip_state::ChangeKind;
 use crate::hex::from_hex;
 use crate::hsm::emv::{
@@ -12,6 +13,7 @@ use crate::hsm::software::emv::derive;
 use crate::hsm::software::key_block::ProtectionKey;
 use crate::hsm::software::keys::{Addition, Retire};
 use crate::hsm::{CoveredData, KeptPin, PinBlock, PinBlockFormats};
+use crate::hsm::{EnteredBlock, PinBlockFormat};
 
 const ZPK: &str = "9BE61C3E68EA1379155226163BAD345E";
 const OTHER_ZPK: &str = "ECC25208B6FD2023E9767A5489BC9415";

@@ -165,7 +165,7 @@ pub(super) async fn insert<W: Seams>(
     let entered = form.pin()?;
     let in_terminal = simulator.chips.insert(card, plastic)?;
     let mut chip = VirtualChip::find(switch, card, plastic).await?;
-    let has_offline_pin = card.product.chip.as_ref().is_some_and(|rules| rules.offline_pin);
+    let has_offline_pin = card.product.has_offline_pin();
     if entered.is_some() && !has_offline_pin {
         return Err(Refused::ChipHoldsNoPin);
     }

@@ -86,8 +86,7 @@ async fn first_pin<W: Seams>(
 ) -> Result<(Embossed, Option<Box<ClearPin>>), Refused> {
     let version = card.state.pin.version;
     let has_pin = card.state.pin.reference.is_some();
-    let has_offline_pin = card.product.chip.as_ref().is_some_and(|rules| rules.offline_pin);
-    if !has_offline_pin {
+    if !card.product.has_offline_pin() {
         return Ok((if has_pin { Embossed::Pin(version) } else { Embossed::NoPin }, None));
     }
     match virtual_chip::current_pin(switch, card).await? {
