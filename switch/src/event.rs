@@ -40,11 +40,17 @@ pub enum EventKind {
     FulfillmentShipped = 14,
     /// The counter of wrong PINs was set to zero by a call, and nothing else of the PIN changed.
     PinTriesReset = 15,
+    /// An answer carried the script that changes the PIN on the chip, or unblocks it.
+    ScriptSent = 30,
+    /// The chip has carried the script out.
+    ScriptApplied = 31,
+    /// The script did not come to the chip, or did not work there, and is sent no more.
+    ScriptFailed = 32,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [EventKind; 15] = [
+    pub const ALL: [EventKind; 18] = [
         EventKind::StateSuspended,
         EventKind::PinChangeExpired,
         EventKind::Issued,
@@ -60,6 +66,9 @@ impl EventKind {
         EventKind::PinVerified,
         EventKind::FulfillmentShipped,
         EventKind::PinTriesReset,
+        EventKind::ScriptSent,
+        EventKind::ScriptApplied,
+        EventKind::ScriptFailed,
     ];
 
     /// The stored number.
@@ -105,6 +114,9 @@ impl EventKind {
             EventKind::PinVerified => "cardactions.pin.verified",
             EventKind::FulfillmentShipped => "cardtransition.fulfillment.shipped",
             EventKind::PinTriesReset => "cardactions.pin.tries.reset",
+            EventKind::ScriptSent => "cardactions.pin.script.sent",
+            EventKind::ScriptApplied => "cardactions.pin.script.applied",
+            EventKind::ScriptFailed => "cardactions.pin.script.failed",
         }
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
+use crate::authorization::trail::Finding;
 use crate::authorization::{Answer, Decision, Product};
 use crate::cache::{Card, CardEntry, NewCard, Taken};
 use crate::cards::{CardKey, CardState};
@@ -301,6 +302,16 @@ pub enum Found {
     Several,
 }
 
+/// What others are told of what a decision has found of a script for a chip.
+const fn of_script(finding: Finding) -> Option<EventKind> {
+    match finding {
+        Finding::ScriptAttached => Some(EventKind::ScriptSent),
+        Finding::ScriptConfirmed => Some(EventKind::ScriptApplied),
+        Finding::ScriptGivenUp => Some(EventKind::ScriptFailed),
+        _ => None,
+    }
+}
+
 /// A decision to keep.
 #[derive(Debug, Default)]
 pub struct Commit<'a> {
@@ -334,7 +345,8 @@ impl<'a> Commit<'a> {
     }
 
     /// A decision on a card, or on a request that has none: what it changes, its record, and what
-    /// others are to be told: of each plastic that it suspends, and that it sets another PIN.
+    /// others are to be told: of each plastic that it suspends, of a PIN that it sets, and of
+    /// scripts for its chip.
     #[must_use]
     pub fn of_decision(
         card: Option<&'a Card>,
@@ -343,15 +355,17 @@ impl<'a> Commit<'a> {
         reverses: Option<&'a Reversal>,
     ) -> Commit<'a> {
         let change = card.and_then(|card| decision.after(&card.state));
+        let plastic = transaction.plastic.map_or(0, usize::from);
         let told = card.zip(change.as_ref()).into_iter().flat_map(|(card, after)| {
             let suspended = decision.suspended(&card.state);
             let suspended = suspended.map(|plastic| (EventKind::StateSuspended, plastic));
-            let set = decision.sets_pin(&card.state).then(|| {
-                let of_chip = decision.chip.as_ref().map(|chip| chip.check.plastic);
-                let in_use = || card.state.plastic(None, None).map(|(place, _)| place);
-                (EventKind::PinChanged, of_chip.or_else(in_use).unwrap_or_default())
-            });
-            suspended.chain(set).map(move |(kind, plastic)| {
+            let set = decision.sets_pin(&card.state).then_some((EventKind::PinChanged, plastic));
+            // A reversal or an advice may tell of another plastic than it names.
+            let is_told_of = |place: &usize| card.state.chip(*place) != after.chip(*place);
+            let told_of = (0..after.plastics.len()).find(is_told_of).unwrap_or(plastic);
+            let scripts = decision.trail().filter_map(|note| of_script(note.finding));
+            let scripts = scripts.map(move |kind| (kind, told_of));
+            suspended.chain(set).chain(scripts).map(move |(kind, plastic)| {
                 let who = (transaction.time, Actor::network(&transaction.network));
                 let (identity, masked_pan) = (&card.entry.identity, transaction.masked_pan);
                 let of = Subject { identity, masked_pan, plastic };

@@ -120,9 +120,10 @@ impl<W: Seams> Switch<W> {
             };
             let Decided { card, decision, reversal, .. } = &decided;
             let answer = Answer::of(decision, work.approval_number());
-            let record =
-                TransactionRecord::new(&work.request, work.identity, answer, decision, now);
             let (card, reversal) = (card.as_ref(), reversal.as_ref());
+            let state = card.map(|card| &*card.state);
+            let (request, decided_so) = (&work.request, (answer, decision));
+            let record = TransactionRecord::new(request, work.identity, state, decided_so, now);
             let documents = self.beside(work, card, decision).await?;
             let commit =
                 Commit { documents, ..Commit::of_decision(card, decision, &record, reversal) };

@@ -105,7 +105,8 @@ pub struct TransactionAnswer {
     pub response: ResponseView,
     /// Why, step by step.
     pub trail: Vec<String>,
-    /// The card's token; empty where there is no such card, or no longer.
+    /// Token of the plastic that it was about, the card's where none fits; empty where there is no
+    /// such card, or no longer.
     pub card_token: String,
     /// Its cardholder; empty for a card of the command line.
     pub user_token: String,
@@ -350,7 +351,7 @@ async fn view<W: Seams>(
     id: RecordId,
     record: &TransactionRecord,
 ) -> Result<TransactionAnswer, Refused> {
-    let Holder { card, user, product } = holder(switch, &record.card).await?;
+    let Holder { card, user, product } = holder(switch, record).await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let without_zeros = |bytes: &[u8]| text(bytes).trim_end_matches('\0').to_owned();
     let amount = decimal(record.amount);
@@ -393,9 +394,13 @@ struct Holder {
     product: String,
 }
 
-async fn holder<W: Seams>(switch: &Switch<W>, key: &CardKey) -> Result<Holder, Refused> {
-    let Some(card) = switch.store.load(key).await? else { return Ok(Holder::default()) };
-    let token = card.entry.identity.token.to_string();
+async fn holder<W: Seams>(
+    switch: &Switch<W>,
+    record: &TransactionRecord,
+) -> Result<Holder, Refused> {
+    let Some(card) = switch.store.load(&record.card).await? else { return Ok(Holder::default()) };
+    let place = record.plastic.map_or(0, usize::from);
+    let token = change::token_of(&card, place).to_owned();
     let details = card_details::of(switch, &token).await?;
     let user = details.and_then(|(details, _)| details.user_token);
     let user = user.map(|user| user.as_str().to_owned()).unwrap_or_default();

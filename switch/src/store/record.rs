@@ -21,7 +21,7 @@ use iso_specs::Mti;
 
 use crate::authorization::trail::Trail;
 use crate::authorization::{Answer, Decision, Money, Request};
-use crate::cards::{CardKey, MaskedPan, Pan};
+use crate::cards::{CardKey, CardState, MaskedPan, Pan};
 use crate::clock::Timestamp;
 use crate::outcome::{CryptogramOutcome, PinOutcome};
 use crate::store::duplicates::{BodyDigest, DuplicateKey, Sought};
@@ -45,6 +45,9 @@ pub struct TransactionRecord {
     pub time: Timestamp,
     /// Digest of its PAN.
     pub card: CardKey,
+    /// Place of the plastic that it was about, among those of the card; `None` where none fits, and
+    /// in a record of an earlier release.
+    pub plastic: Option<u8>,
     /// Its PAN as it may be shown.
     pub masked_pan: MaskedPan,
     /// The network it came from.
@@ -116,13 +119,16 @@ impl TransactionRecord {
     pub fn new(
         request: &Request,
         identity: RequestIdentity<'_>,
-        answer: Answer,
-        decision: &Decision,
+        card: Option<&CardState>,
+        (answer, decision): (Answer, &Decision),
         time: Timestamp,
     ) -> TransactionRecord {
+        let of_chip = decision.chip.as_ref().map(|chip| chip.check.plastic);
+        let named = || Some(card?.plastic(request.expiry, request.sequence)?.0);
         TransactionRecord {
             time,
             card: identity.card,
+            plastic: of_chip.or_else(named).and_then(|place| u8::try_from(place).ok()),
             masked_pan: request.pan.as_ref().map_or(MaskedPan::NONE, Pan::masked),
             network: Arc::clone(identity.network),
             mti: request.mti,

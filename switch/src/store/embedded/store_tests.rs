@@ -235,6 +235,7 @@ pub(super) fn transaction(number: u64, time: Timestamp) -> TransactionRecord {
     TransactionRecord {
         time,
         card: CardKey([1; 16]),
+        plastic: None,
         masked_pan: MaskedPan::from_bytes(*b"4761340019"),
         network: "net".into(),
         mti: Mti::AUTHORIZATION_REQUEST,

@@ -217,7 +217,11 @@ fn read_part(bytes: &mut &[u8]) -> Result<Part, Unreadable> {
         CardChanged::KIND => Part::CardChanged(of(bytes, version)?),
         CardRemoved::KIND => Part::CardRemoved(of(bytes, version)?),
         Transaction::KIND => {
-            Part::Transaction(Box::new(transaction::with_trace(of(bytes, version)?)))
+            let read = match version {
+                transaction::VERSION_BEFORE => transaction::read_before(bytes)?,
+                _ => of(bytes, version)?,
+            };
+            Part::Transaction(Box::new(transaction::with_trace(read)))
         }
         Event::KIND if version == event::VERSION_BEFORE => {
             Part::Event(Box::new(event::read_before(bytes)?))

@@ -124,6 +124,7 @@ fn read_transaction(bytes: &mut &[u8]) -> Result<Transaction<'static>, Unreadabl
     let mut record = TransactionRecord {
         time: Stored::read(bytes)?,
         card: Stored::read(bytes)?,
+        plastic: None,
         masked_pan: Stored::read(bytes)?,
         network: Stored::read(bytes)?,
         mti: Stored::read(bytes)?,

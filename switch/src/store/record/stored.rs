@@ -70,14 +70,17 @@ impl From<TryGetError> for Unreadable {
 
 /// Writes and reads a struct field by field, in the order of one list.
 macro_rules! stored_fields {
-    ($type:ty { $($field:ident),* $(,)? }) => {
+    ($type:ty { $($field:ident),* $(,)? } $(but $apart:ident)?) => {
         impl Stored for $type {
             fn put(&self, out: &mut Vec<u8>) {
                 $(self.$field.put(out);)*
             }
 
             fn read(bytes: &mut &[u8]) -> Result<Self, Unreadable> {
-                Ok(Self { $($field: Stored::read(bytes)?,)* })
+                Ok(Self {
+                    $($field: Stored::read(bytes)?,)*
+                    $($apart: Default::default(),)?
+                })
             }
         }
     };

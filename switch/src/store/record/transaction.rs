@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 3 transaction  whether there was such a card, and where its transaction before this one stands
-//!                (flag, then u64, 0: none), time i64, card key 16, masked PAN 10, network text,
+//!                (flag, then u64, 0: none), from version 2 on the place of its plastic among those
+//!                of the card (flag, u8), time i64, card key 16, masked PAN 10, network text,
 //!                MTI 4, DE3 6, DE4 u64, DE49 u16, DE7 10, DE11 6, DE32 11, DE37 (flag, 12),
 //!                answer, verification of the PIN and of the cryptogram (flag, u8: 1 right, 2
 //!                wrong, 3 bad PIN block, 4 unavailable), whether a repeat gets the answer u8, key,
@@ -40,9 +41,31 @@ pub struct Transaction<'a> {
 
 impl Kept for Transaction<'_> {
     const KIND: u8 = 3;
+    const VERSION: u8 = 2;
 }
 
-stored_fields!(Transaction<'_> { previous, record });
+/// The version before, which does not know the plastic.
+pub(super) const VERSION_BEFORE: u8 = 1;
+
+/// Reads a transaction of the version before.
+pub(super) fn read_before(bytes: &mut &[u8]) -> Result<Transaction<'static>, Unreadable> {
+    Ok(Transaction { previous: Stored::read(bytes)?, record: Stored::read(bytes)? })
+}
+
+impl Stored for Transaction<'_> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.previous.put(out);
+        self.record.plastic.put(out);
+        self.record.put(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Self, Unreadable> {
+        let (previous, plastic) = (Stored::read(bytes)?, Stored::read(bytes)?);
+        let record = TransactionRecord { plastic, ..Stored::read(bytes)? };
+        Ok(Transaction { previous, record: Cow::Owned(record) })
+    }
+}
+
 stored_fields!(TransactionRecord {
     time,
     card,
@@ -62,7 +85,7 @@ stored_fields!(TransactionRecord {
     duplicate_key,
     body,
     trail,
-});
+} but plastic);
 stored_fields!(Money { minor_units, currency });
 stored_fields!(Answer { reason, approval_code, chip });
 stored_fields!(Note { finding, value, parameter });
@@ -215,6 +238,7 @@ pub(super) mod tests {
         TransactionRecord {
             time: Timestamp::from_seconds(1_800_000_000),
             card: CardKey([7; 16]),
+            plastic: Some(2),
             masked_pan: MaskedPan::from_bytes(*b"4761340019"),
             network: "demo".into(),
             mti: Mti::AUTHORIZATION_REQUEST,

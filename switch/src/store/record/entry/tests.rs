@@ -186,3 +186,19 @@ fn an_event_of_the_version_before_reads() {
     bytes[2] = 1;
     assert_eq!(read(&bytes), Ok(vec![Part::Event(Box::new(event()))]));
 }
+
+#[test]
+fn a_transaction_of_the_version_before_reads() {
+    let record = record();
+    let part = |plastic| {
+        let record = Cow::Owned(super::super::TransactionRecord { plastic, ..record.clone() });
+        vec![Part::Transaction(Box::new(Transaction { previous: Some(9), record }))]
+    };
+    let mut bytes = written(&part(Some(2)));
+    assert_eq!(read(&bytes), Ok(part(Some(2))));
+    // Format, kind and version; and before the plastic, which it did not have, a flag and 8 bytes.
+    assert_eq!(bytes[..3], [8, 3, 2]);
+    bytes[2] = 1;
+    assert_eq!(bytes.drain(12..14).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(read(&bytes), Ok(part(None)));
+}
