@@ -362,7 +362,9 @@ impl<'a> Commit<'a> {
             let set = decision.sets_pin(&card.state).then_some((EventKind::PinChanged, plastic));
             // A reversal or an advice may tell of another plastic than it names.
             let is_told_of = |place: &usize| card.state.chip(*place) != after.chip(*place);
-            let told_of = (0..after.plastics.len()).find(is_told_of).unwrap_or(plastic);
+            let told_of = || (0..after.plastics.len()).find(is_told_of);
+            let of_chip = decision.chip.as_ref().map(|chip| chip.check.plastic);
+            let told_of = of_chip.or_else(told_of).unwrap_or(plastic);
             let scripts = decision.trail().filter_map(|note| of_script(note.finding));
             let scripts = scripts.map(move |kind| (kind, told_of));
             suspended.chain(set).chain(scripts).map(move |(kind, plastic)| {
