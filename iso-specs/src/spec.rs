@@ -16,7 +16,7 @@
 //! [response_codes]                 # optional: reasons that this network codes differently
 //! "1872" = "38"
 //!
-//! [pin_change]                     # optional: how a cardholder sets a PIN at a terminal; see below
+//! [pin_change]                     # optional: a PIN that is set at a terminal; see below
 //! transaction_type = "92"
 //! new_pin_block = 63
 //!
@@ -39,10 +39,10 @@
 //! 39, or be never echoed. Format errors are apart: whatever `reason_code_field` says, DE44 of
 //! their answers holds the three-digit number of the element that is wrong.
 //!
-//! `pin_change` says which first two digits of DE3 ask for another PIN, and where the new PIN stands:
-//! as a block like that of DE52, in hexadecimal digits or, in an element of type `b`, raw. The
-//! standard has no place for either (ISO 8583:1987 leaves the types 50 to 99 to the networks). The
-//! element is `secret` and not echoed. Without `pin_change` no message is such a request.
+//! `pin_change` says which first two digits of DE3 ask for another PIN, and where the new PIN
+//! stands: as a block like that of DE52, in hexadecimal digits or, in an element of type `b`, raw.
+//! The standard has no place for either (ISO 8583:1987 leaves the types 50 to 99 to the networks).
+//! The element is `secret` and not echoed. Without `pin_change` no message is such a request.
 //!
 //! `echo` lists what answers return as it came. Never echoed are 35, 36 and 45 (tracks), 52 and 53
 //! (PIN), 55 (chip data), 64, 96 and 128 (MACs and keys), and no element in `hex`, since its
